@@ -1,0 +1,61 @@
+"""Files through Beam, local or `gs://`: a few calls that the launcher and the workers share."""
+
+from __future__ import annotations
+
+import re
+from typing import BinaryIO
+
+from apache_beam.io.filesystem import CompressionTypes, FileMetadata
+from apache_beam.io.filesystems import FileSystems
+
+join = FileSystems.join
+
+
+def find(directory_or_pattern: str) -> list[FileMetadata]:
+    """Every file of a directory at any depth, or every file that a glob (`*`, `**`, `?`, `[...]`) matches.
+
+    An existing directory is taken literally, whatever signs its name has.
+    """
+    is_pattern = re.search(r"[*?[]", directory_or_pattern) and not FileSystems.exists(directory_or_pattern)
+    pattern = directory_or_pattern if is_pattern else join(literal(directory_or_pattern.rstrip("/")), "**")
+    return FileSystems.match([pattern])[0].metadata_list
+
+
+def literal(path: str) -> str:
+    """`path` as a pattern that matches only itself."""
+    return re.sub(r"([*?[])", r"[\1]", path)
+
+
+def read(uri: str) -> bytes:
+    """The whole file, as it is: a `.gz` is not unpacked."""
+    with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        return stream.read()
+
+
+def create(uri: str) -> BinaryIO:
+    """A binary stream to a new file; on object storage it appears when the stream is closed."""
+    return FileSystems.create(uri, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def write(uri: str, data: bytes) -> None:
+    """A whole file."""
+    with create(uri) as stream:
+        stream.write(data)
+
+
+def move(source: str, target: str) -> None:
+    """Moves a file over `target`; repeating a move that succeeded does nothing."""
+    if FileSystems.exists(source):
+        FileSystems.rename([source], [target])
+
+
+def make_folder(uri: str) -> None:
+    """Makes a folder and its parents; object storage needs none."""
+    if not FileSystems.exists(uri):
+        FileSystems.mkdirs(uri)
+
+
+def delete(uris: list[str]) -> None:
+    """Deletes the files or folders of `uris` that exist."""
+    if existing := [uri for uri in uris if FileSystems.exists(uri)]:
+        FileSystems.delete(existing)

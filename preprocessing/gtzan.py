@@ -1,0 +1,62 @@
+"""GTZAN's layout: genre names, a path's track, and which split a track belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import NamedTuple
+
+GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
+SPLITS = ("train", "validation", "test")
+AUDIO_ENDINGS = ("wav", "au", "mp3", "flac", "ogg")
+
+# The track numbers of the reference notebook. Number 45 is in both: its test score has seen one test track.
+SEED_TRAIN_NUMBERS = (0, 52, 19, 39, 71, 12, 75, 85, 3, 45, 24, 46, 88)
+SEED_TEST_NUMBERS = (4, 43, 56, 55, 45, 31, 11, 13, 70, 37, 21, 78)
+SEED_IN_BOTH = tuple(sorted(set(SEED_TRAIN_NUMBERS) & set(SEED_TEST_NUMBERS)))
+
+_CLIP_NAME = re.compile(
+    r"(?:^|/)(?P<folder>[^/]+)/(?P<genre>[^/]+)\.(?P<number>\d+)\.(?:" + "|".join(AUDIO_ENDINGS) + r")$",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class Track(NamedTuple):
+    """One recording of the collection, e.g. `("jazz.00018", "jazz", 18)`."""
+
+    track_id: str
+    genre: str
+    number: int
+
+
+def parse_track(uri: str) -> Track | None:
+    """`.../<genre>/<genre>.<number>.<ending>` -> its track; None if the path is not of that form."""
+    match = _CLIP_NAME.search(uri)
+    if match is None or match["folder"] != match["genre"]:
+        return None
+    return Track(f"{match['genre']}.{match['number']}", match["genre"], int(match["number"]))
+
+
+def is_audio_name(uri: str) -> bool:
+    """Whether the file's ending is one of `AUDIO_ENDINGS`, in either case."""
+    return uri.lower().endswith(tuple(f".{ending}" for ending in AUDIO_ENDINGS))
+
+
+def id_digest(track_id: str) -> bytes:
+    """SHA-256 of a track's id, which may hold bytes that are no text."""
+    return hashlib.sha256(track_id.encode("utf-8", "surrogateescape")).digest()
+
+
+def hash_splits(track: Track) -> tuple[str, ...]:
+    """80/10/10 by SHA-256 of the track's id: the same on every machine and in every collection."""
+    percent = int.from_bytes(id_digest(track.track_id)[:8], "big") % 100
+    return ("train" if percent < 80 else "validation" if percent < 90 else "test",)
+
+
+def seed_splits(track: Track) -> tuple[str, ...]:
+    """The reference notebook's lists: none, one, or (number 45) both of `train` and `test`."""
+    in_train, in_test = track.number in SEED_TRAIN_NUMBERS, track.number in SEED_TEST_NUMBERS
+    return ("train",) * in_train + ("test",) * in_test
+
+
+SPLIT_RULES = {"hash": hash_splits, "seed": seed_splits}

@@ -1,0 +1,92 @@
+"""`dataset.json`: what a dataset directory holds. Written last, so without it there is no dataset.
+
+Standard library only: bytes in, bytes out; where the file lives is the caller's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+
+from preprocessing.errors import BAD_DATA, CommandError
+
+NAME = "dataset.json"
+QUARANTINE_NAME = "quarantine.jsonl"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One TFRecord file. `inputs_sha256` covers its clips' track ids and source files, not where they lie."""
+
+    name: str
+    split: str
+    records: int
+    bytes: int
+    sha256: str
+    inputs_sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The dataset's description; `digest` identifies its inputs and options, wherever they were read from."""
+
+    sample_rate_hz: int
+    clip_secs: float
+    clip_samples: int
+    options: dict
+    genres: list[str]
+    shards: list[Shard]
+    counts: dict[str, dict[str, int]]  # split -> genre -> clips
+    quarantined: dict[str, int]  # reason -> files
+    inputs_fingerprint: str  # of the listing (paths, sizes, times): tells cheaply whether anything changed
+    schema_version: int = SCHEMA_VERSION
+    digest: str = field(default="")
+
+    def with_digest(self) -> Manifest:
+        """The same manifest with `digest` filled in: SHA-256 over schema, options and the shards' inputs."""
+        covered = [
+            self.schema_version,
+            self.options,
+            sorted((shard.name, shard.inputs_sha256) for shard in self.shards),
+        ]
+        text = json.dumps(covered, sort_keys=True, separators=(",", ":"))
+        return Manifest(**{**self.__dict__, "digest": hashlib.sha256(text.encode()).hexdigest()})
+
+    def split_shards(self, split: str) -> list[Shard]:
+        """The shards of one split, in the order of their names."""
+        return sorted((shard for shard in self.shards if shard.split == split), key=lambda shard: shard.name)
+
+    def split_records(self, split: str) -> int:
+        """How many clips the split has."""
+        return sum(shard.records for shard in self.split_shards(split))
+
+    def to_json(self) -> bytes:
+        """Stable, indented JSON: the same manifest gives the same bytes."""
+        return (json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=True) + "\n").encode()
+
+
+def from_json(data: bytes, uri: str) -> Manifest:
+    """Parses `dataset.json`; `uri` is only for the sentence.
+
+    Raises:
+        CommandError: It is not a manifest, or of another schema version (exit code 3).
+    """
+    try:
+        fields = json.loads(data)
+        version = fields["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise CommandError(
+                f"{uri} has schema version {version}, this program reads {SCHEMA_VERSION}: preprocess again",
+                BAD_DATA,
+            )
+        shards = [Shard(**shard) for shard in fields.pop("shards")]
+        return Manifest(shards=shards, **fields)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CommandError(f"{uri} is damaged ({error}): preprocess again", BAD_DATA) from error
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+    """E.g. `train-00000-of-00008.tfrecord`."""
+    return f"{split}-{index:05d}-of-{count:05d}.tfrecord"

@@ -1,0 +1,64 @@
+"""What a preprocessing job can be told: one frozen dataclass, checked when it is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+from preprocessing.errors import USAGE, CommandError
+
+GTZAN_RATE_HZ = 22_050
+
+
+def default_clip_samples(sample_rate_hz: int, clip_secs: float) -> int:
+    """Samples of a clip as `librosa.load` of a GTZAN file counts them.
+
+    librosa takes the ceiling of `samples * (target rate / source rate)`. In floating point 30 s of GTZAN's
+    22,050 Hz at 3,000 Hz come to a hair over 90,000, so the clip has 90,001 samples: the width of the
+    reference model, kept for its sake.
+    """
+    return math.ceil(clip_secs * GTZAN_RATE_HZ * (sample_rate_hz / GTZAN_RATE_HZ))
+
+
+@dataclass(frozen=True)
+class AudioFormat:
+    """The one shape every record of a dataset has: mono, `clip_samples` values at `sample_rate_hz`."""
+
+    sample_rate_hz: int = 3_000
+    clip_secs: float = 30.0
+    clip_samples: int = 90_001
+
+    def __post_init__(self) -> None:
+        if not 100 <= self.sample_rate_hz <= 192_000:
+            raise CommandError(
+                f"--sample-rate-hz must be between 100 and 192000, not {self.sample_rate_hz}", USAGE
+            )
+        if not (math.isfinite(self.clip_secs) and self.clip_secs > 0):
+            raise CommandError(f"--clip-secs must be a number above 0, not {self.clip_secs}", USAGE)
+        if self.clip_samples < 1:
+            raise CommandError(f"--clip-samples must be at least 1, not {self.clip_samples}", USAGE)
+
+
+@dataclass(frozen=True)
+class Options:
+    """A job: `input` and `output` are a local path or `gs://bucket/prefix`; `genres` empty means all."""
+
+    input: str
+    output: str
+    genres: tuple[str, ...] = ()
+    split: str = "hash"
+    shards: int = 8  # of the training split; the others get an eighth each, at least one
+    audio: AudioFormat = AudioFormat()
+
+    def __post_init__(self) -> None:
+        if self.shards < 1:
+            raise CommandError(f"--shards must be at least 1, not {self.shards}", USAGE)
+
+    def that_shape_the_data(self) -> dict:
+        """The options that change what is in the dataset, and so belong to its digest."""
+        return {
+            "genres": list(self.genres),
+            "split": self.split,
+            "shards": self.shards,
+            **asdict(self.audio),
+        }

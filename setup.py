@@ -1,0 +1,33 @@
+from setuptools import setup
+
+# What runs is pinned, with hashes, in the lock files; these are the bounds within which the code is right.
+AUDIO = ["numpy>=1.26,<2", "librosa>=0.11,<0.12", "soundfile>=0.13", "soxr>=0.5", "tqdm>=4.66"]
+CLOUD = ["google-cloud-storage>=2.19,<3", "google-crc32c>=1.5", "protobuf>=4.25,<5"]
+
+setup(
+    name="gtzan-cvae",
+    version="0.1.0",
+    description="Trains convolutional variational autoencoders on music and makes music with them",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.12",
+    packages=["preprocessing", "trainer", "trainer.models"],
+    package_data={"trainer": ["report.html"]},
+    # Workers of a Beam job need only the first group; the trainer's weight comes with its extra.
+    install_requires=[*AUDIO, *CLOUD, "apache-beam[gcp]>=2.72,<2.73"],
+    extras_require={
+        "trainer": [
+            "tensorflow>=2.15.1,<2.16",
+            "tensorflow-addons>=0.23,<0.24",
+            "tensorflow-io>=0.36,<0.37",
+            "matplotlib>=3.8",
+            "pillow>=10",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "gtzan-preprocess = preprocessing.__main__:main",
+            "gtzan-demo-corpus = preprocessing.demo:main",
+            "gtzan-train = trainer.__main__:main",
+        ]
+    },
+)

@@ -1,0 +1,72 @@
+"""What several tests stand on: a tiny corpus in GTZAN's layout, its dataset, and a storage server."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from preprocessing.__main__ import main as preprocess
+
+RATE_HZ = 1_000
+CLIP_SAMPLES = 1_024
+GENRES = ("blues", "rock")
+# Flags that bring the tiny corpus into the tiny format.
+TINY = ["--sample-rate-hz", str(RATE_HZ), "--clip-secs", "1.024", "--clip-samples", str(CLIP_SAMPLES)]
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+
+def write_clip(path: Path, number: int, rate_hz: int = 8_000, secs: float = 1.1, **kwargs: str) -> None:
+    """A few partials that differ from clip to clip, as a real audio file."""
+    rng = np.random.default_rng(number)
+    time_secs = np.arange(round(secs * rate_hz)) / rate_hz
+    partials = [np.sin(2 * np.pi * hz * time_secs + phase) for hz, phase in rng.uniform(40, 400, (3, 2))]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, 0.25 * np.sum(partials, axis=0), rate_hz, **kwargs)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 good clips of two genres."""
+    root = tmp_path_factory.mktemp("corpus") / "genres_original"
+    for genre in GENRES:
+        for number in range(12):
+            write_clip(root / genre / f"{genre}.{number:05d}.wav", number + 100 * (genre == "rock"))
+    return root
+
+
+@pytest.fixture(scope="session")
+def dataset(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpus as a dataset; every split has clips."""
+    output = tmp_path_factory.mktemp("dataset")
+    assert preprocess(["--input", str(corpus), "--output", str(output), "--shards", "3", *TINY]) == 0
+    return output
+
+
+@pytest.fixture(scope="session")
+def storage_server() -> Iterator[str]:
+    """A real object-storage protocol on loopback; its address is in the environment while tests run."""
+    from gcp_storage_emulator.server import create_server
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {
+        "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
+        "NO_GCE_CHECK": "true",  # do not look for a metadata server
+        "GOOGLE_CLOUD_PROJECT": "test",
+    }
+    server = create_server("127.0.0.1", port, in_memory=True, default_bucket="music")
+    server.start()
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    yield "gs://music"
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+    server.stop()

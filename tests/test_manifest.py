@@ -1,0 +1,51 @@
+import dataclasses
+import json
+
+import pytest
+
+from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.manifest import Manifest, Shard, from_json
+
+SHARD = Shard("train-00000-of-00001.tfrecord", "train", 3, 100, "aa", "bb")
+MANIFEST = Manifest(
+    sample_rate_hz=3_000,
+    clip_secs=30.0,
+    clip_samples=90_001,
+    options={"split": "hash"},
+    genres=["jazz"],
+    shards=[SHARD],
+    counts={"train": {"jazz": 3}, "validation": {}, "test": {}},
+    quarantined={},
+    inputs_fingerprint="cc",
+).with_digest()
+
+
+def test_json_comes_back_as_it_was():
+    assert from_json(MANIFEST.to_json(), "dataset.json") == MANIFEST
+    assert MANIFEST.split_records("train") == 3
+    assert MANIFEST.split_records("test") == 0
+
+
+def test_the_digest_covers_inputs_and_options_but_not_where_they_lie():
+    def digest(**changes):
+        return dataclasses.replace(MANIFEST, **changes).with_digest().digest
+
+    assert digest(inputs_fingerprint="other mtimes") == MANIFEST.digest
+    assert digest(shards=[dataclasses.replace(SHARD, sha256="other uris")]) == MANIFEST.digest
+    assert digest(shards=[dataclasses.replace(SHARD, inputs_sha256="other audio")]) != MANIFEST.digest
+    assert digest(options={"split": "seed"}) != MANIFEST.digest
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b'{"schema_version": 1}', MANIFEST.to_json()[:-20], b'{"schema_version": 2}']
+)
+def test_a_damaged_or_foreign_manifest_is_refused_in_one_sentence(data):
+    with pytest.raises(CommandError, match=r"^gs://b/dataset.json .*preprocess again$") as caught:
+        from_json(data, "gs://b/dataset.json")
+    assert caught.value.exit_code == BAD_DATA
+
+
+def test_the_bytes_are_stable():
+    shuffled = json.loads(MANIFEST.to_json())
+    again = Manifest(**{**shuffled, "shards": [Shard(**shard) for shard in shuffled["shards"]]})
+    assert again.to_json() == MANIFEST.to_json()

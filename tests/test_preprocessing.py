@@ -1,0 +1,179 @@
+"""The whole job, on real files, through its command line."""
+
+import json
+import shutil
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+from conftest import CLIP_SAMPLES, GENRES, RATE_HZ, TINY, write_clip
+
+from preprocessing import example
+from preprocessing.__main__ import main
+from preprocessing.gtzan import SEED_TEST_NUMBERS, SEED_TRAIN_NUMBERS, hash_splits, parse_track
+from preprocessing.manifest import from_json
+from preprocessing.sources import Clip
+
+
+def read(folder):
+    """The manifest, and per split its records in order."""
+    manifest = from_json((folder / "dataset.json").read_bytes(), "dataset.json")
+    records = {}
+    for split in ("train", "validation", "test"):
+        records[split] = []
+        for shard in manifest.split_shards(split):
+            with (folder / shard.name).open("rb") as stream:
+                records[split] += [example.decode(payload) for payload in example.read_frames(stream)]
+    return manifest, records
+
+
+def quarantine(folder):
+    return [json.loads(line) for line in (folder / "quarantine.jsonl").read_text().splitlines()]
+
+
+def run(corpus, output, *flags):
+    return main(["--input", str(corpus), "--output", str(output), *TINY, *flags])
+
+
+def test_every_clip_becomes_a_record_of_its_split(corpus, dataset):
+    manifest, records = read(dataset)
+    assert manifest.genres == sorted(GENRES)
+    assert {shard.name for shard in manifest.shards} == {path.name for path in dataset.glob("*.tfrecord")}
+    everyone = [record for split in records.values() for record in split]
+    assert len(everyone) == len({record.track_id for record in everyone}) == 24
+    for split, members in records.items():
+        assert len(members) == manifest.split_records(split) > 0
+        for record in members:
+            assert hash_splits(parse_track(record.source_uri)) == (split,)
+            expected, _ = librosa.load(record.source_uri, sr=RATE_HZ, duration=1.024)
+            assert record.audio.shape == (CLIP_SAMPLES,)
+            np.testing.assert_allclose(record.audio, expected[:CLIP_SAMPLES], atol=1e-6)
+            assert (record.sample_rate_hz, record.valid_samples) == (RATE_HZ, CLIP_SAMPLES)
+    assert not (dataset / ".staging").exists()
+
+
+def test_the_seeds_split_reads_number_45_twice_and_says_so(tmp_path, capsys):
+    for number in {*SEED_TRAIN_NUMBERS, *SEED_TEST_NUMBERS, 1, 2}:
+        write_clip(tmp_path / f"in/classical/classical.{number:05d}.wav", number)
+    write_clip(tmp_path / "in/rock/rock.00000.wav", 0)
+    assert run(tmp_path / "in", tmp_path / "out", "--split", "seed", "--genre", "classical") == 0
+    _, records = read(tmp_path / "out")
+    numbers = {
+        split: sorted(parse_track(r.source_uri).number for r in rows) for split, rows in records.items()
+    }
+    assert numbers["train"] == sorted(SEED_TRAIN_NUMBERS)
+    assert numbers["test"] == sorted(SEED_TEST_NUMBERS)
+    assert {r.genre for r in records["train"]} == {"classical"}
+    assert "warning: the seed's lists share track number 45" in capsys.readouterr().out
+
+
+def test_bad_files_are_quarantined_and_the_others_kept(corpus, tmp_path):
+    folder = tmp_path / "in" / "blues"
+    shutil.copytree(corpus / "blues", folder)
+    (folder / "blues.00090.wav").write_bytes(b"")
+    (folder / "blues.00091.mp3").write_bytes(b"not audio at all" * 100)
+    soundfile.write(folder / "blues.00092.wav", np.full(9_000, np.inf), 8_000, subtype="FLOAT")
+    soundfile.write(folder / "blues.00093.wav", np.zeros(0), 8_000)
+    write_clip(folder / "blues.00003.flac", 3)  # the same track as blues.00003.wav, and first by name
+    write_clip(folder / "a song.wav", 5)
+    (folder / "cover.jpg").write_bytes(b"ignored")
+    assert run(tmp_path / "in", tmp_path / "out") == 0
+    manifest, records = read(tmp_path / "out")
+    reasons = {row["uri"].rsplit("/", 1)[1]: row["reason"] for row in quarantine(tmp_path / "out")}
+    expected = {
+        "blues.00090.wav": "empty_file",
+        "blues.00091.mp3": "not_audio",
+        "blues.00092.wav": "non_finite",
+        "blues.00093.wav": "no_samples",
+        "blues.00003.wav": "duplicate_track",
+        "a song.wav": "unexpected_name",
+    }
+    assert {name: reasons.get(name) for name in expected} == expected
+    assert sum(manifest.quarantined.values()) == len(reasons)
+    assert sum(len(rows) for rows in records.values()) == 12
+
+
+def test_the_same_work_is_recognised_and_new_work_replaces_it(corpus, tmp_path, capsys):
+    source, output = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(corpus, source)
+    assert run(source, output, "--shards", "8") == 0
+    first = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
+    assert run(source, output, "--shards", "8") == 0
+    assert "is up to date" in capsys.readouterr().out
+    assert {path.name: path.stat().st_mtime_ns for path in output.iterdir()} == first
+
+    digest = read(output)[0].digest
+    write_clip(source / "rock" / "rock.00050.wav", 50)
+    assert run(source, output, "--shards", "2") == 0
+    manifest, records = read(output)
+    assert manifest.digest != digest
+    assert sum(len(rows) for rows in records.values()) == 25
+    # No shard of the earlier, wider dataset is left to be read by a glob.
+    assert {path.name for path in output.glob("*.tfrecord")} == {shard.name for shard in manifest.shards}
+
+
+def test_the_digest_does_not_depend_on_the_place_or_the_workers(corpus, dataset, tmp_path):
+    elsewhere = tmp_path / "moved [1] (copy)"
+    shutil.copytree(corpus, elsewhere)
+    assert run(elsewhere, tmp_path / "out", "--shards", "3", "--direct_num_workers", "1") == 0
+    here, there = read(dataset)[0], read(tmp_path / "out")[0]
+    assert here.digest == there.digest
+    assert here.inputs_fingerprint != there.inputs_fingerprint
+
+
+def test_names_of_any_kind(tmp_path):
+    names = [
+        "new\nline",
+        "sp ace 'and \"quote",
+        "日本の音楽",
+        b"latin-\xe9".decode("utf-8", "surrogateescape"),
+    ]
+    for index, genre in enumerate(names):
+        write_clip(tmp_path / "clip.wav", index)  # libsndfile takes no such names; the file system does
+        (tmp_path / "in" / genre).mkdir(parents=True)
+        (tmp_path / "clip.wav").rename(tmp_path / "in" / genre / f"{genre}.0{index}.wav")
+    assert run(tmp_path / "in", tmp_path / "out") == 0
+    assert read(tmp_path / "out")[0].genres == sorted(names)
+
+
+def test_a_clip_survives_its_line():
+    clip = Clip("a\nb/\udce9.1.wav", "x.1", "x", "train-00000-of-00001.tfrecord")
+    assert "\n" not in clip.to_json()
+    assert Clip.from_json(clip.to_json()) == clip
+
+
+@pytest.mark.parametrize("verbose", [[], ["--verbose"]])
+def test_nothing_readable_leaves_no_dataset(tmp_path, capsys, verbose):
+    (tmp_path / "in/rock").mkdir(parents=True)
+    (tmp_path / "in/rock/rock.1.wav").write_bytes(b"no")
+    assert run(tmp_path / "in", tmp_path / "out", *verbose) == 3
+    error = capsys.readouterr().err
+    assert "none of 1 clips could be read" in error
+    assert ("Traceback" in error) == bool(verbose)
+    assert not (tmp_path / "out/dataset.json").exists()
+    assert quarantine(tmp_path / "out")[0]["reason"] == "not_audio"
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (["--input", "/nowhere/at/all"], 3, "has no files"),
+        (["--input", "{corpus}", "--genre", "polka"], 3, "no clip of the genres polka"),
+        (["--input", "{corpus}", "--outptu", "x"], 2, "unknown argument --outptu"),
+        (["--input", "{corpus}", "--sample-rate-hz", "0"], 2, "--sample-rate-hz must be between"),
+        (["--input", "{corpus}", "--clip-secs", "-1"], 2, "--clip-secs must be"),
+        (["--input", "{corpus}", "--shards", "0"], 2, "--shards must be"),
+        (["--input", "{corpus}", "--runner", "NoSuchRunner"], 2, "NoSuchRunner"),
+        (["--input", "{corpus}", "--output", "/proc/nothing"], 4, "/proc/nothing"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_and_a_code(corpus, tmp_path, capsys, flags, code, said):
+    given = [flag.format(corpus=corpus) for flag in flags]
+    output = [] if "--output" in given else ["--output", str(tmp_path / "out")]
+    assert main([*given, *output]) == code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert said in lines[-1]
+    assert lines[-1].startswith("python -m preprocessing: error: ")
+    assert not any("Traceback" in line for line in lines)
+    assert not (tmp_path / "out/dataset.json").exists()
