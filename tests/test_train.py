@@ -1,0 +1,140 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import CLIP_SAMPLES
+from PIL import Image
+
+from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from trainer.generate import load
+from trainer.render import read_wav
+from trainer.train import train_and_evaluate
+
+WAVE = {"preset": "wave", "channels": (8, 8), "strides": (4, 4), "crop_samples": 256, "sample_clips": 2}
+SEED = {"preset": "seed", "sample_clips": 2, "learning_rate": 1e-3}
+FIGURES = ("elbo", "log_likelihood", "kl")
+
+
+def train(data, run, given, epochs, replicas=1):
+    train_and_evaluate(str(data), str(run), {**given, "epochs": epochs}, replicas, run.parent / "cache")
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(run):
+    return [weight.numpy() for weight in load(run).model.weights]
+
+
+@pytest.mark.parametrize("given", [WAVE, SEED], ids=["wave", "seed"])
+def test_two_replicas_give_what_one_gives(dataset, tmp_path, given):
+    # Five to a batch: three and two to a replica, and a last batch that is smaller still.
+    given = {**given, "batch_size": 5}
+    one, two = (train(dataset, tmp_path / str(n), given, 2, replicas=n) for n in (1, 2))
+    for row, other in zip(one, two, strict=True):
+        for name in [f"{split}_{figure}" for split in ("train", "test") for figure in FIGURES]:
+            assert other[name] == pytest.approx(row[name], rel=1e-4, abs=0.02), name
+        assert other["test_snr_db"] == pytest.approx(row["test_snr_db"], abs=1e-3)
+    for left, right in zip(weights(tmp_path / "1"), weights(tmp_path / "2"), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-3, atol=2e-5)
+
+
+def test_interrupted_and_resumed_is_the_same_run(dataset, tmp_path):
+    straight = train(dataset, tmp_path / "straight", WAVE, 3)
+    train(dataset, tmp_path / "resumed", WAVE, 2)
+    # As after a kill between an epoch's figures and its checkpoint: the epoch is measured again.
+    with (tmp_path / "resumed/metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"epoch": 3, "train_elbo": 0}) + '\n{"epoch": 4, "trai')
+    resumed = train(dataset, tmp_path / "resumed", {}, 3)
+    assert [row["epoch"] for row in resumed] == [1, 2, 3]
+    assert [row.keys() for row in resumed] == [row.keys() for row in straight]
+    for row, other in zip(straight, resumed, strict=True):
+        assert {name: row[name] for name in row if "sec" not in name} == {
+            name: other[name] for name in other if "sec" not in name
+        }
+    for left, right in zip(weights(tmp_path / "straight"), weights(tmp_path / "resumed"), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_a_run_leaves_all_it_promises(dataset, tmp_path, capsys):
+    rows = train(dataset, tmp_path / "run", {**WAVE, "checkpoints_to_keep": 1}, 3)
+    run = tmp_path / "run"
+    assert set(rows[-1]) == {
+        "epoch", "beta", "learning_rate", "epoch_secs", "clips_per_sec", "test_snr_db",
+        *(f"{split}_{figure}" for split in ("train", "test") for figure in FIGURES),
+    }  # fmt: skip
+    for row in rows:
+        assert row["test_elbo"] == pytest.approx(row["test_log_likelihood"] - row["test_kl"])
+    assert rows[-1]["train_elbo"] > rows[0]["train_elbo"]
+    assert [path.name for path in (run / "checkpoints").glob("*.index")] == ["epoch-3.index"]
+    clips = json.loads((run / "samples/clips.json").read_text())
+    assert [clip["name"] for clip in clips] == ["00", "01"]
+    for epoch in (1, 2, 3):
+        folder = run / f"samples/epoch-{epoch:04d}"
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "new-00.wav", "new-01.wav", "reconstruction-00.wav", "reconstruction-01.wav",
+            "spectrograms.png", "waveforms.png",
+        ]  # fmt: skip
+        assert all(len(read_wav(path)) == CLIP_SAMPLES for path in folder.glob("*.wav"))
+    assert Image.open(run / "samples/training.gif").n_frames == 3
+    assert (run / "report.html").read_text().count("<audio") == 6
+    tags = set()
+    for path in (run / "events").iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            tags |= {value.tag for value in event.summary.value}
+    assert {
+        "train/elbo",
+        "test/snr_db",
+        "clips/per_sec",
+        "reconstruction",
+        "spectrograms",
+    } <= tags
+    # A reconstruction in the report is the checkpoint's own.
+    music = load(run)
+    original = read_wav(run / "samples/originals/00.wav")[np.newaxis]
+    again = music.reconstruct(original, clips[0]["genre"])[0]
+    heard = read_wav(run / "samples/epoch-0003/reconstruction-00.wav")
+    np.testing.assert_allclose(again, heard, atol=1e-3)
+    assert "epoch   3" in capsys.readouterr().out
+
+
+def test_the_report_of_the_seed_says_why_its_elbo_misleads(dataset, tmp_path):
+    train(dataset, tmp_path / "seed", SEED, 1)
+    assert "no lower bound" in (tmp_path / "seed/report.html").read_text()
+    train(dataset, tmp_path / "wave", WAVE, 1)
+    assert "no lower bound" not in (tmp_path / "wave/report.html").read_text()
+
+
+def test_a_finished_run_is_left_as_it_is(dataset, tmp_path):
+    train(dataset, tmp_path / "run", WAVE, 1)
+    before = (tmp_path / "run/metrics.jsonl").read_text()
+    assert len(train(dataset, tmp_path / "run", {}, 1)) == 1
+    assert (tmp_path / "run/metrics.jsonl").read_text() == before
+
+
+def test_contradictions_and_missing_data_change_nothing(dataset, tmp_path):
+    def refused(data, given, epochs, code, said):
+        with pytest.raises(CommandError, match=said) as caught:
+            train(data, tmp_path / "run", given, epochs)
+        assert caught.value.exit_code == code
+
+    refused(tmp_path, WAVE, 1, BAD_DATA, "no dataset.json")
+    train(dataset, tmp_path / "run", WAVE, 2)
+    config = (tmp_path / "run/config.json").read_text()
+    refused(dataset, {"latent_dim": 5}, 2, USAGE, "--latent-dim 5 contradicts")
+    refused(dataset, {}, 1, USAGE, "--epochs 1 contradicts")
+    other = tmp_path / "other"
+    shutil.copytree(dataset, other)
+    fields = json.loads((other / "dataset.json").read_text())
+    (other / "dataset.json").write_text(json.dumps({**fields, "digest": "0" * 64}))
+    refused(other, {}, 2, USAGE, "was trained on the dataset")
+    shard = next(other.glob("train-*"))
+    shard.write_bytes(shard.read_bytes()[:-9])
+    refused(other, {}, 2, BAD_DATA, shard.name)
+    assert (tmp_path / "run/config.json").read_text() == config
+
+
+def test_too_many_replicas_are_refused(dataset, tmp_path):
+    with pytest.raises(CommandError, match="--replicas 64, but there are 2") as caught:
+        train(dataset, tmp_path / "run", WAVE, 1, replicas=64)
+    assert caught.value.exit_code == USAGE

@@ -1,0 +1,173 @@
+"""`python -m trainer COMMAND`: flags -> one call each. TensorFlow is imported only after they are parsed."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from preprocessing.errors import USAGE, CommandError, SentenceParser, run_command
+from trainer.config import PRESETS, Config, flag
+
+PROGRAM = "python -m trainer"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All sub-commands; each sets `command` to the function that runs it."""
+    parser = SentenceParser(
+        prog=PROGRAM,
+        allow_abbrev=False,
+        description="Train a convolutional variational autoencoder on music, and make music with it.",
+        epilog="Exit codes: 0 done, 2 wrong usage or configuration, 3 bad or missing data, 4 storage failed, "
+        "75 stopped on request with a checkpoint saved: run the same command again.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=SentenceParser)
+    _add_train(commands)
+    _add_generate(commands)
+    return parser
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    train = commands.add_parser(
+        "train",
+        allow_abbrev=False,
+        help="train a run, or go on with it",
+        description="Train on a dataset; a run directory that exists is resumed from its newest checkpoint.",
+    )
+    train.set_defaults(command=_train)
+    train.add_argument(
+        "--data", required=True, metavar="DIR", help="dataset directory of preprocessing, local or gs://"
+    )
+    train.add_argument(
+        "--run", required=True, metavar="DIR", help="run directory to write or to resume, local or gs://"
+    )
+    train.add_argument(
+        "--replicas",
+        type=int,
+        metavar="N",
+        help="devices to train on; without a GPU, logical CPU devices (default: all GPUs, else one CPU)",
+    )
+    _add_shared(train)
+    settings = train.add_argument_group(
+        "configuration", "kept in the run's config.json; the defaults of wave, then of seed where they differ"
+    )
+    for field in dataclasses.fields(Config):
+        default = "; ".join(
+            dict.fromkeys(_shown(getattr(PRESETS[name], field.name)) for name in ("wave", "seed"))
+        )
+        settings.add_argument(
+            flag(field.name),
+            type=_layers if isinstance(field.default, tuple) else type(field.default),
+            choices=sorted(PRESETS) if field.name == "preset" else None,
+            default=argparse.SUPPRESS,
+            metavar=None if field.name == "preset" else "N",
+            help=f"{field.metadata['help']} (default: {'wave' if field.name == 'preset' else default})",
+        )
+
+
+def _add_generate(commands: argparse._SubParsersAction) -> None:
+    generate = commands.add_parser(
+        "generate",
+        allow_abbrev=False,
+        help="make music with a trained run",
+        description="Write new clips, drawn from the prior, and variations of known ones: encoded, moved in "
+        "the latent space, decoded.",
+    )
+    generate.set_defaults(command=_generate)
+    generate.add_argument("--run", required=True, metavar="DIR", help="trained run, local or gs://")
+    generate.add_argument(
+        "--output", required=True, metavar="DIR", help="folder for the WAV files and pictures, local or gs://"
+    )
+    generate.add_argument(
+        "--count", type=int, default=4, metavar="N", help="clips of each kind (default: %(default)s)"
+    )
+    generate.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the latents (default: %(default)s)"
+    )
+    generate.add_argument(
+        "--genre", metavar="NAME", help="only this genre, if the model knows genres (default: each in turn)"
+    )
+    generate.add_argument(
+        "--amount",
+        type=float,
+        default=0.5,
+        metavar="X",
+        help="how far variations move, in standard deviations of the prior (default: %(default)s)",
+    )
+    generate.add_argument(
+        "--data",
+        metavar="DIR",
+        help="dataset whose test clips are varied (default: those that the run keeps)",
+    )
+    generate.add_argument(
+        "--output-rate-hz",
+        type=int,
+        metavar="HZ",
+        help="sample rate of the WAV files in Hz, for players that refuse the model's (default: the model's)",
+    )
+    _add_shared(generate)
+
+
+def _add_shared(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="local folder for what is fetched from gs:// (default: gtzan-cvae in the temporary folder)",
+    )
+    command.add_argument("--verbose", action="store_true", help="print tracebacks and third parties' logs")
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _shown(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _train(flags: argparse.Namespace) -> None:
+    if flags.replicas is not None and flags.replicas < 1:
+        raise CommandError(f"--replicas must be at least 1, not {flags.replicas}", USAGE)
+    given = {
+        field.name: getattr(flags, field.name) for field in dataclasses.fields(Config) if field.name in flags
+    }
+    from trainer.storage import default_cache
+    from trainer.train import train_and_evaluate
+
+    report = train_and_evaluate(
+        flags.data, flags.run, given, flags.replicas, flags.cache_dir or default_cache()
+    )
+    print(f"listen and look: {report}")
+
+
+def _generate(flags: argparse.Namespace) -> None:
+    if flags.count < 1:
+        raise CommandError(f"--count must be at least 1, not {flags.count}", USAGE)
+    if flags.output_rate_hz is not None and not 1_000 <= flags.output_rate_hz <= 192_000:
+        raise CommandError(f"--output-rate-hz must be 1000 to 192000, not {flags.output_rate_hz}", USAGE)
+    from trainer.generate import Options, generate
+    from trainer.storage import default_cache
+
+    options = Options(**{name: getattr(flags, name) for name in Options._fields})
+    files = generate(flags.run, flags.output, flags.cache_dir or default_cache(), options)
+    print(f"{flags.output}: {len(files)} clips, {files[0]} to {files[-1]}, and their pictures")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a sub-command; returns its exit code."""
+    flags = build_parser().parse_args(argv)
+    if flags.verbose:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+    else:
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+    return run_command(PROGRAM, lambda: flags.command(flags), flags.verbose)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

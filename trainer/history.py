@@ -1,0 +1,55 @@
+"""What a run has measured: `metrics.jsonl`, TensorBoard, and one line an epoch on the screen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from trainer.run_directory import EVENTS
+from trainer.samples import Rendered
+
+NAME = "metrics.jsonl"
+
+
+class History:
+    """The rows of a run, one an epoch. Rows after `epoch`, the newest checkpoint's, are dropped: they will be
+    measured again, and each epoch stands in the file once.
+    """
+
+    def __init__(self, run: Path, epoch: int) -> None:
+        self._path = run / NAME
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epoch]
+        self._path.write_text("".join(f"{line}\n" for line in kept))
+        self._writer = tf.summary.create_file_writer(str(run / EVENTS))
+
+    def __enter__(self) -> History:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def add(self, row: dict[str, float], rendered: Rendered) -> None:
+        """Records one epoch everywhere."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        epoch = row["epoch"]
+        with self._writer.as_default(step=epoch):
+            for name, value in row.items():
+                if name != "epoch":
+                    tf.summary.scalar(name.replace("_", "/", 1), value)
+            for name, clips in rendered.audio.items():
+                audio = tf.constant(clips)[..., tf.newaxis]
+                tf.summary.audio(name, audio, rendered.sample_rate_hz, max_outputs=len(clips))
+            for name, picture in rendered.pictures.items():
+                image = tf.io.decode_png(tf.io.read_file(str(picture)), channels=3)
+                tf.summary.image(name, image[tf.newaxis])
+        self._writer.flush()
+        tqdm.write(
+            f"epoch {epoch:>3}  ELBO train {row['train_elbo']:>9.0f}  test {row['test_elbo']:>9.0f} nats  "
+            f"(log-lik. {row['test_log_likelihood']:.0f}, KL {row['test_kl']:.0f})  "
+            f"SNR {row['test_snr_db']:>6.2f} dB  {row['epoch_secs']:.1f} s  {row['clips_per_sec']:.1f} clip/s"
+        )

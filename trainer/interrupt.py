@@ -1,0 +1,44 @@
+"""SIGTERM and SIGINT: the step in hand is finished, a second signal stops at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from preprocessing.errors import STOPPED, CommandError
+
+
+class StopRequest:
+    """Whether a signal has asked the program to stop."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def raise_if_asked(self, epoch: int) -> None:
+        """Ends the command with exit code 75 if a signal has come."""
+        if self.asked:
+            saved = f"saved up to epoch {epoch - 1}" if epoch > 1 else "at its beginning"
+            message = f"stopped on request in epoch {epoch}; the run is {saved}: the same command goes on"
+            raise CommandError(message, STOPPED)
+
+    def _handle(self, signum: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Listens to both signals inside the block; a thread other than the main one cannot, and does not."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.signal(number, request._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

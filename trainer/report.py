@@ -1,0 +1,232 @@
+"""One self-contained web page about a training run: its figures, its curves, and its clips to see and hear.
+
+The page is made from the run's directory alone, long after the model and the data set are gone.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+import numpy as np
+import soundfile
+
+from trainer.render import read_wav
+from trainer.report_chart import CHARTS, line_chart, number
+from trainer.report_page import Sound, clip_figure, data_uri, fact_list, figure_table, note_card
+
+_TRAIN_FIRST = "train at least one epoch into this folder, or name another run's"
+
+_TEST_CLIPS = (
+    "Clips the model never trained on. Press play, or click a picture to hear that moment. "
+    "One colour scale serves all pictures, from the loudest original down by 80 dB."
+)
+_NEW_MUSIC = (
+    "Decoded from the same few random latents in every epoch; no clip of the data stands behind them."
+)
+
+Show = Callable[[Sound], str]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A fixed test clip and what the model's last epoch made of it."""
+
+    title: str
+    genre: str
+    original: Sound
+    reconstruction: Sound
+
+    def snr_db(self) -> float:
+        """Compute the power of the original over that of the error, in dB, from the files to be heard."""
+        samples = min(len(self.original.audio), len(self.reconstruction.audio))
+        original = self.original.audio[:samples].astype(np.float64)
+        error = original - self.reconstruction.audio[:samples]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(10 * np.log10(np.sum(original**2) / np.sum(error**2)))
+
+
+def write_report(run: Path, note: str = "", title: str = "", parameters: int | None = None) -> Path:
+    """Write `report.html` into a run's directory.
+
+    Args:
+        run: a directory that training has filled: `config.json`, `metrics.jsonl` and `samples/`, and
+            perhaps `generated/` with WAV files, each of whose folders becomes a section of the page.
+        note: the model's own caveat, shown beside its final figures.
+        title: the page's heading; the preset's name if empty.
+        parameters: how many numbers the model has learned, where that is known.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        FileNotFoundError: the directory lacks metrics or samples.
+    """
+    config = _read_config(run)
+    epochs = _read_metrics(run)
+    pairs, new = _read_samples(run)
+    show = _same_scale([pair.original for pair in pairs], config)
+    sections = [_gif_section(run), _pair_section(pairs, show), _gallery("New music", _NEW_MUSIC, new, show)]
+    sections += [_gallery(name, "", sounds, show) for name, sounds in _read_generated(run).items()]
+    template = Template(resources.files("trainer").joinpath("report.html").read_text("utf-8"))
+    page = template.substitute(
+        title=escape(title or f"{config.get('preset', run.name)}: a training run"),
+        facts=_facts(run, config, epochs, parameters),
+        last_epoch=_last_epoch(epochs),
+        figures=figure_table(epochs[-1]),
+        note=note_card(note),
+        charts="".join(line_chart(*chart, epochs) for chart in CHARTS),
+        sections="".join(sections),
+        config=_details(config),
+    )
+    path = run / "report.html"
+    path.write_text(page, "utf-8")
+    return path
+
+
+def _read_config(run: Path) -> dict:
+    path = run / "config.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
+def _setting(config: dict, name: str) -> int | None:
+    """Find a setting of the run or, where it is a fact of the data, of its dataset."""
+    return config.get(name, config.get("dataset", {}).get(name))
+
+
+def _read_metrics(run: Path) -> list[dict[str, float]]:
+    """Read the epochs in order; of an epoch that a resumed run repeated, the last."""
+    epochs = {}
+    for line in _existing(run / "metrics.jsonl").read_text("utf-8").splitlines():
+        epoch = {name: math.nan if value is None else value for name, value in json.loads(line).items()}
+        epochs[epoch["epoch"]] = epoch
+    if not epochs:
+        raise FileNotFoundError(f"{run}/metrics.jsonl is empty: {_TRAIN_FIRST}")
+    return [epochs[epoch] for epoch in sorted(epochs)]
+
+
+def _read_samples(run: Path) -> tuple[list[Pair], list[Sound]]:
+    """Read the fixed clips with their last reconstructions, and the last new clips."""
+    samples = run / "samples"
+    clips = json.loads(_existing(samples / "clips.json").read_text("utf-8"))
+    epochs = {int(folder.name.removeprefix("epoch-")): folder for folder in samples.glob("epoch-*")}
+    if not clips or not epochs:
+        raise FileNotFoundError(f"{samples} holds no clips of any epoch: {_TRAIN_FIRST}")
+    last = epochs[max(epochs)]
+    pairs = [
+        Pair(
+            title=clip.get("track_id", clip["name"]),
+            genre=clip.get("genre", ""),
+            original=_read_sound(samples / f"originals/{clip['name']}.wav", "Original"),
+            reconstruction=_read_sound(last / f"reconstruction-{clip['name']}.wav", "Reconstruction"),
+        )
+        for clip in clips
+    ]
+    new = [_read_sound(path, path.stem.replace("new-", "New ")) for path in sorted(last.glob("new-*.wav"))]
+    return pairs, new
+
+
+def _read_generated(run: Path) -> dict[str, list[Sound]]:
+    """Read the clips that were made after training, by their folder."""
+    sounds: dict[str, list[Sound]] = {}
+    for path in sorted(run.glob("generated/**/*.wav")):
+        section = " / ".join(path.parent.relative_to(run).parts).capitalize()
+        sounds.setdefault(section, []).append(_read_sound(path, path.stem))
+    return sounds
+
+
+def _read_sound(path: Path, caption: str) -> Sound:
+    audio = read_wav(_existing(path))
+    return Sound(caption, audio, soundfile.info(path).samplerate)
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: {_TRAIN_FIRST}")
+    return path
+
+
+def _same_scale(originals: list[Sound], config: dict) -> Show:
+    """Choose the frequency axis and the brightest colour that every picture of the page shares."""
+    rate_hz = originals[0].sample_rate_hz  # of the files, which may be written at a higher one
+    max_hz = min(rate_hz, _setting(config, "sample_rate_hz") or rate_hz) / 2
+    top_db = max(float(original.spectrogram_db(max_hz).max()) for original in originals)
+    return lambda sound: clip_figure(sound, top_db, max_hz)
+
+
+def _facts(run: Path, config: dict, epochs: list[dict[str, float]], parameters: int | None) -> str:
+    dataset = config.get("dataset", {})
+    rate_hz, samples = _setting(config, "sample_rate_hz"), _setting(config, "clip_samples")
+    ended = datetime.fromtimestamp((run / "metrics.jsonl").stat().st_mtime, UTC)
+    return fact_list(
+        {
+            "Preset": config.get("preset", ""),
+            "Date": f"{ended:%d %b %Y}".lstrip("0"),
+            "Epochs": number(epochs[-1]["epoch"], 0),
+            "Training time": _duration(sum(epoch.get("epoch_secs", 0) for epoch in epochs)),
+            "Parameters": number(parameters, 0) if parameters else "",
+            "Audio": f"{rate_hz:,} Hz, {samples / rate_hz:.0f} s" if rate_hz and samples else "",
+        },
+        {
+            "Genres": ", ".join(dataset.get("genres", [])),
+            "Clips": ", ".join(f"{count:,} {split}" for split, count in dataset.get("counts", {}).items()),
+            "Dataset": dataset.get("uri", ""),
+        },
+    )
+
+
+def _duration(secs: float) -> str:
+    if not 0 < secs < math.inf:
+        return ""
+    minutes, rest = divmod(round(secs), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{secs:.1f} s"
+
+
+def _last_epoch(epochs: list[dict[str, float]]) -> str:
+    last = f"After epoch {epochs[-1]['epoch']}."
+    scored = [epoch for epoch in epochs if math.isfinite(epoch.get("test_elbo", math.nan))]
+    if not scored:
+        return last
+    best = max(scored, key=lambda epoch: epoch["test_elbo"])
+    return f"{last} Best test ELBO: {number(best['test_elbo'])} nats, in epoch {best['epoch']}."
+
+
+def _gif_section(run: Path) -> str:
+    path = run / "samples/training.gif"
+    if not path.exists():
+        return ""
+    picture = data_uri(path.read_bytes(), "image/gif")
+    return (
+        "<h2>Epoch by epoch</h2>"
+        '<p class="soft">The same test clips and the same latents, rendered after each epoch.</p>'
+        f'<img class="training" src="{picture}" alt="The rendered clips of each epoch in turn">'
+    )
+
+
+def _pair_section(pairs: list[Pair], show: Show) -> str:
+    cards = "".join(
+        f'<article class="card pair-card"><h3>{escape(pair.title)} '
+        f"<small>{escape(pair.genre)} \N{MIDDLE DOT} signal-to-noise {number(pair.snr_db())} dB</small></h3>"
+        f'<div class="pair">{show(pair.original)}{show(pair.reconstruction)}</div></article>'
+        for pair in pairs
+    )
+    return f'<h2>Test clips</h2><p class="soft">{_TEST_CLIPS}</p>{cards}'
+
+
+def _gallery(heading: str, lead: str, sounds: list[Sound], show: Show) -> str:
+    if not sounds:
+        return ""
+    figures = "".join(show(sound) for sound in sounds)
+    return f'<h2>{escape(heading)}</h2><p class="soft">{lead}</p><div class="card gallery">{figures}</div>'
+
+
+def _details(config: dict) -> str:
+    text = escape(json.dumps(config, indent=2, ensure_ascii=False))
+    return f"<details><summary>The whole configuration</summary><pre>{text}</pre></details>"

@@ -1,0 +1,100 @@
+"""The fixed test clips and the fixed latents that every epoch renders, so that epochs can be compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from preprocessing.manifest import Manifest
+from trainer import metrics, render
+from trainer.config import Config
+from trainer.models import WaveformVAE
+
+FOLDER = "samples"
+ORIGINALS = f"{FOLDER}/originals"
+CLIPS = f"{FOLDER}/clips.json"
+
+
+class Fixed(NamedTuple):
+    """What is rendered: test clips to reconstruct and latents to decode."""
+
+    audio: np.ndarray  # [clips, clip_samples] float32
+    genre: np.ndarray  # [clips] int32
+    track_ids: list[str]
+    latents: tf.Tensor  # [clips, *latent_shape]
+    latent_genre: np.ndarray  # [clips] int32: the dataset's genres in turn
+
+
+class Rendered(NamedTuple):
+    """What one epoch's rendering left, for TensorBoard."""
+
+    audio: dict[str, np.ndarray]  # name -> [clips, samples] float32 in [-1, 1]
+    sample_rate_hz: int
+    pictures: dict[str, Path]
+
+
+def choose(
+    run: Path, test_clips: tf.data.Dataset, model: WaveformVAE, config: Config, manifest: Manifest
+) -> Fixed:
+    """The first test clips, whose originals are written into the run, and latents from the run's seed."""
+    rows = list(test_clips.take(config.sample_clips).as_numpy_iterator())
+    audio = np.stack([row[0] for row in rows])
+    genre = np.array([row[1] for row in rows], np.int32)
+    track_ids = [row[2].decode("utf-8", "replace") for row in rows]
+    shape = [len(rows), *model.latent_shape(manifest.clip_samples)]
+    latents = tf.random.stateless_normal(shape, [config.seed, 1])
+    latent_genre = np.arange(len(rows), dtype=np.int32) % len(manifest.genres)
+    (run / ORIGINALS).mkdir(parents=True, exist_ok=True)
+    for index, clip in enumerate(audio):
+        render.write_wav(run / ORIGINALS / f"{index:02d}.wav", clip, manifest.sample_rate_hz)
+    return Fixed(audio, genre, track_ids, latents, latent_genre)
+
+
+def render_epoch(run: Path, fixed: Fixed, model: WaveformVAE, manifest: Manifest, epoch: int) -> Rendered:
+    """WAV files and two pictures of the fixed clips and latents, in `samples/epoch-0007`."""
+    rate = manifest.sample_rate_hz
+    reconstruction = model.reconstruct(tf.constant(fixed.audio), fixed.genre).numpy()
+    new = model.sample(fixed.latents, fixed.latent_genre, manifest.clip_samples).numpy()
+    snr_db = metrics.snr_db(tf.constant(fixed.audio), reconstruction).numpy()
+    folder = run / FOLDER / f"epoch-{epoch:04d}"
+    folder.mkdir(exist_ok=True)
+    for name, clips in (("reconstruction", reconstruction), ("new", new)):
+        for index, clip in enumerate(clips):
+            render.write_wav(folder / f"{name}-{index:02d}.wav", clip, rate)
+    _describe(run, fixed, snr_db, manifest)
+    rows = {"original": fixed.audio, "reconstruction": reconstruction, "new": new}
+    pictures = draw_pictures(folder, rows, rate, fixed.track_ids, f"epoch {epoch}")
+    return Rendered({"reconstruction": reconstruction, "new": new}, rate, pictures)
+
+
+def draw_pictures(
+    folder: Path, rows: dict[str, np.ndarray], sample_rate_hz: int, titles: list[str], heading: str
+) -> dict[str, Path]:
+    """`waveforms.png` and `spectrograms.png` of rows of clips, each `[clips, samples]`; their paths."""
+    pictures = {name: folder / f"{name}.png" for name in ("waveforms", "spectrograms")}
+    render.draw_waveforms(pictures["waveforms"], rows, sample_rate_hz, titles, heading)
+    mels = {name: metrics.log_mel(tf.constant(clips), sample_rate_hz).numpy() for name, clips in rows.items()}
+    scale = metrics.mel_scale(sample_rate_hz)
+    hop_secs = scale.hop_samples / sample_rate_hz
+    spectrograms = pictures["spectrograms"]
+    render.draw_spectrograms(spectrograms, mels, sample_rate_hz, hop_secs, scale.band_hz, titles, heading)
+    return pictures
+
+
+def render_training_gif(run: Path) -> None:
+    """How the fixed samples changed over the epochs: `samples/training.gif`."""
+    frames = sorted((run / FOLDER).glob("epoch-*/spectrograms.png"))
+    if frames:
+        render.write_training_gif(run / FOLDER / "training.gif", frames)
+
+
+def _describe(run: Path, fixed: Fixed, snr_db: np.ndarray, manifest: Manifest) -> None:
+    clips = [
+        {"name": f"{index:02d}", "track_id": track, "genre": manifest.genres[genre], "snr_db": float(snr)}
+        for index, (track, genre, snr) in enumerate(zip(fixed.track_ids, fixed.genre, snr_db, strict=True))
+    ]
+    (run / CLIPS).write_text(json.dumps(clips, indent=2) + "\n")

@@ -1,0 +1,157 @@
+"""One epoch under a strategy: the training step, the evaluation step, and the checkpoint between epochs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from preprocessing.manifest import Manifest
+from trainer import dataset, loss, metrics
+from trainer.config import Config
+from trainer.dataset import Batch
+from trainer.interrupt import StopRequest
+from trainer.models import WaveformVAE, make_model
+from trainer.run_directory import CHECKPOINTS
+
+EVALUATION_CLIPS = 8  # at once, over all replicas: whole clips take more memory than crops
+EVALUATION_STEP = 2**31 - 1  # keys the noise of evaluation: the same each epoch, never a training step's
+
+
+class Totals(NamedTuple):
+    """Sums over examples, from which every figure of a row is made; float64 scalars."""
+
+    log_likelihood: tf.Tensor
+    kl: tf.Tensor
+    snr_db: tf.Tensor
+    examples: tf.Tensor
+    samples: tf.Tensor
+
+
+class Trainer:
+    """A model, its optimizer and its checkpoints under one strategy; `epoch` is the last finished one."""
+
+    def __init__(
+        self, config: Config, manifest: Manifest, strategy: tf.distribute.Strategy, run: Path
+    ) -> None:
+        self.config = config
+        self.strategy = strategy
+        self.clip_samples = manifest.clip_samples
+        self._evaluation_clips = max(EVALUATION_CLIPS, strategy.num_replicas_in_sync)
+        tf.keras.utils.set_random_seed(config.seed)
+        with strategy.scope():
+            self.model: WaveformVAE = make_model(config, manifest.clip_samples, len(manifest.genres))
+            self.optimizer = tf.keras.optimizers.Adam(
+                config.learning_rate, global_clipnorm=config.gradient_clip_norm or None
+            )
+            self.optimizer.build(self.model.trainable_variables)
+        self._checkpoint = tf.train.Checkpoint(
+            model=self.model, optimizer=self.optimizer, epoch=tf.Variable(0, dtype=tf.int64)
+        )
+        self._manager = tf.train.CheckpointManager(
+            self._checkpoint,
+            str(run / CHECKPOINTS),
+            max_to_keep=config.checkpoints_to_keep,
+            checkpoint_name="epoch",
+        )
+        self._checkpoint.restore(self._manager.latest_checkpoint)
+        self.epoch = int(self._checkpoint.epoch)
+
+    def save(self, epoch: int) -> None:
+        """Writes the checkpoint of a finished epoch."""
+        self._checkpoint.epoch.assign(epoch)
+        self._manager.save(checkpoint_number=epoch)
+        self.epoch = epoch
+
+    def train_epoch(
+        self, epoch: int, clips: tf.data.Dataset, clip_count: int, stop: StopRequest
+    ) -> dict[str, float]:
+        """One pass over the training split; returns its row of metrics."""
+        config = self.config
+        batches = dataset.training_batches(clips, config, epoch)
+        steps = dataset.count_steps(clip_count, config, self.clip_samples)
+        started = time.monotonic()
+        totals = None
+        first_step = int(self.optimizer.iterations.numpy())
+        with tqdm(total=steps, desc=f"epoch {epoch}/{config.epochs}", unit=" steps", leave=False) as bar:
+            for index, batch in enumerate(self.strategy.experimental_distribute_dataset(batches)):
+                stop.raise_if_asked(epoch)
+                beta = config.beta_at(epoch - 1 + index / steps)
+                step = tf.constant(first_step + index, tf.int32)
+                sums = self._train_step(batch, step, tf.constant(beta, tf.float32))
+                totals = sums if totals is None else Totals(*map(tf.add, totals, sums))
+                bar.update()
+                if index % 10 == 0:
+                    bar.set_postfix_str(f"train ELBO {self._per_clip(totals)['elbo']:.0f} nats")
+        secs = time.monotonic() - started
+        figures = {f"train_{name}": value for name, value in self._per_clip(totals).items()}
+        clips_seen = float(totals.samples) / self.clip_samples
+        return {
+            "epoch": epoch,
+            **figures,
+            "beta": beta,
+            "learning_rate": config.learning_rate,
+            "epoch_secs": secs,
+            "clips_per_sec": clips_seen / secs,
+        }
+
+    def evaluate(self, clips: tf.data.Dataset) -> dict[str, float]:
+        """ELBO, its terms and the SNR over whole clips."""
+        batches = dataset.evaluation_batches(clips, self._evaluation_clips)
+        totals = None
+        for batch in self.strategy.experimental_distribute_dataset(batches):
+            sums = self._evaluation_step(batch)
+            totals = sums if totals is None else Totals(*map(tf.add, totals, sums))
+        figures = {f"test_{name}": value for name, value in self._per_clip(totals).items()}
+        return figures | {"test_snr_db": float(totals.snr_db / totals.examples)}
+
+    def _per_clip(self, totals: Totals) -> dict[str, float]:
+        """Nats per clip; crops count for the part of a clip that they are."""
+        clips = float(totals.samples) / self.clip_samples
+        log_likelihood, kl = float(totals.log_likelihood) / clips, float(totals.kl) / clips
+        return {"elbo": log_likelihood - kl, "log_likelihood": log_likelihood, "kl": kl}
+
+    @tf.function
+    def _train_step(self, batch: Batch, step: tf.Tensor, beta: tf.Tensor) -> Totals:
+        def replica_step(batch: Batch) -> Totals:
+            noise = self._noise(batch, self.config.batch_size, step)
+            with tf.GradientTape() as tape:
+                terms = self.model.terms(batch.audio, batch.genre, noise, beta)
+                value = loss.replica_loss(terms, batch.weight)
+            gradients = tape.gradient(value, self.model.trainable_variables)
+            self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
+            return self._totals(batch, terms.log_likelihood, terms.kl, tf.zeros_like(terms.kl))
+
+        return self._reduce(self.strategy.run(replica_step, args=(batch,)))
+
+    @tf.function
+    def _evaluation_step(self, batch: Batch) -> Totals:
+        def replica_step(batch: Batch) -> Totals:
+            noise = self._noise(batch, self._evaluation_clips, tf.constant(EVALUATION_STEP, tf.int32))
+            terms = self.model.terms(batch.audio, batch.genre, noise, tf.constant(1.0))
+            snr_db = metrics.snr_db(batch.audio, self.model.reconstruct(batch.audio, batch.genre))
+            return self._totals(batch, terms.log_likelihood, terms.kl, snr_db)
+
+        return self._reduce(self.strategy.run(replica_step, args=(batch,)))
+
+    def _noise(self, batch: Batch, global_batch: int, step: tf.Tensor) -> tf.Tensor:
+        """Standard normal noise of this replica's examples, `[batch, *latent_shape]`.
+
+        Drawn for the whole global batch from (seed, step) and picked by position: the same for an example,
+        however the batch is divided.
+        """
+        shape = self.model.latent_shape(batch.audio.shape[-1])
+        everyone = tf.random.stateless_normal([global_batch, *shape], [self.config.seed, step])
+        return tf.gather(everyone, batch.position)
+
+    def _totals(self, batch: Batch, log_likelihood: tf.Tensor, kl: tf.Tensor, snr_db: tf.Tensor) -> Totals:
+        real = tf.cast(batch.weight > 0, tf.float64)
+        sums = (tf.reduce_sum(real * tf.cast(values, tf.float64)) for values in (log_likelihood, kl, snr_db))
+        examples = tf.reduce_sum(real)
+        return Totals(*sums, examples, examples * batch.audio.shape[-1])
+
+    def _reduce(self, sums: Totals) -> Totals:
+        return Totals(*(self.strategy.reduce("SUM", value, axis=None) for value in sums))

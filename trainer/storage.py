@@ -1,0 +1,158 @@
+"""Object storage, through google-cloud-storage: the objects below a prefix, and datasets pulled into a cache.
+
+TensorFlow's own `gs://` file system cannot be pointed at an emulator, so nothing in the trainer uses it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+from google.api_core.exceptions import GoogleAPIError, NotFound
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import storage
+from google.cloud.storage import transfer_manager
+
+from preprocessing import manifest as manifests
+from preprocessing.errors import BAD_DATA, STORAGE_FAILED, CommandError
+
+
+def is_remote(uri: str) -> bool:
+    """Whether `uri` is on object storage."""
+    return uri.startswith("gs://")
+
+
+def default_cache() -> Path:
+    """Where shards and the working copies of remote runs lie."""
+    return Path(tempfile.gettempdir()) / "gtzan-cvae"
+
+
+def open_dataset(uri: str, cache: Path) -> tuple[Path, manifests.Manifest]:
+    """A local folder with the dataset's shards, and its manifest; remote shards are fetched once a digest.
+
+    Raises:
+        CommandError: There is no dataset, or a shard is missing or damaged (3); storage failed (4).
+    """
+    if not is_remote(uri):
+        folder = Path(uri)
+        path = folder / manifests.NAME
+        if not path.is_file():
+            raise CommandError(_no_dataset(uri), BAD_DATA)
+        manifest = manifests.from_json(path.read_bytes(), str(path))
+    else:
+        bucket = Prefix(uri)
+        data = bucket.read(manifests.NAME)
+        if data is None:
+            raise CommandError(_no_dataset(uri), BAD_DATA)
+        manifest = manifests.from_json(data, uri)
+        folder = cache / "datasets" / manifest.digest
+        missing = [shard for shard in manifest.shards if _size(folder / shard.name) != shard.bytes]
+        bucket.download([shard.name for shard in missing], folder)
+        for shard in missing:
+            if hashlib.sha256((folder / shard.name).read_bytes()).hexdigest() != shard.sha256:
+                (folder / shard.name).unlink()
+                raise CommandError(f"{uri}/{shard.name} is not what {manifests.NAME} says", BAD_DATA)
+    for shard in manifest.shards:
+        if _size(folder / shard.name) != shard.bytes:
+            raise CommandError(f"{folder / shard.name} is missing or cut: preprocess again", BAD_DATA)
+    return folder, manifest
+
+
+class Prefix:
+    """The objects below `gs://bucket/prefix`, by their names relative to it."""
+
+    def __init__(self, uri: str) -> None:
+        bucket, _, prefix = uri.removeprefix("gs://").partition("/")
+        self.uri = uri
+        self._start = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        with _failures(uri):
+            self._bucket = storage.Client().bucket(bucket)
+
+    def list(self) -> list[str]:
+        """The names of all objects, sorted."""
+        with _failures(self.uri):
+            blobs = self._bucket.client.list_blobs(self._bucket, prefix=self._start)
+            return sorted(blob.name.removeprefix(self._start) for blob in blobs)
+
+    def read(self, name: str) -> bytes | None:
+        """One object, or None if there is none."""
+        with _failures(self.uri):
+            try:
+                return self._bucket.blob(self._start + name).download_as_bytes(checksum="crc32c")
+            except NotFound:
+                return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """One object, replaced as a whole."""
+        with _failures(self.uri):
+            self._bucket.blob(self._start + name).upload_from_string(data, checksum="crc32c")
+
+    def delete(self, name: str) -> None:
+        """One object, if it is there."""
+        with _failures(self.uri):
+            try:
+                self._bucket.blob(self._start + name).delete()
+            except NotFound:
+                return
+
+    def upload(self, names: list[str], folder: Path) -> None:
+        """Many files at once."""
+        with _failures(self.uri):
+            _raise_first(
+                transfer_manager.upload_many_from_filenames(
+                    self._bucket,
+                    names,
+                    source_directory=str(folder),
+                    blob_name_prefix=self._start,
+                    worker_type=transfer_manager.THREAD,
+                    upload_kwargs={"checksum": "crc32c"},
+                )
+            )
+
+    def download(self, names: list[str], folder: Path) -> None:
+        """Many objects at once."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with _failures(self.uri):
+            _raise_first(
+                transfer_manager.download_many_to_path(
+                    self._bucket,
+                    names,
+                    destination_directory=str(folder),
+                    blob_name_prefix=self._start,
+                    worker_type=transfer_manager.THREAD,
+                    download_kwargs={"checksum": "crc32c"},
+                )
+            )
+
+
+@contextmanager
+def _failures(uri: str) -> Iterator[None]:
+    """Storage that still fails after the client's own retries is one sentence and exit code 4."""
+    try:
+        yield
+    except (GoogleAPIError, GoogleAuthError, requests.RequestException, OSError) as error:
+        raise CommandError(
+            f"{uri} cannot be reached: {error}; check its name, your credentials and the network",
+            STORAGE_FAILED,
+        ) from error
+
+
+def _raise_first(results: list[object]) -> None:
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def _no_dataset(uri: str) -> str:
+    return (
+        f"--data {uri} has no {manifests.NAME}, so there is no finished dataset: "
+        f"run python -m preprocessing --input ... --output {uri}"
+    )

@@ -1,0 +1,116 @@
+"""Training, top to bottom: strategy, data, restore, epochs, evaluation, samples, checkpoint, report."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from preprocessing.errors import USAGE, CommandError
+from preprocessing.manifest import Manifest
+from trainer import config as configs
+from trainer import dataset, report, samples
+from trainer.config import Config, DatasetFacts, Run
+from trainer.history import History
+from trainer.interrupt import stop_requests
+from trainer.run_directory import RunDirectory
+from trainer.steps import Trainer
+from trainer.storage import open_dataset
+
+
+def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, cache: Path) -> Path:
+    """Trains the run to its last epoch, from its newest checkpoint if it has one.
+
+    Args:
+        data: A dataset directory, local or `gs://`.
+        run: The run directory, local or `gs://`; created if it is new.
+        given: The configuration's fields that the user set.
+        replicas: Devices to use; None means all GPUs, else one CPU.
+        cache: Where remote data is kept.
+
+    Returns:
+        The local path of the report.
+
+    Raises:
+        CommandError: Contradicting configuration or too few devices (2), bad or missing data (3), storage
+            failed (4), stopped on request (75).
+    """
+    strategy = make_strategy(replicas)
+    folder, manifest = open_dataset(data, cache)
+    with RunDirectory(run, cache) as directory, stop_requests() as stop:
+        path = directory.path
+        config = _write_config(path, data, manifest, given, strategy.num_replicas_in_sync)
+        train_clips = dataset.open_split(folder, manifest, "train")
+        test_clips = dataset.open_split(folder, manifest, "test")
+        trainer = Trainer(config, manifest, strategy, path)
+        fixed = samples.choose(path, test_clips, trainer.model, config, manifest)
+        parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
+        tqdm.write(_greeting(run, config, trainer.epoch, parameters, strategy))
+        with History(path, trainer.epoch) as history:
+            for epoch in range(trainer.epoch + 1, config.epochs + 1):
+                row = trainer.train_epoch(epoch, train_clips, manifest.split_records("train"), stop)
+                row |= trainer.evaluate(test_clips)
+                history.add(row, samples.render_epoch(path, fixed, trainer.model, manifest, epoch))
+                trainer.save(epoch)
+                directory.commit()
+        samples.render_training_gif(path)
+        return report.write_report(path, note=trainer.model.caveat, parameters=parameters)
+
+
+def make_strategy(replicas: int | None) -> tf.distribute.Strategy:
+    """MirroredStrategy over `replicas` GPUs, or over as many logical CPUs where there is no GPU.
+
+    Raises:
+        CommandError: There are fewer GPUs than asked for (exit code 2).
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    kind, wanted = ("GPU", replicas or len(gpus)) if gpus else ("CPU", replicas or 1)
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if kind == "CPU" and wanted > 1:
+        parts = [tf.config.LogicalDeviceConfiguration()] * wanted
+        # TensorFlow that is already running keeps the devices it has, which may be enough.
+        with contextlib.suppress(RuntimeError):
+            tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
+    there = len(tf.config.list_logical_devices(kind))
+    if wanted > there:
+        raise CommandError(f"--replicas {wanted}, but there are {there} {kind} devices", USAGE)
+    # NCCL reduces on GPUs. On CPUs the default's collective ops cannot serve two runs of one process.
+    reduction = None if kind == "GPU" else tf.distribute.ReductionToOneDevice()
+    devices = [f"{kind}:{index}" for index in range(wanted)]
+    return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
+
+
+def _write_config(path: Path, data: str, manifest: Manifest, given: dict[str, Any], replicas: int) -> Config:
+    """`config.json`, before anything else is done; a run that exists keeps its own."""
+    earlier = configs.load(path)
+    config = configs.resolve(given, earlier.config if earlier else None)
+    if config.batch_size < replicas:
+        raise CommandError(f"--batch-size {config.batch_size} is less than the {replicas} replicas", USAGE)
+    counts = {split: manifest.split_records(split) for split in ("train", "validation", "test")}
+    genres = tuple(manifest.genres)
+    facts = DatasetFacts(
+        data, manifest.digest, manifest.sample_rate_hz, manifest.clip_samples, genres, counts
+    )
+    if earlier and earlier.dataset.digest != facts.digest:
+        raise CommandError(
+            f"--run was trained on the dataset {earlier.dataset.digest[:12]} ({earlier.dataset.uri}), "
+            f"--data {data} is {facts.digest[:12]}: use a new --run",
+            USAGE,
+        )
+    temporary = path / f"{configs.NAME}.tmp"
+    temporary.write_text(Run(config, facts).to_json())
+    temporary.replace(path / configs.NAME)
+    return config
+
+
+def _greeting(run: str, config: Config, epoch: int, parameters: int, strategy: tf.distribute.Strategy) -> str:
+    devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    start = f"resuming after epoch {epoch}" if epoch else "from the beginning"
+    return (
+        f"{run}: {config.preset}, {parameters:,} parameters, {strategy.num_replicas_in_sync} replica(s) "
+        f"on {devices}, {config.epochs} epochs, {start}"
+    )
