@@ -12,10 +12,11 @@ SHELL := /bin/bash
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 INSTALLED := .venv/installed
-DEMO := demo
-INPUT := $(DEMO)/genres_original
-# One's own music takes as long as it takes; the demo's epochs fit its four minutes.
-EPOCHS := 20
+# One's own music has a folder of its own, by its path, so that no two demos meet.
+INPUT := demo/genres_original
+DEMO := demo$(if $(filter-out demo/genres_original,$(INPUT)),/own-$(shell printf %s "$(abspath $(INPUT))" | cksum | cut -d' ' -f1))
+# Fits the four minutes that the demo may take on two cores; training proper is `python -m trainer train`.
+EPOCHS := 12
 
 # uv does not read pip's configuration; a mirror set there is meant for it too.
 export UV_DEFAULT_INDEX ?= $(shell python3 -m pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)
@@ -42,7 +43,7 @@ test: $(INSTALLED)
 	$(BIN)/pytest
 
 demo: $(INSTALLED)
-ifeq ($(INPUT),$(DEMO)/genres_original)
+ifeq ($(DEMO),demo)
 	$(BIN)/python -m preprocessing.demo --output $(INPUT)
 endif
 	$(BIN)/python -m preprocessing --input "$(INPUT)" --output $(DEMO)/dataset
@@ -57,4 +58,4 @@ lock: $(filter .tools/bin/uv,$(UV))
 	$(LOCK) -c requirements.lock -o requirements-cuda.lock requirements-cuda.in
 
 clean:
-	rm -rf $(DEMO) .venv .tools build *.egg-info
+	rm -rf demo .venv .tools build *.egg-info

@@ -55,6 +55,12 @@ def make_folder(uri: str) -> None:
         FileSystems.mkdirs(uri)
 
 
+def delete_folder(uri: str) -> None:
+    """Deletes all that is below `uri`; on object storage that is all there is of a folder."""
+    delete([file.path for file in find(uri)])
+    delete([uri])
+
+
 def delete(uris: list[str]) -> None:
     """Deletes the files or folders of `uris` that exist."""
     if existing := [uri for uri in uris if FileSystems.exists(uri)]:

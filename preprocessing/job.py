@@ -29,6 +29,7 @@ def run(options: Options, beam_flags: list[str]) -> None:
         CommandError: A flag that Beam does not know (2); no input, no clip, or no good clip (3).
     """
     beam_flags = complete_beam_flags(beam_flags)
+    FileSystems.set_options(PipelineOptions(beam_flags))  # this process reads and writes files too
     listing = list_clips(options)
     for line in _warnings(options):
         print(line)
@@ -37,13 +38,13 @@ def run(options: Options, beam_flags: list[str]) -> None:
         print(summary(made, options.output))
         return
     staging_root = files.join(options.output, ".staging")
-    files.delete([staging_root])  # what a killed job left
+    files.delete_folder(staging_root)  # what a killed job left
     staging = files.join(staging_root, uuid.uuid4().hex[:12])
     record_bytes = 4 * options.audio.clip_samples
     with _progress(staging, len(listing.clips), record_bytes):
         result = pipeline.submit(options, listing, staging, beam_flags)
         _wait(result)
-    files.delete([staging_root])
+    files.delete_folder(staging_root)
     made = _committed(options)
     if made is None:
         quarantine = files.join(options.output, QUARANTINE_NAME)

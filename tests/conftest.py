@@ -59,8 +59,12 @@ def dataset(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def storage_server() -> Iterator[str]:
     """A real object-storage protocol on loopback; its address is in the environment while tests run."""
+    from apache_beam.internal.gcp import auth
     from gcp_storage_emulator.server import create_server
 
+    auth._Credentials._credentials_init = (
+        True  # else Beam looks half a minute for credentials, then needs none
+    )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -15,6 +15,8 @@ ANY_GENRE = -1  # a genre that is left open
 
 SHUFFLE_CLIPS = 512  # clips held while shuffling: 180 MB at the default format
 SHUFFLE_CROPS = 4_096
+PARSERS = 4
+PREFETCH_BATCHES = 4
 
 
 class Batch(NamedTuple):
@@ -57,7 +59,7 @@ def open_split(folder: Path, manifest: Manifest, split: str) -> tf.data.Dataset:
         return example["audio"], genres.lookup(example["genre"]), example["track_id"]
 
     paths = [str(folder / shard.name) for shard in shards]
-    return tf.data.TFRecordDataset(paths, buffer_size=8 << 20).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    return tf.data.TFRecordDataset(paths, buffer_size=8 << 20).map(parse, num_parallel_calls=PARSERS)
 
 
 def training_batches(clips: tf.data.Dataset, config: Config, epoch: int) -> tf.data.Dataset:
@@ -109,7 +111,10 @@ def _full_batches(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset
         weight = tf.where(position < real, 1.0 / tf.cast(real, tf.float32), 0.0)
         return Batch(tf.gather(audio, source), tf.gather(genre, source), position, weight)
 
-    return examples.batch(batch_size).map(fill).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    # Its loop backs off to sleeps of many seconds, and an iterator that ends waits for the sleep to end.
+    options.autotune.enabled = False
+    return examples.batch(batch_size).map(fill).prefetch(PREFETCH_BATCHES).with_options(options)
 
 
 def _epoch_seeds(seed: int, epoch: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,7 +78,7 @@ class Trainer:
         totals = None
         first_step = int(self.optimizer.iterations.numpy())
         with tqdm(total=steps, desc=f"epoch {epoch}/{config.epochs}", unit=" steps", leave=False) as bar:
-            for index, batch in enumerate(self.strategy.experimental_distribute_dataset(batches)):
+            for index, batch in enumerate(self._divided(batches)):
                 stop.raise_if_asked(epoch)
                 beta = config.beta_at(epoch - 1 + index / steps)
                 step = tf.constant(first_step + index, tf.int32)
@@ -102,11 +103,30 @@ class Trainer:
         """ELBO, its terms and the SNR over whole clips."""
         batches = dataset.evaluation_batches(clips, self._evaluation_clips)
         totals = None
-        for batch in self.strategy.experimental_distribute_dataset(batches):
+        for batch in self._divided(batches):
             sums = self._evaluation_step(batch)
             totals = sums if totals is None else Totals(*map(tf.add, totals, sums))
         figures = {f"test_{name}": value for name, value in self._per_clip(totals).items()}
         return figures | {"test_snr_db": float(totals.snr_db / totals.examples)}
+
+    def _divided(self, batches: tf.data.Dataset) -> Iterator[Batch]:
+        """Global batches with a part for each replica.
+
+        `experimental_distribute_dataset` would do it too, but its iterators end slowly: its wrapping turns
+        autotuning on again (see `dataset`), which costs seconds an epoch.
+        """
+        replicas = self.strategy.num_replicas_in_sync
+        for batch in batches:
+            size = batch.position.shape[0]
+            starts = [size * replica // replicas for replica in range(replicas + 1)]
+
+            def part(
+                context: tf.distribute.ReplicaContext, batch: Batch = batch, starts: list = starts
+            ) -> Batch:
+                replica = context.replica_id_in_sync_group
+                return Batch(*(tensor[starts[replica] : starts[replica + 1]] for tensor in batch))
+
+            yield self.strategy.experimental_distribute_values_from_function(part)
 
     def _per_clip(self, totals: Totals) -> dict[str, float]:
         """Nats per clip; crops count for the part of a clip that they are."""

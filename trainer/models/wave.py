@@ -26,6 +26,11 @@ class WaveCVAE(WaveformVAE):
     """
 
     conditional = True
+    caveat = (
+        "Reconstructions and variations keep the music. New clips do not have any yet: their latents are "
+        "drawn independently for every frame, so they have the corpus's colour but neither melody nor beat. "
+        "The model's prior, not its decoder, is what limits them."
+    )
 
     def __init__(self, config: Config, clip_samples: int, genres: int) -> None:
         super().__init__()

@@ -1,0 +1,156 @@
+"""Both programs as a person meets them: in a process of their own, on a screen."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import TINY
+
+WAVE = ["--channels", "8,8", "--strides", "4,4", "--crop-samples", "256", "--sample-clips", "1"]
+
+
+def call(*args, timeout_secs=120):
+    clean = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=timeout_secs,
+        env=clean,
+        check=False,
+    )
+
+
+HELPS = [
+    ["preprocessing", "--help"],
+    ["preprocessing.demo", "--help"],
+    ["trainer", "--help"],
+    ["trainer", "train", "--help"],
+    ["trainer", "generate", "--help"],
+]
+
+
+@pytest.mark.parametrize("command", HELPS, ids=" ".join)
+def test_help_is_quick_and_explains_every_flag(command):
+    times = []
+    for _ in range(3):
+        started = time.monotonic()
+        answer = call(*command)
+        times.append(time.monotonic() - started)
+    assert answer.returncode == 0
+    assert answer.stderr == ""
+    assert min(times) < 1.0
+    # Every flag is followed by words, not by the next flag.
+    text = re.sub(r"^usage:.*?\n\n", "", answer.stdout, flags=re.DOTALL)
+    for flag in re.finditer(r"^  (-h, )?(--[\w-]+)(?P<rest>.*(?:\n {6,}.*)*)", text, re.MULTILINE):
+        assert re.search(r"[a-z]{2,} [a-z]", flag["rest"]), f"{flag[2]} is not explained"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (["preprocessing"], 2, "--input, --output"),
+        (["preprocessing", "--input", "x"], 2, "--output"),
+        (["preprocessing", "--input", "x", "--output", "{tmp}/o", "--split", "half"], 2, "--split"),
+        (["preprocessing", "--input", "x", "--output", "{tmp}/o", "--shards", "many"], 2, "--shards"),
+        (["trainer"], 2, "COMMAND"),
+        (["trainer", "dance"], 2, "dance"),
+        (["trainer", "train", "--data", "x", "--run", "{tmp}/r", "--epoch", "3"], 2, "--epoch"),
+        (["trainer", "train", "--data", "x", "--run", "{tmp}/r", "--strides", "a"], 2, "--strides"),
+        (["trainer", "train", "--data", "x", "--run", "{tmp}/r", "--epochs", "0"], 2, "--epochs must be"),
+        (["trainer", "train", "--data", "{tmp}/no", "--run", "{tmp}/r"], 3, "no dataset.json"),
+        (["trainer", "generate", "--run", "{tmp}/no", "--output", "{tmp}/m"], 3, "no config.json"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_and_a_code(tmp_path, command, code, said):
+    answer = call(*(part.format(tmp=tmp_path) for part in command))
+    assert answer.returncode == code
+    assert said in answer.stderr
+    assert len(answer.stderr.strip().splitlines()) == 1
+    assert answer.stdout == ""
+
+
+def on_screen(text):
+    """What stays on a terminal: progress lines end in a carriage return and are overwritten."""
+    return [line.rsplit("\r", 1)[-1] for line in text.splitlines()]
+
+
+def test_a_normal_run_shows_only_our_own_lines(corpus, tmp_path):
+    made = call("preprocessing", "--input", corpus, "--output", tmp_path / "data", *TINY)
+    assert made.returncode == 0, made.stderr
+    trained = call(
+        "trainer", "train", "--data", tmp_path / "data", "--run", tmp_path / "run", "--epochs", "1", *WAVE
+    )
+    assert trained.returncode == 0, trained.stderr
+    music = call("trainer", "generate", "--run", tmp_path / "run", "--output", tmp_path / "m", "--count", "1")
+    assert music.returncode == 0, music.stderr
+    for answer in (made, trained, music):
+        foreign = [
+            line
+            for line in on_screen(answer.stderr)
+            if line.strip() and not re.match(r"(preprocessing|epoch \d+/\d+|writing \w+): ", line)
+        ]
+        assert foreign == []
+        words = r"warn|deprecat|banner|cuda|oneDNN|addons|E0000|INFO|absl"
+        assert not re.search(words, answer.stdout + answer.stderr, re.IGNORECASE)
+    assert [line.split()[0] for line in made.stdout.splitlines()[:5]] == [
+        "split", "train", "validation", "test", "quarantined",
+    ]  # fmt: skip
+    assert "epoch   1  ELBO" in trained.stdout
+    assert trained.stdout.strip().endswith("report.html")
+
+
+def test_stopped_by_a_signal_and_started_again(dataset, tmp_path):
+    run = tmp_path / "run"
+    command = [
+        sys.executable, "-m", "trainer", "train", "--data", str(dataset), "--run", str(run),
+        "--epochs", "200", *WAVE,
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 90
+        while not (run / "checkpoints/epoch-2.index").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "stopped on request in epoch" in error
+    saved = max(int(path.stem.split("-")[1]) for path in (run / "checkpoints").glob("*.index"))
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "epochs": saved}))  # 200 epochs are not waited for
+    again = call("trainer", "train", "--data", dataset, "--run", run, "--epochs", saved + 1)
+    assert again.returncode == 0, again.stderr
+    assert f"resuming after epoch {saved}" in again.stdout
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(1, saved + 2))
+    assert len({frozenset(row) for row in rows}) == 1
+
+
+def test_preprocessing_stopped_by_a_signal_leaves_no_dataset(tmp_path, corpus):
+    many = tmp_path / "many/blues"
+    many.mkdir(parents=True)
+    source = next((corpus / "blues").glob("*.wav"))
+    for number in range(4_000):
+        (many / f"blues.{number:05d}.wav").hardlink_to(source)
+    command = [
+        sys.executable,
+        "-m",
+        "preprocessing",
+        "--input",
+        str(many.parent),
+        "--output",
+        str(tmp_path / "o"),
+    ]
+    with subprocess.Popen([*command, *TINY], stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "o").glob(".staging/*/*.tfrecord")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "run the same command again" in error
+    assert not (tmp_path / "o/dataset.json").exists()
