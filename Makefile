@@ -19,7 +19,9 @@ DEMO := demo$(if $(filter-out demo/genres_original,$(INPUT)),/own-$(shell printf
 EPOCHS := 12
 
 # uv does not read pip's configuration; a mirror set there is meant for it too.
-export UV_DEFAULT_INDEX ?= $(shell python3 -m pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)
+ifndef UV_DEFAULT_INDEX
+export UV_DEFAULT_INDEX := $(or $(shell python3 -m pip config get global.index-url 2>/dev/null),https://pypi.org/simple)
+endif
 UV := $(shell command -v uv || echo .tools/bin/uv)
 
 .PHONY: demo test setup lock clean

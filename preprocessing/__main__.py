@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import sys
 import warnings
@@ -87,10 +88,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
-    clip_samples = flags.clip_samples
-    if clip_samples is None:
-        clip_samples = default_clip_samples(flags.sample_rate_hz, flags.clip_secs)
-    audio = AudioFormat(flags.sample_rate_hz, flags.clip_secs, clip_samples)
+    given = {} if flags.clip_samples is None else {"clip_samples": flags.clip_samples}
+    audio = AudioFormat(flags.sample_rate_hz, flags.clip_secs, **given)
+    if not given:
+        clip_samples = default_clip_samples(audio.sample_rate_hz, audio.clip_secs)
+        audio = dataclasses.replace(audio, clip_samples=clip_samples)
     options = Options(flags.input, flags.output, tuple(flags.genre), flags.split, flags.shards, audio)
     if not flags.verbose:
         warnings.simplefilter("ignore")

@@ -9,6 +9,9 @@ import numpy as np
 
 from preprocessing.options import AudioFormat
 
+# Float files may hold anything; far beyond full scale it would overflow in the mean or the filter.
+FULL_SCALE_LIMIT = 1e6
+
 
 class BadAudioError(Exception):
     """A file that cannot become a record: a stable `reason` code and a human `detail`."""
@@ -42,6 +45,7 @@ def decode(data: bytes, audio: AudioFormat) -> tuple[np.ndarray, int]:
         raise BadAudioError("no_samples", "the file has a header and no samples")
     if not np.isfinite(channels).all():
         raise BadAudioError("non_finite", "NaN or infinite samples")
+    channels = np.clip(channels, -FULL_SCALE_LIMIT, FULL_SCALE_LIMIT)
     mono = librosa.to_mono(channels)
     waveform = librosa.resample(mono, orig_sr=rate_hz, target_sr=audio.sample_rate_hz, res_type="soxr_hq")
     valid_samples = min(len(waveform), audio.clip_samples)

@@ -57,7 +57,7 @@ def make_folder(uri: str) -> None:
 
 def delete_folder(uri: str) -> None:
     """Deletes all that is below `uri`; on object storage that is all there is of a folder."""
-    delete([file.path for file in find(uri)])
+    delete([file.path for file in FileSystems.match([join(literal(uri), "**")])[0].metadata_list])
     delete([uri])
 
 

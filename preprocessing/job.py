@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from apache_beam.runners.runner import PipelineResult, PipelineState, create_runner
 from tqdm import tqdm
 
 from preprocessing import files, pipeline
-from preprocessing.errors import BAD_DATA, USAGE, CommandError, SentenceParser
+from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError, SentenceParser
 from preprocessing.gtzan import SEED_IN_BOTH, SPLITS
 from preprocessing.manifest import NAME, QUARANTINE_NAME, Manifest, from_json
 from preprocessing.options import Options
 from preprocessing.sources import list_clips
 
+ALL_CORES = "--direct_num_workers=0"
 LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
 
 
@@ -37,16 +39,24 @@ def run(options: Options, beam_flags: list[str]) -> None:
         print(f"{options.output} is up to date: same inputs and options, nothing to do")
         print(summary(made, options.output))
         return
+    if template := PipelineOptions(beam_flags).view_as(GoogleCloudOptions).template_location:
+        plan = files.join(options.output, f".template-{uuid.uuid4().hex[:12]}")
+        pipeline.submit(options, listing, plan, beam_flags)
+        print(f"{template}: a template of the job; {plan} holds its clip list and must stay until it has run")
+        return
     staging_root = files.join(options.output, ".staging")
-    files.delete_folder(staging_root)  # what a killed job left
+    _delete_stale(staging_root)
     staging = files.join(staging_root, uuid.uuid4().hex[:12])
-    record_bytes = 4 * options.audio.clip_samples
-    with _progress(staging, len(listing.clips), record_bytes):
-        result = pipeline.submit(options, listing, staging, beam_flags)
-        _wait(result)
-    files.delete_folder(staging_root)
+    try:
+        with _progress(staging, len(listing.clips), 4 * options.audio.clip_samples):
+            _wait(pipeline.submit(options, listing, staging, beam_flags))
+        good_shards = int(files.read(files.join(staging, pipeline.OUTCOME)))
+    finally:
+        files.delete_folder(staging)
+        if not files.find(files.join(files.literal(staging_root), "**")):
+            files.delete([staging_root])
     made = _committed(options)
-    if made is None:
+    if not good_shards or made is None:
         quarantine = files.join(options.output, QUARANTINE_NAME)
         raise CommandError(f"none of {len(listing.clips)} clips could be read: see {quarantine}", BAD_DATA)
     print(summary(made, options.output))
@@ -69,7 +79,7 @@ def complete_beam_flags(flags: list[str]) -> list[str]:
         # Beam's default runner would first try to download another one.
         flags = [*flags, "--runner=FnApiRunner"]
     if known.runner in (None, *LOCAL_RUNNERS) and known.direct_running_mode == "in_memory":
-        workers = [] if "direct_num_workers" in "".join(flags) else ["--direct_num_workers=0"]
+        workers = [] if any(flag.startswith("--direct_num_workers") for flag in flags) else [ALL_CORES]
         flags = [*flags, *workers, "--direct_running_mode=multi_threading"]
     return flags
 
@@ -116,17 +126,27 @@ def _committed(options: Options) -> Manifest | None:
 
 
 def _is_same_work(made: Manifest, options: Options, fingerprint: str) -> bool:
+    if "unreadable" in made.quarantined:  # a file system may have been ill; it is worth another try
+        return False
     shards_there = all(FileSystems.exists(files.join(options.output, shard.name)) for shard in made.shards)
     same_options = made.options == options.that_shape_the_data()
     return shards_there and same_options and made.inputs_fingerprint == fingerprint
 
 
+def _delete_stale(staging_root: str) -> None:
+    """What a killed job left a day ago or earlier; anything younger may belong to one that runs."""
+    found = files.find(files.join(files.literal(staging_root), "**"))
+    yesterday = time.time() - 24 * 3600
+    files.delete([file.path for file in found if file.last_updated_in_seconds < yesterday])
+
+
 def _wait(result: PipelineResult) -> None:
-    if result.wait_until_finish() not in (PipelineState.DONE, None):
-        raise CommandError(f"the job ended in state {result.state}: see the runner's log", BAD_DATA)
+    state = result.wait_until_finish()
+    if state not in (PipelineState.DONE, None):
+        raise CommandError(f"the job ended in state {state}: see the runner's log", STORAGE_FAILED)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _progress(staging: str, clips: int, record_bytes: int) -> Iterator[None]:
     """A bar over the clips while the job runs, on any runner: it measures what lies in `staging`."""
     finished = threading.Event()
@@ -135,17 +155,18 @@ def _progress(staging: str, clips: int, record_bytes: int) -> Iterator[None]:
 
         def watch() -> None:
             while not finished.wait(0.5 if "://" not in staging else 5.0):
-                done = sum(file.size_in_bytes for file in files.find(pattern)) // record_bytes
-                bar.update(min(done, clips) - bar.n)
+                with contextlib.suppress(OSError):  # a listing that fails is one that the next replaces
+                    done = sum(file.size_in_bytes for file in files.find(pattern)) // record_bytes
+                    bar.update(max(0, min(done, clips) - bar.n))  # the commit empties `staging` again
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         try:
             yield
-            bar.update(clips - bar.n)
         finally:
             finished.set()
             watcher.join()
+        bar.update(clips - bar.n)
 
 
 def _subclasses(group: type) -> Iterator[type]:

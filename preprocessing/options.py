@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from preprocessing.errors import USAGE, CommandError
 
 GTZAN_RATE_HZ = 22_050
+MAX_CLIP_SECS = 3_600
+MAX_CLIP_SAMPLES = 100_000_000  # 400 MB a record, within the 2 GB that a tf.train.Example may have
 
 
 def default_clip_samples(sample_rate_hz: int, clip_secs: float) -> int:
@@ -33,10 +35,14 @@ class AudioFormat:
             raise CommandError(
                 f"--sample-rate-hz must be between 100 and 192000, not {self.sample_rate_hz}", USAGE
             )
-        if not (math.isfinite(self.clip_secs) and self.clip_secs > 0):
-            raise CommandError(f"--clip-secs must be a number above 0, not {self.clip_secs}", USAGE)
-        if self.clip_samples < 1:
-            raise CommandError(f"--clip-samples must be at least 1, not {self.clip_samples}", USAGE)
+        if not 0 < self.clip_secs <= MAX_CLIP_SECS:
+            raise CommandError(
+                f"--clip-secs must be above 0 and at most {MAX_CLIP_SECS}, not {self.clip_secs}", USAGE
+            )
+        if not 1 <= self.clip_samples <= MAX_CLIP_SAMPLES:
+            raise CommandError(
+                f"--clip-samples must be 1 to {MAX_CLIP_SAMPLES}, not {self.clip_samples}", USAGE
+            )
 
 
 @dataclass(frozen=True)
@@ -51,13 +57,15 @@ class Options:
     audio: AudioFormat = AudioFormat()
 
     def __post_init__(self) -> None:
+        if not self.input or not self.output:
+            raise CommandError("--input and --output must not be empty", USAGE)
         if self.shards < 1:
             raise CommandError(f"--shards must be at least 1, not {self.shards}", USAGE)
 
     def that_shape_the_data(self) -> dict:
         """The options that change what is in the dataset, and so belong to its digest."""
         return {
-            "genres": list(self.genres),
+            "genres": sorted(set(self.genres)),
             "split": self.split,
             "shards": self.shards,
             **asdict(self.audio),

@@ -22,6 +22,8 @@ from preprocessing.manifest import NAME, QUARANTINE_NAME, Manifest, Shard
 from preprocessing.options import AudioFormat, Options
 from preprocessing.sources import Clip, Listing, Rejected
 
+OUTCOME = "good_shards"  # a staged file with their number: how a job ended, whatever was there before it
+
 
 class ShardResult(NamedTuple):
     """What a worker reports of one shard: its temporary file, if any record was good, and what was not."""
@@ -100,16 +102,19 @@ class Commit(beam.DoFn):
         """Yields the committed manifest, or nothing where no clip was good."""
         good = sorted((result for result in results if result.shard), key=lambda result: result.shard.name)
         rejected = self._rejected(results)
+        files.write(self._staged(OUTCOME), str(len(good)).encode())
+        lines = "".join(f"{bad.to_json()}\n" for bad in rejected).encode()
+        if not good:  # an unmounted input, say: an earlier dataset is not its price
+            files.write(self._final(QUARANTINE_NAME), lines)
+            return
         manifest = self._manifest(good, rejected).with_digest()
         self._clear({shard.name for shard in manifest.shards})
         for result in good:
             files.move(result.staged, self._final(result.shard.name))
-        lines = "".join(f"{bad.to_json()}\n" for bad in rejected)
-        files.write(self._final(QUARANTINE_NAME), lines.encode())
-        if good:
-            files.write(self._staged(NAME), manifest.to_json())
-            files.move(self._staged(NAME), self._final(NAME))
-            yield manifest
+        files.write(self._final(QUARANTINE_NAME), lines)
+        files.write(self._staged(NAME), manifest.to_json())
+        files.move(self._staged(NAME), self._final(NAME))
+        yield manifest
 
     def _rejected(self, results: list[ShardResult]) -> list[Rejected]:
         """Each bad file once, also where the seed's lists read it for two splits."""

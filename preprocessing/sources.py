@@ -84,6 +84,9 @@ def list_clips(options: Options) -> Listing:
         tracks[track.track_id] = (file.path, track.genre)
         for split in SPLIT_RULES[options.split](track):
             members[split].append(track.track_id)
+    unheard = sorted(set(options.genres) - {genre for _, genre in tracks.values()})
+    if unheard and found:
+        raise CommandError(f"--genre {unheard[0]}: {options.input} has no clip of it", BAD_DATA)
     if not members:
         raise CommandError(_nothing_found(options, len(found)), BAD_DATA)
     clips = [

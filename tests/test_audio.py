@@ -68,6 +68,14 @@ def test_overshoot_stays_in_range():
     assert np.abs(waveform).max() == 1.0
 
 
+def test_float_samples_far_beyond_full_scale_do_not_become_nan():
+    loud = np.full((4_000, 2), 3e38, np.float32)
+    loud[::2] *= -1
+    for samples in (loud, loud[:, 0]):
+        waveform, _ = decode(encoded(samples, subtype="FLOAT"), AudioFormat(3_000, 0.1, 300))
+        assert np.isfinite(waveform).all()
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

@@ -20,8 +20,8 @@ ORDER = {
     ],
     "trainer": [
         "config", "interrupt", "layers", "models.base", "models.seed", "models.wave", "models", "storage",
-        "run_directory", "dataset", "loss", "metrics", "render", "report_chart", "report_page", "report",
-        "samples", "history", "steps", "train", "generate", "__main__",
+        "run_directory", "checkpoint", "dataset", "loss", "metrics", "render", "report_chart", "report_page",
+        "report", "samples", "history", "steps", "train", "generate", "__main__",
     ],
 }  # fmt: skip
 

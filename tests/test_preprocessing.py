@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from conftest import CLIP_SAMPLES, GENRES, RATE_HZ, TINY, write_clip
 
-from preprocessing import example
+from preprocessing import example, files
 from preprocessing.__main__ import main
 from preprocessing.gtzan import SEED_TEST_NUMBERS, SEED_TRAIN_NUMBERS, hash_splits, parse_track
 from preprocessing.manifest import from_json
@@ -50,7 +50,7 @@ def test_every_clip_becomes_a_record_of_its_split(corpus, dataset):
             assert record.audio.shape == (CLIP_SAMPLES,)
             np.testing.assert_allclose(record.audio, expected[:CLIP_SAMPLES], atol=1e-6)
             assert (record.sample_rate_hz, record.valid_samples) == (RATE_HZ, CLIP_SAMPLES)
-    assert not (dataset / ".staging").exists()
+    assert not list((dataset / ".staging").glob("*"))
 
 
 def test_the_seeds_split_reads_number_45_twice_and_says_so(tmp_path, capsys):
@@ -143,6 +143,34 @@ def test_a_clip_survives_its_line():
     assert Clip.from_json(clip.to_json()) == clip
 
 
+def test_an_input_that_cannot_be_read_costs_no_dataset_and_is_tried_again(
+    corpus, tmp_path, monkeypatch, capsys
+):
+    assert run(corpus, tmp_path / "out") == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.tfrecord")}
+    read_file = files.read
+
+    def ill(broken):
+        def read(uri):
+            if uri.endswith(".wav") and broken in uri:
+                raise OSError("the disk is ill")
+            return read_file(uri)
+
+        return read
+
+    monkeypatch.setattr(files, "read", ill(""))
+    assert run(corpus, tmp_path / "out", "--shards", "2") == 3
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.tfrecord")} == before
+    assert (tmp_path / "out/dataset.json").exists()
+    monkeypatch.setattr(files, "read", ill("/rock/"))
+    assert run(corpus, tmp_path / "out", "--shards", "2") == 0
+    assert read(tmp_path / "out")[0].quarantined == {"unreadable": 12}
+    monkeypatch.setattr(files, "read", read_file)
+    assert run(corpus, tmp_path / "out", "--shards", "2") == 0
+    assert read(tmp_path / "out")[0].quarantined == {}
+    assert not list((tmp_path / "out/.staging").glob("*"))
+
+
 @pytest.mark.parametrize("verbose", [[], ["--verbose"]])
 def test_nothing_readable_leaves_no_dataset(tmp_path, capsys, verbose):
     (tmp_path / "in/rock").mkdir(parents=True)
@@ -159,17 +187,22 @@ def test_nothing_readable_leaves_no_dataset(tmp_path, capsys, verbose):
     ("flags", "code", "said"),
     [
         (["--input", "/nowhere/at/all"], 3, "has no files"),
-        (["--input", "{corpus}", "--genre", "polka"], 3, "no clip of the genres polka"),
+        (["--input", "{corpus}", "--genre", "polka"], 3, "--genre polka"),
         (["--input", "{corpus}", "--outptu", "x"], 2, "unknown argument --outptu"),
         (["--input", "{corpus}", "--sample-rate-hz", "0"], 2, "--sample-rate-hz must be between"),
-        (["--input", "{corpus}", "--clip-secs", "-1"], 2, "--clip-secs must be"),
+        (["--input", "{corpus}", "--clip-secs", "-1", "--clip-samples", "9"], 2, "--clip-secs must be"),
+        (["--input", "{corpus}", "--clip-secs", "nan"], 2, "--clip-secs must be"),
+        (["--input", "{corpus}", "--clip-samples", "0"], 2, "--clip-samples must be"),
+        (["--input", "{corpus}", "--genre", "rock", "--genre", "polka"], 3, "--genre polka"),
+        (["--input", "{corpus}", "--output", ""], 2, "must not be empty"),
         (["--input", "{corpus}", "--shards", "0"], 2, "--shards must be"),
         (["--input", "{corpus}", "--runner", "NoSuchRunner"], 2, "NoSuchRunner"),
         (["--input", "{corpus}", "--output", "/proc/nothing"], 4, "/proc/nothing"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_and_a_code(corpus, tmp_path, capsys, flags, code, said):
-    given = [flag.format(corpus=corpus) for flag in flags]
+    tiny = [] if {"--clip-secs", "--clip-samples", "--sample-rate-hz"} & {*flags} else TINY
+    given = [*tiny, *(flag.format(corpus=corpus) for flag in flags)]
     output = [] if "--output" in given else ["--output", str(tmp_path / "out")]
     assert main([*given, *output]) == code
     lines = capsys.readouterr().err.strip().splitlines()

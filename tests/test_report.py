@@ -99,7 +99,7 @@ def test_a_report_shows_a_picture_of_every_clip_and_the_training(run):
 
 
 def test_a_report_tells_the_figures(run):
-    text = Page(write_report(run, note="Bounds a quantised density.", title="Ten genres")).text
+    text = Page(write_report(run, "Bounds a quantised density.", "Ten genres", parameters=1_234_567)).text
     facts = ["Ten genres", "wave", "1,234,567", "1 min 40 s", "40 train, 5 test", "jazz.00001", "3.2"]
     figures = ["\N{MINUS SIGN}8,998.5", "\N{MINUS SIGN}9,098.5", "Bounds a quantised density.", "20.0 dB"]
     for expected in facts + figures:

@@ -10,6 +10,8 @@ from PIL import Image
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer.generate import load
 from trainer.render import read_wav
+from trainer.run_directory import RunDirectory
+from trainer.steps import Trainer
 from trainer.train import train_and_evaluate
 
 WAVE = {"preset": "wave", "channels": (8, 8), "strides": (4, 4), "crop_samples": 256, "sample_clips": 2}
@@ -85,7 +87,7 @@ def test_a_run_leaves_all_it_promises(dataset, tmp_path, capsys):
     assert {
         "train/elbo",
         "test/snr_db",
-        "clips/per_sec",
+        "clips_per_sec",
         "reconstruction",
         "spectrograms",
     } <= tags
@@ -138,3 +140,60 @@ def test_too_many_replicas_are_refused(dataset, tmp_path):
     with pytest.raises(CommandError, match="--replicas 64, but there are 2") as caught:
         train(dataset, tmp_path / "run", WAVE, 1, replicas=64)
     assert caught.value.exit_code == USAGE
+
+
+def test_a_diverging_run_is_stopped_before_it_is_saved(dataset, tmp_path, monkeypatch):
+    with pytest.raises(CommandError, match=r"diverged in epoch 1.*lower --learning-rate") as caught:
+        train(dataset, tmp_path / "wild", {**WAVE, "learning_rate": 1e30}, 2)
+    assert caught.value.exit_code == USAGE
+    assert not list((tmp_path / "wild").glob("checkpoints/*"))
+
+    run = tmp_path / "run"
+    train(dataset, run, WAVE, 1)
+    monkeypatch.setattr(Trainer, "evaluate", lambda self, clips: {"test_elbo": float("nan")})
+    with pytest.raises(CommandError, match="diverged in epoch 2: the run stays as it was after epoch 1"):
+        train(dataset, run, {}, 3)
+    assert [path.name for path in run.glob("checkpoints/*.index")] == ["epoch-1.index"]
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_damage_is_told_in_a_sentence_and_nothing_is_overwritten(dataset, tmp_path):
+    run = tmp_path / "run"
+    train(dataset, run, WAVE, 2)
+    metrics = (run / "metrics.jsonl").read_bytes()
+
+    def refused(damage, said, folder=dataset):
+        copy = tmp_path / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(run, copy)
+        damage(copy)
+        with pytest.raises(CommandError, match=said) as caught:
+            train(folder, copy, {}, 3)
+        assert caught.value.exit_code == BAD_DATA
+        assert said.startswith("lacks") or (copy / "metrics.jsonl").read_bytes() == metrics
+
+    def cut(copy):
+        data = copy / "checkpoints/epoch-2.data-00000-of-00001"
+        data.write_bytes(data.read_bytes()[:50])
+
+    refused(cut, "epoch-2 is damaged")
+    refused(lambda copy: (copy / "checkpoints/epoch-2.index").unlink(), "does not name a checkpoint")
+    refused(lambda copy: (copy / "checkpoints/checkpoint").unlink(), "does not name a checkpoint")
+    refused(lambda copy: (copy / "metrics.jsonl").write_text(""), "lacks epochs")
+    other = tmp_path / "flipped"
+    shutil.copytree(dataset, other)
+    shard = next(other.glob("train-*"))
+    data = bytearray(shard.read_bytes())
+    data[200] ^= 1
+    shard.write_bytes(data)
+    refused(lambda copy: None, "flipped is damaged", folder=other)
+
+
+def test_two_trainers_do_not_share_a_run(dataset, tmp_path):
+    said = "being trained by another process"
+    with RunDirectory(str(tmp_path / "run"), tmp_path), pytest.raises(CommandError, match=said) as caught:
+        train(dataset, tmp_path / "run", WAVE, 1)
+    assert caught.value.exit_code == USAGE
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CommandError, match="is a file"):
+        train(dataset, tmp_path / "file", WAVE, 1)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import math
 import os
 import sys
 import warnings
 from pathlib import Path
 
 from preprocessing.errors import USAGE, CommandError, SentenceParser, run_command
-from trainer.config import PRESETS, Config, flag
+from trainer.config import MAX_SEED, PRESETS, Config, flag, resolve
 
 PROGRAM = "python -m trainer"
 
@@ -123,7 +124,10 @@ def _add_shared(command: argparse.ArgumentParser) -> None:
 
 
 def _layers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not whole numbers with commas between") from None
 
 
 def _shown(value: object) -> str:
@@ -136,6 +140,7 @@ def _train(flags: argparse.Namespace) -> None:
     given = {
         field.name: getattr(flags, field.name) for field in dataclasses.fields(Config) if field.name in flags
     }
+    resolve(given, None)  # nonsense is refused before TensorFlow takes its seconds to start
     from trainer.storage import default_cache
     from trainer.train import train_and_evaluate
 
@@ -150,6 +155,10 @@ def _generate(flags: argparse.Namespace) -> None:
         raise CommandError(f"--count must be at least 1, not {flags.count}", USAGE)
     if flags.output_rate_hz is not None and not 1_000 <= flags.output_rate_hz <= 192_000:
         raise CommandError(f"--output-rate-hz must be 1000 to 192000, not {flags.output_rate_hz}", USAGE)
+    if not math.isfinite(flags.amount):
+        raise CommandError(f"--amount must be a finite number, not {flags.amount}", USAGE)
+    if not 0 <= flags.seed <= MAX_SEED:
+        raise CommandError(f"--seed must be 0 to {MAX_SEED}, not {flags.seed}", USAGE)
     from trainer.generate import Options, generate
     from trainer.storage import default_cache
 

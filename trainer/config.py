@@ -11,6 +11,7 @@ from typing import Any
 from preprocessing.errors import USAGE, CommandError
 
 NAME = "config.json"
+MAX_SEED = 2**31 - 1
 
 
 def _setting(default: Any, reason: str) -> Any:
@@ -24,7 +25,7 @@ class Config:
     preset: str = _setting("wave", "the model: wave, or seed, the reference notebook's")
     epochs: int = _setting(20, "passes over the training split")
     batch_size: int = _setting(8, "crops per step, over all replicas; small, for many steps on few clips")
-    learning_rate: float = _setting(1e-3, "of Adam")
+    learning_rate: float = _setting(1e-3, "step size of Adam")
     latent_dim: int = _setting(8, "latent values: of wave per frame, of seed per clip")
     crop_samples: int = _setting(2_048, "samples of a training example; 0: the whole clip")
     strides: tuple[int, ...] = _setting((8, 4), "down-sampling of wave's encoder; 32 samples make a frame")
@@ -59,6 +60,10 @@ class Config:
             value = getattr(self, name)
             if not low <= value < float("inf"):
                 raise CommandError(f"{flag(name)} must be at least {low}, not {value}", USAGE)
+        if self.seed > MAX_SEED:
+            raise CommandError(f"--seed must be at most {MAX_SEED}, not {self.seed}", USAGE)
+        if self.genre_dropout > 1:
+            raise CommandError(f"--genre-dropout must be at most 1, not {self.genre_dropout}", USAGE)
         if not 0 < self.learning_rate < float("inf"):
             raise CommandError(f"--learning-rate must be above 0, not {self.learning_rate}", USAGE)
         if len(self.strides) != len(self.channels) or not self.strides:

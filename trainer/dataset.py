@@ -67,22 +67,22 @@ def training_batches(clips: tf.data.Dataset, config: Config, epoch: int) -> tf.d
 
     Some crops have their genre left open, so that the model also learns to do without.
     """
-    first, second = _epoch_seeds(config.seed, epoch)
-    examples = clips.shuffle(SHUFFLE_CLIPS, seed=first).enumerate()
+    order, phases, openings = _epoch_seeds(config.seed, epoch)
+    examples = clips.shuffle(SHUFFLE_CLIPS, seed=order).enumerate()
 
     def crop(index: tf.Tensor, clip: tuple[tf.Tensor, ...]) -> tf.data.Dataset:
         audio, genre, _ = clip
         samples = audio.shape[0]
         crops, length = _crops(samples, config.crop_samples)
-        key = tf.stack([second, tf.cast(index, tf.int32)])
-        phase = tf.random.stateless_uniform([], key, 0, samples - crops * length + 1, tf.int32)
+        index = tf.cast(index, tf.int32)
+        phase = tf.random.stateless_uniform([], [phases, index], 0, samples - crops * length + 1, tf.int32)
         cut = tf.reshape(audio[phase : phase + crops * length], [crops, length])
-        left_open = tf.random.stateless_uniform([crops], key) < config.genre_dropout
+        left_open = tf.random.stateless_uniform([crops], [openings, index]) < config.genre_dropout
         return tf.data.Dataset.from_tensor_slices((cut, tf.where(left_open, ANY_GENRE, genre)))
 
     examples = examples.flat_map(lambda index, clip: crop(index, clip))
     if config.crop_samples:
-        examples = examples.shuffle(SHUFFLE_CROPS, seed=second)
+        examples = examples.shuffle(SHUFFLE_CROPS, seed=order)
     return _full_batches(examples, config.batch_size)
 
 
@@ -117,6 +117,5 @@ def _full_batches(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset
     return examples.batch(batch_size).map(fill).prefetch(PREFETCH_BATCHES).with_options(options)
 
 
-def _epoch_seeds(seed: int, epoch: int) -> tuple[int, int]:
-    pair = tf.random.stateless_uniform([2], [seed, epoch], 0, 2**31 - 1, tf.int32)
-    return int(pair[0]), int(pair[1])
+def _epoch_seeds(seed: int, epoch: int) -> list[int]:
+    return tf.random.stateless_uniform([3], [seed, epoch], 0, 2**31 - 1, tf.int32).numpy().tolist()

@@ -21,11 +21,13 @@ from tqdm import tqdm
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer import config as configs
 from trainer import dataset, render, samples
+from trainer.checkpoint import restore_newest
 from trainer.models import WaveformVAE, make_model
 from trainer.run_directory import CHECKPOINTS, fetch_run
 from trainer.storage import Prefix, default_cache, is_remote, open_dataset
 
 CLIPS_AT_ONCE = 8
+PICTURED_CLIPS = 8
 
 Genre = str | Sequence[str | None] | None
 
@@ -40,13 +42,10 @@ def load(run: str | Path, cache: Path | None = None) -> MusicMaker:
     described = configs.load(path)
     if described is None:
         raise CommandError(f"--run {run} has no {configs.NAME}: train there first", BAD_DATA)
-    checkpoint = tf.train.latest_checkpoint(str(path / CHECKPOINTS))
-    if checkpoint is None:
-        raise CommandError(f"--run {run} has no checkpoint yet: train at least one epoch", BAD_DATA)
     facts = described.dataset
     model = make_model(described.config, facts.clip_samples, len(facts.genres))
-    # The checkpoint also holds the optimizer, which generation has no use for.
-    tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial()
+    if not restore_newest(tf.train.Checkpoint(model=model), path / CHECKPOINTS):
+        raise CommandError(f"--run {run} has no checkpoint yet: train at least one epoch", BAD_DATA)
     return MusicMaker(model, described, path)
 
 
@@ -107,6 +106,10 @@ class MusicMaker:
 
     def _genres(self, count: int, genre: Genre) -> np.ndarray:
         names = [genre] * count if genre is None or isinstance(genre, str) else list(genre)
+        if len(names) != count or not names:
+            raise CommandError(
+                f"{count} clips need as many genres, and at least one, not {len(names)}", USAGE
+            )
         for name in {*names} - {None}:
             if not self.model.conditional:
                 raise CommandError("this run's model was not trained on genres: leave --genre out", USAGE)
@@ -126,6 +129,14 @@ class MusicMaker:
     ) -> np.ndarray:
         pairs = tf.data.Dataset.from_tensor_slices((values, genres)).batch(CLIPS_AT_ONCE)
         return np.concatenate([make(value, genre).numpy() for value, genre in pairs])
+
+
+class Made(NamedTuple):
+    """A line of `music.json`: a file, the genre it was told, and the track it varies, if any."""
+
+    file: str
+    genre: str | None
+    varies: str | None
 
 
 class Start(NamedTuple):
@@ -148,32 +159,46 @@ def generate(run: str, output: str, cache: Path, options: Options) -> list[str]:
         names = [maker.genres[index % len(maker.genres)] for index in range(options.count)]
     new = maker.sample(options.count, options.seed, names)
     starts = _starts(maker, options, cache)
-    known = [start.genre if maker.model.conditional else None for start in starts]
-    originals = np.stack([start.audio for start in starts])
-    variations = maker.vary(originals, options.amount, options.seed, known)
-    titles = [start.track_id for start in starts]
+    made = [Made(f"new-{index:02d}.wav", genre, None) for index, genre in enumerate(names)]
+    sounds, rows = [new], {"new": new}
+    if starts:
+        originals = np.stack([start.audio for start in starts])
+        known = [start.genre if maker.model.conditional else None for start in starts]
+        variations = maker.vary(originals, options.amount, options.seed, known)
+        made += [Made(f"variation-{i:02d}.wav", s.genre, s.track_id) for i, s in enumerate(starts)]
+        sounds, rows = [new, variations], {"original": originals, "variation": variations, "new": new}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if is_remote(output) else Path(output)
         folder.mkdir(parents=True, exist_ok=True)
-        listed = []
-        for kind, clips, genres in (("new", new, names), ("variation", variations, known)):
-            for index, clip in enumerate(tqdm(clips, desc=f"writing {kind}", unit=" clips", leave=False)):
-                file = f"{kind}-{index:02d}.wav"
-                render.write_wav(folder / file, clip, maker.sample_rate_hz, options.output_rate_hz)
-                source = titles[index] if kind == "variation" else None
-                listed.append({"file": file, "genre": genres[index], "from": source})
-        (folder / "clips.json").write_text(json.dumps(listed, indent=2) + "\n")
-        rows = {"original": originals, "variation": variations, "new": new}
-        samples.draw_pictures(folder, rows, maker.sample_rate_hz, titles, f"amount {options.amount}")
-        files = sorted(path.name for path in folder.iterdir() if path.is_file())
+        for old in [*folder.glob("new-*.wav"), *folder.glob("variation-*.wav")]:
+            old.unlink()
+        progress = tqdm(made, desc="writing", unit=" clips", leave=False)
+        for one, clip in zip(progress, np.concatenate(sounds), strict=True):
+            render.write_wav(folder / one.file, clip, maker.sample_rate_hz, options.output_rate_hz)
+        (folder / "music.json").write_text(json.dumps([one._asdict() for one in made], indent=2) + "\n")
+        _draw(folder, rows, starts, maker.sample_rate_hz, options.amount)
         if is_remote(output):
-            Prefix(output).upload(files, folder)
-    return [row["file"] for row in listed]
+            Prefix(output).upload(sorted(path.name for path in folder.iterdir()), folder)
+    return [one.file for one in made]
+
+
+def _draw(
+    folder: Path, rows: dict[str, np.ndarray], starts: list[Start], sample_rate_hz: int, amount: float
+) -> None:
+    """The first clips as pictures; more than a few would be too small to see."""
+    shown = {name: clips[:PICTURED_CLIPS] for name, clips in rows.items()}
+    titles = [start.track_id for start in starts] or [f"new {index:02d}" for index in range(len(rows["new"]))]
+    heading = f"variations by {amount:g}, and new clips" if starts else "new clips"
+    samples.draw_pictures(folder, shown, sample_rate_hz, titles[:PICTURED_CLIPS], heading)
 
 
 def _starts(maker: MusicMaker, options: Options, cache: Path) -> list[Start]:
     """The clips to vary: of the dataset's test split if one is given, else those that the run keeps."""
     if options.data is None:
+        if not (maker.path / samples.CLIPS).exists():
+            raise CommandError(
+                f"--run has no {samples.CLIPS}: give --data, a dataset to vary clips of", BAD_DATA
+            )
         found = [
             Start(
                 render.read_wav(maker.path / samples.ORIGINALS / f"{clip['name']}.wav"),
@@ -184,11 +209,16 @@ def _starts(maker: MusicMaker, options: Options, cache: Path) -> list[Start]:
         ]
     else:
         folder, manifest = open_dataset(options.data, cache)
+        if manifest.sample_rate_hz != maker.sample_rate_hz:
+            rates = f"{manifest.sample_rate_hz} Hz, the run's at {maker.sample_rate_hz} Hz"
+            raise CommandError(f"--data {options.data} is at {rates}: preprocess it at the run's", USAGE)
         rows = dataset.open_split(folder, manifest, "test").as_numpy_iterator()
         found = [Start(audio, track.decode(), manifest.genres[genre]) for audio, genre, track in rows]
     if options.genre is not None:
         found = [start for start in found if start.genre == options.genre]
-        if not found:
-            where = options.data or "the clips that the run keeps"
-            raise CommandError(f"no {options.genre} in {where}: give --data with a test clip of it", BAD_DATA)
+    if not found:
+        print(
+            f"no {options.genre} among the clips to vary, so only new ones: --data names a dataset with some"
+        )
+        return []
     return [found[index % len(found)] for index in range(options.count)]

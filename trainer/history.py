@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import tensorflow as tf
 from tqdm import tqdm
 
+from preprocessing.errors import BAD_DATA, CommandError
 from trainer.run_directory import EVENTS
 from trainer.samples import Rendered
 
@@ -23,7 +25,14 @@ class History:
         self._path = run / NAME
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epoch]
-        self._path.write_text("".join(f"{line}\n" for line in kept))
+        if [json.loads(line)["epoch"] for line in kept] != list(range(1, epoch + 1)):
+            raise CommandError(
+                f"{self._path} lacks epochs that the checkpoint of epoch {epoch} has: use a new --run",
+                BAD_DATA,
+            )
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text("".join(f"{line}\n" for line in kept))
+        temporary.replace(self._path)
         self._writer = tf.summary.create_file_writer(str(run / EVENTS))
 
     def __enter__(self) -> History:
@@ -40,7 +49,7 @@ class History:
         with self._writer.as_default(step=epoch):
             for name, value in row.items():
                 if name != "epoch":
-                    tf.summary.scalar(name.replace("_", "/", 1), value)
+                    tf.summary.scalar(re.sub("^(train|test)_", r"\1/", name), value)
             for name, clips in rendered.audio.items():
                 audio = tf.constant(clips)[..., tf.newaxis]
                 tf.summary.audio(name, audio, rendered.sample_rate_hz, max_outputs=len(clips))

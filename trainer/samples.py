@@ -17,6 +17,7 @@ from trainer.models import WaveformVAE
 FOLDER = "samples"
 ORIGINALS = f"{FOLDER}/originals"
 CLIPS = f"{FOLDER}/clips.json"
+LATENTS_KEY = 2**31 - 2  # of their noise, where a training step has its number
 
 
 class Fixed(NamedTuple):
@@ -40,13 +41,16 @@ class Rendered(NamedTuple):
 def choose(
     run: Path, test_clips: tf.data.Dataset, model: WaveformVAE, config: Config, manifest: Manifest
 ) -> Fixed:
-    """The first test clips, whose originals are written into the run, and latents from the run's seed."""
-    rows = list(test_clips.take(config.sample_clips).as_numpy_iterator())
+    """Test clips spread over the split, their originals written into the run, and latents of its seed."""
+    there = manifest.split_records("test")
+    wanted = min(config.sample_clips, there)
+    chosen = {rank * there // wanted for rank in range(wanted)}
+    rows = [row for index, row in enumerate(test_clips.as_numpy_iterator()) if index in chosen]
     audio = np.stack([row[0] for row in rows])
     genre = np.array([row[1] for row in rows], np.int32)
     track_ids = [row[2].decode("utf-8", "replace") for row in rows]
     shape = [len(rows), *model.latent_shape(manifest.clip_samples)]
-    latents = tf.random.stateless_normal(shape, [config.seed, 1])
+    latents = tf.random.stateless_normal(shape, [config.seed, LATENTS_KEY])
     latent_genre = np.arange(len(rows), dtype=np.int32) % len(manifest.genres)
     (run / ORIGINALS).mkdir(parents=True, exist_ok=True)
     for index, clip in enumerate(audio):
@@ -97,4 +101,6 @@ def _describe(run: Path, fixed: Fixed, snr_db: np.ndarray, manifest: Manifest) -
         {"name": f"{index:02d}", "track_id": track, "genre": manifest.genres[genre], "snr_db": float(snr)}
         for index, (track, genre, snr) in enumerate(zip(fixed.track_ids, fixed.genre, snr_db, strict=True))
     ]
-    (run / CLIPS).write_text(json.dumps(clips, indent=2) + "\n")
+    temporary = (run / CLIPS).with_suffix(".tmp")  # the mirror may be reading the old one
+    temporary.write_text(json.dumps(clips, indent=2) + "\n")
+    temporary.replace(run / CLIPS)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from preprocessing.manifest import Manifest
-from trainer import dataset, loss, metrics
+from trainer import checkpoint, dataset, loss, metrics
 from trainer.config import Config
 from trainer.dataset import Batch
 from trainer.interrupt import StopRequest
@@ -56,9 +56,9 @@ class Trainer:
             self._checkpoint,
             str(run / CHECKPOINTS),
             max_to_keep=config.checkpoints_to_keep,
-            checkpoint_name="epoch",
+            checkpoint_name=checkpoint.NAME,
         )
-        self._checkpoint.restore(self._manager.latest_checkpoint)
+        checkpoint.restore_newest(self._checkpoint, run / CHECKPOINTS)
         self.epoch = int(self._checkpoint.epoch)
 
     def save(self, epoch: int) -> None:

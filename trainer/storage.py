@@ -16,9 +16,10 @@ from google.api_core.exceptions import GoogleAPIError, NotFound
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 from google.cloud.storage import transfer_manager
+from google.cloud.storage.retry import DEFAULT_RETRY
 
 from preprocessing import manifest as manifests
-from preprocessing.errors import BAD_DATA, STORAGE_FAILED, CommandError
+from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
 
 
 def is_remote(uri: str) -> bool:
@@ -51,15 +52,23 @@ def open_dataset(uri: str, cache: Path) -> tuple[Path, manifests.Manifest]:
         manifest = manifests.from_json(data, uri)
         folder = cache / "datasets" / manifest.digest
         missing = [shard for shard in manifest.shards if _size(folder / shard.name) != shard.bytes]
-        bucket.download([shard.name for shard in missing], folder)
-        for shard in missing:
-            if hashlib.sha256((folder / shard.name).read_bytes()).hexdigest() != shard.sha256:
-                (folder / shard.name).unlink()
-                raise CommandError(f"{uri}/{shard.name} is not what {manifests.NAME} says", BAD_DATA)
+        _fetch_shards(bucket, missing, folder)
     for shard in manifest.shards:
         if _size(folder / shard.name) != shard.bytes:
             raise CommandError(f"{folder / shard.name} is missing or cut: preprocess again", BAD_DATA)
     return folder, manifest
+
+
+def _fetch_shards(prefix: Prefix, shards: list[manifests.Shard], folder: Path) -> None:
+    """Through a folder of this process: another one that shares the cache never sees half a shard."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        prefix.download([shard.name for shard in shards], Path(temporary))
+        for shard in shards:
+            path = Path(temporary) / shard.name
+            if hashlib.sha256(path.read_bytes()).hexdigest() != shard.sha256:
+                raise CommandError(f"{prefix.uri}/{shard.name} is not what {manifests.NAME} says", BAD_DATA)
+            path.replace(folder / shard.name)
 
 
 class Prefix:
@@ -67,6 +76,8 @@ class Prefix:
 
     def __init__(self, uri: str) -> None:
         bucket, _, prefix = uri.removeprefix("gs://").partition("/")
+        if not bucket:
+            raise CommandError(f"{uri} names no bucket: write gs://bucket/prefix", USAGE)
         self.uri = uri
         self._start = prefix.strip("/") + "/" if prefix.strip("/") else ""
         with _failures(uri):
@@ -76,7 +87,8 @@ class Prefix:
         """The names of all objects, sorted."""
         with _failures(self.uri):
             blobs = self._bucket.client.list_blobs(self._bucket, prefix=self._start)
-            return sorted(blob.name.removeprefix(self._start) for blob in blobs)
+            names = sorted(blob.name.removeprefix(self._start) for blob in blobs)
+            return [name for name in names if name and not name.endswith("/")]  # folders of the web console
 
     def read(self, name: str) -> bytes | None:
         """One object, or None if there is none."""
@@ -89,13 +101,15 @@ class Prefix:
     def write(self, name: str, data: bytes) -> None:
         """One object, replaced as a whole."""
         with _failures(self.uri):
-            self._bucket.blob(self._start + name).upload_from_string(data, checksum="crc32c")
+            self._bucket.blob(self._start + name).upload_from_string(
+                data, checksum="crc32c", retry=DEFAULT_RETRY
+            )
 
     def delete(self, name: str) -> None:
         """One object, if it is there."""
         with _failures(self.uri):
             try:
-                self._bucket.blob(self._start + name).delete()
+                self._bucket.blob(self._start + name).delete(retry=DEFAULT_RETRY)
             except NotFound:
                 return
 
@@ -109,7 +123,7 @@ class Prefix:
                     source_directory=str(folder),
                     blob_name_prefix=self._start,
                     worker_type=transfer_manager.THREAD,
-                    upload_kwargs={"checksum": "crc32c"},
+                    upload_kwargs={"checksum": "crc32c", "retry": DEFAULT_RETRY},
                 )
             )
 
@@ -131,10 +145,14 @@ class Prefix:
 
 @contextmanager
 def _failures(uri: str) -> Iterator[None]:
-    """Storage that still fails after the client's own retries is one sentence and exit code 4."""
+    """Storage that still fails after the client's retries is one sentence and exit code 4.
+
+    Writes name `DEFAULT_RETRY` themselves: without a generation to match, the client would not try twice. All
+    of them put a whole object, so trying again is safe.
+    """
     try:
         yield
-    except (GoogleAPIError, GoogleAuthError, requests.RequestException, OSError) as error:
+    except (GoogleAPIError, GoogleAuthError, requests.RequestException) as error:
         raise CommandError(
             f"{uri} cannot be reached: {error}; check its name, your credentials and the network",
             STORAGE_FAILED,

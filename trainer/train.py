@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 from tqdm import tqdm
 
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from preprocessing.manifest import Manifest
 from trainer import config as configs
 from trainer import dataset, report, samples
 from trainer.config import Config, DatasetFacts, Run
 from trainer.history import History
 from trainer.interrupt import stop_requests
-from trainer.run_directory import RunDirectory
+from trainer.run_directory import POINTER, RunDirectory
 from trainer.steps import Trainer
 from trainer.storage import open_dataset
 
 
-def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, cache: Path) -> Path:
+def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, cache: Path) -> str:
     """Trains the run to its last epoch, from its newest checkpoint if it has one.
 
     Args:
@@ -32,7 +34,7 @@ def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, c
         cache: Where remote data is kept.
 
     Returns:
-        The local path of the report.
+        Where the report is, below `run`.
 
     Raises:
         CommandError: Contradicting configuration or too few devices (2), bad or missing data (3), storage
@@ -40,11 +42,11 @@ def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, c
     """
     strategy = make_strategy(replicas)
     folder, manifest = open_dataset(data, cache)
-    with RunDirectory(run, cache) as directory, stop_requests() as stop:
+    with RunDirectory(run, cache) as directory, stop_requests() as stop, _damage_named(data):
         path = directory.path
-        config = _write_config(path, data, manifest, given, strategy.num_replicas_in_sync)
         train_clips = dataset.open_split(folder, manifest, "train")
         test_clips = dataset.open_split(folder, manifest, "test")
+        config = _write_config(path, data, manifest, given, strategy.num_replicas_in_sync)
         trainer = Trainer(config, manifest, strategy, path)
         fixed = samples.choose(path, test_clips, trainer.model, config, manifest)
         parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
@@ -53,11 +55,13 @@ def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, c
             for epoch in range(trainer.epoch + 1, config.epochs + 1):
                 row = trainer.train_epoch(epoch, train_clips, manifest.split_records("train"), stop)
                 row |= trainer.evaluate(test_clips)
+                _refuse_divergence(row)
                 history.add(row, samples.render_epoch(path, fixed, trainer.model, manifest, epoch))
                 trainer.save(epoch)
                 directory.commit()
         samples.render_training_gif(path)
-        return report.write_report(path, note=trainer.model.caveat, parameters=parameters)
+        report.write_report(path, note=trainer.model.caveat, parameters=parameters)
+    return f"{run.rstrip('/')}/report.html"
 
 
 def make_strategy(replicas: int | None) -> tf.distribute.Strategy:
@@ -85,8 +89,8 @@ def make_strategy(replicas: int | None) -> tf.distribute.Strategy:
 
 
 def _write_config(path: Path, data: str, manifest: Manifest, given: dict[str, Any], replicas: int) -> Config:
-    """`config.json`, before anything else is done; a run that exists keeps its own."""
-    earlier = configs.load(path)
+    """`config.json`, before any work is done; a run that has a checkpoint keeps its own."""
+    earlier = configs.load(path) if (path / POINTER).exists() else None
     config = configs.resolve(given, earlier.config if earlier else None)
     if config.batch_size < replicas:
         raise CommandError(f"--batch-size {config.batch_size} is less than the {replicas} replicas", USAGE)
@@ -105,6 +109,23 @@ def _write_config(path: Path, data: str, manifest: Manifest, given: dict[str, An
     temporary.write_text(Run(config, facts).to_json())
     temporary.replace(path / configs.NAME)
     return config
+
+
+@contextlib.contextmanager
+def _damage_named(data: str) -> Iterator[None]:
+    try:
+        yield
+    except tf.errors.DataLossError as error:
+        reason = error.message.splitlines()[0]
+        raise CommandError(f"--data {data} is damaged ({reason}): preprocess again", BAD_DATA) from error
+
+
+def _refuse_divergence(row: dict[str, float]) -> None:
+    """Ends a run whose figures are no numbers, before it is saved over a good checkpoint."""
+    if not all(math.isfinite(value) for value in row.values()):
+        epoch = row["epoch"]
+        message = f"training diverged in epoch {epoch}: the run stays as it was after epoch {epoch - 1}; "
+        raise CommandError(f"{message}start a new --run with a lower --learning-rate", USAGE)
 
 
 def _greeting(run: str, config: Config, epoch: int, parameters: int, strategy: tf.distribute.Strategy) -> str:
