@@ -49,6 +49,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="hash: 80/10/10 by a digest of the track's id; seed: the 13 training and 12 test numbers of the "
         "reference notebook (default: %(default)s)",
     )
+    _add_format(parser)
+    parser.add_argument("--verbose", action="store_true", help="print tracebacks and third parties' logs")
+    return parser
+
+
+def _add_format(parser: argparse.ArgumentParser) -> None:
+    """What a record and the files that hold them look like."""
     parser.add_argument(
         "--sample-rate-hz",
         type=int,
@@ -77,8 +84,6 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="files of the training split; the others get an eighth each, at least 1 (default: %(default)s)",
     )
-    parser.add_argument("--verbose", action="store_true", help="print tracebacks and third parties' logs")
-    return parser
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the step in hand is finished, a second signal stops at once."""
+"""SIGTERM and SIGINT: heeded between training steps; a second signal stops at once."""
 
 from __future__ import annotations
 
