@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import os
 import sys
 import warnings
 
@@ -100,11 +101,19 @@ def _run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
         audio = dataclasses.replace(audio, clip_samples=clip_samples)
     options = Options(flags.input, flags.output, tuple(flags.genre), flags.split, flags.shards, audio)
     if not flags.verbose:
+        _silence_c_libraries()
         warnings.simplefilter("ignore")
         logging.getLogger().setLevel(logging.CRITICAL)
     from preprocessing import job
 
     job.run(options, beam_flags)
+
+
+def _silence_c_libraries() -> None:
+    """Gives Python a standard error of its own: C decoders complain on descriptor 2 of bad files."""
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = open(os.dup(2), "w", buffering=1, errors="backslashreplace")  # noqa: SIM115, PTH123
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ def decode(data: bytes, audio: AudioFormat) -> tuple[np.ndarray, int]:
     try:
         channels, rate_hz = librosa.load(io.BytesIO(data), sr=None, mono=False, duration=audio.clip_secs)
     except Exception as error:  # a decoder may fail on strangers' bytes in any way; the job goes on
-        raise BadAudioError("not_audio", f"it cannot be decoded: {error!r}") from error
+        # Not str(error): it has the address of the stream, and the same file would never read the same.
+        what = getattr(error, "error_string", "") or type(error).__name__
+        raise BadAudioError("not_audio", f"it cannot be decoded: {what}") from error
     if channels.size == 0:
         raise BadAudioError("no_samples", "the file has a header and no samples")
     if not np.isfinite(channels).all():

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from conftest import TINY
+from conftest import TINY, write_clip
 
 WAVE = ["--channels", "8,8", "--strides", "4,4", "--crop-samples", "256", "--sample-clips", "1"]
 
@@ -103,6 +103,23 @@ def test_a_normal_run_shows_only_our_own_lines(corpus, tmp_path):
     ]  # fmt: skip
     assert "epoch   1  ELBO" in trained.stdout
     assert trained.stdout.strip().endswith("report.html")
+
+
+def test_a_broken_mp3_is_quarantined_without_its_decoders_noise(tmp_path):
+    (tmp_path / "in/rock").mkdir(parents=True)
+    write_clip(tmp_path / "in/rock/rock.0.mp3", 0, rate_hz=22_050, secs=9.0, format="MP3")
+    data = (tmp_path / "in/rock/rock.0.mp3").read_bytes()
+    broken = data[:3_000] + b"\x00\xff" * 900 + data[6_000:]
+    (tmp_path / "in/rock/rock.1.mp3").write_bytes(broken)
+    flags = ["--clip-secs", "8", "--sample-rate-hz", "1000"]
+    made = call("preprocessing", "--input", tmp_path / "in", "--output", tmp_path / "out", *flags)
+    assert made.returncode == 0
+    assert [line for line in on_screen(made.stderr) if "mpg123" in line or "Note:" in line] == []
+    loud = call("preprocessing", "--input", tmp_path / "in", "--output", tmp_path / "2", *flags, "--verbose")
+    assert "mpg123" in loud.stderr  # the noise is there to be silenced
+    details = [(tmp_path / name / "quarantine.jsonl").read_text() for name in ("out", "2")]
+    assert details[0] == details[1]
+    assert "not_audio" in details[0]
 
 
 def test_stopped_by_a_signal_and_started_again(dataset, tmp_path):
