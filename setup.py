@@ -21,6 +21,7 @@ setup(
             "tensorflow-io>=0.36,<0.37",
             "matplotlib>=3.8",
             "pillow>=10",
+            "setuptools<81",  # TensorBoard 2.15 imports pkg_resources
         ],
     },
     entry_points={

@@ -87,6 +87,8 @@ def test_a_normal_run_shows_only_our_own_lines(corpus, tmp_path):
         "trainer", "train", "--data", tmp_path / "data", "--run", tmp_path / "run", "--epochs", "1", *WAVE
     )
     assert trained.returncode == 0, trained.stderr
+    board = call("tensorboard.main", "--inspect", "--logdir", tmp_path / "run/events")
+    assert "test/snr_db" in board.stdout, board.stderr
     music = call("trainer", "generate", "--run", tmp_path / "run", "--output", tmp_path / "m", "--count", "1")
     assert music.returncode == 0, music.stderr
     for answer in (made, trained, music):
