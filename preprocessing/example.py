@@ -7,6 +7,7 @@
     valid_samples  int64_list, samples before padding
     source_sha256  bytes_list, of the source file, 64 hexadecimal digits
     source_uri     bytes_list
+    loudness_db, centroid_hz, tempo_bpm   float_list, one value each; NaN where it cannot be measured
 
 A TFRecord is: length (uint64), masked CRC-32C of the length, the Example, masked CRC-32C of the Example; all
 little-endian (tensorflow/core/lib/io/record_writer.h). Written here without TensorFlow, whose import would
@@ -27,6 +28,14 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 _Field = descriptor_pb2.FieldDescriptorProto
 
 
+class Attributes(NamedTuple):
+    """What a clip sounds like (see `preprocessing.attributes`); NaN where it cannot be measured."""
+
+    loudness_db: float
+    centroid_hz: float
+    tempo_bpm: float
+
+
 class Record(NamedTuple):
     """One clip. `audio` is `[clip_samples]` float32 in [-1, 1], zero from `valid_samples` on."""
 
@@ -37,6 +46,7 @@ class Record(NamedTuple):
     valid_samples: int
     source_sha256: str
     source_uri: str
+    attributes: Attributes
 
 
 class CorruptRecordError(Exception):
@@ -99,6 +109,8 @@ def encode(record: Record) -> bytes:
         feature[name].bytes_list.value.append(text)
     for name in ("sample_rate_hz", "valid_samples"):
         feature[name].int64_list.value.append(getattr(record, name))
+    for name, value in record.attributes._asdict().items():
+        feature[name].float_list.value.append(value)
     return example.SerializeToString(deterministic=True)
 
 
@@ -113,6 +125,7 @@ def decode(data: bytes) -> Record:
         audio=np.array(feature["audio"].float_list.value, np.float32),
         sample_rate_hz=feature["sample_rate_hz"].int64_list.value[0],
         valid_samples=feature["valid_samples"].int64_list.value[0],
+        attributes=Attributes(*(feature[name].float_list.value[0] for name in Attributes._fields)),
         **texts,
     )
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 from preprocessing.errors import BAD_DATA, CommandError
 
 NAME = "dataset.json"
 QUARANTINE_NAME = "quarantine.jsonl"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,26 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class Statistics:
+    """Of one attribute over the training split; `std` is never 0, so that one may divide by it."""
+
+    mean: float
+    std: float
+    low: float
+    high: float
+
+
+def statistics(values: Iterable[float]) -> Statistics | None:
+    """Mean, standard deviation, smallest and largest of the finite values; None if there are none."""
+    finite = sorted(value for value in values if math.isfinite(value))
+    if not finite:
+        return None
+    mean = math.fsum(finite) / len(finite)
+    std = math.sqrt(math.fsum((value - mean) ** 2 for value in finite) / len(finite))
+    return Statistics(mean, std or 1.0, finite[0], finite[-1])
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The dataset's description; `digest` identifies its inputs and options, wherever they were read from."""
 
@@ -40,6 +62,7 @@ class Manifest:
     shards: list[Shard]
     counts: dict[str, dict[str, int]]  # split -> genre -> clips
     quarantined: dict[str, int]  # reason -> files
+    attributes: dict[str, Statistics]  # name -> over the training split, or over all if it has none
     inputs_fingerprint: str  # of the listing (paths, sizes, times): tells cheaply whether anything changed
     schema_version: int = SCHEMA_VERSION
     digest: str = field(default="")
@@ -82,7 +105,8 @@ def from_json(data: bytes, uri: str) -> Manifest:
                 BAD_DATA,
             )
         shards = [Shard(**shard) for shard in fields.pop("shards")]
-        return Manifest(shards=shards, **fields)
+        attributes = {name: Statistics(**of) for name, of in fields.pop("attributes").items()}
+        return Manifest(shards=shards, attributes=attributes, **fields)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CommandError(f"{uri} is damaged ({error}): preprocess again", BAD_DATA) from error
 

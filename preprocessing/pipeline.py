@@ -16,9 +16,9 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
-from preprocessing import audio, example, files
+from preprocessing import attributes, audio, example, files
 from preprocessing.gtzan import SPLITS
-from preprocessing.manifest import NAME, QUARANTINE_NAME, Manifest, Shard
+from preprocessing.manifest import NAME, QUARANTINE_NAME, Manifest, Shard, Statistics, statistics
 from preprocessing.options import AudioFormat, Options
 from preprocessing.sources import Clip, Listing, Rejected
 
@@ -31,6 +31,7 @@ class ShardResult(NamedTuple):
     shard: Shard | None
     staged: str
     genres: Counter
+    attributes: list[example.Attributes]  # of each record
     rejected: list[Rejected]
 
 
@@ -48,6 +49,7 @@ class WriteShard(beam.DoFn):
         staged = files.join(self.staging, f"{time.time_ns():x}-{name}")
         content, inputs = hashlib.sha256(), hashlib.sha256()
         genres: Counter = Counter()
+        measured: list[example.Attributes] = []
         rejected: list[Rejected] = []
         size = 0
         with files.create(staged) as stream:
@@ -63,12 +65,13 @@ class WriteShard(beam.DoFn):
                 inputs.update(f"{clip.track_id} {record.source_sha256}\n".encode("utf-8", "surrogateescape"))
                 size += len(framed)
                 genres[clip.genre] += 1
+                measured.append(record.attributes)
         shard = None
         if genres:
             split = name.split("-")[0]
             digests = content.hexdigest(), inputs.hexdigest()
             shard = Shard(name, split, genres.total(), size, *digests)
-        yield ShardResult(shard, staged, genres, rejected)
+        yield ShardResult(shard, staged, genres, measured, rejected)
 
     def _read(self, clip: Clip) -> example.Record:
         try:
@@ -84,6 +87,7 @@ class WriteShard(beam.DoFn):
             valid_samples=valid_samples,
             source_sha256=hashlib.sha256(data).hexdigest(),
             source_uri=clip.uri,
+            attributes=attributes.measure(waveform[:valid_samples], self.audio_format.sample_rate_hz),
         )
 
 
@@ -150,8 +154,17 @@ class Commit(beam.DoFn):
             shards=[result.shard for result in good],
             counts={split: dict(sorted(genres.items())) for split, genres in counts.items()},
             quarantined=dict(sorted(Counter(bad.reason for bad in rejected).items())),
+            attributes=_statistics(good),
             inputs_fingerprint=self.fingerprint,
         )
+
+
+def _statistics(good: list[ShardResult]) -> dict[str, Statistics]:
+    """Of each attribute over the training split: what a model may know."""
+    training = [result for result in good if result.shard.split == "train"] or good
+    rows = [row for result in training for row in result.attributes]
+    found = {name: statistics(getattr(row, name) for row in rows) for name in example.Attributes._fields}
+    return {name: of for name, of in found.items() if of}
 
 
 def build(pipeline: beam.Pipeline, options: Options, fingerprint: str, staging: str) -> None:

@@ -14,6 +14,7 @@ RECORD = example.Record(
     valid_samples=90_001,
     source_sha256="ab" * 32,
     source_uri="gs://music/jazz/jazz.00018.au",
+    attributes=example.Attributes(loudness_db=-17.5, centroid_hz=431.25, tempo_bpm=120.0),
 )
 
 
@@ -32,11 +33,13 @@ def test_tensorflow_reads_what_we_write(tmp_path):
         "audio": tf.io.FixedLenFeature([90_001], tf.float32),
         "track_id": tf.io.FixedLenFeature([], tf.string),
         "valid_samples": tf.io.FixedLenFeature([], tf.int64),
+        "centroid_hz": tf.io.FixedLenFeature([], tf.float32),
     }
     parsed = tf.io.parse_single_example(serialized[0], features)
     np.testing.assert_array_equal(parsed["audio"], RECORD.audio)
     assert parsed["track_id"] == b"jazz.00018"
     assert parsed["valid_samples"] == 90_001
+    assert parsed["centroid_hz"] == 431.25
 
 
 def test_we_read_what_tensorflow_writes(tmp_path):

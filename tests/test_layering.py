@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 # What `trainer` may take from `preprocessing`: the record's home, the manifest, genre names, errors. No Beam.
-SHARED = {"example", "manifest", "gtzan", "errors"}
+SHARED = {"attributes", "example", "manifest", "gtzan", "errors"}
 WITHOUT_THIRD_PARTIES = {
     "preprocessing": {"__main__", "errors", "gtzan", "manifest", "options"},
     "trainer": {"__main__", "config", "interrupt"},
@@ -15,8 +15,8 @@ WITHOUT_TENSORFLOW = {"render", "report", "report_chart", "report_page", "storag
 # Lower rooms first: a room may import only rooms before it.
 ORDER = {
     "preprocessing": [
-        "errors", "gtzan", "options", "manifest", "example", "audio", "files", "sources", "pipeline", "job",
-        "synth", "styles", "composition", "demo", "__main__",
+        "errors", "gtzan", "options", "manifest", "example", "audio", "attributes", "files", "sources",
+        "pipeline", "job", "synth", "styles", "composition", "demo", "__main__",
     ],
     "trainer": [
         "config", "interrupt", "layers", "models.base", "models.seed", "models.wave", "models", "storage",

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from preprocessing.errors import BAD_DATA, CommandError
-from preprocessing.manifest import Manifest, Shard, from_json
+from preprocessing.manifest import Manifest, Shard, Statistics, from_json, statistics
 
 SHARD = Shard("train-00000-of-00001.tfrecord", "train", 3, 100, "aa", "bb")
 MANIFEST = Manifest(
@@ -16,6 +16,7 @@ MANIFEST = Manifest(
     shards=[SHARD],
     counts={"train": {"jazz": 3}, "validation": {}, "test": {}},
     quarantined={},
+    attributes={"tempo_bpm": Statistics(120.0, 10.0, 80.0, 160.0)},
     inputs_fingerprint="cc",
 ).with_digest()
 
@@ -37,7 +38,7 @@ def test_the_digest_covers_inputs_and_options_but_not_where_they_lie():
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"[]", b'{"schema_version": 1}', MANIFEST.to_json()[:-20], b'{"schema_version": 2}']
+    "data", [b"", b"[]", b'{"schema_version": 2}', MANIFEST.to_json()[:-20], b'{"schema_version": 3}']
 )
 def test_a_damaged_or_foreign_manifest_is_refused_in_one_sentence(data):
     with pytest.raises(CommandError, match=r"^gs://b/dataset.json .*preprocess again$") as caught:
@@ -47,5 +48,10 @@ def test_a_damaged_or_foreign_manifest_is_refused_in_one_sentence(data):
 
 def test_the_bytes_are_stable():
     shuffled = json.loads(MANIFEST.to_json())
-    again = Manifest(**{**shuffled, "shards": [Shard(**shard) for shard in shuffled["shards"]]})
-    assert again.to_json() == MANIFEST.to_json()
+    assert from_json(json.dumps(shuffled).encode(), "dataset.json").to_json() == MANIFEST.to_json()
+
+
+def test_statistics_leave_out_what_could_not_be_measured():
+    assert statistics([1.0, float("nan"), 3.0]) == Statistics(mean=2.0, std=1.0, low=1.0, high=3.0)
+    assert statistics([5.0, 5.0]).std == 1.0  # one divides by it
+    assert statistics([float("nan")]) is None

@@ -51,6 +51,11 @@ def test_every_clip_becomes_a_record_of_its_split(corpus, dataset):
             np.testing.assert_allclose(record.audio, expected[:CLIP_SAMPLES], atol=1e-6)
             assert (record.sample_rate_hz, record.valid_samples) == (RATE_HZ, CLIP_SAMPLES)
     assert not list((dataset / ".staging").glob("*"))
+    loudness = [record.attributes.loudness_db for record in records["train"]]
+    of = manifest.attributes["loudness_db"]
+    assert (of.mean, of.std) == pytest.approx((np.mean(loudness), np.std(loudness)), rel=1e-4)
+    assert (of.low, of.high) == pytest.approx((min(loudness), max(loudness)), rel=1e-4)
+    assert "tempo_bpm" not in manifest.attributes  # clips of a second have none
 
 
 def test_the_seeds_split_reads_number_45_twice_and_says_so(tmp_path, capsys):
