@@ -19,6 +19,23 @@ GENRES = ("blues", "rock")
 # Flags that bring the tiny corpus into the tiny format.
 TINY = ["--sample-rate-hz", str(RATE_HZ), "--clip-secs", "1.024", "--clip-samples", str(CLIP_SAMPLES)]
 
+# A wave model that trains on the tiny corpus in seconds: as settings and as flags.
+WAVE = {
+    "channels": 8,
+    "hop_samples": 16,
+    "crop_samples": 256,
+    "crops_per_clip": 4,
+    "warmup_steps": 4,
+    "latent_dim": 4,
+    "local_dim": 3,
+    "peaks": 2,
+    "prior_units": 8,
+    "prior_mixtures": 2,
+    "texture_units": 6,
+    "sample_clips": 2,
+}
+WAVE_FLAGS = [part for name, value in WAVE.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import tensorflow as tf  # noqa: E402 (after its log level)

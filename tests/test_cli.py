@@ -9,9 +9,7 @@ import sys
 import time
 
 import pytest
-from conftest import TINY, write_clip
-
-WAVE = ["--channels", "8,8", "--strides", "4,4", "--crop-samples", "256", "--sample-clips", "1"]
+from conftest import TINY, WAVE_FLAGS, write_clip
 
 
 def call(*args, timeout_secs=120):
@@ -61,7 +59,7 @@ def test_help_is_quick_and_explains_every_flag(command):
         (["trainer"], 2, "COMMAND"),
         (["trainer", "dance"], 2, "dance"),
         (["trainer", "train", "--data", "x", "--run", "{tmp}/r", "--epoch", "3"], 2, "--epoch"),
-        (["trainer", "train", "--data", "x", "--run", "{tmp}/r", "--strides", "a"], 2, "--strides"),
+        (["trainer", "train", "--data", "x", "--run", "{tmp}/r", "--channels", "a"], 2, "--channels"),
         (["trainer", "train", "--data", "x", "--run", "{tmp}/r", "--epochs", "0"], 2, "--epochs must be"),
         (["trainer", "train", "--data", "{tmp}/no", "--run", "{tmp}/r"], 3, "no dataset.json"),
         (["trainer", "generate", "--run", "{tmp}/no", "--output", "{tmp}/m"], 3, "no config.json"),
@@ -84,7 +82,15 @@ def test_a_normal_run_shows_only_our_own_lines(corpus, tmp_path):
     made = call("preprocessing", "--input", corpus, "--output", tmp_path / "data", *TINY)
     assert made.returncode == 0, made.stderr
     trained = call(
-        "trainer", "train", "--data", tmp_path / "data", "--run", tmp_path / "run", "--epochs", "1", *WAVE
+        "trainer",
+        "train",
+        "--data",
+        tmp_path / "data",
+        "--run",
+        tmp_path / "run",
+        "--epochs",
+        "1",
+        *WAVE_FLAGS,
     )
     assert trained.returncode == 0, trained.stderr
     board = call("tensorboard.main", "--inspect", "--logdir", tmp_path / "run/events")
@@ -128,7 +134,7 @@ def test_stopped_by_a_signal_and_started_again(dataset, tmp_path):
     run = tmp_path / "run"
     command = [
         sys.executable, "-m", "trainer", "train", "--data", str(dataset), "--run", str(run),
-        "--epochs", "200", *WAVE,
+        "--epochs", "200", *WAVE_FLAGS,
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 90

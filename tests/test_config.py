@@ -4,10 +4,12 @@ import json
 import pytest
 
 from preprocessing.errors import USAGE, CommandError
+from preprocessing.manifest import Statistics
 from trainer import config as configs
 from trainer.config import PRESETS, Config, DatasetFacts, Run
 
-FACTS = DatasetFacts("gs://b/d", "ab", 3_000, 90_001, ("jazz", "rock"), {"train": 8, "test": 2})
+ATTRIBUTES = {"tempo_bpm": Statistics(120.0, 10.0, 80.0, 160.0)}
+FACTS = DatasetFacts("gs://b/d", "ab", 3_000, 90_001, ("jazz", "rock"), ATTRIBUTES, {"train": 8, "test": 2})
 
 
 def test_a_run_comes_back_from_its_file_as_it_was(tmp_path):
@@ -56,9 +58,25 @@ def test_beta_warms_up_in_a_straight_line():
     assert [config.beta_at(epoch) for epoch in (0, 1, 2, 4, 9)] == [0, 0.125, 0.25, 0.5, 0.5]
 
 
+def test_the_step_size_warms_up_and_falls_along_half_a_cosine():
+    config = Config(learning_rate=1e-3, final_learning_rate=1e-5, warmup_steps=10)
+    assert config.learning_rate_at(0.0, 4) == pytest.approx(0.5e-3)
+    assert config.learning_rate_at(0.5, 500) == pytest.approx((1e-3 + 1e-5) / 2)
+    assert config.learning_rate_at(1.0, 1_000) == pytest.approx(1e-5)
+    assert {PRESETS["seed"].learning_rate_at(progress, 0) for progress in (0, 0.3, 1)} == {3e-4}
+
+
 @pytest.mark.parametrize(
     "bad",
-    [{"epochs": 0}, {"learning_rate": 0.0}, {"learning_rate": float("nan")}, {"strides": (4,)}, {"beta": -1}],
+    [
+        {"epochs": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"peaks": 999},
+        {"beta": -1},
+        {"crop_samples": 9},
+        {"condition_dropout": 1.5},
+    ],
 )
 def test_nonsense_is_refused(bad):
     with pytest.raises(CommandError, match=r"^--"):

@@ -7,6 +7,7 @@ from conftest import CLIP_SAMPLES, GENRES
 from preprocessing.errors import BAD_DATA, CommandError
 from trainer import dataset as datasets
 from trainer.config import Config
+from trainer.models import ANY_GENRE
 from trainer.storage import open_dataset
 
 
@@ -16,22 +17,25 @@ def opened(dataset, tmp_path):
 
 
 def examples(batches):
-    """Everything of an epoch, in order: audio `[examples, samples]`, genres."""
+    """Everything of an epoch, in order: audio `[examples, samples]`, genres, attributes."""
     rows = list(batches.as_numpy_iterator())
     real = np.concatenate([row.weight for row in rows]) > 0
-    return np.concatenate([row.audio for row in rows])[real], np.concatenate([row.genre for row in rows])[
-        real
-    ]
+    parts = ([row.audio, row.condition.genre, row.condition.attributes] for row in rows)
+    return [np.concatenate(part)[real] for part in zip(*parts, strict=True)]
 
 
 def test_a_split_is_what_the_manifest_says(opened):
     folder, manifest = opened
     rows = list(datasets.open_split(folder, manifest, "train").as_numpy_iterator())
     assert len(rows) == manifest.split_records("train")
-    for audio, genre, track_id in rows:
-        assert audio.shape == (CLIP_SAMPLES,)
-        assert np.abs(audio).max() <= 1
-        assert track_id.decode().startswith(GENRES[genre])
+    for clip in rows:
+        assert clip.audio.shape == (CLIP_SAMPLES,)
+        assert np.abs(clip.audio).max() <= 1
+        assert clip.track_id.decode().startswith(GENRES[clip.condition.genre])
+    attributes = np.stack([clip.condition.attributes for clip in rows])
+    assert attributes.shape[1] == len(manifest.attributes) == 2  # a second of audio has no tempo
+    np.testing.assert_allclose(attributes.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(attributes.std(axis=0), 1, atol=1e-4)
 
 
 def test_order_is_a_function_of_seed_and_epoch(opened):
@@ -39,35 +43,52 @@ def test_order_is_a_function_of_seed_and_epoch(opened):
     config = Config(batch_size=4, crop_samples=256)
 
     def order(epoch, seed=0):
-        return examples(datasets.training_batches(clips, dataclasses.replace(config, seed=seed), epoch))[0]
+        seeded = dataclasses.replace(config, seed=seed)
+        return examples(datasets.training_batches(clips, seeded, opened[1], epoch))[0]
 
     np.testing.assert_array_equal(order(1), order(1))
     assert not np.array_equal(order(1), order(2))
     assert not np.array_equal(order(1), order(1, seed=1))
 
 
-def test_crops_are_consecutive_pieces_of_the_clips_each_once(opened):
+def test_crops_are_pieces_of_every_clip_at_random_places(opened):
     folder, manifest = opened
     clips = datasets.open_split(folder, manifest, "train")
-    whole = np.stack([audio for audio, _, _ in clips.as_numpy_iterator()])
-    config = Config(batch_size=4, crop_samples=300)
-    crops, _ = examples(datasets.training_batches(clips, config, 1))
+    whole = np.stack([clip.audio for clip in clips.as_numpy_iterator()])
+    config = Config(batch_size=4, crop_samples=300, crops_per_clip=3, gain_db=0.0)
+    crops = examples(datasets.training_batches(clips, config, manifest, 1))[0]
     assert len(crops) == 3 * len(whole)
-    assert datasets.count_steps(len(whole), config, CLIP_SAMPLES) == -(-len(crops) // 4)
+    assert datasets.count_steps(len(whole), config) == -(-len(crops) // 4)
     windows = np.lib.stride_tricks.sliding_window_view(whole, 300, axis=1)
-    places = set()
-    for crop in crops:
-        clip, start = np.argwhere((windows == crop).all(axis=2))[0]
-        places.add((int(clip), int(start)))
-    starts = {clip: sorted(start for place, start in places if place == clip) for clip, _ in places}
-    assert all(np.diff(found).tolist() == [300, 300] for found in starts.values())
-    assert len({found[0] for found in starts.values()}) > 1  # each clip has its own phase
+    places = [np.argwhere((windows == crop).all(axis=2))[0] for crop in crops]
+    counts = np.bincount([clip for clip, _ in places], minlength=len(whole))
+    assert (counts == 3).all()
+    assert len({int(start) for _, start in places}) > len(places) // 2
+
+
+def test_a_louder_crop_is_told_that_it_is_louder(opened):
+    folder, manifest = opened
+    clips = datasets.open_split(folder, manifest, "train")
+    settings = {"batch_size": 4, "crop_samples": 300, "crops_per_clip": 2, "condition_dropout": 0.0}
+
+    def of(gain_db):
+        config = Config(gain_db=gain_db, **settings)
+        return examples(datasets.training_batches(clips, config, manifest, 1))
+
+    (audio, _, attributes), (louder, _, told) = of(0.0), of(6.0)
+    gains_db = 20 * np.log10(np.abs(louder).max(axis=1) / np.abs(audio).max(axis=1))
+    assert gains_db.min() < -2
+    assert 2 < gains_db.max() <= 6
+    changes = (told - attributes) * [manifest.attributes[name].std for name in sorted(manifest.attributes)]
+    column = sorted(manifest.attributes).index("loudness_db")
+    np.testing.assert_allclose(changes[:, column], gains_db, atol=1e-3)
+    np.testing.assert_allclose(np.delete(changes, column, axis=1), 0, atol=1e-5)
 
 
 def test_whole_clips_keep_their_length_and_the_last_batch_is_filled_with_nothing(opened):
     folder, manifest = opened
     clips = datasets.open_split(folder, manifest, "train")
-    batches = list(datasets.training_batches(clips, Config(batch_size=7, crop_samples=0), 1))
+    batches = list(datasets.training_batches(clips, Config(batch_size=7, crop_samples=0), manifest, 1))
     real = [int((batch.weight.numpy() > 0).sum()) for batch in batches]
     assert sum(real) == manifest.split_records("train")
     assert real[:-1] == [7] * (len(batches) - 1)
@@ -78,16 +99,23 @@ def test_whole_clips_keep_their_length_and_the_last_batch_is_filled_with_nothing
         assert batch.weight.numpy().sum() == pytest.approx(1.0)
 
 
-def test_some_genres_are_left_open_and_the_others_are_right(opened):
+def test_parts_of_the_condition_are_left_open_and_the_others_are_right(opened):
     clips = datasets.open_split(*opened, "train")
 
-    def genres(dropout):
-        config = Config(batch_size=8, crop_samples=128, genre_dropout=dropout)
-        return examples(datasets.training_batches(clips, config, 1))[1]
+    def conditions(dropout):
+        config = Config(batch_size=8, crop_samples=256, crops_per_clip=20, condition_dropout=dropout)
+        return examples(datasets.training_batches(clips, config, opened[1], 1))[1:]
 
-    assert datasets.ANY_GENRE not in genres(0.0)
-    assert 0.3 < np.mean(genres(0.5) == datasets.ANY_GENRE) < 0.7
-    assert set(genres(1.0)) == {datasets.ANY_GENRE}
+    genres, attributes = conditions(0.0)
+    assert ANY_GENRE not in genres
+    assert np.isfinite(attributes).all()
+    genres, attributes = conditions(0.4)
+    expected = 0.4 + 0.6 * datasets.ALL_OPEN
+    assert np.mean(genres == ANY_GENRE) == pytest.approx(expected, abs=0.08)
+    assert np.isnan(attributes).mean(axis=0) == pytest.approx(expected, abs=0.08)
+    nothing = (genres == ANY_GENRE) & np.isnan(attributes).all(axis=1)
+    assert nothing.mean() > datasets.ALL_OPEN / 2
+    assert set(conditions(1.0)[0]) == {ANY_GENRE}
 
 
 def test_an_empty_split_is_a_sentence(opened):

@@ -19,9 +19,11 @@ ORDER = {
         "pipeline", "job", "synth", "styles", "composition", "demo", "__main__",
     ],
     "trainer": [
-        "config", "interrupt", "layers", "models.base", "models.seed", "models.wave", "models", "storage",
+        "config", "interrupt", "layers", "mdct", "spectral", "models.base", "models.seed", "models.condition",
+        "models.prior", "models.texture", "models.envelope", "models.wave", "models", "storage",
         "run_directory", "checkpoint", "dataset", "loss", "metrics", "render", "report_chart", "report_page",
-        "report", "samples", "history", "steps", "train", "generate", "__main__",
+        "report", "samples", "history", "steps", "scores", "embedding", "baselines", "classifier",
+        "music", "generate", "train", "__main__",
     ],
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import CLIP_SAMPLES, TINY
+from conftest import CLIP_SAMPLES, TINY, WAVE_FLAGS
 
 from preprocessing.__main__ import main as preprocess
 from preprocessing.errors import BAD_DATA, STOPPED, STORAGE_FAILED, USAGE, CommandError
@@ -15,8 +15,6 @@ from trainer.__main__ import main as trainer
 from trainer.generate import load
 from trainer.run_directory import POINTER, RunDirectory, fetch_run
 from trainer.storage import Prefix, open_dataset
-
-WAVE = ["--channels", "8,8", "--strides", "4,4", "--crop-samples", "256", "--sample-clips", "2"]
 
 
 def upload_folder(folder: Path, uri: str):
@@ -73,7 +71,7 @@ def test_train_resume_and_generate_on_a_bucket(remote_dataset, storage_server, t
         cache = ["--cache-dir", str(tmp_path / machine)]
         return trainer(["train", "--data", remote_dataset, "--run", run, *cache, *flags])
 
-    assert train("one", *WAVE, "--epochs", "2") == 0
+    assert train("one", *WAVE_FLAGS, "--epochs", "2") == 0
     assert train("another", "--epochs", "3") == 0  # another machine, with nothing but the bucket
     rows = [json.loads(line) for line in Prefix(run).read("metrics.jsonl").splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
@@ -254,7 +252,7 @@ def test_a_reader_gets_a_whole_checkpoint_while_the_run_goes_on(storage_server, 
 
 def test_a_bucket_that_is_not_there_is_code_4_and_keeps_the_run(storage_server, dataset, tmp_path, capsys):
     flags = ["--data", str(dataset), "--run", "gs://no-such-bucket/run", "--cache-dir", str(tmp_path)]
-    assert trainer(["train", *flags, *WAVE, "--epochs", "1"]) == STORAGE_FAILED
+    assert trainer(["train", *flags, *WAVE_FLAGS, "--epochs", "1"]) == STORAGE_FAILED
     assert "gs://no-such-bucket/run cannot be reached" in capsys.readouterr().err
     assert trainer(["train", "--data", f"{storage_server}/nothing", *flags[2:]]) == BAD_DATA
     assert trainer(["train", "--data", "gs://", *flags[2:]]) == USAGE

@@ -4,17 +4,16 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import CLIP_SAMPLES
+from conftest import CLIP_SAMPLES, WAVE
 from PIL import Image
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
-from trainer.generate import load
+from trainer.music import load
 from trainer.render import read_wav
 from trainer.run_directory import RunDirectory
 from trainer.steps import Trainer
 from trainer.train import train_and_evaluate
 
-WAVE = {"preset": "wave", "channels": (8, 8), "strides": (4, 4), "crop_samples": 256, "sample_clips": 2}
 SEED = {"preset": "seed", "sample_clips": 2, "learning_rate": 1e-3}
 FIGURES = ("elbo", "log_likelihood", "kl")
 
@@ -79,7 +78,7 @@ def test_a_run_leaves_all_it_promises(dataset, tmp_path, capsys):
         ]  # fmt: skip
         assert all(len(read_wav(path)) == CLIP_SAMPLES for path in folder.glob("*.wav"))
     assert Image.open(run / "samples/training.gif").n_frames == 3
-    assert (run / "report.html").read_text().count("<audio") == 6
+    assert (run / "report.html").read_text().count("<audio") == 6 + 5 * 2 + 5  # six ways, one of five steps
     tags = set()
     for path in (run / "events").iterdir():
         for event in tf.compat.v1.train.summary_iterator(str(path)):

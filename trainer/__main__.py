@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 
 from preprocessing.errors import USAGE, CommandError, SentenceParser, run_command
-from trainer.config import MAX_SEED, PRESETS, Config, flag, resolve
+from trainer.config import MAX_SEED, PRESETS, WAYS, Config, flag, resolve
 
 PROGRAM = "python -m trainer"
 
@@ -53,20 +53,15 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         help="devices to train on; without a GPU, logical CPU devices (default: all GPUs, else one CPU)",
     )
     _add_shared(train)
-    settings = train.add_argument_group(
-        "configuration", "kept in the run's config.json; the defaults of wave, then of seed where they differ"
-    )
+    settings = train.add_argument_group("configuration", "kept in the run's config.json; defaults of wave")
     for field in dataclasses.fields(Config):
-        default = "; ".join(
-            dict.fromkeys(_shown(getattr(PRESETS[name], field.name)) for name in ("wave", "seed"))
-        )
         settings.add_argument(
             flag(field.name),
-            type=_layers if isinstance(field.default, tuple) else type(field.default),
+            type=type(field.default),
             choices=sorted(PRESETS) if field.name == "preset" else None,
             default=argparse.SUPPRESS,
             metavar=None if field.name == "preset" else "N",
-            help=f"{field.metadata['help']} (default: {'wave' if field.name == 'preset' else default})",
+            help=f"{field.metadata['help']} (default: {field.default})",
         )
 
 
@@ -75,8 +70,9 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
         "generate",
         allow_abbrev=False,
         help="make music with a trained run",
-        description="Write new clips, drawn from the prior, and variations of known ones: encoded, moved in "
-        "the latent space, decoded.",
+        description="Make music in every way that the model knows, or some: prior (new clips), vary (known "
+        "ones, moved in the latent space), reconstruct (through the model and back), interpolate (from one "
+        "clip to another), transfer (a clip as another genre) and continue (its beginning, then the model).",
     )
     generate.set_defaults(command=_generate)
     generate.add_argument("--run", required=True, metavar="DIR", help="trained run, local or gs://")
@@ -84,25 +80,33 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
         "--output", required=True, metavar="DIR", help="folder for the WAV files and pictures, local or gs://"
     )
     generate.add_argument(
-        "--count", type=int, default=4, metavar="N", help="clips of each kind (default: %(default)s)"
+        "--way", action="append", default=[], choices=WAYS, help="only this way; may be given several times"
     )
-    generate.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the latents (default: %(default)s)"
-    )
+
+    def number(name: str, kind: type, help_: str, default: float | None = None, unit: str = "X") -> None:
+        shown = "" if default is None else f" (default: {default:g})"
+        generate.add_argument(name, type=kind, default=default, metavar=unit, help=help_ + shown)
+
+    number("--count", int, "clips of each way", 4, "N")
+    number("--seed", int, "of all that is random", 0, "N")
     generate.add_argument(
         "--genre", metavar="NAME", help="only this genre, if the model knows genres (default: each in turn)"
     )
     generate.add_argument(
-        "--amount",
-        type=float,
-        default=0.5,
-        metavar="X",
-        help="how far variations move, in standard deviations of the prior (default: %(default)s)",
+        "--to-genre", metavar="NAME", help="what transfer makes of them (default: the next genre)"
     )
+    number("--loudness-db", float, "RMS level of new clips in dB of full scale (default: open)", unit="DB")
+    number("--centroid-hz", float, "brightness of new clips in Hz (default: open)", unit="HZ")
+    number("--tempo-bpm", float, "tempo of new clips (default: open)", unit="BPM")
+    number("--secs", float, "length of new and continued clips (default: as in training)", unit="SECS")
+    number("--temperature", float, "of the prior: lower is more typical, higher more adventurous", 1.0)
+    number("--guidance", float, "how strongly genre and attributes count; above 1 exaggerates", 1.0)
+    number("--amount", float, "how far vary moves, in standard deviations of the prior", 0.5)
+    number("--steps", int, "clips of an interpolation, both ends included", 5, "N")
     generate.add_argument(
         "--data",
         metavar="DIR",
-        help="dataset whose test clips are varied (default: those that the run keeps)",
+        help="dataset whose test clips are started from (default: those that the run keeps)",
     )
     generate.add_argument(
         "--output-rate-hz",
@@ -123,17 +127,6 @@ def _add_shared(command: argparse.ArgumentParser) -> None:
     command.add_argument("--verbose", action="store_true", help="print tracebacks and third parties' logs")
 
 
-def _layers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not whole numbers with commas between") from None
-
-
-def _shown(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 def _train(flags: argparse.Namespace) -> None:
     if flags.replicas is not None and flags.replicas < 1:
         raise CommandError(f"--replicas must be at least 1, not {flags.replicas}", USAGE)
@@ -151,18 +144,27 @@ def _train(flags: argparse.Namespace) -> None:
 
 
 def _generate(flags: argparse.Namespace) -> None:
-    if flags.count < 1:
-        raise CommandError(f"--count must be at least 1, not {flags.count}", USAGE)
     if flags.output_rate_hz is not None and not 1_000 <= flags.output_rate_hz <= 192_000:
         raise CommandError(f"--output-rate-hz must be 1000 to 192000, not {flags.output_rate_hz}", USAGE)
-    if not math.isfinite(flags.amount):
-        raise CommandError(f"--amount must be a finite number, not {flags.amount}", USAGE)
     if not 0 <= flags.seed <= MAX_SEED:
         raise CommandError(f"--seed must be 0 to {MAX_SEED}, not {flags.seed}", USAGE)
+    for name, low in {"count": 1, "steps": 2, "secs": 0, "temperature": 0, "guidance": 0}.items():
+        value = getattr(flags, name)
+        if value is not None and not low <= value < math.inf:
+            raise CommandError(f"{flag(name)} must be at least {low}, not {value}", USAGE)
+    attributes = {name: getattr(flags, name) for name in ("loudness_db", "centroid_hz", "tempo_bpm")}
+    for name, value in {"amount": flags.amount, **attributes}.items():
+        if value is not None and not math.isfinite(value):
+            raise CommandError(f"{flag(name)} must be a finite number, not {value}", USAGE)
     from trainer.generate import Options, generate
     from trainer.storage import default_cache
 
-    options = Options(**{name: getattr(flags, name) for name in Options._fields})
+    same = set(Options._fields) & set(vars(flags))
+    options = Options(
+        ways=tuple(flags.way),
+        attributes={name: value for name, value in attributes.items() if value is not None},
+        **{name: getattr(flags, name) for name in same},
+    )
     files = generate(flags.run, flags.output, flags.cache_dir or default_cache(), options)
     print(f"{flags.output}: {len(files)} clips, {files[0]} to {files[-1]}, and their pictures")
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from preprocessing.errors import USAGE, CommandError
+from preprocessing.gtzan import SPLITS
+from preprocessing.manifest import Manifest, Statistics
 
 NAME = "config.json"
 MAX_SEED = 2**31 - 1
+WAYS = ("prior", "vary", "reconstruct", "interpolate", "transfer", "continue")  # of making music
 
 
 def _setting(default: Any, reason: str) -> Any:
@@ -22,71 +26,140 @@ def _setting(default: Any, reason: str) -> Any:
 class Config:
     """A run's settings; the defaults are the preset `wave`. Each has its reason, which `--help` prints."""
 
-    preset: str = _setting("wave", "the model: wave, or seed, the reference notebook's")
-    epochs: int = _setting(20, "passes over the training split")
+    preset: str = _setting("wave", "the model: tiny, wave or wave-large, or seed, the reference notebook's")
+    epochs: int = _setting(15, "passes over the training split; an hour for 400 clips on two cores")
     batch_size: int = _setting(8, "crops per step, over all replicas; small, for many steps on few clips")
-    learning_rate: float = _setting(1e-3, "step size of Adam")
-    latent_dim: int = _setting(8, "latent values: of wave per frame, of seed per clip")
-    crop_samples: int = _setting(2_048, "samples of a training example; 0: the whole clip")
-    strides: tuple[int, ...] = _setting((8, 4), "down-sampling of wave's encoder; 32 samples make a frame")
-    channels: tuple[int, ...] = _setting((64, 128), "width of wave after each stride")
-    beta: float = _setting(0.1, "weight of the KL term after its warm-up; 1 is the ELBO, less is clearer")
-    beta_warmup_epochs: float = _setting(5.0, "epochs over which beta grows from 0, lest latents collapse")
-    free_bits: float = _setting(0.05, "nats per latent value and frame that the KL term leaves alone")
-    genre_dropout: float = _setting(
-        0.1, "part of the crops whose genre wave is not told, so that it can do without"
+    crop_samples: int = _setting(
+        32_768, "samples of a training example, enough for some bars; 0: whole clips"
     )
-    gradient_clip_norm: float = _setting(0.0, "largest global norm of a step's gradient; 0: no limit")
+    crops_per_clip: int = _setting(8, "crops of each clip in an epoch, at random places")
+    learning_rate: float = _setting(1e-3, "largest step size of Adam")
+    final_learning_rate: float = _setting(1e-5, "step size at the end, reached along half a cosine")
+    warmup_steps: int = _setting(100, "steps over which the step size grows from 0")
+    gradient_clip_norm: float = _setting(1.0, "largest global norm of a step's gradient; 0: no limit")
+    beta: float = _setting(0.5, "weight of the KL terms after their warm-up; 1 is the ELBO, less is clearer")
+    beta_warmup_epochs: float = _setting(1.5, "epochs over which beta grows from 0, lest latents collapse")
+    free_bits: float = _setting(0.05, "nats per latent value that the KL terms leave alone")
+    envelope_weight: float = _setting(
+        0.1, "weight of the likelihood of the envelope alone, which keeps it the scale of what fills it"
+    )
+    spectral_weight: float = _setting(
+        0.0, "nats per sample and unit of multi-resolution STFT distance; 0: the likelihood does without"
+    )
+    condition_dropout: float = _setting(0.25, "part of the crops of which a genre or attribute is left open")
+    gain_db: float = _setting(3.0, "crops are played up to so much louder or softer, and told so")
+    latent_dim: int = _setting(32, "values of a clip's global latent")
+    local_dim: int = _setting(11, "values of a step's local latent")
+    peaks: int = _setting(
+        10, "coefficients kept of a step, two values each: with local_dim 8.2 samples a value"
+    )
+    grain: float = _setting(
+        0.2, "noise between the peaks of a known clip, in sizes of the smallest: 0 for SNR, more for spectra"
+    )
+    hop_samples: int = _setting(128, "samples between MDCT frames: 43 ms at 3,000 Hz resolve beats and tones")
+    frames_per_step: int = _setting(2, "frames that share a local latent: 12 steps a second")
+    channels: int = _setting(192, "width of encoder and decoder")
+    prior_units: int = _setting(256, "width of the local prior's GRUs")
+    prior_mixtures: int = _setting(8, "Gaussians of the local prior's mixture")
+    texture_units: int = _setting(48, "width of the network that predicts coefficients from those before")
     seed: int = _setting(0, "of weights, data order, noise and the fixed latents")
     sample_clips: int = _setting(4, "test clips and latents that are rendered each epoch")
     checkpoints_to_keep: int = _setting(3, "newest checkpoints that stay")
 
     def __post_init__(self) -> None:
-        at_least = {
-            "epochs": 1,
-            "batch_size": 1,
-            "latent_dim": 1,
-            "crop_samples": 0,
-            "beta": 0,
-            "beta_warmup_epochs": 0,
-            "free_bits": 0,
-            "gradient_clip_norm": 0,
-            "genre_dropout": 0,
-            "seed": 0,
-            "sample_clips": 1,
-            "checkpoints_to_keep": 1,
-        }
-        for name, low in at_least.items():
+        for name, low in _AT_LEAST.items():
             value = getattr(self, name)
             if not low <= value < float("inf"):
                 raise CommandError(f"{flag(name)} must be at least {low}, not {value}", USAGE)
         if self.seed > MAX_SEED:
             raise CommandError(f"--seed must be at most {MAX_SEED}, not {self.seed}", USAGE)
-        if self.genre_dropout > 1:
-            raise CommandError(f"--genre-dropout must be at most 1, not {self.genre_dropout}", USAGE)
+        if self.condition_dropout > 1:
+            raise CommandError(f"--condition-dropout must be at most 1, not {self.condition_dropout}", USAGE)
         if not 0 < self.learning_rate < float("inf"):
             raise CommandError(f"--learning-rate must be above 0, not {self.learning_rate}", USAGE)
-        if len(self.strides) != len(self.channels) or not self.strides:
-            raise CommandError("--strides and --channels must name as many layers as each other", USAGE)
-        if min(*self.strides, *self.channels, 1) < 1:
-            raise CommandError("--strides and --channels must be at least 1", USAGE)
+        step = self.frames_per_step * self.hop_samples
+        if self.peaks > step:
+            raise CommandError(f"--peaks {self.peaks}, but a step has {step} coefficients", USAGE)
+        if 0 < self.crop_samples < step:
+            raise CommandError(f"--crop-samples {self.crop_samples} is less than a step of {step}", USAGE)
+
+    def learning_rate_at(self, progress: float, step: int) -> float:
+        """Adam's step size after a part `progress` of all steps: warm-up, then half a cosine down.
+
+        Loshchilov & Hutter 2017, "SGDR", equation 5, without restarts.
+        """
+        fall = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+        rate = self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * fall
+        return rate * min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else rate
 
     def beta_at(self, epoch: float) -> float:
         """The KL term's weight after `epoch` epochs: linear warm-up (Bowman et al. 2016, section 3.1)."""
         return self.beta * min(1.0, epoch / self.beta_warmup_epochs) if self.beta_warmup_epochs else self.beta
 
 
+_AT_LEAST = {
+    **dict.fromkeys(
+        [
+            "epochs", "batch_size", "crops_per_clip", "latent_dim", "local_dim", "peaks", "hop_samples",
+            "frames_per_step", "channels", "prior_units", "prior_mixtures", "texture_units", "sample_clips",
+            "checkpoints_to_keep",
+        ],
+        1,
+    ),
+    **dict.fromkeys(
+        [
+            "crop_samples", "final_learning_rate", "warmup_steps", "gradient_clip_norm", "beta",
+            "beta_warmup_epochs", "free_bits", "envelope_weight", "spectral_weight", "condition_dropout",
+            "gain_db", "grain", "seed",
+        ],
+        0,
+    ),
+}  # fmt: skip
+
 PRESETS: dict[str, Config] = {
+    # The demo: two minutes on two cores, on some fifty clips.
+    "tiny": Config(
+        preset="tiny",
+        epochs=12,
+        batch_size=4,
+        crop_samples=16_384,
+        channels=96,
+        prior_units=128,
+        texture_units=32,
+    ),
     "wave": Config(),
-    # As its authors ran it: whole clips of one time step, a latent plane, no annealing.
+    # A day on one GPU, at 22,050 Hz: the same times in samples, more of everything.
+    "wave-large": Config(
+        preset="wave-large",
+        epochs=200,
+        batch_size=16,
+        crop_samples=262_144,
+        crops_per_clip=4,
+        learning_rate=5e-4,
+        latent_dim=64,
+        local_dim=32,
+        peaks=44,
+        hop_samples=512,
+        channels=512,
+        prior_units=768,
+        prior_mixtures=16,
+        texture_units=96,
+    ),
+    # As its authors ran it: whole clips of one time step, a latent plane, nothing annealed or clipped.
     "seed": Config(
         preset="seed",
-        learning_rate=3e-4,
-        latent_dim=2,
+        epochs=20,
         crop_samples=0,
+        crops_per_clip=1,
+        learning_rate=3e-4,
+        final_learning_rate=3e-4,
+        warmup_steps=0,
+        gradient_clip_norm=0.0,
         beta=1.0,
         beta_warmup_epochs=0.0,
         free_bits=0.0,
+        gain_db=0.0,
+        latent_dim=2,
     ),
 }
 
@@ -103,7 +176,21 @@ class DatasetFacts:
     sample_rate_hz: int
     clip_samples: int
     genres: tuple[str, ...]
+    attributes: dict[str, Statistics]  # name -> over the training split; the order of a condition's columns
     counts: dict[str, int]  # split -> clips
+
+
+def facts_of(manifest: Manifest, uri: str) -> DatasetFacts:
+    """What a run remembers of a dataset."""
+    return DatasetFacts(
+        uri=uri,
+        digest=manifest.digest,
+        sample_rate_hz=manifest.sample_rate_hz,
+        clip_samples=manifest.clip_samples,
+        genres=tuple(manifest.genres),
+        attributes=dict(sorted(manifest.attributes.items())),
+        counts={split: manifest.split_records(split) for split in SPLITS},
+    )
 
 
 @dataclass(frozen=True)
@@ -137,6 +224,7 @@ def load(folder: Path) -> Run | None:
         fields = json.loads(path.read_text())
         dataset = fields.pop("dataset")
         dataset["genres"] = tuple(dataset["genres"])
+        dataset["attributes"] = {name: Statistics(**of) for name, of in dataset["attributes"].items()}
         fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
         return Run(Config(**fields), DatasetFacts(**dataset))
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.manifest import Manifest
 from trainer.config import Config
-
-ANY_GENRE = -1  # a genre that is left open
+from trainer.models import ANY_GENRE, Condition
 
 SHUFFLE_CLIPS = 512  # clips held while shuffling: 180 MB at the default format
 SHUFFLE_CROPS = 4_096
 PARSERS = 4
 PREFETCH_BATCHES = 4
+ALL_OPEN = 0.15  # part of the crops of which nothing is told, so that a model learns what music is at all
+LOUDNESS = "loudness_db"
+
+
+class Clip(NamedTuple):
+    """An example of a split, whole."""
+
+    audio: tf.Tensor  # [clip_samples] float32 in [-1, 1]
+    condition: Condition  # of one clip: genre [] int32, attributes [attributes] float32, NaN: not measurable
+    track_id: tf.Tensor  # [] string
 
 
 class Batch(NamedTuple):
@@ -28,13 +39,13 @@ class Batch(NamedTuple):
     """
 
     audio: tf.Tensor  # [batch, samples] float32 in [-1, 1]
-    genre: tf.Tensor  # [batch] int32, index into the manifest's genres, or ANY_GENRE
+    condition: Condition  # genre as an index into the manifest's genres, attributes in standard deviations
     position: tf.Tensor  # [batch] int32
     weight: tf.Tensor  # [batch] float32, one over the number of real examples, or 0
 
 
 def open_split(folder: Path, manifest: Manifest, split: str) -> tf.data.Dataset:
-    """`(audio [clip_samples] float32, genre [] int32, track_id [] string)` in the shards' order.
+    """`Clip`s in the shards' order.
 
     Raises:
         CommandError: The split has no clips (exit code 3).
@@ -53,63 +64,74 @@ def open_split(folder: Path, manifest: Manifest, split: str) -> tf.data.Dataset:
         "genre": tf.io.FixedLenFeature([], tf.string),
         "track_id": tf.io.FixedLenFeature([], tf.string),
     }
+    statistics = dict(sorted(manifest.attributes.items()))
+    features |= {name: tf.io.FixedLenFeature([], tf.float32) for name in statistics}
 
-    def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def parse(serialized: tf.Tensor) -> Clip:
         example = tf.io.parse_single_example(serialized, features)
-        return example["audio"], genres.lookup(example["genre"]), example["track_id"]
+        attributes = [(example[name] - of.mean) / of.std for name, of in statistics.items()]
+        attributes = tf.stack(attributes) if attributes else tf.zeros([0])
+        condition = Condition(genres.lookup(example["genre"]), attributes)
+        return Clip(example["audio"], condition, example["track_id"])
 
     paths = [str(folder / shard.name) for shard in shards]
     return tf.data.TFRecordDataset(paths, buffer_size=8 << 20).map(parse, num_parallel_calls=PARSERS)
 
 
-def training_batches(clips: tf.data.Dataset, config: Config, epoch: int) -> tf.data.Dataset:
-    """`Batch`es of one epoch: every clip cut into consecutive crops at a random phase, shuffled.
+def training_batches(
+    clips: tf.data.Dataset, config: Config, manifest: Manifest, epoch: int
+) -> tf.data.Dataset:
+    """`Batch`es of one epoch: crops of every clip at random places, a little louder or softer, shuffled.
 
-    Some crops have their genre left open, so that the model also learns to do without.
+    Some crops have parts of their condition left open, so that a model also learns to do without.
     """
-    order, phases, openings = _epoch_seeds(config.seed, epoch)
-    examples = clips.shuffle(SHUFFLE_CLIPS, seed=order).enumerate()
+    order, places, chances = _epoch_seeds(config.seed, epoch)
+    names = sorted(manifest.attributes)
+    louder = np.array([1 / manifest.attributes[name].std if name == LOUDNESS else 0.0 for name in names])
+    crops_per_clip = config.crops_per_clip if config.crop_samples else 1
+    length = min(config.crop_samples or manifest.clip_samples, manifest.clip_samples)
 
-    def crop(index: tf.Tensor, clip: tuple[tf.Tensor, ...]) -> tf.data.Dataset:
-        audio, genre, _ = clip
-        samples = audio.shape[0]
-        crops, length = _crops(samples, config.crop_samples)
+    def crop(index: tf.Tensor, clip: Clip) -> tf.data.Dataset:
         index = tf.cast(index, tf.int32)
-        phase = tf.random.stateless_uniform([], [phases, index], 0, samples - crops * length + 1, tf.int32)
-        cut = tf.reshape(audio[phase : phase + crops * length], [crops, length])
-        left_open = tf.random.stateless_uniform([crops], [openings, index]) < config.genre_dropout
-        return tf.data.Dataset.from_tensor_slices((cut, tf.where(left_open, ANY_GENRE, genre)))
+        last = manifest.clip_samples - length + 1
+        starts = tf.random.stateless_uniform([crops_per_clip], [places, index], 0, last, tf.int32)
+        chance = tf.random.stateless_uniform([crops_per_clip, len(names) + 3], [chances, index])
+        gain_db = config.gain_db * (2 * chance[:, :1] - 1)
+        audio = tf.gather(clip.audio, starts[:, tf.newaxis] + tf.range(length))
+        left_open = chance[:, 2:] < config.condition_dropout
+        if config.condition_dropout:
+            left_open |= chance[:, 1:2] < ALL_OPEN
+        attributes = clip.condition.attributes + gain_db * tf.constant(louder, tf.float32)
+        condition = Condition(
+            tf.where(left_open[:, 0], ANY_GENRE, clip.condition.genre),
+            tf.where(left_open[:, 1:], math.nan, attributes),
+        )
+        return tf.data.Dataset.from_tensor_slices((audio * 10 ** (gain_db / 20), condition))
 
-    examples = examples.flat_map(lambda index, clip: crop(index, clip))
+    examples = clips.shuffle(SHUFFLE_CLIPS, seed=order).enumerate().flat_map(crop)
     if config.crop_samples:
         examples = examples.shuffle(SHUFFLE_CROPS, seed=order)
     return _full_batches(examples, config.batch_size)
 
 
-def count_steps(clips: int, config: Config, clip_samples: int) -> int:
+def count_steps(clips: int, config: Config) -> int:
     """Batches that `training_batches` gives in an epoch."""
-    crops, _ = _crops(clip_samples, config.crop_samples)
-    return -(-clips * crops // config.batch_size)
-
-
-def _crops(clip_samples: int, crop_samples: int) -> tuple[int, int]:
-    """How many crops a clip is cut into, and their length."""
-    length = min(crop_samples or clip_samples, clip_samples)
-    return clip_samples // length, length
+    return -(-clips * (config.crops_per_clip if config.crop_samples else 1) // config.batch_size)
 
 
 def evaluation_batches(clips: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
     """Whole clips in the shards' order, as `Batch`es."""
-    return _full_batches(clips.map(lambda audio, genre, _: (audio, genre)), batch_size)
+    return _full_batches(clips.map(lambda clip: (clip.audio, clip.condition)), batch_size)
 
 
 def _full_batches(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-    def fill(audio: tf.Tensor, genre: tf.Tensor) -> Batch:
+    def fill(audio: tf.Tensor, condition: Condition) -> Batch:
         real = tf.shape(audio)[0]
         position = tf.range(batch_size)
         source = tf.minimum(position, real - 1)
         weight = tf.where(position < real, 1.0 / tf.cast(real, tf.float32), 0.0)
-        return Batch(tf.gather(audio, source), tf.gather(genre, source), position, weight)
+        condition = Condition(*(tf.gather(part, source) for part in condition))
+        return Batch(tf.gather(audio, source), condition, position, weight)
 
     options = tf.data.Options()
     # Its loop backs off to sleeps of many seconds, and an iterator that ends waits for the sleep to end.

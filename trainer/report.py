@@ -19,6 +19,7 @@ import soundfile
 from trainer.render import read_wav
 from trainer.report_chart import CHARTS, line_chart, number
 from trainer.report_page import Sound, clip_figure, data_uri, fact_list, figure_table, note_card
+from trainer.run_directory import GENERATED
 
 _TRAIN_FIRST = "train at least one epoch into this folder, or name another run's"
 
@@ -29,6 +30,15 @@ _TEST_CLIPS = (
 _NEW_MUSIC = (
     "Decoded from the same few random latents in every epoch; no clip of the data stands behind them."
 )
+
+_WAYS = {  # heading and lead of each way to make music
+    "prior": ("Made from nothing", "Drawn from the model's prior, one genre after the other."),
+    "vary": ("Variations", "The test clips, encoded, moved in the latent space, and decoded."),
+    "reconstruct": ("Through the model and back", "The test clips, told their genre and nothing else."),
+    "interpolate": ("From one clip to another", "Steps through the latents of the first and last test clip."),
+    "transfer": ("As another genre", "What happens in the test clip stays; what it sounds like changes."),
+    "continue": ("Continued", "The first third is the test clip's own; then the model goes on."),
+}
 
 Show = Callable[[Sound], str]
 
@@ -56,7 +66,7 @@ def write_report(run: Path, note: str = "", title: str = "", parameters: int | N
 
     Args:
         run: a directory that training has filled: `config.json`, `metrics.jsonl` and `samples/`, and
-            perhaps `generated/` with WAV files, each of whose folders becomes a section of the page.
+            perhaps `generated/`, each of whose ways to make music becomes a section of the page.
         note: the model's own caveat, shown beside its final figures.
         title: the page's heading; the preset's name if empty.
         parameters: how many numbers the model has learned, where that is known.
@@ -72,7 +82,7 @@ def write_report(run: Path, note: str = "", title: str = "", parameters: int | N
     pairs, new = _read_samples(run)
     show = _same_scale([pair.original for pair in pairs], config)
     sections = [_gif_section(run), _pair_section(pairs, show), _gallery("New music", _NEW_MUSIC, new, show)]
-    sections += [_gallery(name, "", sounds, show) for name, sounds in _read_generated(run).items()]
+    sections += [_gallery(*_WAYS[way], sounds, show) for way, sounds in _read_generated(run).items()]
     template = Template(resources.files("trainer").joinpath("report.html").read_text("utf-8"))
     page = template.substitute(
         title=escape(title or f"{config.get('preset', run.name)}: a training run"),
@@ -132,12 +142,18 @@ def _read_samples(run: Path) -> tuple[list[Pair], list[Sound]]:
 
 
 def _read_generated(run: Path) -> dict[str, list[Sound]]:
-    """Read the clips that were made after training, by their folder."""
+    """Read the clips that were made after training, by the way they were made."""
     sounds: dict[str, list[Sound]] = {}
-    for path in sorted(run.glob("generated/**/*.wav")):
-        section = " / ".join(path.parent.relative_to(run).parts).capitalize()
-        sounds.setdefault(section, []).append(_read_sound(path, path.stem))
+    listed = run / GENERATED / "music.json"
+    for made in json.loads(listed.read_text("utf-8")) if listed.exists() else []:
+        caption = made["title"] if made["genre"] in (None, made["title"]) else _caption(made)
+        sounds.setdefault(made["way"], []).append(_read_sound(run / GENERATED / made["file"], caption))
     return sounds
+
+
+def _caption(made: dict) -> str:
+    """The title, and the genre that was asked for where the title does not tell it."""
+    return made["title"] if made["genre"] in made["title"] else f"{made['title']}, {made['genre']}"
 
 
 def _read_sound(path: Path, caption: str) -> Sound:

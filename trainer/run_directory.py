@@ -20,6 +20,7 @@ from trainer import config as configs
 from trainer.storage import Prefix, is_remote
 
 CHECKPOINTS = "checkpoints"
+GENERATED = "generated"  # music made when training ended
 POINTER = f"{CHECKPOINTS}/checkpoint"  # names the newest checkpoint: readers start here
 EVENTS = "events"
 LOCK = ".lock"

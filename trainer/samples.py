@@ -12,22 +12,24 @@ import tensorflow as tf
 from preprocessing.manifest import Manifest
 from trainer import metrics, render
 from trainer.config import Config
-from trainer.models import WaveformVAE
+from trainer.models import Condition, WaveformVAE
 
 FOLDER = "samples"
 ORIGINALS = f"{FOLDER}/originals"
 CLIPS = f"{FOLDER}/clips.json"
-LATENTS_KEY = 2**31 - 2  # of their noise, where a training step has its number
+PICTURED_CLIPS = 8
+NOISE_KEYS = (2**31 - 2, 2**31 - 3)  # where a training step has its number
 
 
 class Fixed(NamedTuple):
     """What is rendered: test clips to reconstruct and latents to decode."""
 
     audio: np.ndarray  # [clips, clip_samples] float32
-    genre: np.ndarray  # [clips] int32
+    condition: Condition  # of each
     track_ids: list[str]
-    latents: tf.Tensor  # [clips, *latent_shape]
-    latent_genre: np.ndarray  # [clips] int32: the dataset's genres in turn
+    draw_noise: tf.Tensor  # [clips, draw_noise_size]
+    decode_noise: tf.Tensor  # [clips, decode_noise_size]
+    asked: Condition  # of the new clips: the dataset's genres in turn, attributes open
 
 
 class Rendered(NamedTuple):
@@ -46,23 +48,28 @@ def choose(
     wanted = min(config.sample_clips, there)
     chosen = {rank * there // wanted for rank in range(wanted)}
     rows = [row for index, row in enumerate(test_clips.as_numpy_iterator()) if index in chosen]
-    audio = np.stack([row[0] for row in rows])
-    genre = np.array([row[1] for row in rows], np.int32)
-    track_ids = [row[2].decode("utf-8", "replace") for row in rows]
-    shape = [len(rows), *model.latent_shape(manifest.clip_samples)]
-    latents = tf.random.stateless_normal(shape, [config.seed, LATENTS_KEY])
-    latent_genre = np.arange(len(rows), dtype=np.int32) % len(manifest.genres)
+    audio = np.stack([row.audio for row in rows])
+    condition = Condition(*(np.stack(parts) for parts in zip(*(row.condition for row in rows), strict=True)))
+    track_ids = [row.track_id.decode("utf-8", "replace") for row in rows]
+    sizes = (model.draw_noise_size(manifest.clip_samples), model.decode_noise_size(manifest.clip_samples))
+    noises = [
+        tf.random.stateless_normal([len(rows), size], [config.seed, key])
+        for size, key in zip(sizes, NOISE_KEYS, strict=True)
+    ]
+    genres = np.arange(len(rows), dtype=np.int32) % len(manifest.genres)
+    asked = Condition(genres, np.full_like(condition.attributes, np.nan))
     (run / ORIGINALS).mkdir(parents=True, exist_ok=True)
     for index, clip in enumerate(audio):
         render.write_wav(run / ORIGINALS / f"{index:02d}.wav", clip, manifest.sample_rate_hz)
-    return Fixed(audio, genre, track_ids, latents, latent_genre)
+    return Fixed(audio, condition, track_ids, *noises, asked)
 
 
 def render_epoch(run: Path, fixed: Fixed, model: WaveformVAE, manifest: Manifest, epoch: int) -> Rendered:
     """WAV files and two pictures of the fixed clips and latents, in `samples/epoch-0007`."""
     rate = manifest.sample_rate_hz
-    reconstruction = model.reconstruct(tf.constant(fixed.audio), fixed.genre).numpy()
-    new = model.sample(fixed.latents, fixed.latent_genre, manifest.clip_samples).numpy()
+    reconstruction = model.reconstruct(tf.constant(fixed.audio), fixed.condition).numpy()
+    latents = model.draw(fixed.asked, manifest.clip_samples, fixed.draw_noise, 1.0, 1.0)
+    new = model.decode(latents, fixed.asked, manifest.clip_samples, fixed.decode_noise).numpy()
     snr_db = metrics.snr_db(tf.constant(fixed.audio), reconstruction).numpy()
     folder = run / FOLDER / f"epoch-{epoch:04d}"
     folder.mkdir(exist_ok=True)
@@ -99,7 +106,9 @@ def render_training_gif(run: Path) -> None:
 def _describe(run: Path, fixed: Fixed, snr_db: np.ndarray, manifest: Manifest) -> None:
     clips = [
         {"name": f"{index:02d}", "track_id": track, "genre": manifest.genres[genre], "snr_db": float(snr)}
-        for index, (track, genre, snr) in enumerate(zip(fixed.track_ids, fixed.genre, snr_db, strict=True))
+        for index, (track, genre, snr) in enumerate(
+            zip(fixed.track_ids, fixed.condition.genre, snr_db, strict=True)
+        )
     ]
     temporary = (run / CLIPS).with_suffix(".tmp")  # the mirror may be reading the old one
     temporary.write_text(json.dumps(clips, indent=2) + "\n")

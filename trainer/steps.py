@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from preprocessing.manifest import Manifest
 from trainer import checkpoint, dataset, loss, metrics
-from trainer.config import Config
+from trainer.config import Config, DatasetFacts
 from trainer.dataset import Batch
 from trainer.interrupt import StopRequest
-from trainer.models import WaveformVAE, make_model
+from trainer.models import Terms, WaveformVAE, make_model
 from trainer.run_directory import CHECKPOINTS
 
 EVALUATION_CLIPS = 8  # at once, over all replicas: whole clips take more memory than crops
@@ -36,15 +36,15 @@ class Trainer:
     """A model, its optimizer and its checkpoints under one strategy; `epoch` is the last finished one."""
 
     def __init__(
-        self, config: Config, manifest: Manifest, strategy: tf.distribute.Strategy, run: Path
+        self, config: Config, facts: DatasetFacts, strategy: tf.distribute.Strategy, run: Path
     ) -> None:
         self.config = config
         self.strategy = strategy
-        self.clip_samples = manifest.clip_samples
+        self.clip_samples = facts.clip_samples
         self._evaluation_clips = max(EVALUATION_CLIPS, strategy.num_replicas_in_sync)
         tf.keras.utils.set_random_seed(config.seed)
         with strategy.scope():
-            self.model: WaveformVAE = make_model(config, manifest.clip_samples, len(manifest.genres))
+            self.model: WaveformVAE = make_model(config, facts)
             self.optimizer = tf.keras.optimizers.Adam(
                 config.learning_rate, global_clipnorm=config.gradient_clip_norm or None
             )
@@ -68,12 +68,12 @@ class Trainer:
         self.epoch = epoch
 
     def train_epoch(
-        self, epoch: int, clips: tf.data.Dataset, clip_count: int, stop: StopRequest
+        self, epoch: int, clips: tf.data.Dataset, manifest: Manifest, stop: StopRequest
     ) -> dict[str, float]:
         """One pass over the training split; returns its row of metrics."""
         config = self.config
-        batches = dataset.training_batches(clips, config, epoch)
-        steps = dataset.count_steps(clip_count, config, self.clip_samples)
+        batches = dataset.training_batches(clips, config, manifest, epoch)
+        steps = dataset.count_steps(manifest.split_records("train"), config)
         started = time.monotonic()
         totals = None
         first_step = int(self.optimizer.iterations.numpy())
@@ -81,7 +81,10 @@ class Trainer:
             for index, batch in enumerate(self._divided(batches)):
                 stop.raise_if_asked(epoch)
                 beta = config.beta_at(epoch - 1 + index / steps)
-                step = tf.constant(first_step + index, tf.int32)
+                done = first_step + index
+                rate = config.learning_rate_at(done / (steps * config.epochs), done)
+                self.optimizer.learning_rate.assign(rate)
+                step = tf.constant(done, tf.int32)
                 sums = self._train_step(batch, step, tf.constant(beta, tf.float32))
                 totals = sums if totals is None else Totals(*map(tf.add, totals, sums))
                 bar.update()
@@ -94,7 +97,7 @@ class Trainer:
             "epoch": epoch,
             **figures,
             "beta": beta,
-            "learning_rate": config.learning_rate,
+            "learning_rate": rate,
             "epoch_secs": secs,
             "clips_per_sec": clips_seen / secs,
         }
@@ -124,7 +127,8 @@ class Trainer:
                 context: tf.distribute.ReplicaContext, batch: Batch = batch, starts: list = starts
             ) -> Batch:
                 replica = context.replica_id_in_sync_group
-                return Batch(*(tensor[starts[replica] : starts[replica + 1]] for tensor in batch))
+                first, last = starts[replica], starts[replica + 1]
+                return tf.nest.map_structure(lambda tensor: tensor[first:last], batch)
 
             yield self.strategy.experimental_distribute_values_from_function(part)
 
@@ -139,11 +143,11 @@ class Trainer:
         def replica_step(batch: Batch) -> Totals:
             noise = self._noise(batch, self.config.batch_size, step)
             with tf.GradientTape() as tape:
-                terms = self.model.terms(batch.audio, batch.genre, noise, beta)
+                terms = self.model.terms(batch.audio, batch.condition, noise, beta)
                 value = loss.replica_loss(terms, batch.weight)
             gradients = tape.gradient(value, self.model.trainable_variables)
             self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
-            return self._totals(batch, terms.log_likelihood, terms.kl, tf.zeros_like(terms.kl))
+            return self._totals(batch, terms, tf.zeros_like(terms.log_likelihood))
 
         return self._reduce(self.strategy.run(replica_step, args=(batch,)))
 
@@ -151,25 +155,26 @@ class Trainer:
     def _evaluation_step(self, batch: Batch) -> Totals:
         def replica_step(batch: Batch) -> Totals:
             noise = self._noise(batch, self._evaluation_clips, tf.constant(EVALUATION_STEP, tf.int32))
-            terms = self.model.terms(batch.audio, batch.genre, noise, tf.constant(1.0))
-            snr_db = metrics.snr_db(batch.audio, self.model.reconstruct(batch.audio, batch.genre))
-            return self._totals(batch, terms.log_likelihood, terms.kl, snr_db)
+            terms = self.model.terms(batch.audio, batch.condition, noise, tf.constant(1.0))
+            snr_db = metrics.snr_db(batch.audio, self.model.reconstruct(batch.audio, batch.condition))
+            return self._totals(batch, terms, snr_db)
 
         return self._reduce(self.strategy.run(replica_step, args=(batch,)))
 
     def _noise(self, batch: Batch, global_batch: int, step: tf.Tensor) -> tf.Tensor:
-        """Standard normal noise of this replica's examples, `[batch, *latent_shape]`.
+        """Standard normal noise of this replica's examples, `[batch, noise_size]`.
 
         Drawn for the whole global batch from (seed, step) and picked by position: the same for an example,
         however the batch is divided.
         """
-        shape = self.model.latent_shape(batch.audio.shape[-1])
-        everyone = tf.random.stateless_normal([global_batch, *shape], [self.config.seed, step])
+        size = self.model.noise_size(batch.audio.shape[-1])
+        everyone = tf.random.stateless_normal([global_batch, size], [self.config.seed, step])
         return tf.gather(everyone, batch.position)
 
-    def _totals(self, batch: Batch, log_likelihood: tf.Tensor, kl: tf.Tensor, snr_db: tf.Tensor) -> Totals:
+    def _totals(self, batch: Batch, terms: Terms, snr_db: tf.Tensor) -> Totals:
         real = tf.cast(batch.weight > 0, tf.float64)
-        sums = (tf.reduce_sum(real * tf.cast(values, tf.float64)) for values in (log_likelihood, kl, snr_db))
+        values = (terms.log_likelihood, tf.reduce_sum(terms.kl, axis=-1), snr_db)
+        sums = (tf.reduce_sum(real * tf.cast(value, tf.float64)) for value in values)
         examples = tf.reduce_sum(real)
         return Totals(*sums, examples, examples * batch.audio.shape[-1])
 

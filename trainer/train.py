@@ -15,10 +15,12 @@ from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from preprocessing.manifest import Manifest
 from trainer import config as configs
 from trainer import dataset, report, samples
-from trainer.config import Config, DatasetFacts, Run
+from trainer.config import Config, Run
+from trainer.generate import Options, kept_clips, make_all, write
 from trainer.history import History
 from trainer.interrupt import stop_requests
-from trainer.run_directory import POINTER, RunDirectory
+from trainer.music import MusicMaker
+from trainer.run_directory import GENERATED, POINTER, RunDirectory
 from trainer.steps import Trainer
 from trainer.storage import open_dataset
 
@@ -47,19 +49,25 @@ def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, c
         train_clips = dataset.open_split(folder, manifest, "train")
         test_clips = dataset.open_split(folder, manifest, "test")
         config = _write_config(path, data, manifest, given, strategy.num_replicas_in_sync)
-        trainer = Trainer(config, manifest, strategy, path)
+        trainer = Trainer(config, configs.facts_of(manifest, data), strategy, path)
         fixed = samples.choose(path, test_clips, trainer.model, config, manifest)
         parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
         tqdm.write(_greeting(run, config, trainer.epoch, parameters, strategy))
+        trained = False
         with History(path, trainer.epoch) as history:
             for epoch in range(trainer.epoch + 1, config.epochs + 1):
-                row = trainer.train_epoch(epoch, train_clips, manifest.split_records("train"), stop)
+                row = trainer.train_epoch(epoch, train_clips, manifest, stop)
                 row |= trainer.evaluate(test_clips)
                 _refuse_divergence(row)
                 history.add(row, samples.render_epoch(path, fixed, trainer.model, manifest, epoch))
                 trainer.save(epoch)
                 directory.commit()
+                trained = True
         samples.render_training_gif(path)
+        if trained or not (path / GENERATED).exists():
+            music = MusicMaker(trainer.model, configs.facts_of(manifest, data), path)
+            made = make_all(music, kept_clips(music), Options(count=config.sample_clips))
+            write(path / GENERATED, list(made), manifest.sample_rate_hz, Options())
         report.write_report(path, note=trainer.model.caveat, parameters=parameters)
     return f"{run.rstrip('/')}/report.html"
 
@@ -94,11 +102,7 @@ def _write_config(path: Path, data: str, manifest: Manifest, given: dict[str, An
     config = configs.resolve(given, earlier.config if earlier else None)
     if config.batch_size < replicas:
         raise CommandError(f"--batch-size {config.batch_size} is less than the {replicas} replicas", USAGE)
-    counts = {split: manifest.split_records(split) for split in ("train", "validation", "test")}
-    genres = tuple(manifest.genres)
-    facts = DatasetFacts(
-        data, manifest.digest, manifest.sample_rate_hz, manifest.clip_samples, genres, counts
-    )
+    facts = configs.facts_of(manifest, data)
     if earlier and earlier.dataset.digest != facts.digest:
         raise CommandError(
             f"--run was trained on the dataset {earlier.dataset.digest[:12]} ({earlier.dataset.uri}), "

@@ -1,74 +1,106 @@
-"""The one interface of all models: waveforms and genres in, latents, terms of the ELBO and waveforms out."""
+"""The one interface of all models: waveforms and what is asked of them in, latents and waveforms out."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from trainer.config import WAYS
 
-class Posterior(NamedTuple):
-    """A diagonal Gaussian over latents; both `[batch, *latent_shape]` float32."""
+ANY_GENRE = -1  # a genre that is left open
 
-    mean: tf.Tensor
-    log_variance: tf.Tensor
+# What a batch of clips is drawn as: tensors whose first axis is the clip, nested as the model likes.
+Latents = Any
+
+
+class Condition(NamedTuple):
+    """What is asked of a clip. Each part can be left open; a model that is not conditional ignores it."""
+
+    genre: tf.Tensor  # [batch] int32, an index into the dataset's genres, or ANY_GENRE
+    attributes: tf.Tensor  # [batch, attributes] float32 in standard deviations from the mean, or NaN: open
 
 
 class Terms(NamedTuple):
-    """What one batch contributes, each `[batch]` float32, in nats, summed over the samples of the example.
+    """What one batch contributes, in nats, summed over the samples of the example.
 
-    The ELBO is `log_likelihood - kl`; `objective` is what training minimizes, with its weights and free bits.
+    The ELBO is `log_likelihood - sum(kl)`; `objective` is what training minimizes, with its weights and free
+    bits, in a unit of the model's choice.
     """
 
-    log_likelihood: tf.Tensor
-    kl: tf.Tensor
-    objective: tf.Tensor
+    log_likelihood: tf.Tensor  # [batch] float32
+    kl: tf.Tensor  # [batch, levels] float32, one column for each of the model's `levels`
+    objective: tf.Tensor  # [batch] float32
 
 
 class WaveformVAE(tf.keras.Model):
     """A variational autoencoder of `[batch, samples]` float32 waveforms in [-1, 1].
 
-    `genre` is `[batch]` int32, an index into the dataset's genres or -1 for one that is left open; a model
-    that is not conditional ignores it.
+    All that is random comes in as standard normal `noise`, so that the caller decides what repeats.
     """
 
-    conditional = False  # on genre
+    conditional = False  # on genre and attributes
+    ways: tuple[str, ...] = WAYS[:4]  # of making music
+    any_length = False  # works on clips of another length than it was trained on
+    levels: tuple[str, ...] = ()  # of latents, the slowest first
+    smallest_samples: int  # of a clip that the model can work on
     caveat = ""  # what a reader of the report must know about this model's figures
 
-    def latent_shape(self, samples: int) -> tuple[int, ...]:
-        """Shape of the latent of one clip of `samples` samples, without the batch."""
+    def noise_size(self, samples: int) -> int:
+        """Normal values that `terms` needs for a clip of `samples` samples."""
         raise NotImplementedError
 
-    def encode(self, audio: tf.Tensor, genre: tf.Tensor) -> Posterior:
-        """q(z | x)."""
+    def draw_noise_size(self, samples: int) -> int:
+        """Normal values that `draw` needs for a clip."""
         raise NotImplementedError
 
-    def reparameterize(self, posterior: Posterior, noise: tf.Tensor) -> tf.Tensor:
-        """A latent of the posterior from standard normal `noise` (Kingma & Welling 2014, section 2.4)."""
-        return posterior.mean + noise * tf.exp(0.5 * posterior.log_variance)
+    def decode_noise_size(self, samples: int) -> int:
+        """Normal values that `decode` needs for a clip; 0 where decoding is deterministic."""
+        return 0
 
-    def decode(self, latent: tf.Tensor, genre: tf.Tensor, samples: int) -> tf.Tensor:
-        """The parameters of p(x | z) that vary with the latent, `[batch, samples]`."""
+    def values_per_clip(self, samples: int) -> int:
+        """Latent values that a clip is kept as, by `encode`."""
         raise NotImplementedError
 
-    def to_audio(self, decoded: tf.Tensor) -> tf.Tensor:
-        """What `decode` returned -> what is to be heard, in [-1, 1]."""
+    def terms(self, audio: tf.Tensor, condition: Condition, noise: tf.Tensor, beta: tf.Tensor) -> Terms:
+        """The ELBO's terms with one latent a clip, drawn with `noise` `[batch, noise_size]`."""
         raise NotImplementedError
 
-    def terms(self, audio: tf.Tensor, genre: tf.Tensor, noise: tf.Tensor, beta: tf.Tensor) -> Terms:
-        """The ELBO's terms with one latent a clip, drawn with `noise` `[batch, *latent_shape]`."""
+    def encode(self, audio: tf.Tensor, condition: Condition) -> Latents:
+        """The most likely latents of clips."""
         raise NotImplementedError
 
-    def sample(self, latent: tf.Tensor, genre: tf.Tensor, samples: int) -> tf.Tensor:
-        """Latents -> waveforms `[batch, samples]` in [-1, 1]."""
-        return self.to_audio(self.decode(latent, genre, samples))
+    def draw(
+        self, condition: Condition, samples: int, noise: tf.Tensor, temperature: float, guidance: float
+    ) -> Latents:
+        """Latents of the prior.
 
-    def reconstruct(self, audio: tf.Tensor, genre: tf.Tensor) -> tf.Tensor:
-        """Waveforms through the posterior's mean and back."""
-        return self.sample(self.encode(audio, genre).mean, genre, audio.shape[-1])
+        `temperature` scales its noise: below 1 more typical, above 1 more adventurous. `guidance` scales how
+        far the condition moves it: 0 ignores the condition, 1 is the model's own, more exaggerates.
+        """
+        raise NotImplementedError
 
-    def make_weights(self) -> None:
-        """Creates every variable, by one pass over one silent clip."""
-        silence = tf.zeros([1, self.clip_samples])
-        self.reconstruct(silence, tf.zeros([1], tf.int32))
+    def decode(self, latents: Latents, condition: Condition, samples: int, noise: tf.Tensor) -> tf.Tensor:
+        """Latents -> waveforms `[batch, samples]` in [-1, 1]; `noise` `[batch or 1, decode_noise_size]`."""
+        raise NotImplementedError
+
+    def perturb(self, latents: Latents, amount: float, noise: tf.Tensor) -> Latents:
+        """Latents moved by `amount` standard deviations of the prior; `noise` is as for `draw`."""
+        raise NotImplementedError
+
+    def blend(self, start: Latents, end: Latents, position: float) -> Latents:
+        """Latents on the way from `start` (position 0) to `end` (position 1)."""
+        raise NotImplementedError
+
+    def reconstruct(self, audio: tf.Tensor, condition: Condition) -> tf.Tensor:
+        """Waveforms through the most likely latents and back; the same noise for every clip."""
+        samples = audio.shape[-1]
+        noise = tf.random.stateless_normal([1, self.decode_noise_size(samples)], [0, 0])
+        return self.decode(self.encode(audio, condition), condition, samples, noise)
+
+    def make_weights(self, attributes: int) -> None:
+        """Creates every variable, by one pass over one silent clip of `attributes` attributes."""
+        silence = tf.zeros([1, self.smallest_samples])
+        condition = Condition(tf.zeros([1], tf.int32), tf.zeros([1, attributes]))
+        self.terms(silence, condition, tf.zeros([1, self.noise_size(silence.shape[-1])]), tf.constant(1.0))
         self.built = True

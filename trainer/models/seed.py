@@ -6,9 +6,9 @@ import math
 
 import tensorflow as tf
 
-from trainer.config import Config
+from trainer.config import Config, DatasetFacts
 from trainer.layers import Resnet1DBlock
-from trainer.models.base import Posterior, Terms, WaveformVAE
+from trainer.models.base import Condition, Terms, WaveformVAE
 
 layers = tf.keras.layers
 
@@ -19,6 +19,7 @@ class SeedCVAE(WaveformVAE):
     Trainable parameters at 90,001 samples and a latent of 2: 12,120,133.
     """
 
+    levels = ("clip",)
     caveat = (
         "This model scores a waveform in [-1, 1] with a Bernoulli likelihood, which is defined for values in "
         "[0, 1]. For a negative sample its cross-entropy has no lower bound: pushing the logit down always "
@@ -26,9 +27,9 @@ class SeedCVAE(WaveformVAE):
         "cannot be compared with another model's. Trust the SNR, where silence scores 0 dB, and your ears."
     )
 
-    def __init__(self, config: Config, clip_samples: int, genres: int) -> None:
+    def __init__(self, config: Config, facts: DatasetFacts) -> None:
         super().__init__()
-        self.clip_samples = clip_samples
+        self.smallest_samples = clip_samples = facts.clip_samples
         self.latent_dim = config.latent_dim
         self.encoder = tf.keras.Sequential(
             [
@@ -59,32 +60,66 @@ class SeedCVAE(WaveformVAE):
             ]
         )
 
-    def latent_shape(self, samples: int) -> tuple[int, ...]:
+    def noise_size(self, samples: int) -> int:
         """One vector a clip."""
-        return (self.latent_dim,)
+        return self.latent_dim
 
-    def encode(self, audio: tf.Tensor, genre: tf.Tensor) -> Posterior:
-        """q(z | x), both `[batch, latent_dim]`."""
-        return Posterior(*tf.split(self.encoder(audio[:, tf.newaxis, :]), 2, axis=1))
+    def draw_noise_size(self, samples: int) -> int:
+        """One vector a clip."""
+        return self.latent_dim
 
-    def decode(self, latent: tf.Tensor, genre: tf.Tensor, samples: int) -> tf.Tensor:
-        """Logits `[batch, clip_samples]`."""
+    def values_per_clip(self, samples: int) -> int:
+        """One vector a clip."""
+        return self.latent_dim
+
+    def posterior(self, audio: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean and log-variance of q(z | x), both `[batch, latent_dim]`."""
+        mean, log_variance = tf.split(self.encoder(audio[:, tf.newaxis, :]), 2, axis=1)
+        return mean, log_variance
+
+    def reparameterize(self, mean: tf.Tensor, log_variance: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+        """A latent of the posterior from standard normal `noise` (Kingma & Welling 2014, section 2.4)."""
+        return mean + noise * tf.exp(0.5 * log_variance)
+
+    def logits(self, latent: tf.Tensor) -> tf.Tensor:
+        """`[batch, latent_dim]` -> `[batch, clip_samples]`."""
         return self.decoder(latent)[:, 0, :]
 
-    def to_audio(self, decoded: tf.Tensor) -> tf.Tensor:
-        """What the notebook plays: the sigmoid of the logits, in [0, 1]."""
-        return tf.sigmoid(decoded)
-
-    def terms(self, audio: tf.Tensor, genre: tf.Tensor, noise: tf.Tensor, beta: tf.Tensor) -> Terms:
+    def terms(self, audio: tf.Tensor, condition: Condition, noise: tf.Tensor, beta: tf.Tensor) -> Terms:
         """Bernoulli log-likelihood and a one-sample estimate of the KL, as in the notebook."""
-        posterior = self.encode(audio, genre)
-        latent = self.reparameterize(posterior, noise)
-        logits = self.decode(latent, genre, audio.shape[-1])
-        cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=audio, logits=logits)
+        mean, log_variance = self.posterior(audio)
+        latent = self.reparameterize(mean, log_variance, noise)
+        cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=audio, logits=self.logits(latent))
         log_likelihood = -tf.reduce_sum(cross_entropy, axis=-1)
         prior = log_normal(latent, tf.zeros_like(latent), tf.zeros_like(latent))
-        kl = log_normal(latent, *posterior) - prior
-        return Terms(log_likelihood, kl, beta * kl - log_likelihood)
+        kl = log_normal(latent, mean, log_variance) - prior
+        return Terms(log_likelihood, kl[:, tf.newaxis], beta * kl - log_likelihood)
+
+    def encode(self, audio: tf.Tensor, condition: Condition) -> tf.Tensor:
+        """The posterior's mean."""
+        return self.posterior(audio)[0]
+
+    def draw(
+        self, condition: Condition, samples: int, noise: tf.Tensor, temperature: float, guidance: float
+    ) -> tf.Tensor:
+        """N(0, temperature squared)."""
+        return temperature * noise
+
+    def sample(self, latent: tf.Tensor) -> tf.Tensor:
+        """What the notebook plays: the sigmoid of the logits, in [0, 1]."""
+        return tf.sigmoid(self.logits(latent))
+
+    def decode(self, latents: tf.Tensor, condition: Condition, samples: int, noise: tf.Tensor) -> tf.Tensor:
+        """`sample`; only whole clips."""
+        return self.sample(latents)[:, :samples]
+
+    def perturb(self, latents: tf.Tensor, amount: float, noise: tf.Tensor) -> tf.Tensor:
+        """A step in a random direction."""
+        return latents + amount * noise
+
+    def blend(self, start: tf.Tensor, end: tf.Tensor, position: float) -> tf.Tensor:
+        """On the straight line."""
+        return (1 - position) * start + position * end
 
 
 def log_normal(x: tf.Tensor, mean: tf.Tensor, log_variance: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,108 @@
+"""What is asked of a clip, as the layers of `wave` see it: a vector, and a clock that ticks at the tempo."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.config import DatasetFacts
+from trainer.models.base import ANY_GENRE, Condition
+
+layers = tf.keras.layers
+
+CONDITION_DIM = 64
+GENRE_DIM = 32
+CLOCK_DIM = 5
+BEAT_MEMORY_SECS = 1.5  # standard deviation of the window in which a beat's phase is taken as steady
+TEMPO = "tempo_bpm"
+
+
+class ConditionEncoder(layers.Layer):
+    """Genre and attributes -> `[batch, CONDITION_DIM]`. What is left open has a vector of its own."""
+
+    def __init__(self, genres: int) -> None:
+        super().__init__()
+        self.genres = genres
+        self.genre = layers.Embedding(genres + 1, GENRE_DIM)  # one more: for one that is left open
+        self.mix = layers.Dense(CONDITION_DIM, activation="tanh")
+
+    def call(self, condition: Condition, guidance: float = 1.0) -> tf.Tensor:
+        """`guidance` moves along the line from "all open" to the condition (Ho & Salimans 2022)."""
+        asked = self._embed(condition)
+        if guidance == 1.0:
+            return asked
+        nothing = Condition(
+            tf.fill(tf.shape(condition.genre), ANY_GENRE), tf.fill(tf.shape(condition.attributes), math.nan)
+        )
+        unasked = self._embed(nothing)
+        return unasked + guidance * (asked - unasked)
+
+    def _embed(self, condition: Condition) -> tf.Tensor:
+        given = tf.logical_not(tf.math.is_nan(condition.attributes))
+        values = tf.where(given, condition.attributes, 0.0)
+        genre = self.genre(tf.math.floormod(condition.genre, self.genres + 1))  # ANY_GENRE is the last row
+        return self.mix(tf.concat([genre, values, tf.cast(given, tf.float32)], axis=-1))
+
+
+class BeatClock:
+    """Where in the beat each step lies, `[batch, steps, CLOCK_DIM]`.
+
+    Sine and cosine of the beat's phase and of twice that, and a one; all zeros where the tempo is left open.
+
+    A new clip's clock starts on the beat. A known clip's follows its onsets: the phase of the onset envelope,
+    demodulated at the clip's tempo and smoothed, so that a tempo that is a little off, or drifts, stays in
+    step (complex demodulation; Peeters 2007, section 3, uses the same phase for beat tracking).
+    """
+
+    def __init__(self, facts: DatasetFacts, hop_samples: int, frames_per_step: int) -> None:
+        self.frame_secs = hop_samples / facts.sample_rate_hz
+        self.frames_per_step = frames_per_step
+        names = list(facts.attributes)
+        self.column = names.index(TEMPO) if TEMPO in names else None
+        if self.column is not None:
+            self.tempo = facts.attributes[TEMPO]
+        reach = round(3 * BEAT_MEMORY_SECS / self.frame_secs)
+        offsets = np.arange(-reach, reach + 1) * self.frame_secs / BEAT_MEMORY_SECS
+        self._window = np.exp(-0.5 * offsets**2).astype(np.float32)[:, np.newaxis, np.newaxis]
+
+    def of_new(self, condition: Condition, steps: int) -> tf.Tensor:
+        """The clock of a clip that starts on the beat."""
+        return self._features(condition, self._phase(condition, steps * self.frames_per_step))
+
+    def of_known(self, condition: Condition, coefficients: tf.Tensor, steps: int | None = None) -> tf.Tensor:
+        """The clock of a clip of which the `[batch, frames, bins]` coefficients are known.
+
+        Beyond them, up to `steps`, it goes on as it went.
+        """
+        known = coefficients.shape[1]
+        frames = steps * self.frames_per_step if steps else known
+        phase = self._phase(condition, frames)
+        level = tf.math.log(tf.abs(coefficients) + 1e-3)
+        rises = tf.nn.relu(level[:, 1:] - level[:, :-1])
+        onsets = tf.pad(tf.reduce_mean(rises, axis=-1), [[0, 0], [1, 0]])
+        onsets -= tf.reduce_mean(onsets, axis=1, keepdims=True)
+        real, imaginary = (
+            tf.nn.conv1d(part[..., tf.newaxis], self._window, stride=1, padding="SAME")[..., 0]
+            for part in (onsets * tf.cos(phase[:, :known]), -onsets * tf.sin(phase[:, :known]))
+        )
+        angle = tf.math.atan2(imaginary, real + 1e-9)
+        angle = tf.concat([angle, tf.repeat(angle[:, -1:], frames - known, axis=1)], axis=1)
+        return self._features(condition, phase + angle)
+
+    def _phase(self, condition: Condition, frames: int) -> tf.Tensor:
+        if self.column is None:
+            return tf.zeros([tf.shape(condition.genre)[0], frames])
+        asked = condition.attributes[:, self.column]
+        bpm = self.tempo.mean + self.tempo.std * tf.where(tf.math.is_nan(asked), 0.0, asked)
+        secs = self.frame_secs * tf.range(frames, dtype=tf.float32)
+        return 2 * math.pi * bpm[:, tf.newaxis] / 60 * secs
+
+    def _features(self, condition: Condition, phase: tf.Tensor) -> tf.Tensor:
+        phase = phase[:, :: self.frames_per_step]
+        parts = [tf.cos(phase), tf.sin(phase), tf.cos(2 * phase), tf.sin(2 * phase), tf.ones_like(phase)]
+        if self.column is None:
+            return tf.zeros([tf.shape(phase)[0], phase.shape[1], CLOCK_DIM])
+        known = tf.logical_not(tf.math.is_nan(condition.attributes[:, self.column]))
+        return tf.where(known[:, tf.newaxis, tf.newaxis], tf.stack(parts, axis=-1), 0.0)
