@@ -15,8 +15,6 @@ INSTALLED := .venv/installed
 # One's own music has a folder of its own, by its path, so that no two demos meet.
 INPUT := demo/genres_original
 DEMO := demo$(if $(filter-out demo/genres_original,$(INPUT)),/own-$(shell printf %s "$(abspath $(INPUT))" | cksum | cut -d' ' -f1))
-# Fits the four minutes that the demo may take on two cores; training proper is `python -m trainer train`.
-EPOCHS := 12
 
 # uv does not read pip's configuration; a mirror set there is meant for it too.
 ifndef UV_DEFAULT_INDEX
@@ -49,7 +47,7 @@ ifeq ($(DEMO),demo)
 	$(BIN)/python -m preprocessing.demo --output $(INPUT)
 endif
 	$(BIN)/python -m preprocessing --input "$(INPUT)" --output $(DEMO)/dataset
-	$(BIN)/python -m trainer train --data $(DEMO)/dataset --run $(DEMO)/run --epochs $(EPOCHS)
+	$(BIN)/python -m trainer train --data $(DEMO)/dataset --run $(DEMO)/run --preset tiny
 	$(BIN)/python -m trainer generate --run $(DEMO)/run --output $(DEMO)/music
 	@echo "Open $(CURDIR)/$(DEMO)/run/report.html: curves, pictures and players. New music: $(CURDIR)/$(DEMO)/music"
 

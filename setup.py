@@ -21,6 +21,8 @@ setup(
             "tensorflow-io>=0.36,<0.37",
             "matplotlib>=3.8",
             "pillow>=10",
+            "scikit-learn>=1.3",
+            "scipy>=1.11",
             "setuptools<81",  # TensorBoard 2.15 imports pkg_resources
         ],
     },

@@ -11,7 +11,15 @@ WITHOUT_THIRD_PARTIES = {
     "preprocessing": {"__main__", "errors", "gtzan", "manifest", "options"},
     "trainer": {"__main__", "config", "interrupt"},
 }
-WITHOUT_TENSORFLOW = {"render", "report", "report_chart", "report_page", "storage", "run_directory"}
+WITHOUT_TENSORFLOW = {
+    "render",
+    "report",
+    "report_chart",
+    "report_evaluation",
+    "report_page",
+    "storage",
+    "run_directory",
+}
 # Lower rooms first: a room may import only rooms before it.
 ORDER = {
     "preprocessing": [
@@ -22,8 +30,9 @@ ORDER = {
         "config", "interrupt", "layers", "mdct", "spectral", "models.base", "models.seed", "models.condition",
         "models.prior", "models.texture", "models.envelope", "models.wave", "models", "storage",
         "run_directory", "checkpoint", "dataset", "loss", "metrics", "render", "report_chart", "report_page",
+        "report_evaluation",
         "report", "samples", "history", "steps", "scores", "embedding", "baselines", "classifier",
-        "music", "generate", "train", "__main__",
+        "music", "judging", "generate", "train", "evaluate", "__main__",
     ],
 }  # fmt: skip
 

@@ -169,14 +169,17 @@ def test_a_report_needs_neither_configuration_nor_gif_nor_new_clips(run):
     assert "Epoch by epoch" not in page.text
 
 
-def test_generated_clips_have_their_own_sections(run):
-    (run / "generated/slow").mkdir(parents=True)
-    write_wav(run / "generated/take-1.wav", np.zeros(RATE_HZ, np.float32), RATE_HZ)
-    write_wav(run / "generated/slow/take-2.wav", np.zeros(RATE_HZ, np.float32), RATE_HZ)
+def test_music_made_after_training_has_a_section_for_each_way(run):
+    made = []
+    for way, title, genre in (("prior", "jazz", "jazz"), ("transfer", "jazz.00001 as rock", "rock")):
+        (run / "generated" / way).mkdir(parents=True)
+        write_wav(run / f"generated/{way}/00.wav", np.zeros(RATE_HZ, np.float32), RATE_HZ)
+        made.append({"file": f"{way}/00.wav", "way": way, "title": title, "genre": genre, "from": None})
+    (run / "generated/music.json").write_text(json.dumps(made))
     page = Page(write_report(run))
-    assert len(page.attributes("audio", "src")) == 8
-    for expected in ("Generated", "take-1", "Generated / slow", "take-2"):
-        assert expected in page.text
+    for text in ("Made from nothing", "As another genre", "jazz.00001 as rock"):
+        assert text in page.text
+    assert "as rock, rock" not in page.text
 
 
 @pytest.mark.parametrize("missing", ["metrics.jsonl", "samples/clips.json", "samples/originals/00.wav"])

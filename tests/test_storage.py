@@ -12,7 +12,7 @@ from conftest import CLIP_SAMPLES, TINY, WAVE_FLAGS
 from preprocessing.__main__ import main as preprocess
 from preprocessing.errors import BAD_DATA, STOPPED, STORAGE_FAILED, USAGE, CommandError
 from trainer.__main__ import main as trainer
-from trainer.generate import load
+from trainer.music import load
 from trainer.run_directory import POINTER, RunDirectory, fetch_run
 from trainer.storage import Prefix, open_dataset
 
@@ -83,8 +83,8 @@ def test_train_resume_and_generate_on_a_bucket(remote_dataset, storage_server, t
 
     cache = ["--cache-dir", str(tmp_path / "third")]
     assert trainer(["generate", "--run", run, "--output", music, "--count", "2", *cache]) == 0
-    assert {"new-00.wav", "variation-01.wav", "spectrograms.png"} <= set(names(music))
-    assert load(run, tmp_path / "fourth").sample(1).shape == (1, CLIP_SAMPLES)
+    assert {"prior/00.wav", "transfer/01.wav", "vary/spectrograms.png", "music.json"} <= set(names(music))
+    assert load(run, tmp_path / "fourth").prior(1).shape == (1, CLIP_SAMPLES)
 
 
 class Recorder(Prefix):

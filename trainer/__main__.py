@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=SentenceParser)
     _add_train(commands)
     _add_generate(commands)
+    _add_evaluate(commands)
     return parser
 
 
@@ -117,6 +118,43 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
     _add_shared(generate)
 
 
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        allow_abbrev=False,
+        help="judge a trained run beside its baselines",
+        description="Measure how true a run's reconstructions are, how real its new music and if it does "
+        "what it is asked, on clips that it was not trained on, beside the reference model, PCA, noise and "
+        "real clips. Writes JSON, Markdown and pictures, and a section of the run's report.",
+    )
+    evaluate.set_defaults(command=_evaluate)
+    evaluate.add_argument("--run", required=True, metavar="DIR", help="trained run, local or gs://")
+    evaluate.add_argument("--data", required=True, metavar="DIR", help="its dataset, or another, alike")
+    evaluate.add_argument("--output", metavar="DIR", help="folder for the tables (default: the run's)")
+    evaluate.add_argument(
+        "--split", choices=("test", "validation"), default="test", help="clips to judge by (default: test)"
+    )
+    evaluate.add_argument(
+        "--count", type=int, default=48, metavar="N", help="new clips of each kind (default: 48)"
+    )
+    evaluate.add_argument(
+        "--embedding",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="Frechet distances on this too: musicnn, or a SavedModel's folder; log-mel is always there",
+    )
+    evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is new (default: 0)")
+    evaluate.add_argument(
+        "--seed-run",
+        metavar="DIR",
+        help="trained run of the preset seed (default: the run's name with -seed; trained if missing)",
+    )
+    for name in ("--temperature", "--guidance"):
+        evaluate.add_argument(name, type=float, default=1.0, metavar="X", help="of the prior (default: 1)")
+    _add_shared(evaluate)
+
+
 def _add_shared(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--cache-dir",
@@ -167,6 +205,19 @@ def _generate(flags: argparse.Namespace) -> None:
     )
     files = generate(flags.run, flags.output, flags.cache_dir or default_cache(), options)
     print(f"{flags.output}: {len(files)} clips, {files[0]} to {files[-1]}, and their pictures")
+
+
+def _evaluate(flags: argparse.Namespace) -> None:
+    for name, low in {"count": 2, "seed": 0, "temperature": 0, "guidance": 0}.items():
+        if not low <= getattr(flags, name) <= MAX_SEED:
+            raise CommandError(f"{flag(name)} must be at least {low}, not {getattr(flags, name)}", USAGE)
+    from trainer.evaluate import Options, evaluate
+    from trainer.storage import default_cache
+
+    same = {name: getattr(flags, name) for name in set(Options._fields) & set(vars(flags))}
+    options = Options(embeddings=tuple(flags.embedding), **same)
+    where = evaluate(flags.run, flags.data, flags.output, flags.cache_dir or default_cache(), options)
+    print(f"the tables: {where}")
 
 
 def main(argv: list[str] | None = None) -> int:

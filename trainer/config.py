@@ -120,7 +120,7 @@ PRESETS: dict[str, Config] = {
     # The demo: two minutes on two cores, on some fifty clips.
     "tiny": Config(
         preset="tiny",
-        epochs=12,
+        epochs=8,
         batch_size=4,
         crop_samples=16_384,
         channels=96,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import librosa
 import librosa.display
+import matplotlib
 import numpy as np
 import soundfile
 import soxr
@@ -253,3 +254,38 @@ def _png(figure: Figure) -> bytes:
     file = io.BytesIO()
     picture.quantize(256, dither=Image.Dither.NONE).save(file, format="PNG")
     return file.getvalue()
+
+
+def draw_latents(path: Path, latents: np.ndarray, genres: list[str]) -> None:
+    """Draw latents of clips as a map, one point for each clip, coloured by genre.
+
+    The two directions are those in which the latents differ most (principal components).
+
+    Args:
+        path: the file, in a folder that exists.
+        latents: float [clips, dim].
+        genres: one for each clip.
+    """
+    centred = np.nan_to_num(latents - latents.mean(axis=0))
+    _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
+    plane = centred @ directions[:2].T
+    share = sizes[:2] ** 2 / max(float(np.sum(sizes**2)), 1e-12)
+    figure = Figure(figsize=(9, 6), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    colours = matplotlib.colormaps["tab10" if len(set(genres)) <= 10 else "tab20"]
+    for index, genre in enumerate(sorted(set(genres))):
+        chosen = plane[np.array(genres) == genre]
+        colour = colours(index % colours.N)
+        axes.scatter(*_two(chosen), s=36, color=colour, label=genre, alpha=0.8, linewidths=0)
+    axes.set_xlabel(f"first principal component, {share[0]:.0%} of the variance")
+    if len(share) > 1:
+        axes.set_ylabel(f"second, {share[1]:.0%}")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title("Latents of held-out clips")
+    path.write_bytes(_png(figure))
+
+
+def _two(points: np.ndarray) -> np.ndarray:
+    """`[clips, 1 or 2]` -> `[2, clips]`; a latent of one value lies on a line."""
+    return np.pad(points, [(0, 0), (0, 2 - points.shape[1])]).T

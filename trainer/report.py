@@ -18,6 +18,7 @@ import soundfile
 
 from trainer.render import read_wav
 from trainer.report_chart import CHARTS, line_chart, number
+from trainer.report_evaluation import evaluation_section
 from trainer.report_page import Sound, clip_figure, data_uri, fact_list, figure_table, note_card
 from trainer.run_directory import GENERATED
 
@@ -81,7 +82,12 @@ def write_report(run: Path, note: str = "", title: str = "", parameters: int | N
     epochs = _read_metrics(run)
     pairs, new = _read_samples(run)
     show = _same_scale([pair.original for pair in pairs], config)
-    sections = [_gif_section(run), _pair_section(pairs, show), _gallery("New music", _NEW_MUSIC, new, show)]
+    sections = [
+        evaluation_section(run),
+        _gif_section(run),
+        _pair_section(pairs, show),
+        _gallery("New music", _NEW_MUSIC, new, show),
+    ]
     sections += [_gallery(*_WAYS[way], sounds, show) for way, sounds in _read_generated(run).items()]
     template = Template(resources.files("trainer").joinpath("report.html").read_text("utf-8"))
     page = template.substitute(

@@ -21,6 +21,7 @@ from trainer.storage import Prefix, is_remote
 
 CHECKPOINTS = "checkpoints"
 GENERATED = "generated"  # music made when training ended
+EVALUATION = "evaluation"  # tables and pictures of the last evaluation
 POINTER = f"{CHECKPOINTS}/checkpoint"  # names the newest checkpoint: readers start here
 EVENTS = "events"
 LOCK = ".lock"

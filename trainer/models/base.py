@@ -84,6 +84,10 @@ class WaveformVAE(tf.keras.Model):
         """Latents -> waveforms `[batch, samples]` in [-1, 1]; `noise` `[batch or 1, decode_noise_size]`."""
         raise NotImplementedError
 
+    def level_values(self, latents: Latents) -> dict[str, tf.Tensor]:
+        """Latents by level, each `[n, dim]`: a row for each clip, or for each step of each clip."""
+        raise NotImplementedError
+
     def perturb(self, latents: Latents, amount: float, noise: tf.Tensor) -> Latents:
         """Latents moved by `amount` standard deviations of the prior; `noise` is as for `draw`."""
         raise NotImplementedError

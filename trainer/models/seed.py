@@ -113,6 +113,10 @@ class SeedCVAE(WaveformVAE):
         """`sample`; only whole clips."""
         return self.sample(latents)[:, :samples]
 
+    def level_values(self, latents: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Of the one level."""
+        return {"clip": latents}
+
     def perturb(self, latents: tf.Tensor, amount: float, noise: tf.Tensor) -> tf.Tensor:
         """A step in a random direction."""
         return latents + amount * noise

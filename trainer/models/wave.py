@@ -195,6 +195,10 @@ class WaveCVAE(WaveformVAE):
         filled, log_scale = self._fill(latents, self.condition(condition), noise)
         return latents._replace(fine=filled * tf.exp(-log_scale))
 
+    def level_values(self, latents: WaveLatents) -> dict[str, tf.Tensor]:
+        """Of the two levels that are learned."""
+        return {"piece": latents.piece, "local": tf.reshape(latents.local, [-1, self.config.local_dim])}
+
     def perturb(self, latents: WaveLatents, amount: float, noise: tf.Tensor) -> WaveLatents:
         """Piece and steps move; the strongest coefficients stay, in units of the envelope that moved."""
         steps, local_dim = latents.local.shape[1:]
