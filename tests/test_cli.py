@@ -101,7 +101,7 @@ def test_a_normal_run_shows_only_our_own_lines(corpus, tmp_path):
         foreign = [
             line
             for line in on_screen(answer.stderr)
-            if line.strip() and not re.match(r"(preprocessing|epoch \d+/\d+|writing): ", line)
+            if line.strip() and not re.match(r"(preprocessing|epoch \d+/\d+|making music): ", line)
         ]
         assert foreign == []
         words = r"warn|deprecat|banner|cuda|oneDNN|addons|E0000|INFO|absl"

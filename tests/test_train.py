@@ -4,10 +4,11 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import CLIP_SAMPLES, WAVE
+from conftest import CLIP_SAMPLES, RATE_HZ, WAVE
 from PIL import Image
 
-from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from preprocessing.attributes import measure
+from preprocessing.errors import BAD_DATA, STOPPED, USAGE, CommandError
 from trainer.music import load
 from trainer.render import read_wav
 from trainer.run_directory import RunDirectory
@@ -40,9 +41,19 @@ def test_two_replicas_give_what_one_gives(dataset, tmp_path, given):
         np.testing.assert_allclose(left, right, rtol=1e-3, atol=2e-5)
 
 
-def test_interrupted_and_resumed_is_the_same_run(dataset, tmp_path):
+def test_interrupted_and_resumed_is_the_same_run(dataset, tmp_path, monkeypatch):
     straight = train(dataset, tmp_path / "straight", WAVE, 3)
-    train(dataset, tmp_path / "resumed", WAVE, 2)
+    with monkeypatch.context() as patch:
+        own = Trainer.train_epoch
+
+        def until_the_third(self, epoch, *args):
+            if epoch == 3:
+                raise CommandError("stopped", STOPPED)
+            return own(self, epoch, *args)
+
+        patch.setattr(Trainer, "train_epoch", until_the_third)
+        with pytest.raises(CommandError, match="stopped"):
+            train(dataset, tmp_path / "resumed", WAVE, 3)
     # As after a kill between an epoch's figures and its checkpoint: the epoch is measured again.
     with (tmp_path / "resumed/metrics.jsonl").open("a") as file:
         file.write(json.dumps({"epoch": 3, "train_elbo": 0}) + '\n{"epoch": 4, "trai')
@@ -93,7 +104,9 @@ def test_a_run_leaves_all_it_promises(dataset, tmp_path, capsys):
     # A reconstruction in the report is the checkpoint's own.
     music = load(run)
     original = read_wav(run / "samples/originals/00.wav")[np.newaxis]
-    again = music.reconstruct(original, clips[0]["genre"])[0]
+    sound = measure(original[0], RATE_HZ)._asdict()
+    told = {name: sound[name] for name in music.facts.attributes}
+    again = music.reconstruct(original, clips[0]["genre"], told)[0]
     heard = read_wav(run / "samples/epoch-0003/reconstruction-00.wav")
     np.testing.assert_allclose(again, heard, atol=1e-3)
     assert "epoch   3" in capsys.readouterr().out

@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 
 from preprocessing.errors import USAGE, CommandError, SentenceParser, run_command
-from trainer.config import MAX_SEED, PRESETS, WAYS, Config, flag, resolve
+from trainer.config import GUIDANCE, MAX_SEED, PRESETS, WAYS, Config, flag, resolve
 
 PROGRAM = "python -m trainer"
 
@@ -101,7 +101,7 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
     number("--tempo-bpm", float, "tempo of new clips (default: open)", unit="BPM")
     number("--secs", float, "length of new and continued clips (default: as in training)", unit="SECS")
     number("--temperature", float, "of the prior: lower is more typical, higher more adventurous", 1.0)
-    number("--guidance", float, "how strongly genre and attributes count; above 1 exaggerates", 1.0)
+    number("--guidance", float, "how strongly genre and attributes count; 1 as in training", GUIDANCE)
     number("--amount", float, "how far vary moves, in standard deviations of the prior", 0.5)
     number("--steps", int, "clips of an interpolation, both ends included", 5, "N")
     generate.add_argument(
@@ -150,8 +150,9 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         metavar="DIR",
         help="trained run of the preset seed (default: the run's name with -seed; trained if missing)",
     )
-    for name in ("--temperature", "--guidance"):
-        evaluate.add_argument(name, type=float, default=1.0, metavar="X", help="of the prior (default: 1)")
+    for name, default in (("--temperature", 1.0), ("--guidance", GUIDANCE)):
+        help_ = f"of the prior (default: {default:g})"
+        evaluate.add_argument(name, type=float, default=default, metavar="X", help=help_)
     _add_shared(evaluate)
 
 

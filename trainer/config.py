@@ -16,6 +16,7 @@ from preprocessing.manifest import Manifest, Statistics
 NAME = "config.json"
 MAX_SEED = 2**31 - 1
 WAYS = ("prior", "vary", "reconstruct", "interpolate", "transfer", "continue")  # of making music
+GUIDANCE = 3.0  # what is asked counts threefold: genres are heard more often, and the music is no less real
 
 
 def _setting(default: Any, reason: str) -> Any:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer import dataset, render, samples
+from trainer.config import GUIDANCE
 from trainer.music import MusicMaker, load
 from trainer.storage import Prefix, is_remote, open_dataset
 
@@ -32,7 +33,7 @@ class Options(NamedTuple):
     attributes: dict[str, float] = {}  # noqa: RUF012 (never changed)
     secs: float | None = None
     temperature: float = 1.0
-    guidance: float = 1.0
+    guidance: float = GUIDANCE
     amount: float = 0.5
     steps: int = 5
     data: str | None = None

@@ -17,7 +17,7 @@ import tensorflow as tf
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer import config as configs
 from trainer.checkpoint import restore_newest
-from trainer.config import DatasetFacts
+from trainer.config import GUIDANCE, DatasetFacts
 from trainer.models import ANY_GENRE, Condition, WaveformVAE, make_model
 from trainer.run_directory import CHECKPOINTS, fetch_run
 from trainer.storage import default_cache
@@ -69,7 +69,7 @@ class MusicMaker:
         attributes: Attributes = None,
         secs: float | None = None,
         temperature: float = 1.0,
-        guidance: float = 1.0,
+        guidance: float = GUIDANCE,
     ) -> np.ndarray:
         """New clips from latents of the prior.
 
@@ -156,7 +156,7 @@ class MusicMaker:
         return np.concatenate(made)
 
     def transfer(
-        self, clips: np.ndarray, genre: Genre, source: Genre = None, seed: int = 0, guidance: float = 1.0
+        self, clips: np.ndarray, genre: Genre, source: Genre = None, seed: int = 0, guidance: float = GUIDANCE
     ) -> np.ndarray:
         """Clips of one genre rendered as another: what happens stays, what it sounds like changes.
 
@@ -184,7 +184,7 @@ class MusicMaker:
         genre: Genre = None,
         attributes: Attributes = None,
         temperature: float = 1.0,
-        guidance: float = 1.0,
+        guidance: float = GUIDANCE,
     ) -> np.ndarray:
         """The clips as they are, then what the model thinks comes next, up to `secs` in all."""
         self.refuse_unless("continue")

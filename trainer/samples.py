@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from preprocessing.manifest import Manifest
 from trainer import metrics, render
-from trainer.config import Config
+from trainer.config import GUIDANCE, Config
 from trainer.models import Condition, WaveformVAE
 
 FOLDER = "samples"
@@ -68,7 +68,7 @@ def render_epoch(run: Path, fixed: Fixed, model: WaveformVAE, manifest: Manifest
     """WAV files and two pictures of the fixed clips and latents, in `samples/epoch-0007`."""
     rate = manifest.sample_rate_hz
     reconstruction = model.reconstruct(tf.constant(fixed.audio), fixed.condition).numpy()
-    latents = model.draw(fixed.asked, manifest.clip_samples, fixed.draw_noise, 1.0, 1.0)
+    latents = model.draw(fixed.asked, manifest.clip_samples, fixed.draw_noise, 1.0, GUIDANCE)
     new = model.decode(latents, fixed.asked, manifest.clip_samples, fixed.decode_noise).numpy()
     snr_db = metrics.snr_db(tf.constant(fixed.audio), reconstruction).numpy()
     folder = run / FOLDER / f"epoch-{epoch:04d}"

@@ -25,6 +25,10 @@ from trainer.steps import Trainer
 from trainer.storage import open_dataset
 
 
+class DivergedError(CommandError):
+    """A figure of an epoch is no number."""
+
+
 def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, cache: Path) -> str:
     """Trains the run to its last epoch, from its newest checkpoint if it has one.
 
@@ -129,7 +133,7 @@ def _refuse_divergence(row: dict[str, float]) -> None:
     if not all(math.isfinite(value) for value in row.values()):
         epoch = row["epoch"]
         message = f"training diverged in epoch {epoch}: the run stays as it was after epoch {epoch - 1}; "
-        raise CommandError(f"{message}start a new --run with a lower --learning-rate", USAGE)
+        raise DivergedError(f"{message}start a new --run with a lower --learning-rate", USAGE)
 
 
 def _greeting(run: str, config: Config, epoch: int, parameters: int, strategy: tf.distribute.Strategy) -> str:
