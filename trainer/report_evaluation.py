@@ -39,7 +39,10 @@ def evaluation_section(run: Path) -> str:
     ]
     for name, (title, lead) in _TABLES.items():
         if tables[name]:
-            parts += [f'<h3>{title}</h3><p class="soft">{lead}</p>', _table(tables[name])]
+            parts += [
+                f'<h3 style="margin-top:2rem">{title}</h3><p class="soft">{lead}</p>',
+                _table(tables[name]),
+            ]
     for name, caption in _PICTURES.items():
         picture = run / EVALUATION / f"{name}.png"
         if picture.exists():
