@@ -184,10 +184,16 @@ def test_the_prior_of_steps_draws_what_it_finds_likely():
         weight.assign_add(tf.random.stateless_normal(weight.shape, [9, index], stddev=0.3))
     nothing = tf.zeros([400, 0, 2])
     drawn = prior.draw(nothing, context, clock, normal([400, 5, 3], key=11), tf.constant(1.0))
-    # A density integrates to one: the mean of uniform / density over its own draws is the volume they fill.
     own = prior.log_density(drawn, context, clock)
-    shuffled = prior.log_density(tf.reverse(drawn, [0]) + 2.0, context, clock)
-    assert float(tf.reduce_mean(own)) > float(tf.reduce_mean(shuffled)) + 1.0
+    elsewhere = prior.log_density(drawn + 2.0, context, clock)
+    assert float(tf.reduce_mean(own)) > float(tf.reduce_mean(elsewhere)) + 1.0
+    # What is drawn has the density that is told: the mean over draws of q / p is 1 for any density q.
+    alike, silent = tf.zeros([20_000, 3]), tf.zeros([20_000, 1, 5])
+    first = prior.draw(tf.zeros([20_000, 0, 2]), alike, silent, normal([20_000, 1, 3], 13), tf.constant(1.0))
+    mean, spread = tf.math.reduce_mean(first[:, 0], 0), 0.5 * tf.math.reduce_std(first[:, 0], 0)
+    log_q = log_normal(first[:, 0], mean, 2 * tf.math.log(spread))
+    ratios = tf.exp(log_q - prior.log_density(first, alike, silent)[:, 0])
+    assert float(tf.reduce_mean(ratios)) == pytest.approx(1.0, abs=0.05)
     known = normal([400, 3, 2], key=12)
     np.testing.assert_array_equal(
         prior.draw(known, context, clock, normal([400, 5, 3]), tf.constant(1.0))[:, :3], known

@@ -7,7 +7,6 @@ with random phases, and real held-out clips, which are the floor of every distan
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,7 +99,7 @@ class Judge:
             "samples_per_value": audio.shape[1] / values,
             "snr_db": float(np.mean(metrics.snr_db(*pair))),
             "si_sdr_db": float(np.mean(scores.si_sdr_db(audio, made))),
-            "stft_distance": float(np.mean(_in_batches(pair, sizes))),
+            "stft_distance": float(np.mean(_stft_distances(pair, sizes))),
             "log_mel_distance_db": float(np.mean(np.abs(mels[0] - mels[1]))),
             **self._frechet(self._embed(made)),
         }
@@ -204,8 +203,10 @@ def _terms(music: MusicMaker, audio: np.ndarray, condition: Condition) -> tuple[
     return terms.log_likelihood.numpy(), terms.kl.numpy()
 
 
-def _in_batches(pair: tuple[tf.Tensor, tf.Tensor], sizes: tuple[int, ...]) -> np.ndarray:
-    measure_: Callable = spectral.multi_resolution_distance
-    batches = range(0, len(pair[0]), CLIPS_AT_ONCE)
-    parts = [measure_(*(clips[n : n + CLIPS_AT_ONCE] for clips in pair), sizes).numpy() for n in batches]
+def _stft_distances(pair: tuple[tf.Tensor, tf.Tensor], sizes: tuple[int, ...]) -> np.ndarray:
+    """The STFT distance of each clip; a split at once would not fit into memory."""
+    parts = []
+    for first in range(0, len(pair[0]), CLIPS_AT_ONCE):
+        audio, other = (clips[first : first + CLIPS_AT_ONCE] for clips in pair)
+        parts.append(spectral.multi_resolution_distance(audio, other, sizes).numpy())
     return np.concatenate(parts)

@@ -21,7 +21,7 @@ def _octaves(sample_rate_hz: int) -> float:
 def multi_resolution_distance(audio: tf.Tensor, other: tf.Tensor, sizes: Sequence[int]) -> tf.Tensor:
     """Spectral convergence plus mean absolute difference of log-magnitudes, averaged over the windows.
 
-    Yamamoto, Song & Kim 2020, "Parallel WaveGAN", equations 4 to 6, with a floor under the logarithm. Only
+    Yamamoto, Song & Kim 2020, "Parallel WaveGAN", its auxiliary loss, with a floor under the logarithm. Only
     the first of the two is relative to the loudness of `audio`.
 
     Args:

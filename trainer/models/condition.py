@@ -53,7 +53,7 @@ class BeatClock:
 
     A new clip's clock starts on the beat. A known clip's follows its onsets: the phase of the onset envelope,
     demodulated at the clip's tempo and smoothed, so that a tempo that is a little off, or drifts, stays in
-    step (complex demodulation; Peeters 2007, section 3, uses the same phase for beat tracking).
+    step (complex demodulation).
     """
 
     def __init__(self, facts: DatasetFacts, hop_samples: int, frames_per_step: int) -> None:
