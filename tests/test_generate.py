@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -49,6 +50,17 @@ def test_the_same_seed_gives_the_same_bits_and_another_others(wave, seed):
         lambda music: music.interpolate(clips()[0], clips()[1], 3),
     ):
         np.testing.assert_array_equal(way(music), way(again))
+
+
+def test_with_nothing_asked_genres_come_as_often_as_in_training(wave):
+    music = load(wave)
+    left_open = music.prior(2, seed=5, genre=[None, None])
+    rarely = {"blues": 1_000_000, "rock": 1}
+    for counts, drawn in (({"rock": 3}, "rock"), (rarely, "blues")):
+        music.facts = dataclasses.replace(music.facts, counts={"train": counts})
+        made = music.prior(2, seed=5)
+        np.testing.assert_array_equal(made, music.prior(2, seed=5, genre=drawn))
+        assert not np.array_equal(made, left_open)
 
 
 def test_variations_depart_from_the_reconstruction_by_the_amount(wave):

@@ -212,9 +212,20 @@ def test_the_clock_is_on_the_beat_and_goes_on_where_a_clip_ends():
     coefficients = np.full([1, 600, 4], 1e-3, np.float32)
     coefficients[:, 20::50] = 1.0
     followed = clock.of_known(condition, tf.constant(coefficients), steps=400).numpy()[0]
-    np.testing.assert_allclose(followed[10:300:25, 0], 1.0, atol=0.02)
-    np.testing.assert_allclose(followed[310::25, 0], 1.0, atol=0.05)
+    cosine = followed[:, 0] / np.hypot(followed[:, 0], followed[:, 1])
+    np.testing.assert_allclose(cosine[10:300:25], 1.0, atol=0.02)
+    np.testing.assert_allclose(cosine[310::25], 1.0, atol=0.05)
     assert not clock.of_known(asked(1, attributes=math.nan), tf.constant(coefficients)).numpy().any()
+
+
+def test_the_clock_is_as_strong_as_the_beat_is_clear():
+    clock = BeatClock(FACTS, hop_samples=10, frames_per_step=2)
+    onsets = np.full([2, 600, 4], 1e-3, np.float32)
+    onsets[0, ::50] = 1.0  # on the beat of 120 BPM
+    onsets[1, np.random.default_rng(0).choice(600, 12, replace=False)] = 1.0  # as many, anywhere
+    features = clock.of_known(asked(2, attributes=0.0), tf.constant(onsets)).numpy()
+    steady, loose = np.hypot(features[..., 0], features[..., 1])[:, 50:-50].mean(axis=1)
+    assert steady > 2 * loose
 
 
 def test_a_reconstruction_keeps_the_strongest_coefficients_as_they_are(wave):

@@ -67,7 +67,7 @@ def run(tmp_path):
     dataset = {
         "uri": "data",
         "genres": ["jazz"],
-        "counts": {"train": 40, "test": 5},
+        "counts": {"train": {"jazz": 40}, "test": {"jazz": 5}},
         "sample_rate_hz": RATE_HZ,
     }
     config = {"preset": "wave", "epochs": 2, "parameters": 1_234_567, "dataset": dataset}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from preprocessing.errors import USAGE, CommandError
-from preprocessing.gtzan import SPLITS
 from preprocessing.manifest import Manifest, Statistics
 
 NAME = "config.json"
@@ -178,7 +177,7 @@ class DatasetFacts:
     clip_samples: int
     genres: tuple[str, ...]
     attributes: dict[str, Statistics]  # name -> over the training split; the order of a condition's columns
-    counts: dict[str, int]  # split -> clips
+    counts: dict[str, dict[str, int]]  # split -> genre -> clips
 
 
 def facts_of(manifest: Manifest, uri: str) -> DatasetFacts:
@@ -190,7 +189,7 @@ def facts_of(manifest: Manifest, uri: str) -> DatasetFacts:
         clip_samples=manifest.clip_samples,
         genres=tuple(manifest.genres),
         attributes=dict(sorted(manifest.attributes.items())),
-        counts={split: manifest.split_records(split) for split in SPLITS},
+        counts=manifest.counts,
     )
 
 

@@ -23,7 +23,7 @@ from trainer.run_directory import CHECKPOINTS, fetch_run
 from trainer.storage import default_cache
 
 CLIPS_AT_ONCE = 8
-LATENTS, TEXTURE = 0, 1  # what a noise is for: each has its own
+LATENTS, TEXTURE, CONDITION = range(3)  # what a noise is for: each has its own
 
 Genre = str | Sequence[str | None] | None
 Attributes = Mapping[str, float | Sequence[float] | None] | None
@@ -76,7 +76,8 @@ class MusicMaker:
         Args:
             count: How many.
             seed: Of the noise. A clip depends on it and on its own number, not on `count`.
-            genre: What they should be.
+            genre: What they should be. Where no attribute is asked for either, each clip's genre is drawn
+                first, as often as it was in training, so that clips differ as music does.
             attributes: What they should sound like.
             secs: How long; None: as long as the clips that the model was trained on.
             temperature: Below 1 more typical, above 1 more adventurous.
@@ -90,6 +91,8 @@ class MusicMaker:
             latents = self.model.draw(condition, samples, noise, temperature, guidance)
             return self._decode(latents, condition, samples, seed, clips)
 
+        if genre is None and not attributes and self.model.conditional:
+            genre = self._usual_genres(count, seed)
         return self._in_batches(make, self.condition(count, genre, attributes))
 
     def vary(
@@ -238,6 +241,14 @@ class MusicMaker:
                 f"this run's model knows the ways {', '.join(self.model.ways)}, not {way}", USAGE
             )
 
+    def _usual_genres(self, count: int, seed: int) -> list[str]:
+        """Genres as often as they were trained on; a clip's depends on its number alone."""
+        trained_on = self.facts.counts["train"]
+        passed = np.cumsum([trained_on.get(genre, 0) for genre in self.genres])
+        keys = [[seed, 3 * number + CONDITION] for number in range(count)]
+        chances = np.array([tf.random.stateless_uniform([], key).numpy() for key in keys], np.float64)
+        return [self.genres[index] for index in np.searchsorted(passed, chances * passed[-1], side="right")]
+
     def _samples(self, secs: float | None) -> int:
         samples = self.clip_samples if secs is None else round(secs * self.sample_rate_hz)
         self._check_length(samples)
@@ -283,4 +294,4 @@ def _rows(values: np.ndarray, numbers: range) -> np.ndarray:
 
 def _noise(seed: int, purpose: int, clips: range, size: int) -> tf.Tensor:
     """`[clips, size]` standard normal; a clip's row depends on its number alone."""
-    return tf.stack([tf.random.stateless_normal([size], [seed, 2 * number + purpose]) for number in clips])
+    return tf.stack([tf.random.stateless_normal([size], [seed, 3 * number + purpose]) for number in clips])

@@ -196,7 +196,7 @@ def _facts(run: Path, config: dict, epochs: list[dict[str, float]], parameters: 
         },
         {
             "Genres": ", ".join(dataset.get("genres", [])),
-            "Clips": ", ".join(f"{count:,} {split}" for split, count in dataset.get("counts", {}).items()),
+            "Clips": ", ".join(f"{sum(clips.values()):,} {split}" for split, clips in dataset.get("counts", {}).items()),
             "Dataset": dataset.get("uri", ""),
         },
     )

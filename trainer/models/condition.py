@@ -14,7 +14,9 @@ layers = tf.keras.layers
 
 CONDITION_DIM = 64
 GENRE_DIM = 32
-CLOCK_DIM = 5
+METRE = (1, 2)  # ticks in a beat that the clock shows
+CLOCK_DIM = 2 * len(METRE) + 1
+CLEAR_COHERENCE = 0.25  # of onsets with the beat: one real clip in ten is as clear
 BEAT_MEMORY_SECS = 1.5  # standard deviation of the window in which a beat's phase is taken as steady
 TEMPO = "tempo_bpm"
 
@@ -47,13 +49,15 @@ class ConditionEncoder(layers.Layer):
 
 
 class BeatClock:
-    """Where in the beat each step lies, `[batch, steps, CLOCK_DIM]`.
+    """Where in the beat each step lies, and how clear the beat is: `[batch, steps, CLOCK_DIM]`.
 
-    Sine and cosine of the beat's phase and of twice that, and a one; all zeros where the tempo is left open.
+    The phases of the beat and of its half, each as cosine and sine times its strength, and a one; all zeros
+    where the tempo is left open.
 
-    A new clip's clock starts on the beat. A known clip's follows its onsets: the phase of the onset envelope,
-    demodulated at the clip's tempo and smoothed, so that a tempo that is a little off, or drifts, stays in
-    step (complex demodulation).
+    A new clip's clock starts on the beat and is clear. A known clip's follows its onsets: the phase of the
+    onset envelope, demodulated at the clip's tempo and smoothed, so that a tempo that is a little off, or
+    drifts, stays in step (complex demodulation). Its strength is the part of the onsets that keep the beat:
+    much music keeps none, or another than the one that was measured, and must not teach to ignore the clock.
     """
 
     def __init__(self, facts: DatasetFacts, hop_samples: int, frames_per_step: int) -> None:
@@ -68,8 +72,9 @@ class BeatClock:
         self._window = np.exp(-0.5 * offsets**2).astype(np.float32)[:, np.newaxis, np.newaxis]
 
     def of_new(self, condition: Condition, steps: int) -> tf.Tensor:
-        """The clock of a clip that starts on the beat."""
-        return self._features(condition, self._phase(condition, steps * self.frames_per_step))
+        """The clock of a clip that starts on a clear beat."""
+        phase = self._phase(condition, steps * self.frames_per_step)
+        return self._features(condition, [(tf.ones_like(phase), multiple * phase) for multiple in METRE])
 
     def of_known(self, condition: Condition, coefficients: tf.Tensor, steps: int | None = None) -> tf.Tensor:
         """The clock of a clip of which the `[batch, frames, bins]` coefficients are known.
@@ -83,13 +88,23 @@ class BeatClock:
         rises = tf.nn.relu(level[:, 1:] - level[:, :-1])
         onsets = tf.pad(tf.reduce_mean(rises, axis=-1), [[0, 0], [1, 0]])
         onsets -= tf.reduce_mean(onsets, axis=1, keepdims=True)
-        real, imaginary = (
-            tf.nn.conv1d(part[..., tf.newaxis], self._window, stride=1, padding="SAME")[..., 0]
-            for part in (onsets * tf.cos(phase[:, :known]), -onsets * tf.sin(phase[:, :known]))
-        )
-        angle = tf.math.atan2(imaginary, real + 1e-9)
-        angle = tf.concat([angle, tf.repeat(angle[:, -1:], frames - known, axis=1)], axis=1)
-        return self._features(condition, phase + angle)
+        power = self._smooth(tf.square(onsets)) * self._smooth(tf.ones_like(onsets))
+        ticks = []
+        for multiple in METRE:
+            expected = multiple * phase[:, :known]
+            real = self._smooth(onsets * tf.cos(expected))
+            imaginary = self._smooth(-onsets * tf.sin(expected))
+            # At most 1, by the inequality of Cauchy and Schwarz: the part of the onsets that keep the beat.
+            coherence = tf.sqrt((tf.square(real) + tf.square(imaginary)) / (power + 1e-9))
+            strength, angle = (
+                tf.concat([part, tf.repeat(part[:, -1:], frames - known, axis=1)], axis=1)
+                for part in (coherence / CLEAR_COHERENCE, tf.math.atan2(imaginary, real + 1e-9))
+            )
+            ticks.append((strength, multiple * phase + angle))
+        return self._features(condition, ticks)
+
+    def _smooth(self, values: tf.Tensor) -> tf.Tensor:
+        return tf.nn.conv1d(values[..., tf.newaxis], self._window, stride=1, padding="SAME")[..., 0]
 
     def _phase(self, condition: Condition, frames: int) -> tf.Tensor:
         if self.column is None:
@@ -99,10 +114,14 @@ class BeatClock:
         secs = self.frame_secs * tf.range(frames, dtype=tf.float32)
         return 2 * math.pi * bpm[:, tf.newaxis] / 60 * secs
 
-    def _features(self, condition: Condition, phase: tf.Tensor) -> tf.Tensor:
-        phase = phase[:, :: self.frames_per_step]
-        parts = [tf.cos(phase), tf.sin(phase), tf.cos(2 * phase), tf.sin(2 * phase), tf.ones_like(phase)]
+    def _features(self, condition: Condition, ticks: list[tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
+        """From strength and phase of each multiple of the beat, `[batch, frames]` each."""
+        ticks = [(strength[:, :: self.frames_per_step], phase[:, :: self.frames_per_step])
+                 for strength, phase in ticks]  # fmt: skip
+        first = ticks[0][0]
         if self.column is None:
-            return tf.zeros([tf.shape(phase)[0], phase.shape[1], CLOCK_DIM])
+            return tf.zeros([tf.shape(first)[0], first.shape[1], CLOCK_DIM])
+        parts = [strength * turn(phase) for strength, phase in ticks for turn in (tf.cos, tf.sin)]
         known = tf.logical_not(tf.math.is_nan(condition.attributes[:, self.column]))
-        return tf.where(known[:, tf.newaxis, tf.newaxis], tf.stack(parts, axis=-1), 0.0)
+        features = tf.stack([*parts, tf.ones_like(first)], axis=-1)
+        return tf.where(known[:, tf.newaxis, tf.newaxis], features, 0.0)
