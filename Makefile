@@ -3,6 +3,8 @@
 #   make demo                      synthesize a small corpus, train on it, make music, write a report
 #   make demo INPUT=path/to/genres_original
 #   make test                      lint and test
+#   make test-slow                 the tests that take minutes, such as killing twenty jobs
+#   make bench-preprocessing       time the Beam job beside a plain loop and a usual pipeline
 #   make lock                      resolve the lock files again
 
 SHELL := /bin/bash
@@ -22,7 +24,7 @@ export UV_DEFAULT_INDEX := $(or $(shell python3 -m pip config get global.index-u
 endif
 UV := $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: demo test setup lock clean
+.PHONY: demo test test-slow bench-preprocessing setup lock clean
 setup: $(INSTALLED)
 
 .tools/bin/uv:
@@ -41,6 +43,12 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest
+
+test-slow: $(INSTALLED)
+	$(BIN)/pytest -m slow
+
+bench-preprocessing: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/preprocessing.py --clips $(or $(CLIPS),400 4000)
 
 demo: $(INSTALLED)
 ifeq ($(DEMO),demo)

@@ -1,7 +1,16 @@
 from setuptools import setup
 
 # What runs is pinned, with hashes, in the lock files; these are the bounds within which the code is right.
-AUDIO = ["numpy>=1.26,<2", "librosa>=0.11,<0.12", "soundfile>=0.13", "soxr>=0.5", "tqdm>=4.66"]
+AUDIO = [
+    "numpy>=1.26,<2",
+    "scipy>=1.11",
+    "librosa>=0.11,<0.12",
+    "soundfile>=0.13",
+    "soxr>=0.5",
+    "indexed-gzip>=1.9",
+    "tqdm>=4.66",
+]
+PAGES = ["matplotlib>=3.8", "pillow>=10"]
 CLOUD = ["google-cloud-storage>=2.19,<3", "google-crc32c>=1.5", "protobuf>=4.25,<5"]
 
 setup(
@@ -12,17 +21,14 @@ setup(
     python_requires=">=3.11,<3.12",
     packages=["preprocessing", "trainer", "trainer.models"],
     package_data={"trainer": ["report.html"]},
-    # Workers of a Beam job need only the first group; the trainer's weight comes with its extra.
-    install_requires=[*AUDIO, *CLOUD, "apache-beam[gcp]>=2.72,<2.73"],
+    # The trainer's weight comes with its extra: workers of a Beam job do without.
+    install_requires=[*AUDIO, *CLOUD, *PAGES, "apache-beam[gcp]>=2.72,<2.73"],
     extras_require={
         "trainer": [
             "tensorflow>=2.15.1,<2.16",
             "tensorflow-addons>=0.23,<0.24",
             "tensorflow-io>=0.36,<0.37",
-            "matplotlib>=3.8",
-            "pillow>=10",
             "scikit-learn>=1.3",
-            "scipy>=1.11",
             "setuptools<81",  # TensorBoard 2.15 imports pkg_resources
         ],
     },

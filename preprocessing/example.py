@@ -154,6 +154,16 @@ def read_frames(stream: BinaryIO) -> Iterator[bytes]:
         position += 12 + len(body)
 
 
+def positions(stream: BinaryIO) -> Iterator[int]:
+    """Where in a TFRecord stream each record begins; only lengths are read."""
+    position = 0
+    while head := stream.read(12):
+        yield position
+        (length,) = struct.unpack("<Q", head[:8])
+        position += 12 + length + 4
+        stream.seek(position)
+
+
 def _masked_crc(data: bytes) -> bytes:
     crc = google_crc32c.value(data)
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -9,6 +9,7 @@ from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
 join = FileSystems.join
+exists = FileSystems.exists
 
 
 def find(directory_or_pattern: str) -> list[FileMetadata]:
@@ -16,7 +17,7 @@ def find(directory_or_pattern: str) -> list[FileMetadata]:
 
     An existing directory is taken literally, whatever signs its name has.
     """
-    is_pattern = re.search(r"[*?[]", directory_or_pattern) and not FileSystems.exists(directory_or_pattern)
+    is_pattern = re.search(r"[*?[]", directory_or_pattern) and not exists(directory_or_pattern)
     pattern = directory_or_pattern if is_pattern else join(literal(directory_or_pattern.rstrip("/")), "**")
     return FileSystems.match([pattern])[0].metadata_list
 
@@ -26,9 +27,14 @@ def literal(path: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", path)
 
 
+def open_stream(uri: str) -> BinaryIO:
+    """A seekable binary stream over the file as it is: a `.gz` is not unpacked."""
+    return FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
 def read(uri: str) -> bytes:
-    """The whole file, as it is: a `.gz` is not unpacked."""
-    with FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+    """The whole file, as it is."""
+    with open_stream(uri) as stream:
         return stream.read()
 
 
@@ -45,13 +51,24 @@ def write(uri: str, data: bytes) -> None:
 
 def move(source: str, target: str) -> None:
     """Moves a file over `target`; repeating a move that succeeded does nothing."""
-    if FileSystems.exists(source):
+    if exists(source):
         FileSystems.rename([source], [target])
+
+
+def copy(source: str, target: str) -> None:
+    """Copies a file; within a bucket, its bytes do not leave it."""
+    FileSystems.copy([source], [target])
+
+
+def size(uri: str) -> int | None:
+    """Bytes of a file, or None if there is none."""
+    found = FileSystems.match([literal(uri)])[0].metadata_list
+    return next((file.size_in_bytes for file in found if file.path == uri), None)
 
 
 def make_folder(uri: str) -> None:
     """Makes a folder and its parents; object storage needs none."""
-    if not FileSystems.exists(uri):
+    if not exists(uri):
         FileSystems.mkdirs(uri)
 
 
@@ -63,5 +80,5 @@ def delete_folder(uri: str) -> None:
 
 def delete(uris: list[str]) -> None:
     """Deletes the files or folders of `uris` that exist."""
-    if existing := [uri for uri in uris if FileSystems.exists(uri)]:
+    if existing := [uri for uri in uris if exists(uri)]:
         FileSystems.delete(existing)

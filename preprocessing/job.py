@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 
@@ -13,12 +12,14 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from apache_beam.runners.runner import PipelineResult, PipelineState, create_runner
 from tqdm import tqdm
 
-from preprocessing import files, pipeline
+from preprocessing import commit, files, keeping, lease, pipeline
+from preprocessing.commit import Outcome
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError, SentenceParser
 from preprocessing.gtzan import SEED_IN_BOTH, SPLITS
 from preprocessing.manifest import NAME, QUARANTINE_NAME, Manifest, from_json
 from preprocessing.options import Options
-from preprocessing.sources import list_clips
+from preprocessing.plan import Plan, make_plan
+from preprocessing.shards import ShardResult
 
 ALL_CORES = "--direct_num_workers=0"
 LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
@@ -28,38 +29,70 @@ def run(options: Options, beam_flags: list[str]) -> None:
     """Runs the job and prints its summary.
 
     Raises:
-        CommandError: A flag that Beam does not know (2); no input, no clip, or no good clip (3).
+        CommandError: A flag that Beam does not know, or another job at work on the output (2); no input, no
+            recording, or too many bad ones (3); storage failed (4).
     """
     beam_flags = complete_beam_flags(beam_flags)
     FileSystems.set_options(PipelineOptions(beam_flags))  # this process reads and writes files too
-    listing = list_clips(options)
+    plan = make_plan(options)
     for line in _warnings(options):
         print(line)
-    if (made := _committed(options)) and _is_same_work(made, options, listing.fingerprint):
-        print(f"{options.output} is up to date: same inputs and options, nothing to do")
-        print(summary(made, options.output))
-        return
     if template := PipelineOptions(beam_flags).view_as(GoogleCloudOptions).template_location:
-        plan = files.join(options.output, f".template-{uuid.uuid4().hex[:12]}")
-        pipeline.submit(options, listing, plan, beam_flags)
-        print(f"{template}: a template of the job; {plan} holds its clip list and must stay until it has run")
+        place = files.join(options.output, f".template-{uuid.uuid4().hex[:12]}")
+        pipeline.submit(options, plan, [], place, beam_flags)
+        print(
+            f"{template}: a template of the job; {place} holds its clip list and must stay until it has run"
+        )
         return
+    with lease.hold(options.output):
+        made = keeping.committed(options)
+        if made and keeping.is_same_work(*made, options, plan):
+            print(f"{options.output} is up to date: same inputs and options, nothing to do")
+            folder, manifest = made
+            recordings = sum(map(manifest.split_records, SPLITS))
+            _refuse_bad(options, Outcome(folder, recordings, manifest.quarantined))
+        else:
+            kept = keeping.untouched(*made, options, plan) if made else []
+            folder = _make(options, plan, kept, beam_flags)
+    uri = files.join(folder, NAME)
+    print(summary(from_json(files.read(uri), uri), folder))
+
+
+def _make(options: Options, plan: Plan, kept: list[ShardResult], beam_flags: list[str]) -> str:
+    """Runs the pipeline; returns the dataset's folder."""
+    if kept:
+        print(f"{len(kept)} of {len(plan.listings)} shards are kept: none of their files has changed")
     staging_root = files.join(options.output, ".staging")
-    _delete_stale(staging_root)
+    # This job holds the output, so whatever lies there is a dead one's.
+    files.delete_folder(staging_root)
     staging = files.join(staging_root, uuid.uuid4().hex[:12])
     try:
-        with _progress(staging, len(listing.clips), 4 * options.audio.clip_samples):
-            _wait(pipeline.submit(options, listing, staging, beam_flags))
-        good_shards = int(files.read(files.join(staging, pipeline.OUTCOME)))
+        with _progress(staging, len(plan.clips), 4 * options.audio.clip_samples):
+            _wait(pipeline.submit(options, plan, kept, staging, beam_flags))
+        outcome = commit.read_outcome(staging)
     finally:
-        files.delete_folder(staging)
-        if not files.find(files.join(files.literal(staging_root), "**")):
-            files.delete([staging_root])
-    made = _committed(options)
-    if not good_shards or made is None:
-        quarantine = files.join(options.output, QUARANTINE_NAME)
-        raise CommandError(f"none of {len(listing.clips)} clips could be read: see {quarantine}", BAD_DATA)
-    print(summary(made, options.output))
+        files.delete_folder(staging_root)
+    _refuse_bad(options, outcome)
+    return outcome.folder
+
+
+def _refuse_bad(options: Options, outcome: Outcome) -> None:
+    """Ends the job with what is wrong with the input, if that is too much.
+
+    Raises:
+        CommandError: No good recording, or too many bad ones (exit code 3).
+    """
+    quarantine = files.join(outcome.folder or options.output, QUARANTINE_NAME)
+    reasons = ", ".join(f"{reason} {count}" for reason, count in outcome.reasons.items())
+    if not outcome.recordings:
+        message = f"no recording could be read ({reasons}): see {quarantine}"
+        raise CommandError(message, BAD_DATA)
+    if outcome.bad_fraction() > options.max_bad_fraction:
+        raise CommandError(
+            f"{outcome.bad_fraction():.0%} of the recordings are bad, and --max-bad-fraction allows "
+            f"{options.max_bad_fraction:.0%} ({reasons}): see {quarantine}",
+            BAD_DATA,
+        )
 
 
 def complete_beam_flags(flags: list[str]) -> list[str]:
@@ -114,30 +147,6 @@ def _warnings(options: Options) -> Iterator[str]:
             f"warning: the seed's lists share track number {numbers}: "
             "it is trained on and tested on, so the test figures flatter the model"
         )
-
-
-def _committed(options: Options) -> Manifest | None:
-    """The dataset that is there; a damaged or foreign manifest counts as none, and is made again."""
-    uri = files.join(options.output, NAME)
-    try:
-        return from_json(files.read(uri), uri) if FileSystems.exists(uri) else None
-    except CommandError:
-        return None
-
-
-def _is_same_work(made: Manifest, options: Options, fingerprint: str) -> bool:
-    if "unreadable" in made.quarantined:  # a file system may have been ill; it is worth another try
-        return False
-    shards_there = all(FileSystems.exists(files.join(options.output, shard.name)) for shard in made.shards)
-    same_options = made.options == options.that_shape_the_data()
-    return shards_there and same_options and made.inputs_fingerprint == fingerprint
-
-
-def _delete_stale(staging_root: str) -> None:
-    """What a killed job left a day ago or earlier; anything younger may belong to one that runs."""
-    found = files.find(files.join(files.literal(staging_root), "**"))
-    yesterday = time.time() - 24 * 3600
-    files.delete([file.path for file in found if file.last_updated_in_seconds < yesterday])
 
 
 def _wait(result: PipelineResult) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
@@ -15,12 +16,17 @@ from preprocessing.errors import BAD_DATA, CommandError
 
 NAME = "dataset.json"
 QUARANTINE_NAME = "quarantine.jsonl"
-SCHEMA_VERSION = 2
+LATEST_NAME = "LATEST"  # beside versions of a dataset: the digest of the newest, which is its folder's name
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One TFRecord file. `inputs_sha256` covers its clips' track ids and source files, not where they lie."""
+    """One TFRecord file.
+
+    `inputs_sha256` covers its clips' track ids and source files, not where they lie; `listing_sha256` covers
+    where they lie, their sizes and times, and tells before anything is read whether the file can be kept.
+    """
 
     name: str
     split: str
@@ -28,6 +34,7 @@ class Shard:
     bytes: int
     sha256: str
     inputs_sha256: str
+    listing_sha256: str
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,11 @@ class Statistics:
     std: float
     low: float
     high: float
+
+
+def statistics_from_json(fields: dict[str, dict]) -> dict[str, Statistics]:
+    """Attributes' statistics as JSON has them."""
+    return {name: Statistics(**of) for name, of in fields.items()}
 
 
 def statistics(values: Iterable[float]) -> Statistics | None:
@@ -63,6 +75,8 @@ class Manifest:
     counts: dict[str, dict[str, int]]  # split -> genre -> clips
     quarantined: dict[str, int]  # reason -> files
     attributes: dict[str, Statistics]  # name -> over the training split, or over all if it has none
+    genre_attributes: dict[str, dict[str, Statistics]]  # genre -> the same of its clips
+    records_sha256: str  # of records.jsonl
     inputs_fingerprint: str  # of the listing (paths, sizes, times): tells cheaply whether anything changed
     schema_version: int = SCHEMA_VERSION
     digest: str = field(default="")
@@ -105,10 +119,17 @@ def from_json(data: bytes, uri: str) -> Manifest:
                 BAD_DATA,
             )
         shards = [Shard(**shard) for shard in fields.pop("shards")]
-        attributes = {name: Statistics(**of) for name, of in fields.pop("attributes").items()}
-        return Manifest(shards=shards, attributes=attributes, **fields)
+        attributes = statistics_from_json(fields.pop("attributes"))
+        by_genre = {genre: statistics_from_json(of) for genre, of in fields.pop("genre_attributes").items()}
+        return Manifest(shards=shards, attributes=attributes, genre_attributes=by_genre, **fields)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CommandError(f"{uri} is damaged ({error}): preprocess again", BAD_DATA) from error
+
+
+def named_version(latest: bytes) -> str | None:
+    """The folder that the content of a `LATEST` names, or None if it is no digest."""
+    name = latest.decode("ascii", "replace").strip()
+    return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
 
 
 def shard_name(split: str, index: int, count: int) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,29 @@ def dataset(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+def _obey_generations() -> None:
+    """The emulator takes no notice of `ifGenerationMatch`, by which real storage keeps two writers apart."""
+    from gcp_storage_emulator.exceptions import NotFound
+    from gcp_storage_emulator.handlers import objects
+
+    upload, lock = objects._multipart_upload, threading.Lock()
+
+    def upload_if_unchanged(request, response, storage):
+        with lock:
+            for wanted in request.query.get("ifGenerationMatch", []):
+                name = request.query.get("name", [request.data["meta"].get("name")])[0]
+                try:
+                    there = storage.get_file_obj(request.params["bucket_name"], name)["generation"]
+                except NotFound:
+                    there = "0"
+                if there != wanted:
+                    response.status = HTTPStatus.PRECONDITION_FAILED
+                    return None
+            return upload(request, response, storage)
+
+    objects._multipart_upload = upload_if_unchanged
+
+
 @pytest.fixture(scope="session")
 def storage_server() -> Iterator[str]:
     """A real object-storage protocol on loopback; its address is in the environment while tests run."""
@@ -91,6 +116,7 @@ def storage_server() -> Iterator[str]:
         "GOOGLE_CLOUD_PROJECT": "test",
     }
     server = create_server("127.0.0.1", port, in_memory=True, default_bucket="music")
+    _obey_generations()
     server.start()
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)

@@ -9,7 +9,16 @@ from trainer import config as configs
 from trainer.config import PRESETS, Config, DatasetFacts, Run
 
 ATTRIBUTES = {"tempo_bpm": Statistics(120.0, 10.0, 80.0, 160.0)}
-FACTS = DatasetFacts("gs://b/d", "ab", 3_000, 90_001, ("jazz", "rock"), ATTRIBUTES, {"train": {"jazz": 8}, "test": {"rock": 2}})
+FACTS = DatasetFacts(
+    "gs://b/d",
+    "ab",
+    3_000,
+    90_001,
+    ("jazz", "rock"),
+    ATTRIBUTES,
+    {"jazz": ATTRIBUTES},
+    {"train": {"jazz": 8}, "test": {"rock": 2}},
+)
 
 
 def test_a_run_comes_back_from_its_file_as_it_was(tmp_path):

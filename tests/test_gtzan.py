@@ -13,10 +13,13 @@ from preprocessing.gtzan import Track, hash_splits, parse_track, seed_splits
         ("gs://b/x/jazz/jazz.00018.au", Track("jazz.00018", "jazz", 18)),
         ("rock/rock.00000.MP3", Track("rock.00000", "rock", 0)),
         ("a/новая музыка/новая музыка.1.flac", Track("новая музыка.1", "новая музыка", 1)),
-        ("a/blues/rock.00007.wav", None),
-        ("a/blues/blues.seven.wav", None),
-        ("a/blues/blues.00007.txt", None),
+        ("a/blues/rock.00007.wav", Track("blues.rock.00007", "blues", None)),
+        ("a/blues/blues.seven.wav", Track("blues.blues.seven", "blues", None)),
+        ("Kind of Blue/So What.flac", Track("Kind of Blue.So What", "Kind of Blue", None)),
+        ("noise/hiss", Track("noise.hiss", "noise", None)),
         ("blues.00007.wav", None),
+        ("/blues.00007.wav", None),
+        ("../blues.00007.wav", None),
     ],
 )
 def test_a_path_is_parsed(uri, track):

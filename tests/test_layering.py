@@ -5,10 +5,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-# What `trainer` may take from `preprocessing`: the record's home, the manifest, genre names, errors. No Beam.
-SHARED = {"attributes", "example", "manifest", "gtzan", "errors"}
+# What `trainer` may take from `preprocessing`: the record's home, the manifest, genre names, errors, objects
+# of a bucket, and what both programs' pages are made of. No Beam.
+SHARED = {"attributes", "bucket", "example", "manifest", "gtzan", "errors", "page"}
 WITHOUT_THIRD_PARTIES = {
-    "preprocessing": {"__main__", "errors", "gtzan", "manifest", "options"},
+    "preprocessing": {"__main__", "errors", "gtzan", "manifest", "options", "records"},
     "trainer": {"__main__", "config", "interrupt"},
 }
 WITHOUT_TENSORFLOW = {
@@ -23,8 +24,10 @@ WITHOUT_TENSORFLOW = {
 # Lower rooms first: a room may import only rooms before it.
 ORDER = {
     "preprocessing": [
-        "errors", "gtzan", "options", "manifest", "example", "audio", "attributes", "files", "sources",
-        "pipeline", "job", "synth", "styles", "composition", "demo", "__main__",
+        "errors", "gtzan", "options", "manifest", "records", "example", "header", "audio", "attributes",
+        "quarantine", "duplicates", "files", "bucket", "lease", "versions", "archives", "sources", "plan",
+        "shards", "copies", "commit", "keeping", "pipeline", "job", "page", "verification", "inspection_page",
+        "inspection", "synth", "styles", "composition", "demo", "__main__",
     ],
     "trainer": [
         "config", "interrupt", "layers", "mdct", "spectral", "models.base", "models.seed", "models.condition",

@@ -6,7 +6,7 @@ import pytest
 from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.manifest import Manifest, Shard, Statistics, from_json, statistics
 
-SHARD = Shard("train-00000-of-00001.tfrecord", "train", 3, 100, "aa", "bb")
+SHARD = Shard("train-00000-of-00001.tfrecord", "train", 3, 100, "aa", "bb", "cc")
 MANIFEST = Manifest(
     sample_rate_hz=3_000,
     clip_secs=30.0,
@@ -17,6 +17,8 @@ MANIFEST = Manifest(
     counts={"train": {"jazz": 3}, "validation": {}, "test": {}},
     quarantined={},
     attributes={"tempo_bpm": Statistics(120.0, 10.0, 80.0, 160.0)},
+    genre_attributes={"jazz": {"tempo_bpm": Statistics(120.0, 10.0, 80.0, 160.0)}},
+    records_sha256="dd",
     inputs_fingerprint="cc",
 ).with_digest()
 

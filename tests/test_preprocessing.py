@@ -13,7 +13,7 @@ from preprocessing import example, files
 from preprocessing.__main__ import main
 from preprocessing.gtzan import SEED_TEST_NUMBERS, SEED_TRAIN_NUMBERS, hash_splits, parse_track
 from preprocessing.manifest import from_json
-from preprocessing.sources import Clip
+from preprocessing.plan import Clip
 
 
 def read(folder):
@@ -73,7 +73,7 @@ def test_the_seeds_split_reads_number_45_twice_and_says_so(tmp_path, capsys):
     assert "warning: the seed's lists share track number 45" in capsys.readouterr().out
 
 
-def test_bad_files_are_quarantined_and_the_others_kept(corpus, tmp_path):
+def test_bad_files_are_quarantined_and_the_others_kept(corpus, tmp_path, capsys):
     folder = tmp_path / "in" / "blues"
     shutil.copytree(corpus / "blues", folder)
     (folder / "blues.00090.wav").write_bytes(b"")
@@ -81,9 +81,21 @@ def test_bad_files_are_quarantined_and_the_others_kept(corpus, tmp_path):
     soundfile.write(folder / "blues.00092.wav", np.full(9_000, np.inf), 8_000, subtype="FLOAT")
     soundfile.write(folder / "blues.00093.wav", np.zeros(0), 8_000)
     write_clip(folder / "blues.00003.flac", 3)  # the same track as blues.00003.wav, and first by name
-    write_clip(folder / "a song.wav", 5)
+    write_clip(folder / "a song.wav", 55)
+    write_clip(folder / "no ending.wav", 56)
+    (folder / "no ending.wav").rename(folder / "no ending")
     (folder / "cover.jpg").write_bytes(b"ignored")
-    assert run(tmp_path / "in", tmp_path / "out") == 0
+    write_clip(tmp_path / "in/lost.wav", 57)
+    assert run(tmp_path / "in", tmp_path / "out", "--max-bad-fraction", "0.25") == 3
+    assert not (tmp_path / "out/dataset.json").exists()
+    said = capsys.readouterr().err
+    assert "26% of the recordings are bad" in said
+    assert (
+        "duplicate 1, empty_file 1, no_class 1, no_samples 1, non_finite 1, not_audio 1, other_file 1" in said
+    )
+    listed = quarantine(tmp_path / "out")
+    assert run(tmp_path / "in", tmp_path / "out", "--max-bad-fraction", "0.27") == 0
+    assert quarantine(tmp_path / "out") == listed
     manifest, records = read(tmp_path / "out")
     reasons = {row["uri"].rsplit("/", 1)[1]: row["reason"] for row in quarantine(tmp_path / "out")}
     expected = {
@@ -91,12 +103,13 @@ def test_bad_files_are_quarantined_and_the_others_kept(corpus, tmp_path):
         "blues.00091.mp3": "not_audio",
         "blues.00092.wav": "non_finite",
         "blues.00093.wav": "no_samples",
-        "blues.00003.wav": "duplicate_track",
-        "a song.wav": "unexpected_name",
+        "blues.00003.wav": "duplicate",
+        "cover.jpg": "other_file",
+        "lost.wav": "no_class",
     }
     assert {name: reasons.get(name) for name in expected} == expected
     assert sum(manifest.quarantined.values()) == len(reasons)
-    assert sum(len(rows) for rows in records.values()) == 12
+    assert sum(len(rows) for rows in records.values()) == 14
 
 
 def test_the_same_work_is_recognised_and_new_work_replaces_it(corpus, tmp_path, capsys):
@@ -143,7 +156,7 @@ def test_names_of_any_kind(tmp_path):
 
 
 def test_a_clip_survives_its_line():
-    clip = Clip("a\nb/\udce9.1.wav", "x.1", "x", "train-00000-of-00001.tfrecord")
+    clip = Clip("a\nb/\udce9.1.wav", "", 0, 9, "x.1", "x", "train-00000-of-00001.tfrecord")
     assert "\n" not in clip.to_json()
     assert Clip.from_json(clip.to_json()) == clip
 
@@ -153,24 +166,24 @@ def test_an_input_that_cannot_be_read_costs_no_dataset_and_is_tried_again(
 ):
     assert run(corpus, tmp_path / "out") == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.tfrecord")}
-    read_file = files.read
+    open_file = files.open_stream
 
     def ill(broken):
-        def read(uri):
+        def open_stream(uri):
             if uri.endswith(".wav") and broken in uri:
                 raise OSError("the disk is ill")
-            return read_file(uri)
+            return open_file(uri)
 
-        return read
+        return open_stream
 
-    monkeypatch.setattr(files, "read", ill(""))
+    monkeypatch.setattr(files, "open_stream", ill(""))
     assert run(corpus, tmp_path / "out", "--shards", "2") == 3
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.tfrecord")} == before
     assert (tmp_path / "out/dataset.json").exists()
-    monkeypatch.setattr(files, "read", ill("/rock/"))
-    assert run(corpus, tmp_path / "out", "--shards", "2") == 0
+    monkeypatch.setattr(files, "open_stream", ill("/rock/"))
+    assert run(corpus, tmp_path / "out", "--shards", "2", "--max-bad-fraction", "0.5") == 0
     assert read(tmp_path / "out")[0].quarantined == {"unreadable": 12}
-    monkeypatch.setattr(files, "read", read_file)
+    monkeypatch.setattr(files, "open_stream", open_file)
     assert run(corpus, tmp_path / "out", "--shards", "2") == 0
     assert read(tmp_path / "out")[0].quarantined == {}
     assert not list((tmp_path / "out/.staging").glob("*"))
@@ -182,7 +195,7 @@ def test_nothing_readable_leaves_no_dataset(tmp_path, capsys, verbose):
     (tmp_path / "in/rock/rock.1.wav").write_bytes(b"no")
     assert run(tmp_path / "in", tmp_path / "out", *verbose) == 3
     error = capsys.readouterr().err
-    assert "none of 1 clips could be read" in error
+    assert "no recording could be read (not_audio 1)" in error
     assert ("Traceback" in error) == bool(verbose)
     assert not (tmp_path / "out/dataset.json").exists()
     assert quarantine(tmp_path / "out")[0]["reason"] == "not_audio"
@@ -201,6 +214,10 @@ def test_nothing_readable_leaves_no_dataset(tmp_path, capsys, verbose):
         (["--input", "{corpus}", "--genre", "rock", "--genre", "polka"], 3, "--genre polka"),
         (["--input", "{corpus}", "--output", ""], 2, "must not be empty"),
         (["--input", "{corpus}", "--shards", "0"], 2, "--shards must be"),
+        (["--input", "{corpus}", "--hop-secs", "0"], 2, "--hop-secs must be"),
+        (["--input", "{corpus}", "--min-secs", "2"], 2, "must be in this order"),
+        (["--input", "{corpus}", "--max-bad-fraction", "2"], 2, "--max-bad-fraction must be"),
+        (["--input", "{corpus}/rock/rock.00001.wav"], 3, "neither an archive"),
         (["--input", "{corpus}", "--runner", "NoSuchRunner"], 2, "NoSuchRunner"),
         (["--input", "{corpus}", "--output", "/proc/nothing"], 4, "/proc/nothing"),
     ],

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from preprocessing.errors import USAGE, CommandError
-from preprocessing.manifest import Manifest, Statistics
+from preprocessing.manifest import Manifest, Statistics, statistics_from_json
 
 NAME = "config.json"
 MAX_SEED = 2**31 - 1
 WAYS = ("prior", "vary", "reconstruct", "interpolate", "transfer", "continue")  # of making music
-GUIDANCE = 3.0  # what is asked counts threefold: genres are heard more often, and the music is no less real
+GUIDANCE = 2.5  # how much what is asked counts: genres are heard more often, and the music is no less real
 
 
 def _setting(default: Any, reason: str) -> Any:
@@ -54,7 +54,7 @@ class Config:
         10, "coefficients kept of a step, two values each: with local_dim 8.2 samples a value"
     )
     grain: float = _setting(
-        0.2, "noise between the peaks of a known clip, in sizes of the smallest: 0 for SNR, more for spectra"
+        0.15, "noise between the peaks of a known clip, in sizes of the smallest: 0 for SNR, more for spectra"
     )
     hop_samples: int = _setting(128, "samples between MDCT frames: 43 ms at 3,000 Hz resolve beats and tones")
     frames_per_step: int = _setting(2, "frames that share a local latent: 12 steps a second")
@@ -177,6 +177,7 @@ class DatasetFacts:
     clip_samples: int
     genres: tuple[str, ...]
     attributes: dict[str, Statistics]  # name -> over the training split; the order of a condition's columns
+    genre_attributes: dict[str, dict[str, Statistics]]  # genre -> the same of its clips
     counts: dict[str, dict[str, int]]  # split -> genre -> clips
 
 
@@ -189,6 +190,7 @@ def facts_of(manifest: Manifest, uri: str) -> DatasetFacts:
         clip_samples=manifest.clip_samples,
         genres=tuple(manifest.genres),
         attributes=dict(sorted(manifest.attributes.items())),
+        genre_attributes=manifest.genre_attributes,
         counts=manifest.counts,
     )
 
@@ -224,7 +226,9 @@ def load(folder: Path) -> Run | None:
         fields = json.loads(path.read_text())
         dataset = fields.pop("dataset")
         dataset["genres"] = tuple(dataset["genres"])
-        dataset["attributes"] = {name: Statistics(**of) for name, of in dataset["attributes"].items()}
+        dataset["attributes"] = statistics_from_json(dataset["attributes"])
+        by_genre = dataset["genre_attributes"].items()
+        dataset["genre_attributes"] = {genre: statistics_from_json(of) for genre, of in by_genre}
         fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
         return Run(Config(**fields), DatasetFacts(**dataset))
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -8,6 +8,7 @@ varied = music.vary(clips, amount=0.5)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from trainer import config as configs
 from trainer.checkpoint import restore_newest
 from trainer.config import GUIDANCE, DatasetFacts
 from trainer.models import ANY_GENRE, Condition, WaveformVAE, make_model
+from trainer.models.condition import TEMPO
 from trainer.run_directory import CHECKPOINTS, fetch_run
 from trainer.storage import default_cache
 
@@ -76,8 +78,8 @@ class MusicMaker:
         Args:
             count: How many.
             seed: Of the noise. A clip depends on it and on its own number, not on `count`.
-            genre: What they should be. Where no attribute is asked for either, each clip's genre is drawn
-                first, as often as it was in training, so that clips differ as music does.
+            genre: What they should be. With nothing asked at all, each clip's genre, loudness and brightness
+                are drawn first, as they were in training, so that clips differ as music does.
             attributes: What they should sound like.
             secs: How long; None: as long as the clips that the model was trained on.
             temperature: Below 1 more typical, above 1 more adventurous.
@@ -91,9 +93,10 @@ class MusicMaker:
             latents = self.model.draw(condition, samples, noise, temperature, guidance)
             return self._decode(latents, condition, samples, seed, clips)
 
+        condition = self.condition(count, genre, attributes)
         if genre is None and not attributes and self.model.conditional:
-            genre = self._usual_genres(count, seed)
-        return self._in_batches(make, self.condition(count, genre, attributes))
+            condition = self._usual_conditions(count, seed)
+        return self._in_batches(make, condition)
 
     def vary(
         self,
@@ -241,13 +244,24 @@ class MusicMaker:
                 f"this run's model knows the ways {', '.join(self.model.ways)}, not {way}", USAGE
             )
 
-    def _usual_genres(self, count: int, seed: int) -> list[str]:
-        """Genres as often as they were trained on; a clip's depends on its number alone."""
+    def _usual_conditions(self, count: int, seed: int) -> Condition:
+        """Genres as often as they were trained on, with their usual attributes; each by the clip's number.
+
+        The tempo stays open: a clip that is told one keeps a clear beat, and much music does not.
+        """
         trained_on = self.facts.counts["train"]
         passed = np.cumsum([trained_on.get(genre, 0) for genre in self.genres])
-        keys = [[seed, 3 * number + CONDITION] for number in range(count)]
-        chances = np.array([tf.random.stateless_uniform([], key).numpy() for key in keys], np.float64)
-        return [self.genres[index] for index in np.searchsorted(passed, chances * passed[-1], side="right")]
+        genres, columns = [], np.full([count, len(self.facts.attributes)], np.nan, np.float32)
+        for number in range(count):
+            dice, *noise = _noise(seed, CONDITION, range(number, number + 1), 1 + columns.shape[1]).numpy()[0]
+            chance = 0.5 * (1 + math.erf(dice / math.sqrt(2)))
+            genres.append(int(np.searchsorted(passed, chance * passed[-1], side="right")))
+            its = self.facts.genre_attributes.get(self.genres[genres[-1]], {})
+            for column, (name, all_clips) in enumerate(self.facts.attributes.items()):
+                if name != TEMPO and (of := its.get(name)):
+                    value = np.clip(of.mean + of.std * noise[column], of.low, of.high)
+                    columns[number, column] = (value - all_clips.mean) / all_clips.std
+        return Condition(np.array(genres, np.int32), columns)
 
     def _samples(self, secs: float | None) -> int:
         samples = self.clip_samples if secs is None else round(secs * self.sample_rate_hz)

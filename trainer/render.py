@@ -1,4 +1,4 @@
-"""Waveforms and spectrograms as files: WAV sound, PNG pictures, a GIF of training and sound for a browser.
+"""Waveforms and spectrograms as files: WAV sound, PNG pictures and a GIF of training.
 
 Nothing here needs TensorFlow or touches pyplot's global state. A diverged model's not-a-number values are
 drawn and heard as silence: the picture of a failure is still worth having.
@@ -13,7 +13,6 @@ import librosa.display
 import matplotlib
 import numpy as np
 import soundfile
-import soxr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
@@ -21,13 +20,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from PIL import Image
 
+from preprocessing.page import SPECTROGRAM_RANGE_DB, pcm16
+
 PICTURE_WIDTH_PX = 1440
 GIF_WIDTH_PX = 960
 GIF_MAX_FRAMES = 32  # some six megabytes of spectrograms, which a page can still carry
 GIF_LAST_FRAME_SECS = 2.0
 GIF_COLOURS = 48
-BROWSER_MIN_RATE_HZ = 8_000  # no browser promises to play less
-SPECTROGRAM_RANGE_DB = 80.0
 ROW_COLOURS = ("#4a5568", "#2b6cb0", "#c05621")
 
 _DPI = 100
@@ -47,26 +46,13 @@ def write_wav(path: Path, audio: np.ndarray, sample_rate_hz: int, output_rate_hz
         output_rate_hz: the rate of the file, where it is to differ.
     """
     rate_hz = output_rate_hz or sample_rate_hz
-    soundfile.write(path, _pcm16(audio, sample_rate_hz, rate_hz), rate_hz, subtype="PCM_16")
+    soundfile.write(path, pcm16(audio, sample_rate_hz, rate_hz), rate_hz, subtype="PCM_16")
 
 
 def read_wav(path: Path) -> np.ndarray:
     """Read a mono WAV file as float32 [samples] in [-1, 1], at the file's own rate."""
     audio, _ = soundfile.read(path, dtype="float32")
     return audio
-
-
-def to_browser_audio(audio: np.ndarray, sample_rate_hz: int) -> tuple[bytes, str]:
-    """Encode a clip, float [samples] in [-1, 1], as a sound file that every browser plays.
-
-    Returns:
-        The bytes of a lossless 16-bit FLAC file and its media type. A rate below 8,000 Hz is raised to
-        8,000 Hz; any other rate is kept.
-    """
-    rate_hz = max(sample_rate_hz, BROWSER_MIN_RATE_HZ)
-    sound = io.BytesIO()
-    soundfile.write(sound, _pcm16(audio, sample_rate_hz, rate_hz), rate_hz, format="FLAC", subtype="PCM_16")
-    return sound.getvalue(), "audio/flac"
 
 
 def draw_waveforms(
@@ -154,14 +140,6 @@ def _gif_picture(path: Path) -> Image.Image:
             (round(width * scale), round(height * scale)), Image.Resampling.BOX
         )
     return small.quantize(GIF_COLOURS, dither=Image.Dither.NONE)  # dither's noise doubles the file
-
-
-def _pcm16(audio: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
-    """Resample and round to the nearest 16-bit step; libsndfile's own conversion from float rounds down."""
-    sound = np.clip(np.nan_to_num(audio, nan=0.0), -1.0, 1.0)
-    if from_hz != to_hz:
-        sound = soxr.resample(sound, from_hz, to_hz, quality="HQ")
-    return np.clip(np.rint(sound * 32_768.0), -32_768, 32_767).astype(np.int16)
 
 
 def _grid(

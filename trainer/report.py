@@ -5,7 +5,6 @@ The page is made from the run's directory alone, long after the model and the da
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -16,10 +15,11 @@ from string import Template
 import numpy as np
 import soundfile
 
+from preprocessing.page import Show, Sound, data_uri, details, document, fact_list, gallery, same_scale
 from trainer.render import read_wav
 from trainer.report_chart import CHARTS, line_chart, number
 from trainer.report_evaluation import evaluation_section
-from trainer.report_page import Sound, clip_figure, data_uri, fact_list, figure_table, note_card
+from trainer.report_page import figure_table, note_card
 from trainer.run_directory import GENERATED
 
 _TRAIN_FIRST = "train at least one epoch into this folder, or name another run's"
@@ -40,8 +40,6 @@ _WAYS = {  # heading and lead of each way to make music
     "transfer": ("As another genre", "What happens in the test clip stays; what it sounds like changes."),
     "continue": ("Continued", "The first third is the test clip's own; then the model goes on."),
 }
-
-Show = Callable[[Sound], str]
 
 
 @dataclass(frozen=True)
@@ -81,25 +79,26 @@ def write_report(run: Path, note: str = "", title: str = "", parameters: int | N
     config = _read_config(run)
     epochs = _read_metrics(run)
     pairs, new = _read_samples(run)
-    show = _same_scale([pair.original for pair in pairs], config)
+    originals = [pair.original for pair in pairs]
+    show = same_scale(originals, _top_hz(originals[0], config))
     sections = [
         evaluation_section(run),
         _gif_section(run),
         _pair_section(pairs, show),
-        _gallery("New music", _NEW_MUSIC, new, show),
+        gallery("New music", _NEW_MUSIC, new, show),
     ]
-    sections += [_gallery(*_WAYS[way], sounds, show) for way, sounds in _read_generated(run).items()]
+    sections += [gallery(*_WAYS[way], sounds, show) for way, sounds in _read_generated(run).items()]
     template = Template(resources.files("trainer").joinpath("report.html").read_text("utf-8"))
-    page = template.substitute(
-        title=escape(title or f"{config.get('preset', run.name)}: a training run"),
+    body = template.substitute(
         facts=_facts(run, config, epochs, parameters),
         last_epoch=_last_epoch(epochs),
         figures=figure_table(epochs[-1]),
         note=note_card(note),
         charts="".join(line_chart(*chart, epochs) for chart in CHARTS),
         sections="".join(sections),
-        config=_details(config),
+        config=details("The whole configuration", config),
     )
+    page = document(title or f"{config.get('preset', run.name)}: a training run", body)
     path = run / "report.html"
     path.write_text(page, "utf-8")
     return path
@@ -173,12 +172,9 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _same_scale(originals: list[Sound], config: dict) -> Show:
-    """Choose the frequency axis and the brightest colour that every picture of the page shares."""
-    rate_hz = originals[0].sample_rate_hz  # of the files, which may be written at a higher one
-    max_hz = min(rate_hz, _setting(config, "sample_rate_hz") or rate_hz) / 2
-    top_db = max(float(original.spectrogram_db(max_hz).max()) for original in originals)
-    return lambda sound: clip_figure(sound, top_db, max_hz)
+def _top_hz(original: Sound, config: dict) -> float:
+    """Half the data's rate, which a file that was written at a higher one does not have in it."""
+    return min(original.sample_rate_hz, _setting(config, "sample_rate_hz") or original.sample_rate_hz) / 2
 
 
 def _facts(run: Path, config: dict, epochs: list[dict[str, float]], parameters: int | None) -> str:
@@ -196,7 +192,9 @@ def _facts(run: Path, config: dict, epochs: list[dict[str, float]], parameters: 
         },
         {
             "Genres": ", ".join(dataset.get("genres", [])),
-            "Clips": ", ".join(f"{sum(clips.values()):,} {split}" for split, clips in dataset.get("counts", {}).items()),
+            "Clips": ", ".join(
+                f"{sum(clips.values()):,} {split}" for split, clips in dataset.get("counts", {}).items()
+            ),
             "Dataset": dataset.get("uri", ""),
         },
     )
@@ -240,15 +238,3 @@ def _pair_section(pairs: list[Pair], show: Show) -> str:
         for pair in pairs
     )
     return f'<h2>Test clips</h2><p class="soft">{_TEST_CLIPS}</p>{cards}'
-
-
-def _gallery(heading: str, lead: str, sounds: list[Sound], show: Show) -> str:
-    if not sounds:
-        return ""
-    figures = "".join(show(sound) for sound in sounds)
-    return f'<h2>{escape(heading)}</h2><p class="soft">{lead}</p><div class="card gallery">{figures}</div>'
-
-
-def _details(config: dict) -> str:
-    text = escape(json.dumps(config, indent=2, ensure_ascii=False))
-    return f"<details><summary>The whole configuration</summary><pre>{text}</pre></details>"

@@ -5,7 +5,7 @@ import math
 from html import escape
 from pathlib import Path
 
-from trainer.report_page import data_uri
+from preprocessing.page import data_uri
 from trainer.run_directory import EVALUATION
 
 _TABLES = {

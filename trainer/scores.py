@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 
-import librosa
 import numpy as np
 import scipy.spatial.distance
 import scipy.stats
 
-from preprocessing.attributes import FRAME_HOP_SECS, onset_envelope
+from preprocessing.attributes import onset_envelope
 
 SMALLEST_PART = 1e-10  # of a clip's energy: keeps SI-SDR within 100 dB of zero
 ACTIVE_VARIANCE = 0.01  # of a posterior mean over clips
@@ -115,15 +114,8 @@ def onset_correlation(audio: np.ndarray, other: np.ndarray, sample_rate_hz: int)
     Returns:
         `[clips]` float64 in [-1, 1]; 0 where an envelope is constant, as that of silence is.
     """
-    pairs = zip(audio, other, strict=True)
-    return np.array([_correlation(*(_onsets(clip, sample_rate_hz) for clip in pair)) for pair in pairs])
-
-
-def _onsets(clip: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    hop = max(1, round(sample_rate_hz * FRAME_HOP_SECS))
-    size = 2 ** math.ceil(math.log2(4 * hop))
-    magnitude = np.abs(librosa.stft(clip, n_fft=size, hop_length=hop))
-    return onset_envelope(magnitude, sample_rate_hz, size)
+    envelopes = ([onset_envelope(clip, sample_rate_hz) for clip in clips] for clips in (audio, other))
+    return np.array([_correlation(*pair) for pair in zip(*envelopes, strict=True)])
 
 
 def _correlation(one: np.ndarray, two: np.ndarray) -> float:

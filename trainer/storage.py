@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import requests
-from google.api_core.exceptions import GoogleAPIError, NotFound
-from google.auth.exceptions import GoogleAuthError
+from google.api_core.exceptions import NotFound
 from google.cloud import storage
 from google.cloud.storage import transfer_manager
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from preprocessing import manifest as manifests
-from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
+from preprocessing.bucket import failures
+from preprocessing.errors import BAD_DATA, USAGE, CommandError
 
 
 def is_remote(uri: str) -> bool:
@@ -35,17 +32,24 @@ def default_cache() -> Path:
 def open_dataset(uri: str, cache: Path) -> tuple[Path, manifests.Manifest]:
     """A local folder with the dataset's shards, and its manifest; remote shards are fetched once a digest.
 
+    A folder of versions stands for the one that its `LATEST` names.
+
     Raises:
         CommandError: There is no dataset, or a shard is missing or damaged (3); storage failed (4).
     """
     if not is_remote(uri):
         folder = Path(uri)
+        latest = folder / manifests.LATEST_NAME
+        if latest.is_file() and (version := manifests.named_version(latest.read_bytes())):
+            folder /= version
         path = folder / manifests.NAME
         if not path.is_file():
             raise CommandError(_no_dataset(uri), BAD_DATA)
         manifest = manifests.from_json(path.read_bytes(), str(path))
     else:
         bucket = Prefix(uri)
+        if (latest := bucket.read(manifests.LATEST_NAME)) and (version := manifests.named_version(latest)):
+            bucket = Prefix(f"{bucket.uri.rstrip('/')}/{version}")
         data = bucket.read(manifests.NAME)
         if data is None:
             raise CommandError(_no_dataset(uri), BAD_DATA)
@@ -72,7 +76,11 @@ def _fetch_shards(prefix: Prefix, shards: list[manifests.Shard], folder: Path) -
 
 
 class Prefix:
-    """The objects below `gs://bucket/prefix`, by their names relative to it."""
+    """The objects below `gs://bucket/prefix`, by their names relative to it.
+
+    Writes name `DEFAULT_RETRY` themselves: without a generation to match, the client would not try twice. All
+    of them put a whole object, so trying again is safe.
+    """
 
     def __init__(self, uri: str) -> None:
         bucket, _, prefix = uri.removeprefix("gs://").partition("/")
@@ -80,19 +88,19 @@ class Prefix:
             raise CommandError(f"{uri} names no bucket: write gs://bucket/prefix", USAGE)
         self.uri = uri
         self._start = prefix.strip("/") + "/" if prefix.strip("/") else ""
-        with _failures(uri):
+        with failures(uri):
             self._bucket = storage.Client().bucket(bucket)
 
     def list(self) -> list[str]:
         """The names of all objects, sorted."""
-        with _failures(self.uri):
+        with failures(self.uri):
             blobs = self._bucket.client.list_blobs(self._bucket, prefix=self._start)
             names = sorted(blob.name.removeprefix(self._start) for blob in blobs)
             return [name for name in names if name and not name.endswith("/")]  # folders of the web console
 
     def read(self, name: str) -> bytes | None:
         """One object, or None if there is none."""
-        with _failures(self.uri):
+        with failures(self.uri):
             try:
                 return self._bucket.blob(self._start + name).download_as_bytes(checksum="crc32c")
             except NotFound:
@@ -100,14 +108,14 @@ class Prefix:
 
     def write(self, name: str, data: bytes) -> None:
         """One object, replaced as a whole."""
-        with _failures(self.uri):
+        with failures(self.uri):
             self._bucket.blob(self._start + name).upload_from_string(
                 data, checksum="crc32c", retry=DEFAULT_RETRY
             )
 
     def delete(self, name: str) -> None:
         """One object, if it is there."""
-        with _failures(self.uri):
+        with failures(self.uri):
             try:
                 self._bucket.blob(self._start + name).delete(retry=DEFAULT_RETRY)
             except NotFound:
@@ -115,7 +123,7 @@ class Prefix:
 
     def upload(self, names: list[str], folder: Path) -> None:
         """Many files at once."""
-        with _failures(self.uri):
+        with failures(self.uri):
             _raise_first(
                 transfer_manager.upload_many_from_filenames(
                     self._bucket,
@@ -130,7 +138,7 @@ class Prefix:
     def download(self, names: list[str], folder: Path) -> None:
         """Many objects at once."""
         folder.mkdir(parents=True, exist_ok=True)
-        with _failures(self.uri):
+        with failures(self.uri):
             _raise_first(
                 transfer_manager.download_many_to_path(
                     self._bucket,
@@ -141,22 +149,6 @@ class Prefix:
                     download_kwargs={"checksum": "crc32c"},
                 )
             )
-
-
-@contextmanager
-def _failures(uri: str) -> Iterator[None]:
-    """Storage that still fails after the client's retries is one sentence and exit code 4.
-
-    Writes name `DEFAULT_RETRY` themselves: without a generation to match, the client would not try twice. All
-    of them put a whole object, so trying again is safe.
-    """
-    try:
-        yield
-    except (GoogleAPIError, GoogleAuthError, requests.RequestException) as error:
-        raise CommandError(
-            f"{uri} cannot be reached: {error}; check its name, your credentials and the network",
-            STORAGE_FAILED,
-        ) from error
 
 
 def _raise_first(results: list[object]) -> None:

@@ -1,0 +1,103 @@
+"""The step that finds copies of a recording among all shards; the first by name stays."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import apache_beam as beam
+import numpy as np
+
+from preprocessing import duplicates, example, files
+from preprocessing.quarantine import Rejected
+from preprocessing.records import Entry
+from preprocessing.shards import ShardResult
+
+COMPARED = 3  # clips of a long recording
+LENGTH_TOLERANCE = 0.05  # of two copies: codecs add silence, and a copy may be cut a little
+
+
+class _Recording(NamedTuple):
+    """A recording and where its clips lie: places of a shard's entries."""
+
+    uri: str
+    recording_id: str
+    shard: int
+    places: list[int]
+    samples: int
+    fingerprint: str
+
+
+class FindCopies(beam.DoFn):
+    """All shards -> each with the recordings that must go from it."""
+
+    def __init__(self, sample_rate_hz: int) -> None:
+        self.sample_rate_hz = sample_rate_hz
+
+    def process(self, shards: list[ShardResult]) -> Iterator[tuple[ShardResult, frozenset[str]]]:
+        """Reads audio of recordings alone whose fingerprints are neighbours."""
+        shards = sorted(shards, key=lambda shard: shard.name)
+        recordings = sorted(_recordings(shards))
+        pairs = duplicates.neighbours([one.fingerprint for one in recordings])
+        first = list(range(len(recordings)))  # of each, the first by name that it is a copy of
+        heard = _Ear(shards)
+        for one, other in pairs:
+            both_open = first[one] == one and first[other] == other
+            if both_open and self._same(recordings[one], recordings[other], heard):
+                first[other] = one
+        dropped: dict[int, set[str]] = defaultdict(set)
+        rejected: dict[int, list[Rejected]] = defaultdict(list)
+        for place, original in enumerate(first):
+            copy = recordings[place]
+            if original != place:
+                dropped[copy.shard].add(copy.recording_id)
+                detail = f"the same recording as {recordings[original].uri}"
+                rejected[copy.shard].append(Rejected(copy.uri, "duplicate", detail))
+        for number, shard in enumerate(shards):
+            result = shard._replace(rejected=[*shard.rejected, *rejected[number]])
+            yield result, frozenset(dropped[number]) | shard.void
+
+    def _same(self, one: _Recording, other: _Recording, heard: _Ear) -> bool:
+        if one.uri == other.uri:  # on two sides by the seed's lists
+            return False
+        if abs(one.samples - other.samples) > LENGTH_TOLERANCE * max(one.samples, other.samples):
+            return False
+        last = min(len(one.places), len(other.places)) - 1
+        compared = sorted({last * part // (COMPARED - 1) for part in range(COMPARED)})
+        return all(
+            duplicates.are_the_same(heard(one, number), heard(other, number), self.sample_rate_hz)
+            for number in compared
+        )
+
+
+class _Ear:
+    """Reads single clips back from staged shards."""
+
+    def __init__(self, shards: list[ShardResult]) -> None:
+        self._shards = shards
+        self._positions: dict[int, list[int]] = {}  # shard -> of its records in the file
+
+    def __call__(self, recording: _Recording, number: int) -> np.ndarray:
+        """`[valid_samples]` float32 of a recording's clip."""
+        shard = recording.shard
+        with files.open_stream(self._shards[shard].staged) as stream:
+            if shard not in self._positions:
+                self._positions[shard] = list(example.positions(stream))
+            stream.seek(self._positions[shard][recording.places[number]])
+            record = example.decode(next(example.read_frames(stream)))
+        return record.audio[: record.valid_samples]
+
+
+def _recordings(shards: list[ShardResult]) -> Iterator[_Recording]:
+    for number, shard in enumerate(shards):
+        places: dict[str, list[int]] = defaultdict(list)
+        for place, entry in enumerate(shard.entries):
+            places[entry.recording_id].append(place)
+        for recording_id, its in places.items():
+            entries: list[Entry] = [shard.entries[place] for place in its]
+            if recording_id not in shard.void and entries[0].fingerprint:
+                samples = sum(entry.valid_samples for entry in entries)
+                yield _Recording(
+                    entries[0].source_uri, recording_id, number, its, samples, entries[0].fingerprint
+                )

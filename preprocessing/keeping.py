@@ -1,0 +1,69 @@
+"""What of an earlier dataset can be kept: shards of which nothing has changed."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+
+from preprocessing import files, records
+from preprocessing.errors import CommandError
+from preprocessing.manifest import NAME, QUARANTINE_NAME, Manifest, from_json
+from preprocessing.options import Options
+from preprocessing.plan import Plan
+from preprocessing.quarantine import Rejected
+from preprocessing.shards import ShardResult
+from preprocessing.versions import latest
+
+WORTH_ANOTHER_TRY = ("unreadable", "no_permission", "missing")  # a file system may have been ill
+
+
+def committed(options: Options) -> tuple[str, Manifest] | None:
+    """The dataset that is there, and its folder; a damaged or foreign one counts as none."""
+    folder = latest(options.output) if options.versioned else options.output
+    uri = files.join(folder, NAME) if folder else ""
+    try:
+        return (folder, from_json(files.read(uri), uri)) if uri and files.exists(uri) else None
+    except CommandError:
+        return None
+
+
+def is_same_work(folder: str, made: Manifest, options: Options, plan: Plan) -> bool:
+    """Whether a job would make what is already there."""
+    return (
+        made.options == options.that_shape_the_data()
+        and made.inputs_fingerprint == plan.fingerprint
+        and not set(WORTH_ANOTHER_TRY) & set(made.quarantined)
+        and all(files.exists(files.join(folder, shard.name)) for shard in made.shards)
+    )
+
+
+def untouched(folder: str, made: Manifest, options: Options, plan: Plan) -> list[ShardResult]:
+    """The shards that a job need not decode again, as if it had.
+
+    A shard that once lost a copy of another recording is made again: the other one may be gone.
+    """
+    if made.options != options.that_shape_the_data():
+        return []
+    shard_of = {clip.uri: clip.shard for clip in plan.clips}
+    rejected: dict[str, list[Rejected]] = defaultdict(list)
+    for line in files.read(files.join(folder, QUARANTINE_NAME)).decode().splitlines():
+        one = Rejected(**json.loads(line))
+        rejected[shard_of.get(one.uri, "")].append(one)
+    entries = defaultdict(list)
+    for line in files.read(files.join(folder, records.NAME)).decode().splitlines():
+        entry = records.from_json(line)
+        entries[entry.shard].append(entry)
+    kept = []
+    for shard in made.shards:
+        path = files.join(folder, shard.name)
+        reasons = {one.reason for one in rejected[shard.name]}
+        settled = not reasons & {"duplicate", *WORTH_ANOTHER_TRY}
+        same = (
+            plan.listings.get(shard.name) == shard.listing_sha256
+            and len(entries[shard.name]) == shard.records
+        )
+        if settled and same and files.size(path) == shard.bytes:
+            inside = sorted(entries[shard.name], key=lambda entry: (entry.recording_id, entry.start_secs))
+            row = ShardResult(shard.name, path, shard.bytes, shard.sha256, inside, rejected[shard.name])
+            kept.append(row)
+    return kept

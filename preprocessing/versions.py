@@ -1,0 +1,43 @@
+"""Versions of a dataset side by side: `<root>/<digest>/`, and `<root>/LATEST`, which names one of them."""
+
+from __future__ import annotations
+
+from google.api_core.exceptions import NotFound, PreconditionFailed
+
+from preprocessing import files
+from preprocessing.bucket import blob, failures
+from preprocessing.errors import STORAGE_FAILED, CommandError
+from preprocessing.manifest import LATEST_NAME, named_version
+
+
+def latest(root: str) -> str | None:
+    """The folder that `LATEST` names, or None where there is none."""
+    uri = files.join(root, LATEST_NAME)
+    version = named_version(files.read(uri)) if files.exists(uri) else None
+    return files.join(root, version) if version else None
+
+
+def move_latest(root: str, digest: str) -> None:
+    """Lets `LATEST` name a version; a reader sees the one before or this one, never anything else.
+
+    Raises:
+        CommandError: Another job moved it at the same time (exit code 4).
+    """
+    uri = files.join(root, LATEST_NAME)
+    content = f"{digest}\n".encode()
+    if not uri.startswith("gs://"):
+        files.write(f"{uri}.tmp", content)
+        files.move(f"{uri}.tmp", uri)
+        return
+    with failures(uri):
+        pointer = blob(uri)
+        try:
+            pointer.reload()
+            generation = pointer.generation
+        except NotFound:
+            generation = 0
+        try:
+            pointer.upload_from_string(content, if_generation_match=generation)
+        except PreconditionFailed as error:
+            message = f"{uri} was moved by another job: run this one again"
+            raise CommandError(message, STORAGE_FAILED) from error

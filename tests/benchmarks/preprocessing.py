@@ -1,0 +1,156 @@
+"""How fast the Beam job is beside what one would write instead, each as a process of its own.
+
+    decoding    librosa.load alone: what no job can do without
+    loop        librosa.load, this project's record and tf.io.TFRecordWriter, one after the other
+    usual Beam  as most people write it: Reshuffle of audio, FloatList(value=...), WriteToTFRecord
+    this job    with one worker and with two
+
+Times have the imports in them. `make bench-preprocessing` prints the table as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+RATE_HZ, CLIP_SECS, SOURCE_RATE_HZ = 3_000, 30.0, 22_050
+VARIANTS = ("decoding", "loop", "usual Beam", "this job, 1 worker", "this job, 2 workers")
+
+
+def write_corpus(folder: Path, clips: int) -> None:
+    """GTZAN-shaped WAV files of noise whose level changes, no two alike."""
+    import numpy as np
+    import soundfile
+
+    for number in range(clips):
+        path = folder / f"genre{number % 10}" / f"genre{number % 10}.{number:05d}.wav"
+        if path.exists():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(number)
+        audio = rng.normal(0, 0.1, int(CLIP_SECS * SOURCE_RATE_HZ)).astype(np.float32)
+        audio *= np.repeat(rng.uniform(0.1, 1.5, 60), SOURCE_RATE_HZ // 2).astype(np.float32)
+        soundfile.write(path, np.clip(audio, -1, 1), SOURCE_RATE_HZ, subtype="PCM_16")
+
+
+def decode(corpus: Path, output: Path) -> None:
+    """Only what every variant must do."""
+    import librosa
+
+    for path in sorted(corpus.glob("*/*.wav")):
+        librosa.load(path, sr=RATE_HZ, duration=CLIP_SECS)
+
+
+def loop(corpus: Path, output: Path) -> None:
+    """One process, no Beam; attributes are left out, which makes it the faster."""
+    import librosa
+    import tensorflow as tf
+
+    from preprocessing import example
+
+    with tf.io.TFRecordWriter(str(output / "train.tfrecord")) as writer:
+        for path in sorted(corpus.glob("*/*.wav")):
+            audio, _ = librosa.load(path, sr=RATE_HZ, duration=CLIP_SECS)
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            nothing = example.Attributes(0.0, 0.0, 0.0)
+            record = example.Record(
+                audio, path.stem, path.parent.name, RATE_HZ, len(audio), digest, str(path), nothing
+            )
+            writer.write(example.encode(record))
+
+
+def usual_beam(corpus: Path, output: Path) -> None:
+    """Audio through a shuffle, and a record built value by value."""
+    import apache_beam as beam
+    import librosa
+    import tensorflow as tf
+
+    def load(path: str) -> tuple[str, object]:
+        return path, librosa.load(path, sr=RATE_HZ, duration=CLIP_SECS)[0]
+
+    def to_example(element: tuple[str, object]) -> bytes:
+        path, audio = element
+        feature = {
+            "audio": tf.train.Feature(float_list=tf.train.FloatList(value=audio)),
+            "genre": tf.train.Feature(bytes_list=tf.train.BytesList(value=[Path(path).parent.name.encode()])),
+        }
+        return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        _ = (
+            pipeline
+            | beam.Create([str(path) for path in sorted(corpus.glob("*/*.wav"))])
+            | "Spread paths" >> beam.Reshuffle()
+            | beam.Map(load)
+            | "Spread audio" >> beam.Reshuffle()
+            | beam.Map(to_example)
+            | beam.io.WriteToTFRecord(str(output / "train"), file_name_suffix=".tfrecord", num_shards=8)
+        )
+
+
+def measure(variant: str, corpus: Path, output: Path) -> tuple[float, float, float]:
+    """Wall seconds, CPU seconds, and the largest process's peak memory in MB."""
+    command = [
+        sys.executable,
+        __file__,
+        "--variant",
+        variant,
+        "--corpus",
+        str(corpus),
+        "--output",
+        str(output),
+    ]
+    if variant.startswith("this job"):
+        workers = variant.split()[2]
+        command = [sys.executable, "-m", "preprocessing", "--input", str(corpus), "--output", str(output)]
+        command += ["--direct_num_workers", workers]
+    started = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{variant} failed:\n{said.decode()[-2000:]}")
+    return time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    """Prints a table for each number of clips."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--clips", type=int, nargs="+", default=[400])
+    parser.add_argument("--corpus", type=Path, default=Path(tempfile.gettempdir()) / "gtzan-cvae-bench")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--variant", choices=VARIANTS[:3])
+    flags = parser.parse_args()
+    if flags.variant:
+        {"decoding": decode, "loop": loop, "usual Beam": usual_beam}[flags.variant](
+            flags.corpus, flags.output
+        )
+        return
+    for clips in flags.clips:
+        corpus = flags.corpus / str(clips)
+        write_corpus(corpus, clips)
+        print(f"\n{clips:,} clips of {CLIP_SECS:g} s, {os.cpu_count()} cores\n")
+        print("| | wall s | clips/s | CPU s | CPU ms a clip | of decoding | peak MB |")
+        print("|---|---:|---:|---:|---:|---:|---:|")
+        decoding = None
+        for variant in VARIANTS:
+            output = Path(tempfile.mkdtemp(prefix="gtzan-cvae-bench-"))
+            wall, cpu, peak = measure(variant, corpus, output)
+            shutil.rmtree(output)
+            decoding = decoding or cpu
+            print(
+                f"| {variant} | {wall:.1f} | {clips / wall:.0f} | {cpu:.1f} | {1000 * cpu / clips:.1f} | "
+                f"{cpu / decoding:.2f} | {peak:.0f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Versions of a dataset, what is kept from one to the next, and two jobs on one output."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from conftest import TINY, write_clip
+
+from preprocessing import files, lease, shards, versions
+from preprocessing.__main__ import main
+from preprocessing.errors import STORAGE_FAILED, USAGE, CommandError
+from preprocessing.manifest import from_json
+from trainer.storage import open_dataset
+
+
+def run(corpus, output, *flags):
+    return main(["--input", str(corpus), "--output", str(output), "--shards", "4", *TINY, *flags])
+
+
+def newest(root):
+    folder = versions.latest(str(root))
+    return folder, from_json(files.read(f"{folder}/dataset.json"), folder)
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """The names of the shards that are decoded."""
+    names = []
+    process = shards.WriteShard.process
+
+    def noted(self, element):
+        names.append(element[0])
+        return process(self, element)
+
+    monkeypatch.setattr(shards.WriteShard, "process", noted)
+    return names
+
+
+@pytest.mark.parametrize("where", ["local", "bucket"])
+def test_a_new_file_makes_a_version_of_which_only_its_shard_is_new(
+    corpus, tmp_path, storage_server, where, written, capsys
+):
+    source = tmp_path / "in"
+    shutil.copytree(corpus, source)
+    output = str(tmp_path / "out") if where == "local" else f"{storage_server}/versions"
+    assert run(source, output, "--versioned") == 0
+    first, before = newest(output)
+    assert first == f"{output}/{before.digest}"
+    assert len(written) == len(before.shards) > 3
+    written.clear()
+    assert run(source, output, "--versioned") == 0
+    assert "is up to date" in capsys.readouterr().out
+    assert written == []
+
+    write_clip(source / "rock/rock.00077.wav", 577)
+    assert run(source, output, "--versioned") == 0
+    second, after = newest(output)
+    assert after.digest != before.digest
+    (changed,) = written
+    unchanged = {shard.name: shard for shard in before.shards}
+    for shard in after.shards:
+        assert (shard == unchanged[shard.name]) == (shard.name != changed)
+        assert len(files.read(f"{second}/{shard.name}")) == shard.bytes
+    assert main(["inspect", output]) == 0
+    folder, opened = open_dataset(output, tmp_path / "cache")  # as the trainer does
+    assert opened == after
+    assert (folder / changed).stat().st_size == next(s.bytes for s in after.shards if s.name == changed)
+    assert files.exists(f"{first}/dataset.json")
+
+    # As if from nothing: what was kept is what would have been made.
+    assert run(source, f"{output}-anew") == 0
+    for name in ("records.jsonl", "quarantine.jsonl", *(shard.name for shard in after.shards)):
+        assert files.read(f"{output}-anew/{name}") == files.read(f"{second}/{name}")
+    assert from_json(files.read(f"{output}-anew/dataset.json"), "") == after
+
+    # Back to what was: the version is there, and LATEST returns to it.
+    (source / "rock/rock.00077.wav").unlink()
+    assert run(source, output, "--versioned") == 0
+    assert newest(output)[0] == first
+
+
+def test_a_copy_that_comes_back_is_no_copy_any_more(tmp_path, written):
+    for number in range(12):
+        write_clip(tmp_path / f"in/rock/rock.{number:05d}.wav", number)
+    write_clip(tmp_path / "in/rock/a copy.flac", 3)
+    assert run(tmp_path / "in", tmp_path / "out", "--versioned") == 0
+    first, before = newest(tmp_path / "out")
+    assert before.quarantined == {"duplicate": 1}
+    assert "rock.00003.wav" in files.read(f"{first}/quarantine.jsonl").decode()
+    (tmp_path / "in/rock/a copy.flac").unlink()
+    assert run(tmp_path / "in", tmp_path / "out", "--versioned") == 0
+    _, after = newest(tmp_path / "out")
+    assert after.quarantined == {}
+    assert sum(shard.records for shard in after.shards) == 12
+    # And the other way round: a shard that is kept loses what a new file is the first copy of.
+    written.clear()
+    write_clip(tmp_path / "in/rock/a copy.flac", 3)
+    assert run(tmp_path / "in", tmp_path / "out", "--versioned") == 0
+    assert newest(tmp_path / "out")[0] == first
+    assert len(written) < len(before.shards)
+
+
+@pytest.mark.parametrize("where", ["local", "bucket"])
+def test_of_two_jobs_on_one_output_one_goes_on(corpus, tmp_path, storage_server, where, capsys):
+    output = str(tmp_path / "out") if where == "local" else f"{storage_server}/two-jobs"
+    with lease.hold(output):
+        assert run(corpus, output) == USAGE
+    assert "another job (process" in capsys.readouterr().err
+    assert not files.exists(f"{output}/dataset.json")
+    assert run(corpus, output) == 0
+    assert not files.exists(f"{output}/{lease.NAME}")
+
+
+def test_a_lock_ends_with_its_owner(tmp_path):
+    program = (
+        "import sys, time\nfrom preprocessing import lease\n"
+        "with lease.hold(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout.readline() == "held\n"
+    with pytest.raises(CommandError, match=f"process {owner.pid}"), lease.hold(str(tmp_path)):
+        pass
+    owner.kill()
+    owner.wait()
+    with lease.hold(str(tmp_path)):
+        pass
+
+
+def test_a_lease_is_renewed_expires_and_is_lost(storage_server):
+    uri = f"{storage_server}/leases"
+    with lease.hold(uri, expires_secs=1.0, renew_secs=0.1):
+        time.sleep(1.5)  # longer than it lasts: it was renewed
+        with pytest.raises(CommandError, match="another job"), lease.hold(uri):
+            pass
+    files.write(
+        f"{uri}/{lease.NAME}", json.dumps({"owner": "a dead one", "expires": time.time() - 1}).encode()
+    )
+    with lease.hold(uri):
+        pass
+
+    def take_over():
+        files.write(f"{uri}/{lease.NAME}", json.dumps({"owner": "b", "expires": time.time() + 60}).encode())
+
+    thief = threading.Timer(0.5, take_over)
+    with pytest.raises(CommandError, match="taken over") as raised, lease.hold(uri, 5.0, 0.1):
+        thief.start()
+        time.sleep(20)
+    assert raised.value.exit_code == STORAGE_FAILED
+    files.delete([f"{uri}/{lease.NAME}"])
+
+
+def test_latest_moves_only_from_where_it_was(storage_server, monkeypatch):
+    root = f"{storage_server}/pointer"
+    versions.move_latest(root, "a" * 64)
+    assert versions.latest(root) == f"{root}/{'a' * 64}"
+    blob = versions.blob
+
+    def overtaken(uri):
+        pointer = blob(uri)
+        reload = pointer.reload
+
+        def reload_then_lose():
+            reload()
+            blob(uri).upload_from_string("b" * 64)
+
+        pointer.reload = reload_then_lose
+        return pointer
+
+    monkeypatch.setattr(versions, "blob", overtaken)
+    with pytest.raises(CommandError, match="was moved by another job"):
+        versions.move_latest(root, "c" * 64)
+    assert versions.latest(root) == f"{root}/{'b' * 64}"
+    files.write(f"{root}/LATEST", b"../../somewhere")
+    assert versions.latest(root) is None
