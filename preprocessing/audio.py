@@ -15,6 +15,7 @@ import librosa
 import numpy as np
 import soundfile
 
+from preprocessing.decoder import Sound, Source, mix
 from preprocessing.header import Header, read_header
 from preprocessing.options import AudioFormat
 
@@ -85,7 +86,7 @@ def segments(stream: BinaryIO, audio: AudioFormat) -> Iterator[Segment]:
     if header is None:
         raise BadAudioError("not_audio", "its first bytes are those of no audio format")
     _check_promises(header, size, audio)
-    source = _Source(stream, size, header)
+    source = Source(stream, size, header)
     given = 0
     with _open(source) as sound:
         for start_secs, window in _windows(_Recording(sound, source, audio), audio):
@@ -114,6 +115,10 @@ def _check_promises(header: Header, size: int, audio: AudioFormat) -> None:
     what = f"{header.container} with {header.codec}" if header.codec else header.container
     if not header.decodable:
         raise BadAudioError("unsupported_codec", f"{what} cannot be decoded here")
+    if header.missing:
+        reason = "damaged" if header.channels is None else "no_samples"
+        detail = f"{header.container} without a chunk {header.missing!r}"
+        raise BadAudioError("truncated" if _is_cut(header, size) else reason, detail)
     if header.channels == 0:
         raise BadAudioError("zero_channels", f"{what} and 0 channels")
     if header.rate_hz is None:
@@ -129,14 +134,20 @@ def _check_promises(header: Header, size: int, audio: AudioFormat) -> None:
     raise BadAudioError("too_long", f"{promise}, more than {audio.max_secs:g} s")
 
 
+def _is_cut(header: Header, size: int) -> bool:
+    """Whether the header promises more bytes than there are."""
+    data_end = (header.data_at or 0) + (header.data_bytes or 0)
+    return max(data_end, header.file_bytes or 0) > size
+
+
 def _check_rate(rate_hz: int) -> None:
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise BadAudioError("absurd_rate", f"a sample rate of {rate_hz} Hz")
 
 
-def _open(source: _Source) -> _Sound:
+def _open(source: Source) -> Sound:
     try:
-        sound = _Sound(source)
+        sound = Sound(source)
     except Exception as error:  # a decoder may fail on strangers' bytes in any way; the job goes on
         source.check()
         header = source.header
@@ -144,11 +155,9 @@ def _open(source: _Source) -> _Sound:
         what = getattr(error, "error_string", "") or type(error).__name__
         if not header.sure:
             raise BadAudioError("not_audio", f"it begins like {header.container} and is none") from error
-        if source.is_cut():
+        if _is_cut(header, source.file_bytes):
             promise = f"its header promises more than {source.file_bytes} bytes"
             raise BadAudioError("truncated", promise) from error
-        if header.file_bytes is not None and header.data_at is None:
-            raise BadAudioError("no_samples", f"{header.container} without a chunk of samples") from error
         if header.container == "MP3":
             what = "no frame"  # libsndfile says that the file does not exist
         detail = f"{header.container} that cannot be decoded: {what.strip(' .')}"
@@ -187,7 +196,7 @@ def _windows(recording: _Recording, audio: AudioFormat) -> Iterator[tuple[float,
 class _Recording:
     """The samples of a sound file as mono, forward. It ends where the file ends or breaks."""
 
-    def __init__(self, sound: _Sound, source: _Source, audio: AudioFormat) -> None:
+    def __init__(self, sound: Sound, source: Source, audio: AudioFormat) -> None:
         self.rate_hz = sound.samplerate
         _check_rate(self.rate_hz)
         self.exact = sound.subtype.startswith(EXACT_SUBTYPES)
@@ -202,7 +211,9 @@ class _Recording:
         self._block_frames = BLOCK_VALUES // sound.channels
         if source.header.frame_bytes is None:
             self._block_frames = min(self._block_frames, int(CODEC_BLOCK_SECS * self.rate_hz))
-        self._block = np.empty((self._block_frames, sound.channels), np.float32)
+        # libsndfile makes floats of 16 bits, the usual ones, in pieces of 8 KB: five times the work of NumPy.
+        dtype = np.int16 if sound.subtype == "PCM_16" else np.float32
+        self._block = np.empty((self._block_frames, sound.channels), dtype)
 
     def read_into(self, target: np.ndarray) -> int:
         """Fills `[frames]` float32 as far as there are frames, and says how far."""
@@ -224,7 +235,9 @@ class _Recording:
         """Why there is less than `min_secs`."""
         there = f"{self._frames / self.rate_hz:.3f} s are there"
         fewest = self._audio.min_secs * self.rate_hz
-        is_cut = self._source.is_cut() or (self._frames < self._promised and fewest <= self._promised)
+        is_cut = _is_cut(self._source.header, self._source.file_bytes) or (
+            self._frames < self._promised and fewest <= self._promised
+        )
         if is_cut and (self._source.exhausted or not self._broken):
             return BadAudioError("truncated", f"{there}, and its header promises more")
         if self._broken:
@@ -236,18 +249,16 @@ class _Recording:
     def _read_block(self, target: np.ndarray) -> int:
         if self._broken:
             return 0
-        block = target if self._sound.channels == 1 else self._block[: len(target)]
         try:
-            block = self._sound.read(out=block)
+            block = self._sound.read(out=self._block[: len(target)])
         except soundfile.SoundFileError:
             self._broken = True
             # Where all that was promised has come, only what follows it is bad, say a tag.
-            block = block[: self._promised - self._frames if self._sound.is_read() else 0]
+            block = self._block[: self._promised - self._frames if self._sound.is_read() else 0]
         self._source.check()
         if not self.exact:
             _tame(block)
-        if self._sound.channels > 1:
-            _mix(block, target[: len(block)])
+        mix(block, target[: len(block)])
         self._frames += len(block)
         if self._frames > self._audio.max_secs * self.rate_hz:
             raise self._too_long(self._frames)
@@ -263,108 +274,3 @@ def _tame(block: np.ndarray) -> None:
     if len(block) and not (block.min() >= -FULL_SCALE_LIMIT and block.max() <= FULL_SCALE_LIMIT):
         block[~np.isfinite(block)] = np.nan
         np.clip(block, -FULL_SCALE_LIMIT, FULL_SCALE_LIMIT, out=block)
-
-
-def _mix(block: np.ndarray, target: np.ndarray) -> None:
-    """The mean of the channels of `[frames, channels]`, to the bit that of `librosa.to_mono`.
-
-    `np.mean` takes a few channels one frame at a time: for stereo 24 ms in 30 s of 44,100 Hz, and this 1.
-    """
-    channels = block.shape[1]
-    if channels >= 8:  # from here on NumPy adds in pairs
-        np.mean(block, axis=1, out=target)
-        return
-    np.add(block[:, 0], block[:, 1], out=target)
-    for channel in range(2, channels):
-        target += block[:, channel]
-    target /= channels
-
-
-class _Sound(soundfile.SoundFile):
-    """A sound file that is only read forward.
-
-    The plain one seeks to its place after every read: slow in compressed files, impossible in broken.
-    """
-
-    def seekable(self) -> bool:
-        """Never, as far as soundfile knows."""
-        return False
-
-    def is_read(self) -> bool:
-        """Whether as many frames as the header promises have been read."""
-        try:
-            return self.tell() >= self.frames
-        except soundfile.SoundFileError:  # a stream of unknown length
-            return False
-
-
-class _Source:
-    """The file as the decoder should see it, with the stream's errors kept for `check`.
-
-    libsndfile calls these methods from C, where an exception would only be printed.
-    """
-
-    def __init__(self, stream: BinaryIO, file_bytes: int, header: Header) -> None:
-        self.header = header
-        self.file_bytes = file_bytes
-        self.exhausted = False  # has more been asked for than there is?
-        self._stream = stream
-        self._read = getattr(stream, "readinto", None) or self._read_into
-        self._error: BaseException | None = None
-        self._body_at = len(header.head)
-        self._size = self._body_at + max(file_bytes - header.body_at, 0)
-        self._place = 0
-        self._stream_place = -1  # unknown; a seek can be dear, as in an archive, and libsndfile seeks much
-
-    def check(self) -> None:
-        """Raises what the stream has raised."""
-        if self._error is not None:
-            raise self._error
-
-    def is_cut(self) -> bool:
-        """Whether the header promises more bytes than there are."""
-        data_end = (self.header.data_at or 0) + (self.header.data_bytes or 0)
-        return max(data_end, self.header.file_bytes or 0) > self.file_bytes
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """As a file's; a place that no file has changes nothing."""
-        place = offset + (0, self._place, self._size)[whence]
-        if not 0 <= place < 2**62:
-            return -1
-        self._place = place
-        return place
-
-    def tell(self) -> int:
-        """As a file's."""
-        return self._place
-
-    def readinto(self, buffer: memoryview) -> int:
-        """As a file's, and always as much as there is; 0 after an error."""
-        try:
-            count = self._read_some(buffer)
-            while count < len(buffer) and (more := self._read_some(memoryview(buffer)[count:])):
-                count += more
-        except BaseException as error:  # also an interrupt, which would be lost here
-            self._error = error
-            return 0
-        if count < len(buffer):
-            self.exhausted = True
-        return count
-
-    def _read_some(self, buffer: memoryview) -> int:
-        if self._place < self._body_at:
-            part = self.header.head[self._place : self._place + len(buffer)]
-            buffer[: len(part)] = part
-            count = len(part)
-        else:
-            if self._stream_place != self._place:
-                self._stream.seek(self._place - self._body_at + self.header.body_at)
-            count = self._read(buffer)
-            self._stream_place = self._place + count
-        self._place += count
-        return count
-
-    def _read_into(self, buffer: memoryview) -> int:
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)

@@ -20,6 +20,7 @@ from preprocessing.gtzan import SPLITS
 from preprocessing.manifest import (
     NAME,
     QUARANTINE_NAME,
+    USUAL_CLIPS,
     Manifest,
     Shard,
     Statistics,
@@ -122,6 +123,7 @@ class Commit(beam.DoFn):
         listings = json.loads(files.read(self._staged(LISTINGS)))
         # What a model may know.
         training = [entry for entry in entries if entry.split == "train"] or entries
+        usual = min(len(training), USUAL_CLIPS)
         audio_format = self.options.audio
         return Manifest(
             sample_rate_hz=audio_format.sample_rate_hz,
@@ -133,10 +135,7 @@ class Commit(beam.DoFn):
             counts={split: dict(sorted(genres.items())) for split, genres in counts.items()},
             quarantined=reasons,
             attributes=_statistics(training),
-            genre_attributes={
-                genre: _statistics([entry for entry in training if entry.genre == genre])
-                for genre in sorted({entry.genre for entry in training})
-            },
+            usual=[_told(training[len(training) * rank // usual]) for rank in range(usual)],
             records_sha256=records_sha256,
             inputs_fingerprint=self.fingerprint,
         )
@@ -176,6 +175,10 @@ def _clear(folder: str, kept: set[str]) -> None:
         pattern = files.join(files.literal(folder), f"{split}-?????-of-?????.tfrecord")
         found = [file.path for file in files.find(pattern)]
         files.delete([path for path in found if path.rsplit("/", 1)[-1] not in kept])
+
+
+def _told(entry: Entry) -> dict[str, str | float | None]:
+    return {"genre": entry.genre, **{name: getattr(entry, name) for name in Attributes._fields}}
 
 
 def _statistics(entries: list[Entry]) -> dict[str, Statistics]:

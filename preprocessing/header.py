@@ -2,6 +2,9 @@
 
 The file comes from a stranger, so nothing of it is believed: a size only says where to look next, the looks
 are counted, and what cannot be read is `None`. Whether promises are kept is for `preprocessing.audio` to say.
+
+libsndfile 1.2.2 believes more: two lists of a false size, 16 bytes at the end of a WAV file, keep it busy for
+ever. So it is not shown the chunks of a file, but a head made here of the two that matter, then the samples.
 """
 
 from __future__ import annotations
@@ -12,10 +15,11 @@ from typing import BinaryIO, NamedTuple
 
 MAX_CHUNKS = 256  # a recording has about ten
 MAX_TAGS = 8  # ID3 tags in a row, where one is usual
-MAX_HEAD_BYTES = 1_048_576  # before the samples, where a size is to be mended; 44 are usual
+MAX_FORMAT_BYTES = 256  # of a chunk that tells the format; 16 to 50 are usual
 # What encoders write that cannot come back to fill in the size: a crash, SoX, arecord and ffmpeg into a pipe.
 UNKNOWN_SIZES = {0, 0x7FFFF000, 0x7FFFFF00, 0xFFFFFFFF}
 UNKNOWN_SIZES_64 = {0, 2**63 - 1, 2**64 - 1}
+MAX_WAV_BYTES = 2**32 - 4_096  # more has no room in its field of 32 bits
 
 # WAV format tags that the decoder knows, and the bytes of one sample of them (0: as many as the header's bits
 # need; None: compressed). NMS ADPCM is left out: libsndfile 1.2.2 writes past a buffer at its last block.
@@ -28,18 +32,14 @@ AIFF_CODECS = {
 }
 OGG_CODECS = {b"\x01vorbis": "Vorbis", b"OpusHead": "Opus", b"\x7fFLAC": "FLAC"}
 
-# Containers known by their magic alone, and where it is. The first ones may be decoded.
-PLAIN = {
-    (0, b"caff"): "CAF",
+# Audio and media by their magic and where it is. libsndfile knows the first ones, but they are rare, and when
+# broken they make it hang or print.
+UNDECODABLE = {
+    (8, b"8SVX"): "8SVX",
+    (8, b"16SV"): "16SV",
     (0, b"Creative Voice File\x1a"): "VOC",
     (0, b"NIST_1A"): "NIST SPHERE",
-}
-UNDECODABLE = {
-    (
-        8,
-        b"8SVX",
-    ): "8SVX",  # libsndfile 1.2.2 never comes back from one with 100 KB of chunks before the samples
-    (8, b"16SV"): "16SV",
+    (0, b"caff"): "CAF",
     (4, b"ftyp"): "MP4",
     (4, b"moov"): "QuickTime",
     (0, bytes.fromhex("3026b2758e66cf11")): "ASF (WMA)",
@@ -76,6 +76,7 @@ class Header(NamedTuple):
     codec: str = ""  # for messages
     decodable: bool = True
     sure: bool = True  # False where the magic is so weak that text can have it
+    missing: str = ""  # a chunk without which there is nothing to decode
     channels: int | None = None
     rate_hz: int | None = None
     frames: int | None = None  # promised; none where an encoder left the size open
@@ -84,9 +85,10 @@ class Header(NamedTuple):
     file_bytes: int | None = None  # of the whole container, as promised
     data_at: int | None = None  # where in the file the samples begin
     data_bytes: int | None = None  # promised
-    # A decoder should see `head`, and then the file from `body_at` on: no tags, and a size that is true.
+    # What a decoder should see: `head`, and then the file from `body_at` to `body_end`.
     head: bytes = b""
     body_at: int = 0
+    body_end: int | None = None
 
 
 class _File:
@@ -149,10 +151,9 @@ def _behind_tags(file: _File) -> Header | None:
         return _flac(file)
     if magic == b"OggS":
         return _ogg(file)
-    for table in (PLAIN, UNDECODABLE):
-        for (place, sign), name in table.items():
-            if head[place : place + len(sign)] == sign:
-                return Header(name, decodable=table is PLAIN)
+    for (place, sign), name in UNDECODABLE.items():
+        if head[place : place + len(sign)] == sign:
+            return Header(name, decodable=False)
     return _mpeg(file)
 
 
@@ -176,50 +177,56 @@ def _with_data(header: Header, file: _File, place: int, size: int, unknown: set[
     return header._replace(data_bytes=size, frames=frames)
 
 
-def _mended(header: Header, file: _File, place: int, layout: str) -> Header:
-    """`header` with a head whose size field at `place` tells how many bytes of samples there are.
-
-    libsndfile sees no samples where a WAV, AU or RF64 file leaves it open, and none where one of the last two
-    promises more than there is. Of a block of ADPCM that is cut it would make noise.
-    """
+def _bytes_there(header: Header, file: _File) -> int:
+    """Of the samples, as promised or as far as there are any."""
     there = max(file.end - header.data_at, 0)
-    if header.data_bytes is not None and header.data_bytes <= there:
-        return header
-    there -= there % header.block_bytes
-    most = 256 ** struct.calcsize(layout) - 1
-    return _with_head(header, file, place, struct.pack(layout, min(there, most)))
+    return there if header.data_bytes is None else min(there, header.data_bytes)
 
 
-def _with_head(header: Header, file: _File, place: int, field: bytes) -> Header:
-    """`header` with a head that ends with `field` at `place`."""
-    if place > MAX_HEAD_BYTES:
-        return header
-    head = file.at(0, place) + field
-    return header._replace(head=head, body_at=file.start + len(head))
+def _chunk(name: bytes, content: bytes, order: str) -> bytes:
+    return name + struct.pack(f"{order}I", len(content)) + content + bytes(len(content) % 2)
 
 
 def _wav(file: _File, order: str, long: bool) -> Header:
     """WAV, and its sister RF64 for `long` files, which has the sizes as 64 bits in a chunk of their own."""
     header = Header("RF64" if long else "WAV")
     (outer_bytes,) = file.numbers(f"{order}I", 4) or (0,)
-    long_bytes = long_at = None
+    long_bytes, content = None, b""
     for name, place, size in _chunks(file, 12, order):
-        if name == b"fmt ":
-            header = _with_format(header, file, place, size, order)
+        if name == b"fmt " and not content:
+            content = file.at(place, min(size, MAX_FORMAT_BYTES))
+            header = _with_format(header, content, order)
         elif name == b"ds64" and long and (sizes := file.numbers("<QQ", place)):
-            (outer_bytes, long_bytes), long_at = sizes, place + 8
-        elif name == b"data" and long_at is not None and size == 0xFFFFFFFF:
+            outer_bytes, long_bytes = sizes
+        elif name == b"data" and long_bytes is not None and size == 0xFFFFFFFF:
             header = _with_data(header, file, place, long_bytes, UNKNOWN_SIZES_64)
-            header = _mended(header, file, long_at, "<Q")
             break
         elif name == b"data":
             # No size and then a chunk: there are no samples. No size and then anything else: nobody wrote it.
             empty = size == 0 and _is_chunk(file, place, order)
             header = _with_data(header, file, place, size, UNKNOWN_SIZES - {0} if empty else UNKNOWN_SIZES)
-            header = _mended(header, file, place - 4, f"{order}I")
             break
-    unknown = outer_bytes in UNKNOWN_SIZES or outer_bytes in UNKNOWN_SIZES_64
-    return header._replace(file_bytes=None if unknown else file.start + 8 + outer_bytes)
+    if outer_bytes not in UNKNOWN_SIZES | UNKNOWN_SIZES_64:
+        header = header._replace(file_bytes=file.start + 8 + outer_bytes)
+    return _with_wav_head(header, file, content, order)
+
+
+def _with_wav_head(header: Header, file: _File, content: bytes, order: str) -> Header:
+    """`header` with a head of nothing but the chunk that tells the format, which has this content."""
+    if header.channels is None or header.data_at is None:
+        return header._replace(missing="fmt" if header.channels is None else "data")
+    size = _bytes_there(header, file)
+    if header.frame_bytes is None:
+        size -= size % header.block_bytes
+    magic, long, data_bytes = (b"RIFF" if order == "<" else b"RIFX"), b"", size
+    if size > MAX_WAV_BYTES:
+        magic, data_bytes = b"RF64", 0xFFFFFFFF
+        long = _chunk(b"ds64", struct.pack("<QQQI", size + 1_000, size, 0, 0), "<")
+    content = (
+        b"WAVE" + long + _chunk(b"fmt ", content, order) + b"data" + struct.pack(f"{order}I", data_bytes)
+    )
+    head = magic + struct.pack(f"{order}I", min(len(content) + size, 0xFFFFFFFF)) + content
+    return header._replace(head=head, body_at=header.data_at, body_end=header.data_at + size + size % 2)
 
 
 def _is_chunk(file: _File, place: int, order: str) -> bool:
@@ -227,14 +234,13 @@ def _is_chunk(file: _File, place: int, order: str) -> bool:
     return name.strip().isalnum() and place + 8 + size <= file.size
 
 
-def _with_format(header: Header, file: _File, place: int, size: int, order: str) -> Header:
+def _with_format(header: Header, content: bytes, order: str) -> Header:
     """`header` with what a `fmt ` chunk says, which WAV, RF64 and W64 have in common."""
-    found = file.numbers(f"{order}HHIIHH", place)
-    if not found:
+    if len(content) < 16:
         return header
-    tag, channels, rate_hz, _, block_bytes, bits = found
-    if tag == 0xFFFE and size >= 40 and (extended := file.numbers(f"{order}H", place + 24)):
-        (tag,) = extended
+    tag, channels, rate_hz, _, block_bytes, bits = struct.unpack(f"{order}HHIIHH", content[:16])
+    if tag == 0xFFFE and len(content) >= 40:
+        (tag,) = struct.unpack(f"{order}H", content[24:26])
     sample_bytes = WAV_CODECS.get(tag)
     if sample_bytes == 0:
         sample_bytes = (bits + 7) // 8
@@ -244,26 +250,30 @@ def _with_format(header: Header, file: _File, place: int, size: int, order: str)
         channels=channels,
         rate_hz=rate_hz,
         frame_bytes=channels * sample_bytes if sample_bytes else None,
-        block_bytes=1 if sample_bytes else max(block_bytes, 1),
+        block_bytes=max(block_bytes, 1),
     )
 
 
 def _w64(file: _File) -> Header:
     header = Header("W64")
     (outer_bytes,) = file.numbers("<Q", 16) or (0,)
-    place = 40
+    if outer_bytes not in UNKNOWN_SIZES_64:
+        header = header._replace(file_bytes=file.start + outer_bytes)
+    place, content = 40, b""
     for _ in range(MAX_CHUNKS):
         found = file.numbers("<4s12sQ", place)
         if not found or found[1] != W64_REST:
             break
         name, _, size = found  # which counts its own 24 bytes
-        if name == b"fmt ":
-            header = _with_format(header, file, place + 24, size - 24, "<")
+        if name == b"fmt " and not content:
+            content = file.at(place + 24, min(max(size - 24, 0), MAX_FORMAT_BYTES))
+            header = _with_format(header, content, "<")
         elif name == b"data":
-            header = _with_data(header, file, place + 24, size - 24, {size - 24 for size in UNKNOWN_SIZES_64})
+            unknown = {unknown - 24 for unknown in UNKNOWN_SIZES_64}
+            header = _with_data(header, file, place + 24, size - 24, unknown)
             break
         place += max(size + -size % 8, 24)
-    return header._replace(file_bytes=None if outer_bytes in UNKNOWN_SIZES_64 else file.start + outer_bytes)
+    return _with_wav_head(header, file, content, "<")
 
 
 def _au(file: _File, order: str) -> Header:
@@ -281,35 +291,44 @@ def _au(file: _File, order: str) -> Header:
         frame_bytes=channels * sample_bytes if sample_bytes else None,
     )
     header = _with_data(header, file, place, size, UNKNOWN_SIZES)
-    if size > 2**31:  # libsndfile counts in 31 bits; all ones are to it all that there is
-        return _with_head(header, file, 8, b"\xff\xff\xff\xff")
-    return _mended(header, file, 8, f"{order}I")
+    # libsndfile counts the bytes of samples in 31 bits. All ones are to it as many as there are.
+    head = file.at(0, 8) + b"\xff\xff\xff\xff"
+    return header._replace(
+        head=head, body_at=file.start + 12, body_end=header.data_at + _bytes_there(header, file)
+    )
 
 
 def _aiff(file: _File, kind: bytes) -> Header:
-    header = Header("AIFF" if kind == b"AIFF" else "AIFC")
+    header = Header(kind.decode())
     (outer_bytes,) = file.numbers(">I", 4) or (0,)
+    if outer_bytes not in UNKNOWN_SIZES:
+        header = header._replace(file_bytes=file.start + 8 + outer_bytes)
+    content = b""
     for name, place, size in _chunks(file, 12, ">"):
-        if name == b"COMM":
-            header = _with_common(header, file, place, size)
-        elif name == b"SSND":
+        if name == b"COMM" and not content:
+            content = file.at(place, min(size, MAX_FORMAT_BYTES))
+            header = _with_common(header, content)
+        elif name == b"SSND" and header.data_at is None:
             (offset,) = file.numbers(">I", place) or (0,)
             header = header._replace(data_at=file.start + place + 8 + offset)
             if size not in UNKNOWN_SIZES:
                 header = header._replace(data_bytes=max(size - 8 - offset, 0))
         if header.channels is not None and header.data_at is not None:
             break
-    unknown = outer_bytes in UNKNOWN_SIZES
-    return header._replace(file_bytes=None if unknown else file.start + 8 + outer_bytes)
+    else:
+        return header._replace(missing="COMM" if header.channels is None else "SSND")
+    size = min(_bytes_there(header, file), MAX_WAV_BYTES)
+    content = kind + _chunk(b"COMM", content, ">") + b"SSND" + struct.pack(">III", size + 8, 0, 0)
+    head = b"FORM" + struct.pack(">I", len(content) + size) + content
+    return header._replace(head=head, body_at=header.data_at, body_end=header.data_at + size)
 
 
-def _with_common(header: Header, file: _File, place: int, size: int) -> Header:
+def _with_common(header: Header, content: bytes) -> Header:
     """`header` with what the `COMM` chunk of an AIFF file says; the rate is a float of 80 bits."""
-    found = file.numbers(">HIhHQ", place)
-    if not found:
+    if len(content) < 18:
         return header
-    channels, frames, bits, exponent, mantissa = found
-    codec = file.at(place + 18, 4) if size >= 22 else b"NONE"
+    channels, frames, bits, exponent, mantissa = struct.unpack(">HIhHQ", content[:18])
+    codec = content[18:22] if len(content) >= 22 else b"NONE"
     shift = 16_383 + 63 - exponent
     sample_bytes = AIFF_CODECS.get(codec)
     if sample_bytes == 0:

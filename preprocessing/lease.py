@@ -1,4 +1,4 @@
-"""One job at a time on an output: a lock of the kernel's where it is local, a lease with a heartbeat on gs://.
+"""One process at a time on a folder: a lock of the kernel's where it is local, a lease with a heartbeat on gs://.
 
 The kernel lets go of a lock when its owner dies, however it dies. A bucket cannot know, so a lease there
 expires unless it is renewed; it is taken, renewed and given back by generation-match, so that two jobs never
@@ -28,32 +28,57 @@ from preprocessing.errors import STORAGE_FAILED, USAGE, CommandError
 NAME = ".lease"
 EXPIRES_SECS = 60.0
 RENEW_SECS = 15.0
+POLL_SECS = 1.0
+
+
+class Held:
+    """A folder that is held; `lost` if another has taken it over, and nothing may be written any more."""
+
+    lost = False
 
 
 @contextlib.contextmanager
-def hold(uri: str, expires_secs: float = EXPIRES_SECS, renew_secs: float = RENEW_SECS) -> Iterator[None]:
+def hold(uri: str) -> Iterator[Held]:
     """Holds the folder `uri`, local or `gs://`, for the length of a `with` block.
 
+    A lease that nobody renews is waited for: its owner may have died, and have been started again elsewhere.
+
     Raises:
-        CommandError: Another job holds it (2), or took it over while this one was cut off from storage (4).
+        CommandError: Another process holds it (2), or took it over while this one could not renew it (4).
     """
     if not uri.startswith("gs://"):
         with _lock(Path(uri)):
-            yield
+            yield Held()
         return
-    lease = _Lease(uri, expires_secs, renew_secs)
+    lease = _Lease(uri)
     lease.take()
-    lost = CommandError(f"{uri} was taken over by another job: run this one again", STORAGE_FAILED)
     try:
-        yield
-    except KeyboardInterrupt:
+        yield lease
+    except BaseException as error:
         if lease.lost:
-            raise lost from None
+            raise _taken_over(uri) from error
         raise
     finally:
         lease.give_back()
     if lease.lost:
-        raise lost
+        raise _taken_over(uri)
+
+
+def owner(uri: str) -> str | None:
+    """Who holds a folder, or None."""
+    if uri.startswith("gs://"):
+        with failures(uri):
+            there = _Lease(uri).read()
+            return there["owner"] if there and there["expires"] > time.time() else None
+    path = Path(uri) / NAME
+    if not path.exists():
+        return None
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read()
+    return None
 
 
 @contextlib.contextmanager
@@ -80,33 +105,41 @@ def _lock(folder: Path) -> Iterator[None]:
             return
 
 
-class _Lease:
+class _Lease(Held):
     """An object that says who works here, and until when."""
 
-    def __init__(self, uri: str, expires_secs: float, renew_secs: float) -> None:
-        self._uri, self._expires_secs, self._renew_secs = uri, expires_secs, renew_secs
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
         self._token = uuid.uuid4().hex
         self._blob = blob(f"{uri.rstrip('/')}/{NAME}")
         self._generation = 0
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
-        self.lost = False
 
     def take(self) -> None:
-        """Takes it if it is free or expired, and keeps it by a heartbeat."""
+        """Takes it if it is free or expires, and keeps it by a heartbeat."""
         with failures(self._uri):
-            try:
-                there = json.loads(self._blob.download_as_bytes())
-                self._generation = self._blob.generation
-            except NotFound:
-                there, self._generation = None, 0
-            if there and there["expires"] > time.time():
-                raise CommandError(_refusal(self._uri, there["owner"]), USAGE)
+            there = first = self.read()
+            while there and there["expires"] > time.time():
+                if there["expires"] != first["expires"]:  # somebody is alive
+                    raise CommandError(_refusal(self._uri, there["owner"]), USAGE)
+                time.sleep(POLL_SECS)
+                there = self.read()
             try:
                 self._write()
             except PreconditionFailed as error:
                 raise CommandError(_refusal(self._uri, ""), USAGE) from error
         self._heart.start()
+
+    def read(self) -> dict | None:
+        """What is there."""
+        try:
+            there = json.loads(self._blob.download_as_bytes())
+        except NotFound:
+            self._generation = 0
+            return None
+        self._generation = self._blob.generation
+        return there
 
     def give_back(self) -> None:
         """Ends the heartbeat; what another job has taken over stays."""
@@ -116,7 +149,7 @@ class _Lease:
             self._blob.delete(if_generation_match=self._generation)
 
     def _write(self) -> None:
-        content = {"owner": _describe(), "token": self._token, "expires": time.time() + self._expires_secs}
+        content = {"owner": _describe(), "token": self._token, "expires": time.time() + EXPIRES_SECS}
         self._blob.upload_from_string(
             json.dumps(content), if_generation_match=self._generation, retry=DEFAULT_RETRY
         )
@@ -124,13 +157,13 @@ class _Lease:
 
     def _beat(self) -> None:
         renewed = time.monotonic()
-        while not self._ended.wait(self._renew_secs):
+        while not self._ended.wait(RENEW_SECS):
             try:
                 self._write()
                 renewed = time.monotonic()
             except (GoogleAPIError, OSError) as error:
                 taken = isinstance(error, PreconditionFailed)
-                if taken or time.monotonic() - renewed > self._expires_secs:
+                if taken or time.monotonic() - renewed > EXPIRES_SECS:
                     self.lost = True
                     os.kill(os.getpid(), signal.SIGINT)  # whatever the job waits for
                     return
@@ -142,4 +175,8 @@ def _describe() -> str:
 
 def _refusal(uri: str, owner: str) -> str:
     who = f" ({owner})" if owner else ""
-    return f"another job{who} is at work on {uri}: wait for it, or use another --output"
+    return f"another process{who} is at work on {uri}: wait for it or stop it, or use another folder"
+
+
+def _taken_over(uri: str) -> CommandError:
+    return CommandError(f"{uri} was taken over by another process: run this command again", STORAGE_FAILED)

@@ -18,6 +18,7 @@ NAME = "dataset.json"
 QUARANTINE_NAME = "quarantine.jsonl"
 LATEST_NAME = "LATEST"  # beside versions of a dataset: the digest of the newest, which is its folder's name
 SCHEMA_VERSION = 3
+USUAL_CLIPS = 128  # enough to draw what a clip usually is
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,6 @@ class Statistics:
     high: float
 
 
-def statistics_from_json(fields: dict[str, dict]) -> dict[str, Statistics]:
-    """Attributes' statistics as JSON has them."""
-    return {name: Statistics(**of) for name, of in fields.items()}
-
-
 def statistics(values: Iterable[float]) -> Statistics | None:
     """Mean, standard deviation, smallest and largest of the finite values; None if there are none."""
     finite = sorted(value for value in values if math.isfinite(value))
@@ -75,7 +71,7 @@ class Manifest:
     counts: dict[str, dict[str, int]]  # split -> genre -> clips
     quarantined: dict[str, int]  # reason -> files
     attributes: dict[str, Statistics]  # name -> over the training split, or over all if it has none
-    genre_attributes: dict[str, dict[str, Statistics]]  # genre -> the same of its clips
+    usual: list[dict[str, str | float | None]]  # genre and attributes of training clips, at most USUAL_CLIPS
     records_sha256: str  # of records.jsonl
     inputs_fingerprint: str  # of the listing (paths, sizes, times): tells cheaply whether anything changed
     schema_version: int = SCHEMA_VERSION
@@ -119,9 +115,8 @@ def from_json(data: bytes, uri: str) -> Manifest:
                 BAD_DATA,
             )
         shards = [Shard(**shard) for shard in fields.pop("shards")]
-        attributes = statistics_from_json(fields.pop("attributes"))
-        by_genre = {genre: statistics_from_json(of) for genre, of in fields.pop("genre_attributes").items()}
-        return Manifest(shards=shards, attributes=attributes, genre_attributes=by_genre, **fields)
+        attributes = {name: Statistics(**of) for name, of in fields.pop("attributes").items()}
+        return Manifest(shards=shards, attributes=attributes, **fields)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CommandError(f"{uri} is damaged ({error}): preprocess again", BAD_DATA) from error
 

@@ -117,7 +117,6 @@ MATRIX = [
         ("OGG", ["VORBIS"], [(1, 8_000), (2, 44_100), (6, 48_000), (1, 192_000)]),
         ("OGG", ["OPUS"], [(1, 8_000), (2, 48_000), (6, 48_000)]),
         ("MP3", ["MPEG_LAYER_III"], [(1, 8_000), (1, 22_050), (2, 44_100), (2, 48_000)]),
-        ("CAF", ["PCM_16", "ALAC_16"], [(2, 44_100)]),
     )
     for subtype in subtypes
     for channels, rate_hz in shapes
@@ -309,6 +308,21 @@ def test_a_size_that_a_stream_left_open_is_no_lie(kind, place, layout, sizes):
         np.testing.assert_array_equal(found.waveform, expected.waveform)
 
 
+@pytest.mark.parametrize("kind", ["WAV", "RF64", "W64", "AIFF"])
+def test_chunks_are_not_shown_to_libsndfile(kind):
+    data = encoded(noise(0.9), kind=kind)
+    (expected,) = taken(data)
+    # Two of these at the end of a WAV or RF64 file are enough: libsndfile 1.2.2 never comes back from them.
+    endless = 2 * b"LIST\xf7\xff\xff\xff"
+    (found,) = taken(data + endless)
+    np.testing.assert_array_equal(found.waveform, expected.waveform)
+    if kind != "W64":
+        remarks = b"LIST" + struct.pack(">I" if kind == "AIFF" else "<I", 200_000) + 25_000 * endless[:8]
+        (found,) = taken(data[:12] + remarks + data[12:])
+        np.testing.assert_array_equal(found.waveform, expected.waveform)
+        assert reason_of(data[:12] + endless + data[12:]) == "damaged"
+
+
 def flac_with_frames(data, frames):
     return with_number(data, 18, ">Q", struct.unpack_from(">Q", data, 18)[0] & ~(2**36 - 1) | frames)
 
@@ -363,7 +377,7 @@ BAD = [
     ("absurd_rate", with_number(WAVE, 24, "<I", 999)),
     ("absurd_rate", with_number(WAVE, 24, "<I", 768_001)),
     ("absurd_rate", with_number(encoded(tone(1.0), kind="AIFF"), 28, ">H", 0x7FFF)),
-    ("absurd_rate", encoded(tone(1.0), rate_hz=500, kind="CAF")),
+    ("absurd_rate", encoded(tone(1.0), rate_hz=500, kind="FLAC")),
     ("too_short", encoded(tone(0.1))),
     ("too_short", encoded(tone(0.1), kind="MP3", subtype="MPEG_LAYER_III")),
     ("truncated", WAVE[:5_000]),
@@ -438,7 +452,7 @@ def test_hours_in_a_small_file_cost_no_memory_and_end_at_the_longest_recording(
 def test_the_streams_own_errors_come_through():
     class Failing(io.BytesIO):
         def readinto(self, buffer):
-            if self.tell() > len(self.getbuffer()) // 3:
+            if self.tell() + len(buffer) > len(self.getbuffer()) // 3:
                 raise TimeoutError("the storage does not answer")
             return super().readinto(buffer)
 

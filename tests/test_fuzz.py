@@ -48,9 +48,6 @@ KINDS = [
     ("OGG", "OPUS", 1),
     ("MP3", "MPEG_LAYER_III", 2),
     ("CAF", "PCM_16", 1),
-    ("CAF", "ALAC_16", 2),
-    ("VOC", "PCM_U8", 1),
-    ("NIST", "PCM_16", 1),
 ]
 FORMATS = [
     AudioFormat(3_000, 0.3, 900, min_secs=0.1, max_secs=3.0),
@@ -61,7 +58,7 @@ NUMBERS = [0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x8000
 
 
 def originals():
-    """A short file of each kind, and three with chunks and tags around the samples."""
+    """A short file of each kind, and some with chunks and tags around the samples."""
     generator = np.random.default_rng(0)
     files = []
     for kind, subtype, channels in KINDS:
@@ -72,6 +69,7 @@ def originals():
         files.append(stream.getvalue())
     wave, mp3 = files[0], files[18]
     files.append(wave[:12] + b"LIST\x14\0\0\0INFOIART\x08\0\0\0somebody" + wave[12:])
+    files.append(wave + 2 * b"LIST\xf7\xff\xff\xff")  # libsndfile 1.2.2 never comes back from this
     files.append(wave + b"id3 \x04\0\0\0ID3\x03" + b"TAG" + bytes(125))
     files.append(b"ID3\x03\0\0\0\0\0\x0a" + bytes(10) + mp3[mp3.index(mp3[:2], 4) :])
     return files

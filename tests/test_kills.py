@@ -1,14 +1,17 @@
-"""A job killed at any moment, and run again: the same dataset, to the bit."""
+"""Programs killed at any moment, and run again: the same dataset and the same run, to the bit."""
 
+import json
 import random
 import subprocess
 import sys
 import time
 
 import pytest
-from conftest import TINY, write_clip
+import tensorflow as tf
+from conftest import TINY, WAVE_FLAGS, write_clip
 
 KILLS = 20
+KILLED_RUNS = 5
 
 
 def content(folder):
@@ -57,3 +60,52 @@ def test_twenty_killed_jobs_end_as_one_that_was_not(tmp_path):
         assert content(output) == expected
         assert not (output / ".staging").exists()
     assert interrupted > KILLS / 2
+
+
+def final(run):
+    """What a run ended with: its rows without times, and the bytes of its weights and optimizer."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    figures = [{name: value for name, value in row.items() if "sec" not in name} for row in rows]
+    newest = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(run / "checkpoints")))
+    names = [
+        name for name in newest.get_variable_to_shape_map() if name.startswith(("model", "optimizer", "step"))
+    ]
+    return figures, {name: newest.get_tensor(name).tobytes() for name in sorted(names)}
+
+
+@pytest.mark.slow
+def test_killed_runs_end_in_the_same_bits(dataset, tmp_path):
+    def job(run):
+        command = [
+            sys.executable,
+            "-m",
+            "trainer",
+            "train",
+            "--data",
+            str(dataset),
+            "--run",
+            str(run),
+            *WAVE_FLAGS,
+        ]
+        command += ["--epochs", "12", "--checkpoint-secs", "0.2"]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    started = time.monotonic()
+    assert job(tmp_path / "whole").wait() == 0
+    whole_secs = time.monotonic() - started
+    expected = final(tmp_path / "whole")
+    rng = random.Random(0)
+    interrupted = 0
+    for kill in range(KILLED_RUNS):
+        run = tmp_path / f"killed-{kill}"
+        for _ in range(2):
+            running = job(run)
+            try:
+                running.wait(whole_secs * rng.uniform(0.4, 0.9))
+            except subprocess.TimeoutExpired:
+                running.kill()
+                running.wait()
+                interrupted += 1
+        assert job(run).wait() == 0
+        assert final(run) == expected
+    assert interrupted > KILLED_RUNS

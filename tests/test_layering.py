@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent
 
 # What `trainer` may take from `preprocessing`: the record's home, the manifest, genre names, errors, objects
 # of a bucket, and what both programs' pages are made of. No Beam.
-SHARED = {"attributes", "bucket", "example", "manifest", "gtzan", "errors", "page"}
+SHARED = {"attributes", "bucket", "example", "manifest", "gtzan", "errors", "lease", "page"}
 WITHOUT_THIRD_PARTIES = {
     "preprocessing": {"__main__", "errors", "gtzan", "manifest", "options", "records"},
     "trainer": {"__main__", "config", "interrupt"},
@@ -20,22 +20,23 @@ WITHOUT_TENSORFLOW = {
     "report_page",
     "storage",
     "run_directory",
+    "status",
 }
 # Lower rooms first: a room may import only rooms before it.
 ORDER = {
     "preprocessing": [
-        "errors", "gtzan", "options", "manifest", "records", "example", "header", "audio", "attributes",
-        "quarantine", "duplicates", "files", "bucket", "lease", "versions", "archives", "sources", "plan",
-        "shards", "copies", "commit", "keeping", "pipeline", "job", "page", "verification", "inspection_page",
-        "inspection", "synth", "styles", "composition", "demo", "__main__",
+        "errors", "gtzan", "options", "manifest", "records", "example", "header", "decoder", "audio",
+        "attributes", "quarantine", "duplicates", "files", "bucket", "lease", "versions", "archives",
+        "sources", "plan", "shards", "copies", "commit", "keeping", "pipeline", "job", "page", "verification",
+        "inspection_page", "inspection", "synth", "styles", "composition", "demo", "__main__",
     ],
     "trainer": [
         "config", "interrupt", "layers", "mdct", "spectral", "models.base", "models.seed", "models.condition",
         "models.prior", "models.texture", "models.envelope", "models.wave", "models", "storage",
-        "run_directory", "checkpoint", "dataset", "loss", "metrics", "render", "report_chart", "report_page",
-        "report_evaluation",
-        "report", "samples", "history", "steps", "scores", "embedding", "baselines", "classifier",
-        "music", "judging", "generate", "train", "evaluate", "__main__",
+        "run_directory", "checkpoint", "rollbacks", "dataset", "loss", "metrics", "render", "report_chart",
+        "report_page", "report_evaluation", "report", "samples", "history", "steps", "scores", "embedding",
+        "baselines", "classifier", "music", "judging", "generate", "train", "evaluate", "status",
+        "__main__",
     ],
 }  # fmt: skip
 

@@ -17,7 +17,7 @@ MANIFEST = Manifest(
     counts={"train": {"jazz": 3}, "validation": {}, "test": {}},
     quarantined={},
     attributes={"tempo_bpm": Statistics(120.0, 10.0, 80.0, 160.0)},
-    genre_attributes={"jazz": {"tempo_bpm": Statistics(120.0, 10.0, 80.0, 160.0)}},
+    usual=[{"genre": "jazz", "tempo_bpm": None}],
     records_sha256="dd",
     inputs_fingerprint="cc",
 ).with_digest()

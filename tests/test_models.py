@@ -21,7 +21,7 @@ SAMPLES = 1_000  # not a whole number of steps, like the 90,001 of the default
 UNIT = Statistics(mean=0.0, std=1.0, low=-1.0, high=1.0)
 TEMPO = Statistics(mean=120.0, std=20.0, low=60.0, high=180.0)
 ATTRIBUTES = {"centroid_hz": UNIT, "loudness_db": UNIT, "tempo_bpm": TEMPO}
-FACTS = DatasetFacts("data", "digest", 1_000, SAMPLES, ("blues", "jazz", "rock"), ATTRIBUTES, {}, {})
+FACTS = DatasetFacts("data", "digest", 1_000, SAMPLES, ("blues", "jazz", "rock"), ATTRIBUTES, [], {})
 TINY_WAVE = dataclasses.replace(PRESETS["wave"], **WAVE)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import struct
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,3 +175,10 @@ def test_a_long_recording_gives_clips_of_one_side(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "out/quarantine.jsonl").read_text().splitlines()]
     assert sorted(line["reason"] for line in lines) == ["duplicate", "non_finite"]
     assert main(["inspect", str(tmp_path / "out")]) == 0
+
+
+def test_the_documentation_knows_every_reason():
+    page = (Path(__file__).parents[1] / "docs/dataset.md").read_text()
+    listed = [line for line in page.splitlines() if line.startswith("| `") and "input" not in line]
+    rows = [f"| `{reason}` | {meaning} |" for reason, meaning in REASONS.items()]
+    assert [line for line in listed if line in rows] == rows

@@ -9,6 +9,7 @@ from PIL import Image
 
 from preprocessing.attributes import measure
 from preprocessing.errors import BAD_DATA, STOPPED, USAGE, CommandError
+from trainer import rollbacks
 from trainer.music import load
 from trainer.render import read_wav
 from trainer.run_directory import RunDirectory
@@ -41,31 +42,67 @@ def test_two_replicas_give_what_one_gives(dataset, tmp_path, given):
         np.testing.assert_allclose(left, right, rtol=1e-3, atol=2e-5)
 
 
+def everything(run):
+    """All that a checkpoint holds, but how long it took."""
+    newest = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(run / "checkpoints")))
+    names = [
+        name for name in newest.get_variable_to_shape_map() if not name.startswith(("secs", "save_counter"))
+    ]
+    return {name: newest.get_tensor(name) for name in names if "OBJECT_GRAPH" not in name}
+
+
+def same_run(one, other):
+    """Rows and checkpoints are equal, up to the rounding by which two graphs of one process may differ."""
+    rows = [
+        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (one, other)
+    ]
+    for row, again in zip(*rows, strict=True):
+        assert row.keys() == again.keys()
+        for name in row:
+            assert "sec" in name or again[name] == pytest.approx(row[name], rel=1e-6), name
+    values, again = everything(one), everything(other)
+    assert values.keys() == again.keys()
+    for name in values:
+        np.testing.assert_allclose(values[name], again[name], rtol=1e-3, atol=1e-5, err_msg=name)
+
+
 def test_interrupted_and_resumed_is_the_same_run(dataset, tmp_path, monkeypatch):
-    straight = train(dataset, tmp_path / "straight", WAVE, 3)
-    with monkeypatch.context() as patch:
-        own = Trainer.train_epoch
+    train(dataset, tmp_path / "straight", WAVE, 3)
+    own = Trainer._save_if_due
+    # In the first epoch, in the middle of the second, and while it is being measured.
+    for stop_at in (4, 9, 15):
+        calls = 0
 
-        def until_the_third(self, epoch, *args):
-            if epoch == 3:
-                raise CommandError("stopped", STOPPED)
-            return own(self, epoch, *args)
+        def ask_once(self, stop_at=stop_at):
+            nonlocal calls
+            calls += 1
+            self._stop.asked = calls == stop_at
+            own(self)
 
-        patch.setattr(Trainer, "train_epoch", until_the_third)
-        with pytest.raises(CommandError, match="stopped"):
-            train(dataset, tmp_path / "resumed", WAVE, 3)
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_save_if_due", ask_once)
+            with pytest.raises(CommandError, match="and saved: the same command goes on") as caught:
+                train(dataset, tmp_path / "resumed", WAVE, 3)
+        assert caught.value.exit_code == STOPPED
     # As after a kill between an epoch's figures and its checkpoint: the epoch is measured again.
     with (tmp_path / "resumed/metrics.jsonl").open("a") as file:
         file.write(json.dumps({"epoch": 3, "train_elbo": 0}) + '\n{"epoch": 4, "trai')
     resumed = train(dataset, tmp_path / "resumed", {}, 3)
     assert [row["epoch"] for row in resumed] == [1, 2, 3]
-    assert [row.keys() for row in resumed] == [row.keys() for row in straight]
-    for row, other in zip(straight, resumed, strict=True):
-        assert {name: row[name] for name in row if "sec" not in name} == {
-            name: other[name] for name in other if "sec" not in name
-        }
-    for left, right in zip(weights(tmp_path / "straight"), weights(tmp_path / "resumed"), strict=True):
-        np.testing.assert_array_equal(left, right)
+    same_run(tmp_path / "straight", tmp_path / "resumed")
+
+
+def test_a_checkpoint_is_due_by_the_clock(dataset, tmp_path, monkeypatch):
+    names = []
+    save = Trainer.save
+    monkeypatch.setattr(Trainer, "save", lambda self: (save(self), names.append(self.steps)))
+    train(dataset, tmp_path / "often", {**WAVE, "checkpoint_secs": 0.0}, 1)
+    assert names == [*range(1, 11), 10, 10]  # each step, before the test clips, and at the epoch's end
+    names.clear()
+    train(dataset, tmp_path / "seldom", WAVE, 1)
+    assert names == [10]
+    same_run(tmp_path / "often", tmp_path / "seldom")
 
 
 def test_a_run_leaves_all_it_promises(dataset, tmp_path, capsys):
@@ -78,7 +115,7 @@ def test_a_run_leaves_all_it_promises(dataset, tmp_path, capsys):
     for row in rows:
         assert row["test_elbo"] == pytest.approx(row["test_log_likelihood"] - row["test_kl"])
     assert rows[-1]["train_elbo"] > rows[0]["train_elbo"]
-    assert [path.name for path in (run / "checkpoints").glob("*.index")] == ["epoch-3.index"]
+    assert [path.name for path in (run / "checkpoints").glob("*.index")] == ["step-30.index"]
     clips = json.loads((run / "samples/clips.json").read_text())
     assert [clip["name"] for clip in clips] == ["00", "01"]
     for epoch in (1, 2, 3):
@@ -154,19 +191,32 @@ def test_too_many_replicas_are_refused(dataset, tmp_path):
     assert caught.value.exit_code == USAGE
 
 
-def test_a_diverging_run_is_stopped_before_it_is_saved(dataset, tmp_path, monkeypatch):
-    with pytest.raises(CommandError, match=r"diverged in epoch 1.*lower --learning-rate") as caught:
-        train(dataset, tmp_path / "wild", {**WAVE, "learning_rate": 1e30}, 2)
+def test_a_diverging_run_goes_back_more_slowly_and_then_ends(dataset, tmp_path, monkeypatch, capsys):
+    with pytest.raises(CommandError, match="after 2 roll-backs: the run stays as it was at step 0") as caught:
+        train(dataset, tmp_path / "wild", {**WAVE, "learning_rate": 1e30, "max_rollbacks": 2}, 2)
     assert caught.value.exit_code == USAGE
     assert not list((tmp_path / "wild").glob("checkpoints/*"))
+    assert capsys.readouterr().out.count("warning: training diverged") == 2
 
     run = tmp_path / "run"
     train(dataset, run, WAVE, 1)
-    monkeypatch.setattr(Trainer, "evaluate", lambda self, clips: {"test_elbo": float("nan")})
-    with pytest.raises(CommandError, match="diverged in epoch 2: the run stays as it was after epoch 1"):
-        train(dataset, run, {}, 3)
-    assert [path.name for path in run.glob("checkpoints/*.index")] == ["epoch-1.index"]
-    assert len((run / "metrics.jsonl").read_text().splitlines()) == 1
+    evaluate, bad = Trainer.evaluate, iter([True])
+
+    def bad_once(self, clips):
+        if next(bad, False):
+            self.model.trainable_variables[0].assign_add(
+                tf.fill(self.model.trainable_variables[0].shape, np.nan)
+            )
+        return evaluate(self, clips)
+
+    monkeypatch.setattr(Trainer, "evaluate", bad_once)
+    rows = train(dataset, run, {}, 3)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert all(np.isfinite(value) for row in rows for value in row.values())
+    assert rows[2]["learning_rate"] < 0.31 * rows[0]["learning_rate"]
+    (back,) = rollbacks.read(run)
+    assert (back.step, back.to_step) == (20, 10)
+    assert "went back to step 10" in (run / "report.html").read_text()
 
 
 def test_damage_is_told_in_a_sentence_and_nothing_is_overwritten(dataset, tmp_path):
@@ -184,12 +234,12 @@ def test_damage_is_told_in_a_sentence_and_nothing_is_overwritten(dataset, tmp_pa
         assert caught.value.exit_code == BAD_DATA
         assert said.startswith("lacks") or (copy / "metrics.jsonl").read_bytes() == metrics
 
-    def cut(copy):
-        data = copy / "checkpoints/epoch-2.data-00000-of-00001"
-        data.write_bytes(data.read_bytes()[:50])
+    def cut(copy, steps=(10, 20)):
+        for step in steps:
+            data = copy / f"checkpoints/step-{step}.data-00000-of-00001"
+            data.write_bytes(data.read_bytes()[:50])
 
-    refused(cut, "epoch-2 is damaged")
-    refused(lambda copy: (copy / "checkpoints/epoch-2.index").unlink(), "does not name a checkpoint")
+    refused(cut, "step-20 is damaged.*none before it is whole")
     refused(lambda copy: (copy / "checkpoints/checkpoint").unlink(), "does not name a checkpoint")
     refused(lambda copy: (copy / "metrics.jsonl").write_text(""), "lacks epochs")
     other = tmp_path / "flipped"
@@ -201,8 +251,24 @@ def test_damage_is_told_in_a_sentence_and_nothing_is_overwritten(dataset, tmp_pa
     refused(lambda copy: None, "flipped is damaged", folder=other)
 
 
+@pytest.mark.parametrize("damage", ["a flipped bit", "a cut", "no index"])
+def test_a_damaged_checkpoint_is_left_out_for_the_one_before(dataset, tmp_path, damage, capsys):
+    train(dataset, tmp_path / "whole", WAVE, 3)
+    run = tmp_path / "run"
+    train(dataset, run, {**WAVE, "epochs": 3}, 3)
+    data, index = run / "checkpoints/step-30.data-00000-of-00001", run / "checkpoints/step-30.index"
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 4
+    data.write_bytes(content if damage == "a flipped bit" else content[: len(content) // 2])
+    if damage == "no index":
+        index.unlink()
+    train(dataset, run, {}, 3)
+    assert "step-30 is damaged: taking the one before it" in capsys.readouterr().out
+    same_run(tmp_path / "whole", run)
+
+
 def test_two_trainers_do_not_share_a_run(dataset, tmp_path):
-    said = "being trained by another process"
+    said = "another process"
     with RunDirectory(str(tmp_path / "run"), tmp_path), pytest.raises(CommandError, match=said) as caught:
         train(dataset, tmp_path / "run", WAVE, 1)
     assert caught.value.exit_code == USAGE

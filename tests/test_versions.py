@@ -105,11 +105,11 @@ def test_a_copy_that_comes_back_is_no_copy_any_more(tmp_path, written):
 
 
 @pytest.mark.parametrize("where", ["local", "bucket"])
-def test_of_two_jobs_on_one_output_one_goes_on(corpus, tmp_path, storage_server, where, capsys):
+def test_of_two_jobs_on_one_output_one_goes_on(corpus, tmp_path, storage_server, where, capsys, quick_lease):
     output = str(tmp_path / "out") if where == "local" else f"{storage_server}/two-jobs"
     with lease.hold(output):
         assert run(corpus, output) == USAGE
-    assert "another job (process" in capsys.readouterr().err
+    assert "another process (process" in capsys.readouterr().err
     assert not files.exists(f"{output}/dataset.json")
     assert run(corpus, output) == 0
     assert not files.exists(f"{output}/{lease.NAME}")
@@ -132,25 +132,31 @@ def test_a_lock_ends_with_its_owner(tmp_path):
         pass
 
 
-def test_a_lease_is_renewed_expires_and_is_lost(storage_server):
+@pytest.fixture
+def quick_lease(monkeypatch):
+    for name, secs in (("EXPIRES_SECS", 1.0), ("RENEW_SECS", 0.1), ("POLL_SECS", 0.05)):
+        monkeypatch.setattr(lease, name, secs)
+
+
+def test_a_lease_is_renewed_expires_and_is_lost(storage_server, quick_lease):
     uri = f"{storage_server}/leases"
-    with lease.hold(uri, expires_secs=1.0, renew_secs=0.1):
-        time.sleep(1.5)  # longer than it lasts: it was renewed
-        with pytest.raises(CommandError, match="another job"), lease.hold(uri):
-            pass
-    files.write(
-        f"{uri}/{lease.NAME}", json.dumps({"owner": "a dead one", "expires": time.time() - 1}).encode()
-    )
     with lease.hold(uri):
-        pass
+        time.sleep(1.5)  # longer than it lasts: it was renewed
+        with pytest.raises(CommandError, match="another process"), lease.hold(uri):
+            pass
+    dead = {"owner": "a dead one", "expires": time.time() + 1.0}
+    files.write(f"{uri}/{lease.NAME}", json.dumps(dead).encode())
+    with lease.hold(uri):  # after it has expired
+        assert time.time() > dead["expires"]
 
     def take_over():
         files.write(f"{uri}/{lease.NAME}", json.dumps({"owner": "b", "expires": time.time() + 60}).encode())
 
     thief = threading.Timer(0.5, take_over)
-    with pytest.raises(CommandError, match="taken over") as raised, lease.hold(uri, 5.0, 0.1):
+    with pytest.raises(CommandError, match="taken over") as raised, lease.hold(uri) as held:
         thief.start()
         time.sleep(20)
+    assert held.lost
     assert raised.value.exit_code == STORAGE_FAILED
     files.delete([f"{uri}/{lease.NAME}"])
 

@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 
 from preprocessing.errors import USAGE, CommandError, SentenceParser, run_command
-from trainer.config import GUIDANCE, MAX_SEED, PRESETS, WAYS, Config, flag, resolve
+from trainer.config import GUIDANCE, MAX_SEED, PRESETS, USUAL_GUIDANCE, WAYS, Config, flag, resolve
 
 PROGRAM = "python -m trainer"
 
@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_generate(commands)
     _add_evaluate(commands)
+    _add_status(commands)
     return parser
 
 
@@ -118,6 +119,19 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
     _add_shared(generate)
 
 
+def _add_status(commands: argparse._SubParsersAction) -> None:
+    status = commands.add_parser(
+        "status",
+        allow_abbrev=False,
+        help="say where a run stands",
+        description="Say where a run stands: epoch, best figures, last checkpoint and its age, and who is at "
+        "work on it.",
+    )
+    status.set_defaults(command=_status)
+    status.add_argument("--run", required=True, metavar="DIR", help="run directory, local or gs://")
+    _add_shared(status)
+
+
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     evaluate = commands.add_parser(
         "evaluate",
@@ -150,9 +164,15 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         metavar="DIR",
         help="trained run of the preset seed (default: the run's name with -seed; trained if missing)",
     )
-    for name, default in (("--temperature", 1.0), ("--guidance", GUIDANCE)):
-        help_ = f"of the prior (default: {default:g})"
-        evaluate.add_argument(name, type=float, default=default, metavar="X", help=help_)
+    evaluate.add_argument(
+        "--temperature", type=float, default=1.0, metavar="X", help="of the prior (default: 1)"
+    )
+    evaluate.add_argument(
+        "--guidance",
+        type=float,
+        metavar="X",
+        help=f"of the prior (default: {GUIDANCE:g} where something is asked, else {USUAL_GUIDANCE:g})",
+    )
     _add_shared(evaluate)
 
 
@@ -180,6 +200,12 @@ def _train(flags: argparse.Namespace) -> None:
         flags.data, flags.run, given, flags.replicas, flags.cache_dir or default_cache()
     )
     print(f"listen and look: {report}")
+
+
+def _status(flags: argparse.Namespace) -> None:
+    from trainer.status import status
+
+    print(status(flags.run))
 
 
 def _generate(flags: argparse.Namespace) -> None:
@@ -210,7 +236,7 @@ def _generate(flags: argparse.Namespace) -> None:
 
 def _evaluate(flags: argparse.Namespace) -> None:
     for name, low in {"count": 2, "seed": 0, "temperature": 0, "guidance": 0}.items():
-        if not low <= getattr(flags, name) <= MAX_SEED:
+        if getattr(flags, name) is not None and not low <= getattr(flags, name) <= MAX_SEED:
             raise CommandError(f"{flag(name)} must be at least {low}, not {getattr(flags, name)}", USAGE)
     from trainer.evaluate import Options, evaluate
     from trainer.storage import default_cache

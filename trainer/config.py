@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from preprocessing.errors import USAGE, CommandError
-from preprocessing.manifest import Manifest, Statistics, statistics_from_json
+from preprocessing.manifest import Manifest, Statistics
 
 NAME = "config.json"
 MAX_SEED = 2**31 - 1
 WAYS = ("prior", "vary", "reconstruct", "interpolate", "transfer", "continue")  # of making music
-GUIDANCE = 2.5  # how much what is asked counts: genres are heard more often, and the music is no less real
+GUIDANCE = 3.0  # how much what is asked counts: genres are heard more often, and the music is no less real
+USUAL_GUIDANCE = 2.0  # the same of what is drawn where nothing is asked, lest it be exaggerated
 
 
 def _setting(default: Any, reason: str) -> Any:
@@ -65,6 +66,10 @@ class Config:
     seed: int = _setting(0, "of weights, data order, noise and the fixed latents")
     sample_clips: int = _setting(4, "test clips and latents that are rendered each epoch")
     checkpoints_to_keep: int = _setting(3, "newest checkpoints that stay")
+    checkpoint_secs: float = _setting(300.0, "longest time between checkpoints; each epoch has one too")
+    max_rollbacks: int = _setting(
+        3, "times that a run whose loss is no number goes back, with a lower learning rate"
+    )
 
     def __post_init__(self) -> None:
         for name, low in _AT_LEAST.items():
@@ -110,7 +115,7 @@ _AT_LEAST = {
         [
             "crop_samples", "final_learning_rate", "warmup_steps", "gradient_clip_norm", "beta",
             "beta_warmup_epochs", "free_bits", "envelope_weight", "spectral_weight", "condition_dropout",
-            "gain_db", "grain", "seed",
+            "gain_db", "grain", "seed", "checkpoint_secs", "max_rollbacks",
         ],
         0,
     ),
@@ -163,8 +168,10 @@ PRESETS: dict[str, Config] = {
     ),
 }
 
-# What may differ from the run's own configuration when it is started again.
+# What may differ from the run's own configuration when it is started again: more of it, or anything, where it
+# changes no bit of the result.
 MAY_GROW = ("epochs",)
+MAY_CHANGE = ("checkpoint_secs", "checkpoints_to_keep", "max_rollbacks")
 
 
 @dataclass(frozen=True)
@@ -177,7 +184,7 @@ class DatasetFacts:
     clip_samples: int
     genres: tuple[str, ...]
     attributes: dict[str, Statistics]  # name -> over the training split; the order of a condition's columns
-    genre_attributes: dict[str, dict[str, Statistics]]  # genre -> the same of its clips
+    usual: list[dict[str, str | float | None]]  # genre and attributes of some training clips
     counts: dict[str, dict[str, int]]  # split -> genre -> clips
 
 
@@ -190,7 +197,7 @@ def facts_of(manifest: Manifest, uri: str) -> DatasetFacts:
         clip_samples=manifest.clip_samples,
         genres=tuple(manifest.genres),
         attributes=dict(sorted(manifest.attributes.items())),
-        genre_attributes=manifest.genre_attributes,
+        usual=manifest.usual,
         counts=manifest.counts,
     )
 
@@ -226,9 +233,7 @@ def load(folder: Path) -> Run | None:
         fields = json.loads(path.read_text())
         dataset = fields.pop("dataset")
         dataset["genres"] = tuple(dataset["genres"])
-        dataset["attributes"] = statistics_from_json(dataset["attributes"])
-        by_genre = dataset["genre_attributes"].items()
-        dataset["genre_attributes"] = {genre: statistics_from_json(of) for genre, of in by_genre}
+        dataset["attributes"] = {name: Statistics(**of) for name, of in dataset["attributes"].items()}
         fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
         return Run(Config(**fields), DatasetFacts(**dataset))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -245,8 +250,8 @@ def resolve(given: dict[str, Any], earlier: Config | None) -> Config:
         return dataclasses.replace(PRESETS[given.get("preset", "wave")], **given)
     for name, value in given.items():
         own = getattr(earlier, name)
-        grows = name in MAY_GROW and value >= own
-        if value != own and not grows:
+        allowed = name in MAY_CHANGE or (name in MAY_GROW and value >= own)
+        if value != own and not allowed:
             raise CommandError(
                 f"{flag(name)} {value} contradicts the run's {NAME}, which has {own}: "
                 "leave the flag out to go on, or use a new --run",

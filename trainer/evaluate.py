@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import tempfile
@@ -16,19 +15,17 @@ from tqdm import tqdm
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from preprocessing.manifest import Manifest
 from trainer import dataset, render, report, samples
-from trainer.config import GUIDANCE
+from trainer.config import GUIDANCE, USUAL_GUIDANCE
 from trainer.embedding import make_embedding
 from trainer.judging import Clips, Judge, Row
 from trainer.models import Condition
 from trainer.music import MusicMaker, load
-from trainer.run_directory import EVALUATION, EVENTS
+from trainer.run_directory import CHECKPOINTS, EVALUATION, EVENTS, METRICS
 from trainer.storage import Prefix, is_remote, open_dataset
-from trainer.train import DivergedError, train_and_evaluate
+from trainer.train import train_and_evaluate
 
 OWN_EMBEDDING = "log-mel"
 SEED_EPOCHS = 5
-# Its loss has no lower bound: on more clips than its authors' thirteen, it runs away at their step size.
-SEED_LEARNING_RATES = (3e-4, 3e-5, 3e-6)
 
 
 class Options(NamedTuple):
@@ -40,7 +37,7 @@ class Options(NamedTuple):
     seed: int = 0
     seed_run: str | None = None
     temperature: float = 1.0
-    guidance: float = GUIDANCE
+    guidance: float | None = None  # each way's own
 
 
 def evaluate(run: str, data: str, output: str | None, cache: Path, options: Options) -> str:
@@ -78,7 +75,7 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
         _draw(target, music, held_out, options)
         if is_remote(output):
             Prefix(output).upload(sorted(path.name for path in target.iterdir()), target)
-    if not is_remote(run) and (music.path / "metrics.jsonl").exists():
+    if not is_remote(run) and (music.path / METRICS).exists():
         _to_tensorboard(music.path, Path(output), _epoch(music))
         parameters = sum(int(tf.size(weights)) for weights in music.model.trainable_variables)
         report.write_report(music.path, note=music.model.caveat, parameters=parameters)
@@ -123,7 +120,7 @@ def markdown(tables: dict) -> str:
     lines = [
         f"{about['held_out_clips']} clips of the split {about['split']}, {about['training_clips']} training "
         f"clips, epoch {about['epoch']}, {about['count']} new clips, seed {about['seed']}, temperature "
-        f"{about['temperature']:g}, guidance {about['guidance']:g}.",
+        f"{about['temperature']:g}, guidance {_guidance(about['guidance'])}.",
         "",
     ]
     for name, title in titles.items():
@@ -131,6 +128,10 @@ def markdown(tables: dict) -> str:
         if rows:
             lines += [f"### {title}", "", *_markdown_table(rows), ""]
     return "\n".join([*lines, about["caveat"], ""])
+
+
+def _guidance(given: float | None) -> str:
+    return f"{GUIDANCE:g}, or {USUAL_GUIDANCE:g} with nothing asked" if given is None else f"{given:g}"
 
 
 def _markdown_table(rows: list[Row]) -> list[str]:
@@ -183,17 +184,13 @@ def _seed_baseline(run: str, data: str, options: Options, cache: Path) -> MusicM
         if error.exit_code != BAD_DATA or options.seed_run:
             raise
     print(f"{seed_run}: training the baseline, preset seed; --seed-run names one that is trained already")
-    for rate in SEED_LEARNING_RATES:
-        given = {"preset": "seed", "epochs": SEED_EPOCHS, "learning_rate": rate, "final_learning_rate": rate}
-        try:
-            train_and_evaluate(data, seed_run, given, None, cache)
-        except DivergedError as error:
-            print(error)
-        with contextlib.suppress(CommandError):  # it diverged before its first checkpoint
-            return load(seed_run, cache)
-    raise CommandError(
-        f"{seed_run}: the preset seed diverged at every learning rate: see --seed-run", BAD_DATA
-    )
+    try:
+        train_and_evaluate(data, seed_run, {"preset": "seed", "epochs": SEED_EPOCHS}, None, cache)
+    except CommandError as error:  # it diverged for good; what it was before is a baseline too
+        if error.exit_code != USAGE:
+            raise
+        print(error)
+    return load(seed_run, cache)
 
 
 def _draw(folder: Path, music: MusicMaker, held_out: Clips, options: Options) -> None:
@@ -216,4 +213,6 @@ def _to_tensorboard(run: Path, folder: Path, epoch: int) -> None:
 
 
 def _epoch(music: MusicMaker) -> int:
-    return int(tf.train.latest_checkpoint(str(music.path / "checkpoints")).rsplit("-", 1)[1])
+    """Finished epochs of the run's newest checkpoint."""
+    newest = tf.train.latest_checkpoint(str(music.path / CHECKPOINTS))
+    return int(tf.train.load_variable(newest, "epoch/.ATTRIBUTES/VARIABLE_VALUE"))

@@ -10,10 +10,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from preprocessing.errors import BAD_DATA, CommandError
-from trainer.run_directory import EVENTS
+from trainer.run_directory import EVENTS, METRICS
 from trainer.samples import Rendered
-
-NAME = "metrics.jsonl"
 
 
 class History:
@@ -22,7 +20,7 @@ class History:
     """
 
     def __init__(self, run: Path, epoch: int) -> None:
-        self._path = run / NAME
+        self._path = run / METRICS
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epoch]
         if [json.loads(line)["epoch"] for line in kept] != list(range(1, epoch + 1)):

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: heeded between training steps; a second signal stops at once."""
+"""SIGTERM and SIGINT: heeded between steps; a second signal stops at once."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from contextlib import contextmanager
 from preprocessing.errors import STOPPED, CommandError
 
 
+class StoppedError(CommandError):
+    """The run stopped on request, and is saved as far as it came (exit code 75)."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"stopped on request in epoch {epoch} and saved: the same command goes on", STOPPED)
+
+
 class StopRequest:
     """Whether a signal has asked the program to stop."""
 
     def __init__(self) -> None:
         self.asked = False
-
-    def raise_if_asked(self, epoch: int) -> None:
-        """Ends the command with exit code 75 if a signal has come."""
-        if self.asked:
-            saved = f"saved up to epoch {epoch - 1}" if epoch > 1 else "at its beginning"
-            message = f"stopped on request in epoch {epoch}; the run is {saved}: the same command goes on"
-            raise CommandError(message, STOPPED)
 
     def _handle(self, signum: int, frame: object) -> None:
         if self.asked:

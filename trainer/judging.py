@@ -115,7 +115,9 @@ class Judge:
             self._likeness_row("noise shaped like the corpus", noise),
         ]
 
-    def likeness(self, name: str, music: MusicMaker, count: int, settings: dict[str, float]) -> list[Row]:
+    def likeness(
+        self, name: str, music: MusicMaker, count: int, settings: dict[str, float | None]
+    ) -> list[Row]:
         """New clips with nothing asked and, of a conditional model, with genres asked in turn."""
         rows = [self._likeness_row(f"{name}, nothing asked", music.prior(count, self.seed, **settings))]
         if music.model.conditional:
@@ -135,7 +137,7 @@ class Judge:
             "nearest_training_clip": float(np.median(scores.nearest_distances(means, real))),
         }
 
-    def obedience(self, music: MusicMaker, count: int, settings: dict[str, float]) -> Row:
+    def obedience(self, music: MusicMaker, count: int, settings: dict[str, float | None]) -> Row:
         """Whether it does what it is asked: genres as a classifier hears them, and attributes as measured.
 
         New clips are asked to be what the held-out clips are, one after the other, so that the accuracies on
@@ -158,7 +160,7 @@ class Judge:
         targets = [classes[(classes.index(genre) + 1 + n % (len(classes) - 1)) % len(classes)]
                    for n, genre in enumerate(sources)]  # fmt: skip
         originals = self.held_out.audio[chosen]
-        moved = music.transfer(originals, targets, sources, guidance=settings.get("guidance", GUIDANCE))
+        moved = music.transfer(originals, targets, sources, guidance=settings.get("guidance") or GUIDANCE)
         embed = self.embeddings[0]
         return {
             "genres": len(classes),
@@ -171,7 +173,7 @@ class Judge:
             **self._attributes(music, count, settings),
         }
 
-    def _attributes(self, music: MusicMaker, count: int, settings: dict[str, float]) -> Row:
+    def _attributes(self, music: MusicMaker, count: int, settings: dict[str, float | None]) -> Row:
         """Spearman's correlation of what was asked, spread over the usual range, and what is measured."""
         found = {}
         for name, of in music.facts.attributes.items():

@@ -18,13 +18,14 @@ import tensorflow as tf
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer import config as configs
 from trainer.checkpoint import restore_newest
-from trainer.config import GUIDANCE, DatasetFacts
+from trainer.config import GUIDANCE, USUAL_GUIDANCE, DatasetFacts
 from trainer.models import ANY_GENRE, Condition, WaveformVAE, make_model
 from trainer.models.condition import TEMPO
 from trainer.run_directory import CHECKPOINTS, fetch_run
 from trainer.storage import default_cache
 
 CLIPS_AT_ONCE = 8
+GOLDEN_RATIO = 0.6180339887498949  # whose multiples, modulo 1, fill the unit interval evenly (Weyl 1916)
 LATENTS, TEXTURE, CONDITION = range(3)  # what a noise is for: each has its own
 
 Genre = str | Sequence[str | None] | None
@@ -71,7 +72,7 @@ class MusicMaker:
         attributes: Attributes = None,
         secs: float | None = None,
         temperature: float = 1.0,
-        guidance: float = GUIDANCE,
+        guidance: float | None = None,
     ) -> np.ndarray:
         """New clips from latents of the prior.
 
@@ -83,19 +84,23 @@ class MusicMaker:
             attributes: What they should sound like.
             secs: How long; None: as long as the clips that the model was trained on.
             temperature: Below 1 more typical, above 1 more adventurous.
-            guidance: How strongly genre and attributes count: 1 as in training, more exaggerates.
+            guidance: How strongly genre and attributes count: 1 as in training, more exaggerates. None:
+                `GUIDANCE` where something is asked, else `USUAL_GUIDANCE`.
         """
         self.refuse_unless("prior")
         samples = self._samples(secs)
+        condition = self.condition(count, genre, attributes)
+        asked = genre is not None or bool(attributes)
+        if not asked and self.model.conditional:
+            condition = self._usual_conditions(count, seed)
+        if guidance is None:
+            guidance = GUIDANCE if asked else USUAL_GUIDANCE
 
         def make(condition: Condition, clips: range) -> tf.Tensor:
             noise = _noise(seed, LATENTS, clips, self.model.draw_noise_size(samples))
             latents = self.model.draw(condition, samples, noise, temperature, guidance)
             return self._decode(latents, condition, samples, seed, clips)
 
-        condition = self.condition(count, genre, attributes)
-        if genre is None and not attributes and self.model.conditional:
-            condition = self._usual_conditions(count, seed)
         return self._in_batches(make, condition)
 
     def vary(
@@ -245,23 +250,23 @@ class MusicMaker:
             )
 
     def _usual_conditions(self, count: int, seed: int) -> Condition:
-        """Genres as often as they were trained on, with their usual attributes; each by the clip's number.
+        """Those of training clips, spread evenly over them: a clip's depends on the seed and its own number.
 
         The tempo stays open: a clip that is told one keeps a clear beat, and much music does not.
         """
-        trained_on = self.facts.counts["train"]
-        passed = np.cumsum([trained_on.get(genre, 0) for genre in self.genres])
-        genres, columns = [], np.full([count, len(self.facts.attributes)], np.nan, np.float32)
-        for number in range(count):
-            dice, *noise = _noise(seed, CONDITION, range(number, number + 1), 1 + columns.shape[1]).numpy()[0]
-            chance = 0.5 * (1 + math.erf(dice / math.sqrt(2)))
-            genres.append(int(np.searchsorted(passed, chance * passed[-1], side="right")))
-            its = self.facts.genre_attributes.get(self.genres[genres[-1]], {})
-            for column, (name, all_clips) in enumerate(self.facts.attributes.items()):
-                if name != TEMPO and (of := its.get(name)):
-                    value = np.clip(of.mean + of.std * noise[column], of.low, of.high)
-                    columns[number, column] = (value - all_clips.mean) / all_clips.std
-        return Condition(np.array(genres, np.int32), columns)
+        start = float(tf.random.stateless_uniform([], [seed, CONDITION]))
+        usual = self.facts.usual
+        drawn = [usual[int((start + number * GOLDEN_RATIO) % 1 * len(usual))] for number in range(count)]
+        columns = [
+            [
+                math.nan if name == TEMPO or row[name] is None else (row[name] - of.mean) / of.std
+                for row in drawn
+            ]
+            for name, of in self.facts.attributes.items()
+        ]
+        genres = [self.genres.index(row["genre"]) for row in drawn]
+        attributes = np.array(columns, np.float32).reshape(len(columns), count).T
+        return Condition(np.array(genres, np.int32), attributes)
 
     def _samples(self, secs: float | None) -> int:
         samples = self.clip_samples if secs is None else round(secs * self.sample_rate_hz)

@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 
 from preprocessing.page import Show, Sound, data_uri, details, document, fact_list, gallery, same_scale
+from trainer import rollbacks
 from trainer.render import read_wav
 from trainer.report_chart import CHARTS, line_chart, number
 from trainer.report_evaluation import evaluation_section
@@ -93,7 +94,7 @@ def write_report(run: Path, note: str = "", title: str = "", parameters: int | N
         facts=_facts(run, config, epochs, parameters),
         last_epoch=_last_epoch(epochs),
         figures=figure_table(epochs[-1]),
-        note=note_card(note),
+        note=note_card(" ".join([note, *map(str, rollbacks.read(run))]).strip()),
         charts="".join(line_chart(*chart, epochs) for chart in CHARTS),
         sections="".join(sections),
         config=details("The whole configuration", config),

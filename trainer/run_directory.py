@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import queue
@@ -13,8 +12,10 @@ import tempfile
 import threading
 import uuid
 from pathlib import Path
+from types import TracebackType
 from typing import NamedTuple
 
+from preprocessing import lease
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
 from trainer import config as configs
 from trainer.storage import Prefix, is_remote
@@ -24,7 +25,7 @@ GENERATED = "generated"  # music made when training ended
 EVALUATION = "evaluation"  # tables and pictures of the last evaluation
 POINTER = f"{CHECKPOINTS}/checkpoint"  # names the newest checkpoint: readers start here
 EVENTS = "events"
-LOCK = ".lock"
+METRICS = "metrics.jsonl"
 READS = 5  # tries at a run that is being written
 
 State = tuple[int, int]  # of a file: modification time in ns, size in bytes
@@ -118,21 +119,18 @@ class RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             raise CommandError(f"--run {self.uri} is a file: name a directory", USAGE)
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.path / LOCK).open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            message = f"--run {self.uri} is being trained by another process: wait for it or stop it"
-            raise CommandError(message, USAGE) from None
-        if self._prefix is not None:
-            shutil.rmtree(self._outbox, ignore_errors=True)
-            self._pull(self._prefix)
-            self._thread.start()
+        with contextlib.ExitStack() as held:
+            self._lease = held.enter_context(lease.hold(self.uri))
+            if self._prefix is not None:
+                shutil.rmtree(self._outbox, ignore_errors=True)
+                self._pull(self._prefix)
+                self._thread.start()
+            self._held = held.pop_all()
         return self
 
-    def __exit__(self, kind: type | None, error: object, trace: object) -> None:
-        try:
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with contextlib.ExitStack() as held:
+            held.push(self._held)
             if self._prefix is not None and self._thread.is_alive():
                 self._request()
                 self._requests.put(None)
@@ -142,8 +140,6 @@ class RunDirectory:
                 # A stop request, too, must not hide that the bucket lacks what it promises.
                 if kind is None or issubclass(kind, CommandError):
                     self._raise_failure()
-        finally:
-            self._lock.close()
 
     def commit(self) -> None:
         """Asks for the directory as it is now to be mirrored; returns at once.
@@ -174,7 +170,7 @@ class RunDirectory:
         But where this machine has what the bucket lacks, and nobody has moved the bucket since, that stays.
         """
         self._bucket_pointer = prefix.read(POINTER) or b""
-        self._there = {name for name in prefix.list() if not name.startswith(EVENTS)}
+        self._there = {name for name in prefix.list() if not name.startswith((EVENTS, lease.NAME))}
         if self._behind.exists() and self._behind.read_bytes() == self._bucket_pointer:
             return
         for name in self._states():
@@ -197,6 +193,8 @@ class RunDirectory:
                 shutil.rmtree(snapshot.folder, ignore_errors=True)
 
     def _push(self, prefix: Prefix, snapshot: Snapshot) -> None:
+        if self._lease.lost:  # another machine goes on with the run, and what is there is its own
+            return
         files = snapshot.files
         changed = [name for name in files if name != POINTER and self._pushed.get(name) != files[name]]
         prefix.upload(changed, snapshot.folder)
@@ -224,7 +222,7 @@ class RunDirectory:
     def _states(self) -> dict[str, State]:
         found = {}
         for path in self.path.rglob("*"):
-            if path.is_file() and path.name != LOCK:
+            if path.is_file() and path.name != lease.NAME:
                 stat = path.stat()
                 found[path.relative_to(self.path).as_posix()] = (stat.st_mtime_ns, stat.st_size)
         return found

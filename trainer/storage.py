@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
 from google.api_core.exceptions import NotFound
@@ -105,6 +106,12 @@ class Prefix:
                 return self._bucket.blob(self._start + name).download_as_bytes(checksum="crc32c")
             except NotFound:
                 return None
+
+    def updated(self, name: str) -> datetime | None:
+        """When an object was written, or None if there is none."""
+        with failures(self.uri):
+            blob = self._bucket.get_blob(self._start + name)
+            return blob.updated if blob else None
 
     def write(self, name: str, data: bytes) -> None:
         """One object, replaced as a whole."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,15 @@ from tqdm import tqdm
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from preprocessing.manifest import Manifest
 from trainer import config as configs
-from trainer import dataset, report, samples
+from trainer import dataset, report, rollbacks, samples
 from trainer.config import Config, Run
 from trainer.generate import Options, kept_clips, make_all, write
 from trainer.history import History
 from trainer.interrupt import stop_requests
 from trainer.music import MusicMaker
-from trainer.run_directory import GENERATED, POINTER, RunDirectory
-from trainer.steps import Trainer
+from trainer.run_directory import CHECKPOINTS, GENERATED, POINTER, RunDirectory
+from trainer.steps import DivergedError, Trainer
 from trainer.storage import open_dataset
-
-
-class DivergedError(CommandError):
-    """A figure of an epoch is no number."""
 
 
 def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, cache: Path) -> str:
@@ -53,27 +48,61 @@ def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, c
         train_clips = dataset.open_split(folder, manifest, "train")
         test_clips = dataset.open_split(folder, manifest, "test")
         config = _write_config(path, data, manifest, given, strategy.num_replicas_in_sync)
-        trainer = Trainer(config, configs.facts_of(manifest, data), strategy, path)
-        fixed = samples.choose(path, test_clips, trainer.model, config, manifest)
-        parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
-        tqdm.write(_greeting(run, config, trainer.epoch, parameters, strategy))
+        facts = configs.facts_of(manifest, data)
         trained = False
-        with History(path, trainer.epoch) as history:
-            for epoch in range(trainer.epoch + 1, config.epochs + 1):
-                row = trainer.train_epoch(epoch, train_clips, manifest, stop)
-                row |= trainer.evaluate(test_clips)
-                _refuse_divergence(row)
-                history.add(row, samples.render_epoch(path, fixed, trainer.model, manifest, epoch))
-                trainer.save(epoch)
-                directory.commit()
-                trained = True
+        while True:
+            trainer = Trainer(config, facts, strategy, path, stop, directory.commit)
+            try:
+                trained |= _train(trainer, manifest, train_clips, test_clips)
+                break
+            except DivergedError as error:
+                _go_back(trainer, error)
         samples.render_training_gif(path)
         if trained or not (path / GENERATED).exists():
-            music = MusicMaker(trainer.model, configs.facts_of(manifest, data), path)
+            music = MusicMaker(trainer.model, facts, path)
             made = make_all(music, kept_clips(music), Options(count=config.sample_clips))
             write(path / GENERATED, list(made), manifest.sample_rate_hz, Options())
+        parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
         report.write_report(path, note=trainer.model.caveat, parameters=parameters)
     return f"{run.rstrip('/')}/report.html"
+
+
+def _train(
+    trainer: Trainer, manifest: Manifest, train_clips: tf.data.Dataset, test_clips: tf.data.Dataset
+) -> bool:
+    """Every epoch that is left; returns whether there was one."""
+    config, path = trainer.config, trainer.path
+    fixed = samples.choose(path, test_clips, trainer.model, config, manifest)
+    tqdm.write(_greeting(trainer))
+    left = range(trainer.position.epoch + 1, config.epochs + 1)
+    with History(path, trainer.position.epoch) as history:
+        for epoch in left:
+            row = trainer.train_epoch(train_clips, manifest)
+            row |= trainer.evaluate(test_clips)
+            history.add(row, samples.render_epoch(path, fixed, trainer.model, manifest, epoch))
+            trainer.finish_epoch()
+    return bool(left)
+
+
+def _go_back(trainer: Trainer, error: DivergedError) -> None:
+    """Notes a roll-back: the next trainer starts from the newest checkpoint, with a lower learning rate.
+
+    Raises:
+        CommandError: There were as many as the configuration allows (exit code 2).
+    """
+    config, path = trainer.config, trainer.path
+    earlier = rollbacks.read(path)
+    newest = tf.train.latest_checkpoint(str(path / CHECKPOINTS))
+    to_step = int(newest.rsplit("-", 1)[1]) if newest else 0
+    if len(earlier) >= config.max_rollbacks:
+        raise CommandError(
+            f"training diverged ({error}) after {len(earlier)} roll-backs: the run stays as it was at step "
+            f"{to_step}; start a new --run with a lower --learning-rate",
+            USAGE,
+        ) from error
+    rollbacks.add(path, rollbacks.Rollback(trainer.steps, to_step, str(error)))
+    rate = config.learning_rate * rollbacks.learning_rate_scale(path)
+    tqdm.write(f"warning: training diverged ({error}): back to step {to_step}, learning rate {rate:.2g}")
 
 
 def make_strategy(replicas: int | None) -> tf.distribute.Strategy:
@@ -128,18 +157,13 @@ def _damage_named(data: str) -> Iterator[None]:
         raise CommandError(f"--data {data} is damaged ({reason}): preprocess again", BAD_DATA) from error
 
 
-def _refuse_divergence(row: dict[str, float]) -> None:
-    """Ends a run whose figures are no numbers, before it is saved over a good checkpoint."""
-    if not all(math.isfinite(value) for value in row.values()):
-        epoch = row["epoch"]
-        message = f"training diverged in epoch {epoch}: the run stays as it was after epoch {epoch - 1}; "
-        raise DivergedError(f"{message}start a new --run with a lower --learning-rate", USAGE)
-
-
-def _greeting(run: str, config: Config, epoch: int, parameters: int, strategy: tf.distribute.Strategy) -> str:
+def _greeting(trainer: Trainer) -> str:
+    config, position, strategy = trainer.config, trainer.position, trainer.strategy
+    parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
     devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
-    start = f"resuming after epoch {epoch}" if epoch else "from the beginning"
+    where = f"epoch {position.epoch}" + (f" and {position.step} steps" if position.step else "")
+    start = f"resuming after {where}" if trainer.steps else "from the beginning"
     return (
-        f"{run}: {config.preset}, {parameters:,} parameters, {strategy.num_replicas_in_sync} replica(s) "
-        f"on {devices}, {config.epochs} epochs, {start}"
+        f"{trainer.path}: {config.preset}, {parameters:,} parameters, {strategy.num_replicas_in_sync} "
+        f"replica(s) on {devices}, {config.epochs} epochs, {start}"
     )

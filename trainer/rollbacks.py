@@ -1,0 +1,43 @@
+"""What a run went back for: `rollbacks.jsonl`, one line each time its figures were no numbers any more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+NAME = "rollbacks.jsonl"
+SLOWER = 0.3  # the learning rate after a roll-back, as a part of that before
+
+
+class Rollback(NamedTuple):
+    """One return to an earlier checkpoint."""
+
+    step: int  # of the optimizer, at which it was noticed
+    to_step: int  # of the checkpoint that it went back to; 0: the beginning
+    reason: str
+
+    def __str__(self) -> str:
+        """A sentence."""
+        return (
+            f"Training diverged ({self.reason}), and went back to step {self.to_step} with {SLOWER:g} of the "
+            "learning rate."
+        )
+
+
+def read(run: Path) -> list[Rollback]:
+    """All of a run so far."""
+    path = run / NAME
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [Rollback(**json.loads(line)) for line in lines if line.endswith("}")]
+
+
+def add(run: Path, rollback: Rollback) -> None:
+    """Notes one more, before the run goes on: a kill between the two does not forget it."""
+    with (run / NAME).open("a") as file:
+        file.write(json.dumps(rollback._asdict()) + "\n")
+
+
+def learning_rate_scale(run: Path) -> float:
+    """What the configured learning rate is multiplied by."""
+    return SLOWER ** len(read(run))
