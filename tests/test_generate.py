@@ -8,7 +8,7 @@ from conftest import CLIP_SAMPLES, GENRES, RATE_HZ, WAVE
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer.__main__ import main
-from trainer.config import WAYS
+from trainer.config import USUAL_GUIDANCE, WAYS
 from trainer.music import load
 from trainer.train import train_and_evaluate
 
@@ -59,9 +59,11 @@ def test_with_nothing_asked_clips_are_asked_to_be_what_music_usually_is(wave):
     row = {"genre": "rock", "loudness_db": -9.0, "centroid_hz": None, "tempo_bpm": 90.0}
     music.facts = dataclasses.replace(music.facts, usual=[row])
     made = music.prior(2, seed=5)
-    expected = music.prior(2, seed=5, genre="rock", attributes={"loudness_db": -9.0})
+    told = {"genre": "rock", "attributes": {"loudness_db": -9.0}}
+    expected = music.prior(2, seed=5, **told, guidance=USUAL_GUIDANCE)
     np.testing.assert_allclose(made, expected, atol=1e-4)
-    assert np.abs(made - left_open).max() > 1e-3
+    for other in (left_open, music.prior(2, seed=5, **told)):
+        assert np.abs(made - other).max() > 1e-3
     np.testing.assert_allclose(music.prior(3, seed=5)[:2], made, atol=1e-5)
 
 

@@ -9,6 +9,7 @@ import pytest
 import requests
 from conftest import CLIP_SAMPLES, TINY, WAVE_FLAGS
 
+from preprocessing import lease
 from preprocessing.__main__ import main as preprocess
 from preprocessing.errors import BAD_DATA, STOPPED, STORAGE_FAILED, USAGE, CommandError
 from trainer.__main__ import main as trainer
@@ -32,7 +33,7 @@ def remote_dataset(storage_server, corpus, dataset):
 
 
 def names(uri):
-    return Prefix(uri).list()
+    return [name for name in Prefix(uri).list() if name != lease.NAME]
 
 
 def test_beam_writes_the_same_dataset_to_a_bucket(remote_dataset, dataset, tmp_path, capsys):
