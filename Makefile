@@ -48,7 +48,7 @@ test-slow: $(INSTALLED)
 	$(BIN)/pytest -m slow
 
 bench-preprocessing: $(INSTALLED)
-	$(BIN)/python tests/benchmarks/preprocessing.py --clips $(or $(CLIPS),400 4000)
+	$(BIN)/python tests/benchmarks/bench_preprocessing.py --clips $(or $(CLIPS),400 4000)
 
 demo: $(INSTALLED)
 ifeq ($(DEMO),demo)
