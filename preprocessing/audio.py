@@ -15,8 +15,9 @@ import librosa
 import numpy as np
 import soundfile
 
+from preprocessing.container import Header
 from preprocessing.decoder import Sound, Source, mix
-from preprocessing.header import Header, read_header
+from preprocessing.header import read_header
 from preprocessing.options import AudioFormat
 
 # Float files may hold anything; far beyond full scale it would overflow in the mean or the filter.

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import apache_beam as beam
 
 from preprocessing import files, records, versions
+from preprocessing.errors import CommandError
 from preprocessing.example import Attributes
 from preprocessing.gtzan import SPLITS
 from preprocessing.manifest import (
@@ -162,9 +163,11 @@ def _shard(result: ShardResult, listing_sha256: str) -> Shard:
 def _has(folder: str, manifest: Manifest) -> bool:
     """Whether a version is there already, to the bit: only files' times or places have changed."""
     uri = files.join(folder, NAME)
-    if not files.exists(uri):
+    try:
+        made = from_json(files.read(uri), uri) if files.exists(uri) else None
+    except CommandError:  # damaged: it is made again
         return False
-    there = {(shard.name, shard.sha256) for shard in from_json(files.read(uri), uri).shards}
+    there = {(shard.name, shard.sha256) for shard in made.shards} if made else set()
     return there == {(shard.name, shard.sha256) for shard in manifest.shards}
 
 

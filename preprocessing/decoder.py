@@ -7,7 +7,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from preprocessing.header import Header
+from preprocessing.container import Header
 
 
 def mix(block: np.ndarray, target: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
 
@@ -42,15 +43,19 @@ def untouched(folder: str, made: Manifest, options: Options, plan: Plan) -> list
 
     A shard that once lost a copy of another recording is made again: the other one may be gone.
     """
-    if made.options != options.that_shape_the_data():
+    home = [files.join(folder, name) for name in (QUARANTINE_NAME, records.NAME)]
+    if made.options != options.that_shape_the_data() or not all(map(files.exists, home)):
+        return []
+    quarantine, lines = map(files.read, home)
+    if hashlib.sha256(lines).hexdigest() != made.records_sha256:
         return []
     shard_of = {clip.uri: clip.shard for clip in plan.clips}
     rejected: dict[str, list[Rejected]] = defaultdict(list)
-    for line in files.read(files.join(folder, QUARANTINE_NAME)).decode().splitlines():
+    for line in quarantine.decode().splitlines():
         one = Rejected(**json.loads(line))
         rejected[shard_of.get(one.uri, "")].append(one)
     entries = defaultdict(list)
-    for line in files.read(files.join(folder, records.NAME)).decode().splitlines():
+    for line in lines.decode().splitlines():
         entry = records.from_json(line)
         entries[entry.shard].append(entry)
     kept = []

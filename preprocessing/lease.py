@@ -150,10 +150,16 @@ class _Lease(Held):
 
     def _write(self) -> None:
         content = {"owner": _describe(), "token": self._token, "expires": time.time() + EXPIRES_SECS}
-        self._blob.upload_from_string(
-            json.dumps(content), if_generation_match=self._generation, retry=DEFAULT_RETRY
-        )
-        self._generation = self._blob.generation
+        try:
+            self._blob.upload_from_string(
+                json.dumps(content), if_generation_match=self._generation, retry=DEFAULT_RETRY
+            )
+            self._generation = self._blob.generation
+        except PreconditionFailed:
+            # An answer that got lost is asked for again, and finds its own writing there.
+            there = self.read()
+            if there is None or there.get("token") != self._token:
+                raise
 
     def _beat(self) -> None:
         renewed = time.monotonic()

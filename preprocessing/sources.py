@@ -123,7 +123,7 @@ def _listed(uri: str) -> Iterator[Source | Rejected]:
     elif one := _single(uri):
         yield one
     else:
-        yield Rejected(uri, "missing", "it is in the list, but not there")
+        yield Rejected(uri, "missing", "it is in the list, but no such file is there")
 
 
 def _matching(pattern: str) -> Iterator[Source | Rejected]:

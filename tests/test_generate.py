@@ -98,6 +98,15 @@ def test_a_transfer_changes_the_sound_and_a_continuation_goes_on(wave):
         music.continue_clips(clips(), secs=0.5)
 
 
+def test_a_guidance_of_nothing_ignores_what_is_asked(wave):
+    music = load(wave)
+    blues, rock = (music.transfer(clips(1), genre, "blues", guidance=0.0) for genre in ("blues", "rock"))
+    np.testing.assert_allclose(blues, rock, atol=1e-6)
+    assert np.abs(music.transfer(clips(1), "rock", "blues") - rock).max() > 1e-4
+    nothing = {"genre": None, "attributes": {"loudness_db": None}}
+    np.testing.assert_array_equal(music.prior(1, **nothing), music.prior(1))
+
+
 def test_new_clips_have_any_length_and_follow_what_is_asked(wave, seed):
     music = load(wave)
     assert music.prior(2, secs=2.5).shape == (2, 2.5 * RATE_HZ)

@@ -7,7 +7,8 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.header import Header, read_header
+from preprocessing.container import Header
+from preprocessing.header import read_header
 
 FRAMES = 2_000
 PLACEHOLDERS = (0, 0x7FFFF000, 0x7FFFFF00, 0xFFFFFFFF)

@@ -22,7 +22,7 @@ from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.inspection import SHOWN_FAULTS, inspect
 from preprocessing.inspection_page import SHOWN_FILES
 from preprocessing.manifest import NAME, QUARANTINE_NAME, Manifest, Shard, shard_name
-from preprocessing.sources import Rejected
+from preprocessing.quarantine import Rejected
 
 RATE_HZ, CLIP_SAMPLES, VALID_SAMPLES = 1_000, 2_048, 2_000
 GENRES = ("jazz", "rock")

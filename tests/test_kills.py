@@ -10,56 +10,16 @@ import pytest
 import tensorflow as tf
 from conftest import TINY, WAVE_FLAGS, write_clip
 
+from preprocessing import lease
+
 KILLS = 20
 KILLED_RUNS = 5
 
 
 def content(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-
-@pytest.mark.slow
-def test_twenty_killed_jobs_end_as_one_that_was_not(tmp_path):
-    for number in range(60):
-        write_clip(tmp_path / f"in/rock/rock.{number:05d}.wav", number)
-    write_clip(tmp_path / "in/rock/again.flac", 3)
-    (tmp_path / "in/rock/broken.mp3").write_bytes(b"no audio")
-
-    def job(output):
-        command = [
-            sys.executable,
-            "-m",
-            "preprocessing",
-            "--input",
-            str(tmp_path / "in"),
-            "--output",
-            str(output),
-        ]
-        return subprocess.Popen(
-            [*command, "--shards", "6", *TINY], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-
-    started = time.monotonic()
-    assert job(tmp_path / "whole").wait() == 0
-    whole_secs = time.monotonic() - started
-    expected = content(tmp_path / "whole")
-    rng = random.Random(0)
-    interrupted = 0
-    for kill in range(KILLS):
-        output = tmp_path / f"killed-{kill}"
-        running = job(output)
-        try:
-            # Most of a small job is start-up; its second half is where there is something to lose.
-            running.wait(whole_secs * rng.uniform(0.4, 1.0))
-        except subprocess.TimeoutExpired:
-            running.kill()
-            running.wait()
-            interrupted += 1
-            assert not (output / "dataset.json").exists() or content(output) == expected
-        assert job(output).wait() == 0
-        assert content(output) == expected
-        assert not (output / ".staging").exists()
-    assert interrupted > KILLS / 2
+    """A dataset's files; a lock that its owner's death left is none."""
+    files = (path for path in folder.iterdir() if path.is_file() and path.name != lease.NAME)
+    return {path.name: path.read_bytes() for path in files}
 
 
 def final(run):
@@ -73,39 +33,69 @@ def final(run):
     return figures, {name: newest.get_tensor(name).tobytes() for name in sorted(names)}
 
 
+def start(module, *flags):
+    command = [sys.executable, "-m", module, *map(str, flags)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def killed(process, after_secs):
+    """Ends a program with SIGKILL, unless it was quicker; returns whether it was killed."""
+    try:
+        process.wait(after_secs)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+    return False
+
+
+def secs_of(process):
+    """How long a program takes that nobody kills."""
+    started = time.monotonic()
+    assert process.wait() == 0
+    return time.monotonic() - started
+
+
+@pytest.mark.slow
+def test_twenty_killed_jobs_end_as_one_that_was_not(tmp_path):
+    for number in range(60):
+        write_clip(tmp_path / f"in/rock/rock.{number:05d}.wav", number)
+    write_clip(tmp_path / "in/rock/again.flac", 3)
+    (tmp_path / "in/rock/broken.mp3").write_bytes(b"no audio")
+
+    def job(output):
+        return start("preprocessing", "--input", tmp_path / "in", "--output", output, "--shards", "6", *TINY)
+
+    whole_secs = secs_of(job(tmp_path / "whole"))
+    expected = content(tmp_path / "whole")
+    rng = random.Random(0)
+    interrupted = 0
+    for kill in range(KILLS):
+        output = tmp_path / f"killed-{kill}"
+        # Most of a small job is start-up; its second half is where there is something to lose.
+        interrupted += killed(job(output), whole_secs * rng.uniform(0.4, 1.0))
+        assert not (output / "dataset.json").exists() or content(output) == expected
+        assert job(output).wait() == 0
+        assert content(output) == expected
+        assert not (output / ".staging").exists()
+    assert interrupted > KILLS / 2
+
+
 @pytest.mark.slow
 def test_killed_runs_end_in_the_same_bits(dataset, tmp_path):
-    def job(run):
-        command = [
-            sys.executable,
-            "-m",
-            "trainer",
-            "train",
-            "--data",
-            str(dataset),
-            "--run",
-            str(run),
-            *WAVE_FLAGS,
-        ]
-        command += ["--epochs", "12", "--checkpoint-secs", "0.2"]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    settings = ["--data", dataset, *WAVE_FLAGS, "--epochs", "12", "--checkpoint-secs", "0.2"]
 
-    started = time.monotonic()
-    assert job(tmp_path / "whole").wait() == 0
-    whole_secs = time.monotonic() - started
+    def job(run):
+        return start("trainer", "train", "--run", run, *settings)
+
+    whole_secs = secs_of(job(tmp_path / "whole"))
     expected = final(tmp_path / "whole")
     rng = random.Random(0)
     interrupted = 0
     for kill in range(KILLED_RUNS):
         run = tmp_path / f"killed-{kill}"
         for _ in range(2):
-            running = job(run)
-            try:
-                running.wait(whole_secs * rng.uniform(0.4, 0.9))
-            except subprocess.TimeoutExpired:
-                running.kill()
-                running.wait()
-                interrupted += 1
+            interrupted += killed(job(run), whole_secs * rng.uniform(0.4, 0.9))
         assert job(run).wait() == 0
         assert final(run) == expected
     assert interrupted > KILLED_RUNS

@@ -25,7 +25,8 @@ WITHOUT_TENSORFLOW = {
 # Lower rooms first: a room may import only rooms before it.
 ORDER = {
     "preprocessing": [
-        "errors", "gtzan", "options", "manifest", "records", "example", "header", "decoder", "audio",
+        "errors", "gtzan", "options", "manifest", "records", "example", "container", "chunked", "header",
+        "decoder", "audio",
         "attributes", "quarantine", "duplicates", "files", "bucket", "lease", "versions", "archives",
         "sources", "plan", "shards", "copies", "commit", "keeping", "pipeline", "job", "page", "verification",
         "inspection_page", "inspection", "synth", "styles", "composition", "demo", "__main__",

@@ -11,7 +11,6 @@ from trainer import mdct
 from trainer.config import PRESETS, WAYS, DatasetFacts
 from trainer.layers import DilatedBlock, Resnet1DBlock
 from trainer.models import ANY_GENRE, Condition, make_model
-from trainer.models.condition import BeatClock
 from trainer.models.prior import LocalPrior
 from trainer.models.seed import log_normal
 from trainer.models.texture import Texture
@@ -200,32 +199,6 @@ def test_the_prior_of_steps_draws_what_it_finds_likely():
     )
     cold = [prior.draw(nothing, context, clock, normal([400, 5, 3]), tf.constant(t)) for t in (0.0, 0.0)]
     np.testing.assert_array_equal(*cold)
-
-
-def test_the_clock_is_on_the_beat_and_goes_on_where_a_clip_ends():
-    clock = BeatClock(FACTS, hop_samples=10, frames_per_step=2)  # 100 frames and 50 steps a second
-    condition = asked(1, attributes=0.0)  # 120 BPM: a beat in 25 steps
-    new = clock.of_new(condition, 100).numpy()[0]
-    np.testing.assert_allclose(new[::25, 0], 1.0, atol=1e-3)
-    np.testing.assert_allclose(new[:, 4], 1.0)
-    # Onsets 0.2 s after the start and every half second then: there the clock's phase is 0.
-    coefficients = np.full([1, 600, 4], 1e-3, np.float32)
-    coefficients[:, 20::50] = 1.0
-    followed = clock.of_known(condition, tf.constant(coefficients), steps=400).numpy()[0]
-    cosine = followed[:, 0] / np.hypot(followed[:, 0], followed[:, 1])
-    np.testing.assert_allclose(cosine[10:300:25], 1.0, atol=0.02)
-    np.testing.assert_allclose(cosine[310::25], 1.0, atol=0.05)
-    assert not clock.of_known(asked(1, attributes=math.nan), tf.constant(coefficients)).numpy().any()
-
-
-def test_the_clock_is_as_strong_as_the_beat_is_clear():
-    clock = BeatClock(FACTS, hop_samples=10, frames_per_step=2)
-    onsets = np.full([2, 600, 4], 1e-3, np.float32)
-    onsets[0, ::50] = 1.0  # on the beat of 120 BPM
-    onsets[1, np.random.default_rng(0).choice(600, 12, replace=False)] = 1.0  # as many, anywhere
-    features = clock.of_known(asked(2, attributes=0.0), tf.constant(onsets)).numpy()
-    steady, loose = np.hypot(features[..., 0], features[..., 1])[:, 50:-50].mean(axis=1)
-    assert steady > 2 * loose
 
 
 def test_a_reconstruction_keeps_the_strongest_coefficients_as_they_are(wave):

@@ -209,6 +209,16 @@ def test_a_bucket_that_another_machine_has_moved_wins(storage_server, tmp_path):
         assert [path.name for path in run.path.glob("*/*.index")] == ["epoch-7.index"]
 
 
+def test_a_run_that_was_taken_over_uploads_nothing_more(storage_server, tmp_path):
+    run = RunDirectory(f"{storage_server}/runs/taken", tmp_path)
+    with pytest.raises(CommandError, match="taken over by another process") as raised, run:
+        run._lease.lost = True
+        save(run.path, 1, keep=1)
+        run.commit()
+    assert raised.value.exit_code == STORAGE_FAILED
+    assert names(run.uri) == []
+
+
 def test_a_refused_request_is_tried_again(storage_server, tmp_path, monkeypatch):
     prefix = Prefix(f"{storage_server}/retried")
     (tmp_path / "a.txt").write_text("a")

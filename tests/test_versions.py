@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from conftest import TINY, write_clip
@@ -159,6 +160,46 @@ def test_a_lease_is_renewed_expires_and_is_lost(storage_server, quick_lease):
     assert held.lost
     assert raised.value.exit_code == STORAGE_FAILED
     files.delete([f"{uri}/{lease.NAME}"])
+
+
+def test_an_answer_that_got_lost_loses_no_lease(storage_server, quick_lease, monkeypatch):
+    blob = lease.blob
+
+    def deaf(uri):
+        its = blob(uri)
+        upload = its.upload_from_string
+
+        def upload_twice(*args, **kwargs):  # as the client does when it hears nothing
+            upload(*args, **kwargs)
+            upload(*args, **kwargs)
+
+        its.upload_from_string = upload_twice
+        return its
+
+    monkeypatch.setattr(lease, "blob", deaf)
+    with lease.hold(f"{storage_server}/deaf") as held:
+        time.sleep(0.5)
+        assert not held.lost
+    assert lease.owner(f"{storage_server}/deaf") is None
+
+
+@pytest.mark.parametrize("damage", ["no records", "other records", "no manifest"])
+def test_a_damaged_version_is_made_again(corpus, tmp_path, damage, written):
+    shutil.copytree(corpus, tmp_path / "in")
+    assert run(tmp_path / "in", tmp_path / "out", "--versioned") == 0
+    folder, made = newest(tmp_path / "out")
+    name = "dataset.json" if damage == "no manifest" else "records.jsonl"
+    whole = Path(folder, name).read_bytes()
+    if damage == "no records":
+        Path(folder, name).unlink()
+    else:
+        Path(folder, name).write_bytes(whole[:-100])
+    (tmp_path / "in/rock/rock.00003.wav").touch()  # so that there is something to do
+    written.clear()
+    assert run(tmp_path / "in", tmp_path / "out", "--versioned") == 0
+    assert len(written) == len(made.shards)
+    assert main(["inspect", str(tmp_path / "out")]) == 0
+    assert newest(tmp_path / "out")[0] == folder
 
 
 def test_latest_moves_only_from_where_it_was(storage_server, monkeypatch):

@@ -16,7 +16,6 @@ from preprocessing.attributes import measure
 from trainer import metrics, scores, spectral
 from trainer.baselines import WindowedPCA, phase_randomized, shaped_noise
 from trainer.classifier import GenreClassifier
-from trainer.config import GUIDANCE
 from trainer.embedding import Embedding
 from trainer.models import Condition
 from trainer.music import MusicMaker
@@ -160,7 +159,7 @@ class Judge:
         targets = [classes[(classes.index(genre) + 1 + n % (len(classes) - 1)) % len(classes)]
                    for n, genre in enumerate(sources)]  # fmt: skip
         originals = self.held_out.audio[chosen]
-        moved = music.transfer(originals, targets, sources, guidance=settings.get("guidance") or GUIDANCE)
+        moved = music.transfer(originals, targets, sources, guidance=settings.get("guidance"))
         embed = self.embeddings[0]
         return {
             "genres": len(classes),

@@ -90,7 +90,7 @@ class MusicMaker:
         self.refuse_unless("prior")
         samples = self._samples(secs)
         condition = self.condition(count, genre, attributes)
-        asked = genre is not None or bool(attributes)
+        asked = genre is not None or any(value is not None for value in (attributes or {}).values())
         if not asked and self.model.conditional:
             condition = self._usual_conditions(count, seed)
         if guidance is None:
@@ -167,13 +167,20 @@ class MusicMaker:
         return np.concatenate(made)
 
     def transfer(
-        self, clips: np.ndarray, genre: Genre, source: Genre = None, seed: int = 0, guidance: float = GUIDANCE
+        self,
+        clips: np.ndarray,
+        genre: Genre,
+        source: Genre = None,
+        seed: int = 0,
+        guidance: float | None = None,
     ) -> np.ndarray:
         """Clips of one genre rendered as another: what happens stays, what it sounds like changes.
 
-        `genre` is what they become, `source` what they are; `guidance` above 1 exaggerates the difference.
+        `genre` is what they become, `source` what they are; `guidance` above 1 exaggerates the difference
+        (None: `GUIDANCE`).
         """
         self.refuse_unless("transfer")
+        guidance = GUIDANCE if guidance is None else guidance
         clips = self._checked(clips)
         samples = clips.shape[-1]
         sources, targets = (self.condition(len(clips), name) for name in (source, genre))

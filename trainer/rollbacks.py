@@ -28,8 +28,12 @@ class Rollback(NamedTuple):
 def read(run: Path) -> list[Rollback]:
     """All of a run so far."""
     path = run / NAME
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [Rollback(**json.loads(line)) for line in lines if line.endswith("}")]
+    return parse(path.read_bytes()) if path.exists() else []
+
+
+def parse(content: bytes) -> list[Rollback]:
+    """The roll-backs of a file's content; a line that a kill cut short is none."""
+    return [Rollback(**json.loads(line)) for line in content.splitlines() if line.endswith(b"}")]
 
 
 def add(run: Path, rollback: Rollback) -> None:

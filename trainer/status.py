@@ -27,17 +27,14 @@ def status(run: str) -> str:
         raise CommandError(f"--run {run} has no {configs.NAME}: nothing was trained there", BAD_DATA)
     config = json.loads(described)
     rows = [json.loads(line) for line in (files.read(METRICS) or b"").splitlines() if line.endswith(b"}")]
-    lines = {"run": f"{run}: {config['preset']}", "epoch": f"{len(rows)} of {config['epochs']}"}
+    lines = [("run", f"{run}: {config['preset']}"), ("epoch", f"{len(rows)} of {config['epochs']}")]
     if rows:
         best = max(rows, key=lambda row: row["test_elbo"])
-        lines["last"] = _figures(rows[-1])
-        lines["best"] = _figures(best)
-    lines["checkpoint"] = _checkpoint(files)
-    for rollback in (files.read(rollbacks.NAME) or b"").splitlines():
-        lines["roll-back"] = str(rollbacks.Rollback(**json.loads(rollback)))
-    holder = lease.owner(run)
-    lines["at work"] = holder or "nobody"
-    return "\n".join(f"{name:<12}{text}" for name, text in lines.items())
+        lines += [("last", _figures(rows[-1])), ("best", _figures(best))]
+    lines.append(("checkpoint", _checkpoint(files)))
+    lines += [("roll-back", str(one)) for one in rollbacks.parse(files.read(rollbacks.NAME) or b"")]
+    lines.append(("at work", lease.owner(run) or "nobody"))
+    return "\n".join(f"{name:<12}{text}" for name, text in lines)
 
 
 class _Files:

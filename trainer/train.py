@@ -53,6 +53,7 @@ def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, c
         while True:
             trainer = Trainer(config, facts, strategy, path, stop, directory.commit)
             try:
+                tqdm.write(_greeting(run, trainer))
                 trained |= _train(trainer, manifest, train_clips, test_clips)
                 break
             except DivergedError as error:
@@ -73,7 +74,6 @@ def _train(
     """Every epoch that is left; returns whether there was one."""
     config, path = trainer.config, trainer.path
     fixed = samples.choose(path, test_clips, trainer.model, config, manifest)
-    tqdm.write(_greeting(trainer))
     left = range(trainer.position.epoch + 1, config.epochs + 1)
     with History(path, trainer.position.epoch) as history:
         for epoch in left:
@@ -157,13 +157,13 @@ def _damage_named(data: str) -> Iterator[None]:
         raise CommandError(f"--data {data} is damaged ({reason}): preprocess again", BAD_DATA) from error
 
 
-def _greeting(trainer: Trainer) -> str:
+def _greeting(run: str, trainer: Trainer) -> str:
     config, position, strategy = trainer.config, trainer.position, trainer.strategy
     parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
     devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     where = f"epoch {position.epoch}" + (f" and {position.step} steps" if position.step else "")
     start = f"resuming after {where}" if trainer.steps else "from the beginning"
     return (
-        f"{trainer.path}: {config.preset}, {parameters:,} parameters, {strategy.num_replicas_in_sync} "
+        f"{run}: {config.preset}, {parameters:,} parameters, {strategy.num_replicas_in_sync} "
         f"replica(s) on {devices}, {config.epochs} epochs, {start}"
     )
