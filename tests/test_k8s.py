@@ -13,7 +13,7 @@ import yaml
 
 import preprocessing.__main__
 import preprocessing.job
-import trainer.__main__
+import trainer.flags
 
 ROOT = Path(__file__).parents[1]
 JOBS = ["preprocess", "train", "retrain"]
@@ -55,7 +55,7 @@ def argv(documents, name, job_name):
 def trainer_flags(documents, name, job_name="a-job"):
     program, *args = argv(documents, name, job_name)
     assert program == "trainer"
-    return trainer.__main__.build_parser().parse_args(args)
+    return trainer.flags.build_parser().parse_args(args)
 
 
 def preprocessing_flags(documents):

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 SHARED = {"attributes", "bucket", "example", "manifest", "gtzan", "errors", "lease", "page"}
 WITHOUT_THIRD_PARTIES = {
     "preprocessing": {"__main__", "errors", "gtzan", "manifest", "options", "records"},
-    "trainer": {"__main__", "config", "interrupt"},
+    "trainer": {"__main__", "config", "flags", "interrupt"},
 }
 WITHOUT_TENSORFLOW = {
     "render",
@@ -32,12 +32,12 @@ ORDER = {
         "inspection_page", "inspection", "synth", "styles", "composition", "demo", "__main__",
     ],
     "trainer": [
-        "config", "interrupt", "layers", "mdct", "spectral", "models.base", "models.seed", "models.condition",
-        "models.prior", "models.texture", "models.envelope", "models.wave", "models", "storage",
-        "run_directory", "checkpoint", "rollbacks", "dataset", "loss", "metrics", "render", "report_chart",
-        "report_page", "report_evaluation", "report", "samples", "history", "steps", "scores", "embedding",
-        "baselines", "classifier", "music", "judging", "generate", "train", "evaluate", "status",
-        "__main__",
+        "config", "flags", "interrupt", "layers", "mdct", "spectral", "models.base", "models.seed",
+        "models.condition", "models.prior", "models.texture", "models.envelope", "models.wave", "models",
+        "storage", "run_directory", "checkpoint", "rollbacks", "dataset", "loss", "metrics", "render",
+        "report_chart", "report_page", "report_evaluation", "report", "samples", "history",
+        "steps", "scores", "embedding", "baselines", "classifier", "music", "judging", "generate",
+        "train", "evaluate", "status", "__main__",
     ],
 }  # fmt: skip
 

@@ -9,181 +9,10 @@ import math
 import os
 import sys
 import warnings
-from pathlib import Path
 
-from preprocessing.errors import USAGE, CommandError, SentenceParser, run_command
-from trainer.config import GUIDANCE, MAX_SEED, PRESETS, USUAL_GUIDANCE, WAYS, Config, flag, resolve
-
-PROGRAM = "python -m trainer"
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """All sub-commands; each sets `command` to the function that runs it."""
-    parser = SentenceParser(
-        prog=PROGRAM,
-        allow_abbrev=False,
-        description="Train a convolutional variational autoencoder on music, and make music with it.",
-        epilog="Exit codes: 0 done, 2 wrong usage or configuration, 3 bad or missing data, 4 storage failed, "
-        "75 stopped on request with a checkpoint saved: run the same command again.",
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=SentenceParser)
-    _add_train(commands)
-    _add_generate(commands)
-    _add_evaluate(commands)
-    _add_status(commands)
-    return parser
-
-
-def _add_train(commands: argparse._SubParsersAction) -> None:
-    train = commands.add_parser(
-        "train",
-        allow_abbrev=False,
-        help="train a run, or go on with it",
-        description="Train on a dataset; a run directory that exists is resumed from its newest checkpoint.",
-    )
-    train.set_defaults(command=_train)
-    train.add_argument(
-        "--data", required=True, metavar="DIR", help="dataset directory of preprocessing, local or gs://"
-    )
-    train.add_argument(
-        "--run", required=True, metavar="DIR", help="run directory to write or to resume, local or gs://"
-    )
-    train.add_argument(
-        "--replicas",
-        type=int,
-        metavar="N",
-        help="devices to train on; without a GPU, logical CPU devices (default: all GPUs, else one CPU)",
-    )
-    _add_shared(train)
-    settings = train.add_argument_group("configuration", "kept in the run's config.json; defaults of wave")
-    for field in dataclasses.fields(Config):
-        settings.add_argument(
-            flag(field.name),
-            type=type(field.default),
-            choices=sorted(PRESETS) if field.name == "preset" else None,
-            default=argparse.SUPPRESS,
-            metavar=None if field.name == "preset" else "N",
-            help=f"{field.metadata['help']} (default: {field.default})",
-        )
-
-
-def _add_generate(commands: argparse._SubParsersAction) -> None:
-    generate = commands.add_parser(
-        "generate",
-        allow_abbrev=False,
-        help="make music with a trained run",
-        description="Make music in every way that the model knows, or some: prior (new clips), vary (known "
-        "ones, moved in the latent space), reconstruct (through the model and back), interpolate (from one "
-        "clip to another), transfer (a clip as another genre) and continue (its beginning, then the model).",
-    )
-    generate.set_defaults(command=_generate)
-    generate.add_argument("--run", required=True, metavar="DIR", help="trained run, local or gs://")
-    generate.add_argument(
-        "--output", required=True, metavar="DIR", help="folder for the WAV files and pictures, local or gs://"
-    )
-    generate.add_argument(
-        "--way", action="append", default=[], choices=WAYS, help="only this way; may be given several times"
-    )
-
-    def number(name: str, kind: type, help_: str, default: float | None = None, unit: str = "X") -> None:
-        shown = "" if default is None else f" (default: {default:g})"
-        generate.add_argument(name, type=kind, default=default, metavar=unit, help=help_ + shown)
-
-    number("--count", int, "clips of each way", 4, "N")
-    number("--seed", int, "of all that is random", 0, "N")
-    generate.add_argument(
-        "--genre", metavar="NAME", help="only this genre, if the model knows genres (default: each in turn)"
-    )
-    generate.add_argument(
-        "--to-genre", metavar="NAME", help="what transfer makes of them (default: the next genre)"
-    )
-    number("--loudness-db", float, "RMS level of new clips in dB of full scale (default: open)", unit="DB")
-    number("--centroid-hz", float, "brightness of new clips in Hz (default: open)", unit="HZ")
-    number("--tempo-bpm", float, "tempo of new clips (default: open)", unit="BPM")
-    number("--secs", float, "length of new and continued clips (default: as in training)", unit="SECS")
-    number("--temperature", float, "of the prior: lower is more typical, higher more adventurous", 1.0)
-    number("--guidance", float, "how strongly genre and attributes count; 1 as in training", GUIDANCE)
-    number("--amount", float, "how far vary moves, in standard deviations of the prior", 0.5)
-    number("--steps", int, "clips of an interpolation, both ends included", 5, "N")
-    generate.add_argument(
-        "--data",
-        metavar="DIR",
-        help="dataset whose test clips are started from (default: those that the run keeps)",
-    )
-    generate.add_argument(
-        "--output-rate-hz",
-        type=int,
-        metavar="HZ",
-        help="sample rate of the WAV files in Hz, for players that refuse the model's (default: the model's)",
-    )
-    _add_shared(generate)
-
-
-def _add_status(commands: argparse._SubParsersAction) -> None:
-    status = commands.add_parser(
-        "status",
-        allow_abbrev=False,
-        help="say where a run stands",
-        description="Say where a run stands: epoch, best figures, last checkpoint and its age, and who is at "
-        "work on it.",
-    )
-    status.set_defaults(command=_status)
-    status.add_argument("--run", required=True, metavar="DIR", help="run directory, local or gs://")
-    _add_shared(status)
-
-
-def _add_evaluate(commands: argparse._SubParsersAction) -> None:
-    evaluate = commands.add_parser(
-        "evaluate",
-        allow_abbrev=False,
-        help="judge a trained run beside its baselines",
-        description="Measure how true a run's reconstructions are, how real its new music and if it does "
-        "what it is asked, on clips that it was not trained on, beside the reference model, PCA, noise and "
-        "real clips. Writes JSON, Markdown and pictures, and a section of the run's report.",
-    )
-    evaluate.set_defaults(command=_evaluate)
-    evaluate.add_argument("--run", required=True, metavar="DIR", help="trained run, local or gs://")
-    evaluate.add_argument("--data", required=True, metavar="DIR", help="its dataset, or another, alike")
-    evaluate.add_argument("--output", metavar="DIR", help="folder for the tables (default: the run's)")
-    evaluate.add_argument(
-        "--split", choices=("test", "validation"), default="test", help="clips to judge by (default: test)"
-    )
-    evaluate.add_argument(
-        "--count", type=int, default=48, metavar="N", help="new clips of each kind (default: 48)"
-    )
-    evaluate.add_argument(
-        "--embedding",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="Frechet distances on this too: musicnn, or a SavedModel's folder; log-mel is always there",
-    )
-    evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is new (default: 0)")
-    evaluate.add_argument(
-        "--seed-run",
-        metavar="DIR",
-        help="trained run of the preset seed (default: the run's name with -seed; trained if missing)",
-    )
-    evaluate.add_argument(
-        "--temperature", type=float, default=1.0, metavar="X", help="of the prior (default: 1)"
-    )
-    evaluate.add_argument(
-        "--guidance",
-        type=float,
-        metavar="X",
-        help=f"of the prior (default: {GUIDANCE:g} where something is asked, else {USUAL_GUIDANCE:g})",
-    )
-    _add_shared(evaluate)
-
-
-def _add_shared(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--cache-dir",
-        type=Path,
-        metavar="DIR",
-        help="local folder for what is fetched from gs:// (default: gtzan-cvae in the temporary folder)",
-    )
-    command.add_argument("--verbose", action="store_true", help="print tracebacks and third parties' logs")
+from preprocessing.errors import USAGE, CommandError, run_command
+from trainer.config import MAX_SEED, Config, flag, resolve
+from trainer.flags import PROGRAM, build_parser
 
 
 def _train(flags: argparse.Namespace) -> None:
@@ -247,6 +76,9 @@ def _evaluate(flags: argparse.Namespace) -> None:
     print(f"the tables: {where}")
 
 
+COMMANDS = {"train": _train, "generate": _generate, "evaluate": _evaluate, "status": _status}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs a sub-command; returns its exit code."""
     flags = build_parser().parse_args(argv)
@@ -255,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
-    return run_command(PROGRAM, lambda: flags.command(flags), flags.verbose)
+    return run_command(PROGRAM, lambda: COMMANDS[flags.command](flags), flags.verbose)
 
 
 if __name__ == "__main__":

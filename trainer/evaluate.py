@@ -200,9 +200,8 @@ def _draw(folder: Path, music: MusicMaker, held_out: Clips, options: Options) ->
     render.draw_latents(folder / "latents.png", slowest, list(held_out.genres))
     shown = min(samples.PICTURED_CLIPS, len(held_out.audio))
     rows = {"real": held_out.audio[:shown], "new": music.prior(shown, options.seed)}
-    heading = f"above: {', '.join(held_out.track_ids[:shown])}; below: new clips, nothing asked"
-    titles = [str(index) for index in range(shown)]
-    samples.draw_pictures(folder, rows, music.sample_rate_hz, titles, heading)
+    heading = "held-out clips, and below them new ones of which nothing was asked"
+    samples.draw_pictures(folder, rows, music.sample_rate_hz, held_out.track_ids[:shown], heading)
 
 
 def _to_tensorboard(run: Path, folder: Path, epoch: int) -> None:
