@@ -130,6 +130,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Runs the job or `inspect`; returns its exit code."""
     given = sys.argv[1:] if argv is None else argv
+    # The workers are what runs side by side; a pool of threads below each only costs them time.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if given[:1] == ["inspect"]:
         return _inspect(given[1:])
     flags, beam_flags = build_parser().parse_known_args(given)

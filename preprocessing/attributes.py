@@ -1,4 +1,4 @@
-"""What a clip sounds like in three numbers: loudness, brightness and tempo, measured with librosa.
+"""What a clip sounds like in three numbers: loudness, brightness and tempo.
 
 The job stores them in each record, training conditions on them, and evaluation measures them again in what
 was generated: one definition for all three.
@@ -10,10 +10,10 @@ import math
 from functools import cache
 from typing import NamedTuple
 
-import librosa
 import numpy as np
 import scipy.fft
 
+from preprocessing import rhythm
 from preprocessing.example import Attributes
 
 QUIETEST_DB = -100.0  # below one step of a 16-bit file
@@ -21,8 +21,6 @@ QUIETEST_DB = -100.0  # below one step of a 16-bit file
 # default of 23 ms.
 FRAME_HOP_SECS = 0.032
 SHORTEST_TEMPO_SECS = 2.0  # a bar at 120 BPM; less has no tempo
-TEMPO_WINDOW_SECS = 8.0  # librosa's default
-TEMPO_WINDOW_OVERLAP = 4  # librosa takes a window at every frame, which costs twenty times as much
 ONSET_BANDS = 32
 
 
@@ -66,12 +64,11 @@ def onset_envelope(audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
 def _transform(sample_rate_hz: int) -> _Transform:
     hop = max(1, round(sample_rate_hz * FRAME_HOP_SECS))
     size = 2 ** math.ceil(math.log2(2 * hop))
-    to_mel = librosa.filters.mel(sr=sample_rate_hz, n_fft=size, n_mels=ONSET_BANDS, htk=True)
     return _Transform(
         hop=hop,
-        window=librosa.filters.get_window("hann", size).astype(np.float32),
-        bin_hz=librosa.fft_frequencies(sr=sample_rate_hz, n_fft=size).astype(np.float32),
-        to_mel=np.ascontiguousarray(to_mel.T),
+        window=(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32),
+        bin_hz=np.linspace(0.0, sample_rate_hz / 2, size // 2 + 1, dtype=np.float32),
+        to_mel=rhythm.mel_filters(sample_rate_hz, size // 2 + 1, ONSET_BANDS),
     )
 
 
@@ -85,17 +82,10 @@ def _power(audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
 
 
 def _onsets(power: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    mel = power @ _transform(sample_rate_hz).to_mel
-    return librosa.onset.onset_strength(S=librosa.power_to_db(mel.T), sr=sample_rate_hz)
+    return rhythm.onset_strength(power @ _transform(sample_rate_hz).to_mel)
 
 
 def _tempo_bpm(onsets: np.ndarray, sample_rate_hz: int, samples: int) -> float:
     if samples < SHORTEST_TEMPO_SECS * sample_rate_hz or np.ptp(onsets) == 0:
         return math.nan
-    hop = _transform(sample_rate_hz).hop
-    size = round(TEMPO_WINDOW_SECS * sample_rate_hz / hop)
-    padded = np.pad(onsets, size // 2, mode="linear_ramp", end_values=0)
-    parts = librosa.util.frame(padded, frame_length=size, hop_length=size // TEMPO_WINDOW_OVERLAP)
-    window = librosa.filters.get_window("hann", size)[:, np.newaxis]
-    tempogram = librosa.util.normalize(librosa.autocorrelate(parts * window, axis=0), norm=np.inf, axis=0)
-    return float(librosa.feature.tempo(tg=tempogram, sr=sample_rate_hz, hop_length=hop)[0])
+    return rhythm.tempo_bpm(onsets, sample_rate_hz / _transform(sample_rate_hz).hop)

@@ -8,12 +8,13 @@ breaks. What it costs is bounded by the clip's length and `max_secs`, whatever i
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-import librosa
 import numpy as np
 import soundfile
+import soxr
 
 from preprocessing.container import Header
 from preprocessing.decoder import Sound, Source, mix
@@ -104,10 +105,13 @@ def segments(stream: BinaryIO, audio: AudioFormat) -> Iterator[Segment]:
 
 def _fitted(window: np.ndarray, rate_hz: int, audio: AudioFormat) -> tuple[np.ndarray, int]:
     """`[frames]` at the file's rate as a clip, and how many of its samples came from the file."""
-    waveform = librosa.resample(window, orig_sr=rate_hz, target_sr=audio.sample_rate_hz, res_type="soxr_hq")
-    valid_samples = min(len(waveform), audio.clip_samples)
+    waveform = soxr.resample(window, rate_hz, audio.sample_rate_hz, quality="HQ")
+    # As librosa counts them, which cuts what soxr has beyond, or fills up with zeros what it lacks.
+    counted = math.ceil(len(window) * (audio.sample_rate_hz / rate_hz))
+    valid_samples = min(counted, audio.clip_samples)
     clip = np.zeros(audio.clip_samples, np.float32)
-    clip[:valid_samples] = waveform[:valid_samples]
+    there = min(len(waveform), valid_samples)
+    clip[:there] = waveform[:there]
     return clip, valid_samples
 
 

@@ -8,6 +8,8 @@ correlate, up to the delay that a codec adds; of all else they do not.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from scipy import fft, spatial
 
@@ -24,15 +26,16 @@ MAX_DELAY_SECS = 0.2  # MP3 delays by 0.03 to 0.1 s where a player does not make
 def fingerprint(audio: np.ndarray) -> str:
     """`[samples]` float32 without padding -> 128 hexadecimal digits, a byte for each slice of both kinds."""
     changes = np.diff(audio, prepend=audio[:1])
-    parts = []
+    edges = np.linspace(0, len(audio), SLICES + 1).astype(int)
+    parts, means = [], []
     for signal in (audio, changes):
-        starts = np.linspace(0, len(signal), SLICES, endpoint=False).astype(int)
-        lengths = np.maximum(1, np.diff(starts, append=len(signal)))
-        energy = np.add.reduceat(np.square(signal, dtype=np.float64), starts) / lengths
-        level_db = 10 * np.log10((energy + 1e-20) / (energy.mean() + 1e-20))
+        slices = [signal[start:end] for start, end in itertools.pairwise(edges)]
+        energy = np.array([np.dot(part, part) for part in slices], np.float64)
+        means.append(energy.sum() / len(audio))
+        level_db = 10 * np.log10((energy / np.maximum(1, np.diff(edges)) + 1e-20) / (means[-1] + 1e-20))
         parts.append(np.clip(level_db, QUIETEST_DB, -QUIETEST_DB))
     # The faster changes in relation to all: brightness, which no slice of its own kind shows.
-    ratio_db = 10 * np.log10((np.mean(changes**2) + 1e-20) / (np.mean(audio**2) + 1e-20))
+    ratio_db = 10 * np.log10((means[1] + 1e-20) / (means[0] + 1e-20))
     parts[1] = np.clip(parts[1] + ratio_db, 2 * QUIETEST_DB, -QUIETEST_DB)
     values = np.concatenate(parts) - 2 * QUIETEST_DB
     return np.clip(np.round(values / STEP_DB), 0, 255).astype(np.uint8).tobytes().hex()

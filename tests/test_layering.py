@@ -26,7 +26,7 @@ WITHOUT_TENSORFLOW = {
 ORDER = {
     "preprocessing": [
         "errors", "gtzan", "options", "manifest", "records", "example", "container", "chunked", "header",
-        "decoder", "audio",
+        "decoder", "audio", "rhythm",
         "attributes", "quarantine", "duplicates", "files", "bucket", "lease", "versions", "archives",
         "sources", "plan", "shards", "copies", "commit", "keeping", "pipeline", "job", "page", "verification",
         "inspection_page", "inspection", "synth", "styles", "composition", "demo", "__main__",
