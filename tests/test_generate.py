@@ -60,10 +60,15 @@ def test_with_nothing_asked_clips_are_asked_to_be_what_music_usually_is(wave):
     music.facts = dataclasses.replace(music.facts, usual=[row])
     made = music.prior(2, seed=5)
     told = {"genre": "rock", "attributes": {"loudness_db": -9.0}}
-    expected = music.prior(2, seed=5, **told, guidance=USUAL_GUIDANCE)
-    np.testing.assert_allclose(made, expected, atol=1e-4)
     for other in (left_open, music.prior(2, seed=5, **told)):
         assert np.abs(made - other).max() > 1e-3
+    # Guided is the genre that was drawn, and no attribute.
+    ungenred = music.prior(2, seed=5, attributes=told["attributes"], guidance=1.0)
+    np.testing.assert_allclose(music.prior(2, seed=5, guidance=0.0), ungenred, atol=5e-4)
+    music.facts = dataclasses.replace(music.facts, usual=[{**row, "loudness_db": None}])
+    guided = music.prior(2, seed=5, genre="rock", guidance=USUAL_GUIDANCE)
+    np.testing.assert_allclose(music.prior(2, seed=5), guided, atol=5e-4)
+    music.facts = dataclasses.replace(music.facts, usual=[row])
     np.testing.assert_allclose(music.prior(3, seed=5)[:2], made, atol=1e-5)
 
 

@@ -10,7 +10,7 @@ from preprocessing.manifest import Statistics
 from trainer import mdct
 from trainer.config import PRESETS, WAYS, DatasetFacts
 from trainer.layers import DilatedBlock, Resnet1DBlock
-from trainer.models import ANY_GENRE, Condition, make_model
+from trainer.models import ANY_GENRE, Condition, Guidance, make_model
 from trainer.models.prior import LocalPrior
 from trainer.models.seed import log_normal
 from trainer.models.texture import Texture
@@ -84,7 +84,7 @@ def test_every_model_keeps_the_interface(model):
     terms = model.terms(audio, condition, noise, tf.constant(1.0))
     assert terms.log_likelihood.shape == terms.objective.shape == (2,)
     assert terms.kl.shape == (2, len(model.levels))
-    drawn = model.draw(condition, SAMPLES, normal([2, model.draw_noise_size(SAMPLES)]), 1.0, 1.0)
+    drawn = model.draw(condition, SAMPLES, normal([2, model.draw_noise_size(SAMPLES)]), 1.0, Guidance())
     known = model.encode(audio, condition)
     moved = model.perturb(known, 0.5, normal([2, model.draw_noise_size(SAMPLES)]))
     noise = normal([2, model.decode_noise_size(SAMPLES)])
@@ -227,9 +227,9 @@ def test_a_blend_begins_and_ends_at_its_ends(wave):
 def test_restyling_moves_the_piece_and_nothing_else(wave):
     audio, condition = batch()
     latents = wave.encode(audio, condition)
-    same = wave.restyle(latents, condition, condition, 1.0)
+    same = wave.restyle(latents, condition, condition, Guidance())
     np.testing.assert_allclose(same.piece, latents.piece, atol=1e-5)
-    other = wave.restyle(latents, condition, asked(genre=2), 1.0)
+    other = wave.restyle(latents, condition, asked(genre=2), Guidance())
     assert np.abs(other.piece - latents.piece).max() > 1e-3
     np.testing.assert_array_equal(other.local, latents.local)
 
@@ -237,7 +237,7 @@ def test_restyling_moves_the_piece_and_nothing_else(wave):
 def test_a_continuation_begins_with_what_it_continues(wave):
     audio, condition = batch()
     noise = normal([2, wave.draw_noise_size(2 * SAMPLES)])
-    latents = wave.extend(audio, condition, 2 * SAMPLES, noise, 1.0, 1.0)
+    latents = wave.extend(audio, condition, 2 * SAMPLES, noise, 1.0, Guidance())
     made = wave.decode(latents, condition, 2 * SAMPLES, normal([2, wave.decode_noise_size(2 * SAMPLES)]))
     whole = (SAMPLES // 16 - 2) * 16
     np.testing.assert_allclose(made[:, : whole - 32], audio[:, : whole - 32], atol=1e-4)
@@ -249,16 +249,18 @@ def test_wave_follows_what_is_asked_and_guidance_exaggerates_it(wave):
     pieces = {
         name: wave.draw(condition, SAMPLES, noise, 1.0, guidance).piece.numpy()
         for name, condition, guidance in (
-            ("open", asked(1, ANY_GENRE, math.nan), 1.0),
-            ("jazz", asked(1, 1, math.nan), 1.0),
-            ("more jazz", asked(1, 1, math.nan), 2.0),
-            ("no guidance", asked(1, 1, math.nan), 0.0),
-            ("loud", asked(1, ANY_GENRE, 1.0), 1.0),
+            ("open", asked(1, ANY_GENRE, math.nan), Guidance()),
+            ("jazz", asked(1, 1, math.nan), Guidance()),
+            ("more jazz", asked(1, 1, math.nan), Guidance(genre=2.0)),
+            ("no guidance", asked(1, 1, math.nan), Guidance(0.0, 0.0)),
+            ("loud", asked(1, ANY_GENRE, 1.0), Guidance()),
+            ("loud, of genre", asked(1, 1, 1.0), Guidance(genre=0.0)),
         )
     }
     assert np.abs(pieces["jazz"] - pieces["open"]).max() > 1e-4
     assert np.abs(pieces["loud"] - pieces["open"]).max() > 1e-4
     np.testing.assert_allclose(pieces["no guidance"], pieces["open"], atol=1e-6)
+    np.testing.assert_allclose(pieces["loud, of genre"], pieces["loud"], atol=1e-6)
     distances = [np.linalg.norm(pieces[name] - pieces["open"]) for name in ("jazz", "more jazz")]
     assert distances[0] < distances[1]
     with_genre = wave.reconstruct(batch()[0], asked(2, 1))

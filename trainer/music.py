@@ -19,7 +19,7 @@ from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer import config as configs
 from trainer.checkpoint import restore_newest
 from trainer.config import GUIDANCE, USUAL_GUIDANCE, DatasetFacts
-from trainer.models import ANY_GENRE, Condition, WaveformVAE, make_model
+from trainer.models import ANY_GENRE, Condition, Guidance, WaveformVAE, make_model
 from trainer.models.condition import TEMPO
 from trainer.run_directory import CHECKPOINTS, fetch_run
 from trainer.storage import default_cache
@@ -85,7 +85,7 @@ class MusicMaker:
             secs: How long; None: as long as the clips that the model was trained on.
             temperature: Below 1 more typical, above 1 more adventurous.
             guidance: How strongly genre and attributes count: 1 as in training, more exaggerates. None:
-                `GUIDANCE` where something is asked, else `USUAL_GUIDANCE`.
+                `GUIDANCE`, or where nothing is asked `USUAL_GUIDANCE`, of the genre alone.
         """
         self.refuse_unless("prior")
         samples = self._samples(secs)
@@ -93,12 +93,12 @@ class MusicMaker:
         asked = genre is not None or any(value is not None for value in (attributes or {}).values())
         if not asked and self.model.conditional:
             condition = self._usual_conditions(count, seed)
-        if guidance is None:
-            guidance = GUIDANCE if asked else USUAL_GUIDANCE
+        # What is drawn is no wish: exaggerated, loud clips would be deafening and quiet ones silent.
+        counts = _guidance(guidance) if asked else Guidance(USUAL_GUIDANCE if guidance is None else guidance)
 
         def make(condition: Condition, clips: range) -> tf.Tensor:
             noise = _noise(seed, LATENTS, clips, self.model.draw_noise_size(samples))
-            latents = self.model.draw(condition, samples, noise, temperature, guidance)
+            latents = self.model.draw(condition, samples, noise, temperature, counts)
             return self._decode(latents, condition, samples, seed, clips)
 
         return self._in_batches(make, condition)
@@ -180,7 +180,7 @@ class MusicMaker:
         (None: `GUIDANCE`).
         """
         self.refuse_unless("transfer")
-        guidance = GUIDANCE if guidance is None else guidance
+        counts = _guidance(guidance)
         clips = self._checked(clips)
         samples = clips.shape[-1]
         sources, targets = (self.condition(len(clips), name) for name in (source, genre))
@@ -189,8 +189,8 @@ class MusicMaker:
             origin = Condition(*(_rows(part, numbers) for part in sources))
             texture = _noise(0, TEXTURE, range(1), self.model.decode_noise_size(samples))
             latents = self.model.complete(self.model.encode(_rows(clips, numbers), origin), origin, texture)
-            latents = self.model.restyle(latents, origin, target, guidance)
-            return self.model.decode(latents, target, samples, texture, guidance)
+            latents = self.model.restyle(latents, origin, target, counts)
+            return self.model.decode(latents, target, samples, texture, counts)
 
         return self._in_batches(make, targets)
 
@@ -202,7 +202,7 @@ class MusicMaker:
         genre: Genre = None,
         attributes: Attributes = None,
         temperature: float = 1.0,
-        guidance: float = GUIDANCE,
+        guidance: float | None = None,
     ) -> np.ndarray:
         """The clips as they are, then what the model thinks comes next, up to `secs` in all."""
         self.refuse_unless("continue")
@@ -214,7 +214,7 @@ class MusicMaker:
         def make(condition: Condition, numbers: range) -> tf.Tensor:
             noise = _noise(seed, LATENTS, numbers, self.model.draw_noise_size(samples))
             known = _rows(beginnings, numbers)
-            latents = self.model.extend(known, condition, samples, noise, temperature, guidance)
+            latents = self.model.extend(known, condition, samples, noise, temperature, _guidance(guidance))
             return self._decode(latents, condition, samples, seed, numbers)
 
         return self._in_batches(make, self.condition(len(beginnings), genre, attributes))
@@ -312,6 +312,11 @@ class MusicMaker:
             part = Condition(*(tf.constant(_rows(values, numbers)) for values in condition))
             made.append(make(part, numbers).numpy())
         return np.concatenate(made)
+
+
+def _guidance(given: float | None) -> Guidance:
+    scale = GUIDANCE if given is None else given
+    return Guidance(genre=scale, attributes=scale)
 
 
 def _rows(values: np.ndarray, numbers: range) -> np.ndarray:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from preprocessing.manifest import Manifest
 from trainer import metrics, render
 from trainer.config import GUIDANCE, Config
-from trainer.models import Condition, WaveformVAE
+from trainer.models import Condition, Guidance, WaveformVAE
 
 FOLDER = "samples"
 ORIGINALS = f"{FOLDER}/originals"
@@ -68,7 +68,9 @@ def render_epoch(run: Path, fixed: Fixed, model: WaveformVAE, manifest: Manifest
     """WAV files and two pictures of the fixed clips and latents, in `samples/epoch-0007`."""
     rate = manifest.sample_rate_hz
     reconstruction = model.reconstruct(tf.constant(fixed.audio), fixed.condition).numpy()
-    latents = model.draw(fixed.asked, manifest.clip_samples, fixed.draw_noise, 1.0, GUIDANCE)
+    latents = model.draw(
+        fixed.asked, manifest.clip_samples, fixed.draw_noise, 1.0, Guidance(GUIDANCE, GUIDANCE)
+    )
     new = model.decode(latents, fixed.asked, manifest.clip_samples, fixed.decode_noise).numpy()
     snr_db = metrics.snr_db(tf.constant(fixed.audio), reconstruction).numpy()
     folder = run / FOLDER / f"epoch-{epoch:04d}"

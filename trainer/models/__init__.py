@@ -1,9 +1,9 @@
 """The models by preset. Nothing outside this folder knows which one it has."""
 
 from trainer.config import Config, DatasetFacts
-from trainer.models.base import ANY_GENRE, Condition, Terms, WaveformVAE
+from trainer.models.base import ANY_GENRE, Condition, Guidance, Terms, WaveformVAE
 
-__all__ = ["ANY_GENRE", "Condition", "Terms", "WaveformVAE", "make_model"]
+__all__ = ["ANY_GENRE", "Condition", "Guidance", "Terms", "WaveformVAE", "make_model"]
 
 
 def make_model(config: Config, facts: DatasetFacts) -> WaveformVAE:

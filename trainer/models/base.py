@@ -21,6 +21,16 @@ class Condition(NamedTuple):
     attributes: tf.Tensor  # [batch, attributes] float32 in standard deviations from the mean, or NaN: open
 
 
+class Guidance(NamedTuple):
+    """How strongly a condition counts: 0 ignores it, 1 is as in training, more exaggerates."""
+
+    genre: float = 1.0
+    attributes: float = 1.0
+
+
+AS_IN_TRAINING = Guidance()
+
+
 class Terms(NamedTuple):
     """What one batch contributes, in nats, summed over the samples of the example.
 
@@ -71,12 +81,12 @@ class WaveformVAE(tf.keras.Model):
         raise NotImplementedError
 
     def draw(
-        self, condition: Condition, samples: int, noise: tf.Tensor, temperature: float, guidance: float
+        self, condition: Condition, samples: int, noise: tf.Tensor, temperature: float, guidance: Guidance
     ) -> Latents:
         """Latents of the prior.
 
         `temperature` scales its noise: below 1 more typical, above 1 more adventurous. `guidance` scales how
-        far the condition moves it: 0 ignores the condition, 1 is the model's own, more exaggerates.
+        far the condition moves it.
         """
         raise NotImplementedError
 

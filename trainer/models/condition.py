@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.config import DatasetFacts
-from trainer.models.base import ANY_GENRE, Condition
+from trainer.models.base import ANY_GENRE, AS_IN_TRAINING, Condition, Guidance
 
 layers = tf.keras.layers
 
@@ -30,16 +30,18 @@ class ConditionEncoder(layers.Layer):
         self.genre = layers.Embedding(genres + 1, GENRE_DIM)  # one more: for one that is left open
         self.mix = layers.Dense(CONDITION_DIM, activation="tanh")
 
-    def call(self, condition: Condition, guidance: float = 1.0) -> tf.Tensor:
-        """`guidance` moves along the line from "all open" to the condition (Ho & Salimans 2022)."""
+    def call(self, condition: Condition, guidance: Guidance = AS_IN_TRAINING) -> tf.Tensor:
+        """`guidance` moves on the line from what is open to what is asked (Ho & Salimans 2022, equation 6).
+
+        From all open to the attributes, and from there to the genre too.
+        """
         asked = self._embed(condition)
-        if guidance == 1.0:
+        if guidance == AS_IN_TRAINING:
             return asked
-        nothing = Condition(
-            tf.fill(tf.shape(condition.genre), ANY_GENRE), tf.fill(tf.shape(condition.attributes), math.nan)
-        )
-        unasked = self._embed(nothing)
-        return unasked + guidance * (asked - unasked)
+        no_genre = condition._replace(genre=tf.fill(tf.shape(condition.genre), ANY_GENRE))
+        nothing = no_genre._replace(attributes=tf.fill(tf.shape(condition.attributes), math.nan))
+        sounding, unasked = self._embed(no_genre), self._embed(nothing)
+        return unasked + guidance.attributes * (sounding - unasked) + guidance.genre * (asked - sounding)
 
     def _embed(self, condition: Condition) -> tf.Tensor:
         given = tf.logical_not(tf.math.is_nan(condition.attributes))

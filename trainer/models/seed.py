@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from trainer.config import Config, DatasetFacts
 from trainer.layers import Resnet1DBlock
-from trainer.models.base import Condition, Terms, WaveformVAE
+from trainer.models.base import Condition, Guidance, Terms, WaveformVAE
 
 layers = tf.keras.layers
 
@@ -100,7 +100,7 @@ class SeedCVAE(WaveformVAE):
         return self.posterior(audio)[0]
 
     def draw(
-        self, condition: Condition, samples: int, noise: tf.Tensor, temperature: float, guidance: float
+        self, condition: Condition, samples: int, noise: tf.Tensor, temperature: float, guidance: Guidance
     ) -> tf.Tensor:
         """N(0, temperature squared)."""
         return temperature * noise

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from trainer import mdct, spectral
 from trainer.config import WAYS, Config, DatasetFacts
-from trainer.models.base import Condition, Terms, WaveformVAE
+from trainer.models.base import AS_IN_TRAINING, Condition, Guidance, Terms, WaveformVAE
 from trainer.models.condition import BeatClock, ConditionEncoder
 from trainer.models.envelope import Decoder, Encoder
 from trainer.models.prior import HALF_LOG_2PI, LocalPrior, PiecePrior
@@ -132,7 +132,7 @@ class WaveCVAE(WaveformVAE):
         return WaveLatents(piece, local, tf.where(strong, relative, math.nan))
 
     def draw(
-        self, condition: Condition, samples: int, noise: tf.Tensor, temperature: float, guidance: float
+        self, condition: Condition, samples: int, noise: tf.Tensor, temperature: float, guidance: Guidance
     ) -> WaveLatents:
         """Piece, then step after step; the fine level is left to the texture."""
         asked = self.condition(condition, guidance)
@@ -150,7 +150,7 @@ class WaveCVAE(WaveformVAE):
         samples: int,
         noise: tf.Tensor,
         temperature: float,
-        guidance: float,
+        guidance: Guidance,
     ) -> WaveLatents:
         """Latents of `samples` samples that begin with `audio` as it is."""
         coefficients = self._analyse(audio)
@@ -167,7 +167,7 @@ class WaveCVAE(WaveformVAE):
         return drawn._replace(fine=tf.concat([known, drawn.fine[:, frames:]], axis=1))
 
     def restyle(
-        self, latents: WaveLatents, source: Condition, target: Condition, guidance: float
+        self, latents: WaveLatents, source: Condition, target: Condition, guidance: Guidance
     ) -> WaveLatents:
         """The same steps and details in another kind of piece.
 
@@ -184,7 +184,7 @@ class WaveCVAE(WaveformVAE):
         condition: Condition,
         samples: int,
         noise: tf.Tensor,
-        guidance: float = 1.0,
+        guidance: Guidance = AS_IN_TRAINING,
     ) -> tf.Tensor:
         """Envelope, then what fills it, then the waveform."""
         filled, _ = self._fill(latents, self.condition(condition, guidance), noise)
