@@ -1,6 +1,6 @@
 # Two programs, two images. An image's entry point is its module, so a container's args are that program's flags.
 #
-#   make image                                      both, with docker, podman or buildah
+#   make image                   all that k8s/overlays/local runs, with docker, podman or buildah
 #   docker build --target preprocessing -t gtzan-cvae-preprocessing:0.1.0 .
 #   docker build --target trainer -t gtzan-cvae-trainer:0.1.0 .
 #   docker build --target trainer -t gtzan-cvae-trainer:0.1.0-cuda --build-arg REQUIREMENTS=requirements-cuda.lock .
@@ -40,6 +40,12 @@ COPY trainer trainer
 # setuptools stays: TensorBoard imports its pkg_resources.
 RUN pip --python /venv install --no-deps --no-build-isolation --use-pep517 .
 
+FROM build AS build-storage-emulator
+COPY requirements-emulator.lock ./
+RUN pip --python /venv install --no-deps --require-hashes -r requirements-emulator.lock \
+    && pip --python /venv uninstall --yes setuptools
+COPY tests/storage_emulator.py /venv/lib/python3.11/site-packages/
+
 # hadolint ignore=DL3006
 FROM ${BASE} AS runtime
 ARG VERSION=0.1.0
@@ -72,4 +78,12 @@ LABEL org.opencontainers.image.title="gtzan-cvae-trainer" \
       org.opencontainers.image.description="A VAE trained on TFRecords of music, and the music it makes"
 COPY --from=build-trainer /venv /venv
 ENTRYPOINT ["python", "-m", "trainer"]
+CMD ["--help"]
+
+# Stands in for the bucket on a cluster that has none (k8s/overlays/local).
+FROM runtime AS storage-emulator
+LABEL org.opencontainers.image.title="gtzan-cvae-storage-emulator" \
+      org.opencontainers.image.description="Object storage on a laptop's cluster"
+COPY --from=build-storage-emulator /venv /venv
+ENTRYPOINT ["python", "-m", "storage_emulator"]
 CMD ["--help"]
