@@ -1,7 +1,7 @@
 """Object storage as Google's speaks it, for tests and for clusters without a bucket.
 
-It is `gcp-storage-emulator`, which takes no notice of `ifGenerationMatch`, by which real storage keeps two writers
-apart; this one obeys it.
+It is `gcp-storage-emulator`, which takes no notice of `ifGenerationMatch`, by which real storage keeps two
+writers apart; this one obeys it.
 
     python -m storage_emulator --folder /data --bucket music
 """
@@ -48,13 +48,18 @@ def _obey_generations() -> None:
     objects._multipart_upload = upload_if_unchanged
 
 
-def main() -> int:
+def build_parser() -> argparse.ArgumentParser:
+    """The flags of `python -m storage_emulator`."""
     parser = argparse.ArgumentParser(prog="python -m storage_emulator", description=__doc__.splitlines()[0])
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=9023, help="(default: %(default)s)")
     parser.add_argument("--folder", help="absolute folder to keep the objects in (default: in memory)")
     parser.add_argument("--bucket", required=True, help="name of the bucket, made if it is not there")
-    flags = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    flags = build_parser().parse_args()
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # before there are threads: all of them inherit it
     server = start(flags.host, flags.port, flags.bucket, flags.folder)
