@@ -29,7 +29,7 @@ USER = "10001"
 # As k8s/base has it: no privilege, nothing to write on but /tmp, and here not even a network.
 CONFINED = ["--read-only", "--user", f"{USER}:{USER}", "--cap-drop", "ALL", "--network", "none"]
 CONFINED += ["--security-opt", "no-new-privileges"]
-# The same for an engine without words for it: root makes the root file system read-only, then drops its rights.
+# The same for an engine without words for it: root makes the file system read-only, then drops its rights.
 CONFINE = f"""mount -o remount,bind,ro / && exec setpriv --reuid {USER} --regid {USER} --clear-groups \
 --no-new-privs --bounding-set=-all --inh-caps=-all "$@" """
 
