@@ -11,11 +11,11 @@
 # Python 3.11.16 on Debian 12, the index of all architectures.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
-# hadolint ignore=DL3006
 FROM ${BASE} AS build
 WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
+# Builds are not isolated: pip would fetch their setuptools unchecked.
 COPY requirements-build.lock ./
 RUN python -m venv --without-pip /venv \
     && pip --python /venv install --no-deps --require-hashes -r requirements-build.lock
@@ -46,7 +46,6 @@ RUN pip --python /venv install --no-deps --require-hashes -r requirements-emulat
     && pip --python /venv uninstall --yes setuptools
 COPY tests/storage_emulator.py /venv/lib/python3.11/site-packages/
 
-# hadolint ignore=DL3006
 FROM ${BASE} AS runtime
 ARG VERSION=0.1.0
 ARG REVISION=unknown

@@ -1,4 +1,5 @@
-# Everything runs in .venv, which every target makes or mends first. Needed: Python 3, make and a package index.
+# Everything but images and clusters runs in .venv, which its target makes or mends first. Needed: Python 3, make and
+# a package index.
 #
 #   make demo                      synthesize a small corpus, train on it, make music, write a report
 #   make demo INPUT=path/to/genres_original
