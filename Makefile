@@ -1,4 +1,5 @@
-# Everything runs in .venv, which every target makes or mends first. Needed: Python 3, make and a package index.
+# Everything but images and clusters runs in .venv, which its target makes or mends first. Needed: Python 3, make and
+# a package index.
 #
 #   make demo                      synthesize a small corpus, train on it, make music, write a report
 #   make demo INPUT=path/to/genres_original
@@ -6,6 +7,10 @@
 #   make test-slow                 the tests that take minutes, such as killing twenty jobs
 #   make bench-preprocessing       time the Beam job beside a plain loop and a usual pipeline
 #   make lock                      resolve the lock files again
+#   make image image-test          the images, built and tried with docker, podman or buildah (BUILDER=buildah)
+#   make image REQUIREMENTS=requirements-cuda.lock     the trainer's with CUDA
+#   make deploy OVERLAY=gke-gpu    onto the cluster that kubectl talks to
+#   make submit-preprocessing PROJECT=... REGION=... BUCKET=...     on Dataflow
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -24,7 +29,7 @@ export UV_DEFAULT_INDEX := $(or $(shell python3 -m pip config get global.index-u
 endif
 UV := $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: demo test test-slow bench-preprocessing setup lock clean
+.PHONY: demo test test-slow bench-preprocessing setup lock image image-test deploy submit-preprocessing clean
 setup: $(INSTALLED)
 
 .tools/bin/uv:
@@ -64,6 +69,31 @@ lock: $(filter .tools/bin/uv,$(UV))
 	$(LOCK) -o requirements.lock requirements.in
 	$(LOCK) -c requirements.lock -o requirements-dev.lock requirements-dev.in
 	$(LOCK) -c requirements.lock -o requirements-cuda.lock requirements-cuda.in
+	$(LOCK) -c requirements.lock -o requirements-preprocessing.lock setup.py
+	$(LOCK) -c requirements.lock -o requirements-build.lock requirements-build.in
+	$(LOCK) -c requirements-dev.lock -o requirements-emulator.lock requirements-emulator.in
+
+# IMAGE_FLAGS go to the builder, e.g. IMAGE_FLAGS='--build-arg BASE=registry.example/python:3.11-slim-bookworm'.
+IMAGES = python3 k8s/images.py $(if $(BUILDER),--builder $(BUILDER)) $(if $(REQUIREMENTS),--requirements $(REQUIREMENTS))
+image:
+	$(IMAGES) build $(if $(IMAGE_FLAGS),--flags='$(IMAGE_FLAGS)')
+
+image-test:
+	$(IMAGES) test
+
+deploy:
+	@test -f "k8s/overlays/$(OVERLAY)/kustomization.yaml" || \
+	  { echo "deploy: OVERLAY must be one of: $(notdir $(wildcard k8s/overlays/*))" >&2; exit 2; }
+	kubectl apply -k k8s/overlays/$(OVERLAY)
+
+# MUSIC may be any --input; what is not preprocessed yet becomes a new version, as from the preprocess Job.
+MUSIC = gs://$(BUCKET)/music
+submit-preprocessing: $(INSTALLED)
+	@test -n "$(PROJECT)" -a -n "$(REGION)" -a -n "$(BUCKET)" || \
+	  { echo "submit-preprocessing: give PROJECT=... REGION=... BUCKET=..." >&2; exit 2; }
+	$(BIN)/python -m preprocessing --input $(MUSIC) --output gs://$(BUCKET)/datasets --versioned \
+	  --runner DataflowRunner --project $(PROJECT) --region $(REGION) --temp_location gs://$(BUCKET)/tmp \
+	  --setup_file ./setup.py
 
 clean:
 	rm -rf demo .venv .tools build *.egg-info

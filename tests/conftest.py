@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from collections.abc import Iterator
-from http import HTTPStatus
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import storage_emulator
 
 from preprocessing.__main__ import main as preprocess
 
@@ -75,34 +74,10 @@ def dataset(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def _obey_generations() -> None:
-    """The emulator takes no notice of `ifGenerationMatch`, by which real storage keeps two writers apart."""
-    from gcp_storage_emulator.exceptions import NotFound
-    from gcp_storage_emulator.handlers import objects
-
-    upload, lock = objects._multipart_upload, threading.Lock()
-
-    def upload_if_unchanged(request, response, storage):
-        with lock:
-            for wanted in request.query.get("ifGenerationMatch", []):
-                name = request.query.get("name", [request.data["meta"].get("name")])[0]
-                try:
-                    there = storage.get_file_obj(request.params["bucket_name"], name)["generation"]
-                except NotFound:
-                    there = "0"
-                if there != wanted:
-                    response.status = HTTPStatus.PRECONDITION_FAILED
-                    return None
-            return upload(request, response, storage)
-
-    objects._multipart_upload = upload_if_unchanged
-
-
 @pytest.fixture(scope="session")
 def storage_server() -> Iterator[str]:
     """A real object-storage protocol on loopback; its address is in the environment while tests run."""
     from apache_beam.internal.gcp import auth
-    from gcp_storage_emulator.server import create_server
 
     auth._Credentials._credentials_init = (
         True  # else Beam looks half a minute for credentials, then needs none
@@ -115,9 +90,7 @@ def storage_server() -> Iterator[str]:
         "NO_GCE_CHECK": "true",  # do not look for a metadata server
         "GOOGLE_CLOUD_PROJECT": "test",
     }
-    server = create_server("127.0.0.1", port, in_memory=True, default_bucket="music")
-    _obey_generations()
-    server.start()
+    server = storage_emulator.start("127.0.0.1", port, "music")
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     yield "gs://music"

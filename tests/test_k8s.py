@@ -1,191 +1,209 @@
 """The manifests as a cluster and the two programs read them: rendered, validated, their args parsed."""
 
-import json
+import os
 import re
 import shutil
 import subprocess
-import sysconfig
+from datetime import timedelta
+from functools import cache
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import kubernetes_validate
+import kubernetes_validate.utils as schemas
 import pytest
+import storage_emulator
 import yaml
+from manifests import K8S, OVERLAYS, overlay, render
 
 import preprocessing.__main__
 import preprocessing.job
 import trainer.flags
 
-ROOT = Path(__file__).parents[1]
-JOBS = ["preprocess", "train", "retrain"]
-TRAINERS = ["train", "retrain"]
-JOB_NAME = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-name']"}}
+NEWEST = int(kubernetes_validate.latest_version().split(".")[1])
+GKE = ["gke-gpu", "gke-multiworker"]
+TRAIN = {"local": "train", "gke-gpu": "train", "gke-multiworker": "train-multiworker"}
 
 
-def render(folder):
-    """The documents that `kubectl apply -k folder` would send."""
-    kubectl = Path(sysconfig.get_path("scripts"), "kubectl")
-    done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
-
-
-def job_spec(documents, name):
-    (document,) = (d for d in documents if "Job" in d["kind"] and d["metadata"]["name"] == name)
-    return document["spec"]["jobTemplate"]["spec"] if document["kind"] == "CronJob" else document["spec"]
-
-
-def only_container(spec):
-    (container,) = spec["template"]["spec"]["containers"]
-    return container
-
-
-def argv(documents, name, job_name):
-    """The args a pod of the Job `job_name` starts with; an undefined $(VARIABLE) is a KeyError."""
-    config_maps = {d["metadata"]["name"]: d["data"] for d in documents if d["kind"] == "ConfigMap"}
-    container = only_container(job_spec(documents, name))
-    env = {}
-    for source in container["envFrom"]:
-        env |= config_maps[source["configMapRef"]["name"]]
-    for variable in container.get("env", []):
-        assert variable["valueFrom"] == JOB_NAME
-        env[variable["name"]] = job_name
-    return [re.sub(r"\$\((\w+)\)", lambda match: env[match[1]], arg) for arg in container["args"]]
-
-
-def trainer_flags(documents, name, job_name="a-job"):
-    program, *args = argv(documents, name, job_name)
-    assert program == "trainer"
-    return trainer.flags.build_parser().parse_args(args)
-
-
-def preprocessing_flags(documents):
-    program, *args = argv(documents, "preprocess", "a-job")
-    assert program == "preprocessing"
+def preprocessing_flags(args):
     flags, beam_flags = preprocessing.__main__.build_parser().parse_known_args(args)
     preprocessing.job.complete_beam_flags(beam_flags)  # raises on a flag that Beam does not know
     return flags
 
 
-def dockerfile():
-    """The last ENTRYPOINT, CMD and USER of the image: those that count."""
-    return dict(re.findall(r"^(ENTRYPOINT|CMD|USER) (.+)$", (ROOT / "Dockerfile").read_text(), re.M))
+PARSERS = {
+    "preprocessing": preprocessing_flags,
+    "trainer": lambda args: trainer.flags.build_parser().parse_args(args),
+    "storage-emulator": lambda args: storage_emulator.build_parser().parse_args(args),
+}
 
 
-@pytest.fixture(scope="module")
-def base():
-    return render(ROOT / "k8s/base")
+def flags_of(rendered, kind, name, job_name="a-job"):
+    """What the real parser makes of a container's args."""
+    workload = rendered.workload(kind, name)
+    return PARSERS[workload.container["name"]](rendered.args(workload, job_name))
 
 
-@pytest.mark.parametrize("version", ["1.31", kubernetes_validate.latest_version()])
-def test_every_document_is_valid(base, version):
-    for document in base:
-        kubernetes_validate.validate(document, version, strict=True)
+@pytest.mark.parametrize("minor", range(30, NEWEST + 1))
+def test_every_document_is_valid(minor, monkeypatch):
+    # The library would parse its megabyte of schemas again for every document.
+    monkeypatch.setattr(schemas, "schema_contents", cache(schemas.schema_contents))
+    documents = [document for name in ("base", *OVERLAYS) for document in overlay(name).documents]
+    for document in {yaml.safe_dump(document): document for document in documents}.values():
+        kubernetes_validate.validate(document, f"1.{minor}", strict=True)
 
 
-def test_the_trainer_reads_what_preprocessing_writes(base):
-    written = preprocessing_flags(base).output
-    assert written.startswith("gs://YOUR-BUCKET/")
-    assert [trainer_flags(base, name).data for name in TRAINERS] == [written, written]
+@pytest.mark.parametrize("name", ["base", *OVERLAYS])
+def test_nothing_is_left_to_be_replaced(name):
+    assert "set-by" not in yaml.safe_dump(overlay(name).documents)
+    assert "cluster" not in overlay(name).of("ConfigMap")
 
 
-@pytest.mark.parametrize("name", TRAINERS)
-def test_each_job_has_a_run_directory_of_its_own(base, name):
-    monday, next_monday = (trainer_flags(base, name, job).run for job in ("monday", "next-monday"))
+@pytest.mark.parametrize(
+    ("name", "kind", "workload"),
+    [(name, w.kind, w.name) for name in OVERLAYS for w in overlay(name).workloads()],
+)
+def test_the_programs_understand_their_args(name, kind, workload):
+    assert flags_of(overlay(name), kind, workload)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_trainer_reads_what_preprocessing_writes(name):
+    written = {flags_of(overlay(name), kind, "preprocess").output for kind in ("Job", "CronJob")}
+    assert written == {flags_of(overlay(name), "Job", TRAIN[name]).data}
+    assert written == {flags_of(overlay(name), "CronJob", "retrain").datasets}
+    assert all(uri.startswith("gs://") for uri in written)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_each_job_has_a_run_directory_of_its_own(name):
+    monday, next_monday = (
+        flags_of(overlay(name), "Job", TRAIN[name], job).run for job in ("monday", "next-monday")
+    )
     assert monday != next_monday
 
 
-def edit_base(k8s):
-    settings = k8s / "base/kustomization.yaml"
-    edited = settings.read_text().replace("GPUS=1", "GPUS=4").replace("YOUR-BUCKET", "other")
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_overlay_trains_in_one_way(name):
+    assert set(overlay(name).of("Job")) == {"preprocess", TRAIN[name]}
+
+
+def test_base_is_at_rest_and_overlays_are_awake():
+    assert [job["spec"]["suspend"] for job in overlay("base").of("CronJob").values()] == [True, True]
+    for name in OVERLAYS:
+        assert [job["spec"]["suspend"] for job in overlay(name).of("CronJob").values()] == [False, False]
+        assert overlay(name).of("Job")[TRAIN[name]]["spec"]["suspend"]  # it waits for the dataset
+        assert "suspend" not in overlay(name).of("Job")["preprocess"]["spec"]
+
+
+def daily_or_weekly(schedule):
+    """Minutes into the day, and the day, of a schedule such as these manifests have."""
+    minute, hour, *day = schedule.split()
+    assert day in (["*", "*", "*"], ["*", "*", "1"])
+    return timedelta(hours=int(hour), minutes=int(minute)), day
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_new_music_is_preprocessed_before_it_is_learned(name):
+    jobs = overlay(name).of("CronJob")
+    early, late = (jobs[job]["spec"] for job in ("preprocess", "retrain"))
+    assert early["timeZone"] == late["timeZone"]
+    ZoneInfo(early["timeZone"])
+    (begin, day), (then, then_day) = daily_or_weekly(early["schedule"]), daily_or_weekly(late["schedule"])
+    longest = early["startingDeadlineSeconds"] + early["jobTemplate"]["spec"]["activeDeadlineSeconds"]
+    assert day == then_day
+    assert begin + timedelta(seconds=longest) <= then
+    for spec in (early, late):
+        assert spec["concurrencyPolicy"] == "Forbid"
+        assert spec["startingDeadlineSeconds"] > 0
+        assert spec["successfulJobsHistoryLimit"] > 0
+        assert spec["failedJobsHistoryLimit"] > 0
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_cron_job_runs_the_preprocess_jobs_pod(name):
+    job, cron_job = (overlay(name).workload(kind, "preprocess") for kind in ("Job", "CronJob"))
+    assert cron_job.template == job.template
+    assert cron_job.job["podFailurePolicy"] == job.job["podFailurePolicy"]
+
+
+def test_workers_find_each_other():
+    rendered = overlay("gke-multiworker")
+    job, service = rendered.workload("Job", "train-multiworker"), rendered.of("Service")["train-multiworker"]
+    found = rendered.environment(job, job.name)
+    assert job.spec["completionMode"] == "Indexed"
+    assert job.spec["completions"] == job.spec["parallelism"] == int(found["GTZAN_CVAE_WORKERS"]) > 1
+    assert found["GTZAN_CVAE_JOB"] == job.name
+    assert found["GTZAN_CVAE_SERVICE"] == job.pod["subdomain"] == service["metadata"]["name"]
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"]
+    assert service["spec"]["selector"].items() <= job.template["metadata"]["labels"].items()
+    assert [port["port"] for port in service["spec"]["ports"]] == [2222]
+
+
+EDITS = {
+    "YOUR-BUCKET": "vinyl",
+    "YOUR-PROJECT": "my-project",
+    "GPU_TYPE=nvidia-l4": "GPU_TYPE=nvidia-h100-80gb",
+    "GPUS=1": "GPUS=4",
+    "WORKERS=2": "WORKERS=3",
+    "RETRAIN_SCHEDULE=0 3 * * 1": "RETRAIN_SCHEDULE=30 4 * * 1",
+    "TIME_ZONE=Etc/UTC": "TIME_ZONE=Europe/Zurich",
+    "PRESET=wave": "PRESET=wave-large",
+    "REGION-docker": "europe-docker",
+    "newTag: 0.1.0-cuda": "newTag: 0.2.0-cuda",
+}
+
+
+@pytest.mark.parametrize("name", GKE)
+def test_each_setting_is_changed_in_the_overlay_alone(tmp_path, name):
+    k8s = Path(shutil.copytree(K8S, tmp_path / "k8s"))
+    settings = k8s / "overlays" / name / "kustomization.yaml"
+    edited = settings.read_text()
+    for before, after in EDITS.items():
+        edited = edited.replace(before, after)
     settings.write_text(edited)
-    return k8s / "base"
+    rendered = render(settings.parent)
+
+    assert not re.search("YOUR-|REGION-|nvidia-l4", yaml.safe_dump(rendered.documents))
+    retrain = rendered.workload("CronJob", "retrain")
+    assert retrain.spec["schedule"] == "30 4 * * 1"
+    assert {job["spec"]["timeZone"] for job in rendered.of("CronJob").values()} == {"Europe/Zurich"}
+    assert flags_of(rendered, "Job", "preprocess").input == "gs://vinyl/music"
+    train = rendered.workload("Job", TRAIN[name])
+    assert flags_of(rendered, "Job", TRAIN[name]).preset == "wave-large"
+    for workload in (train, retrain):
+        assert workload.container["image"] == "europe-docker.pkg.dev/my-project/gtzan-cvae/trainer:0.2.0-cuda"
+        assert int(workload.container["resources"]["limits"]["nvidia.com/gpu"]) == 4
+        assert workload.pod["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-h100-80gb"}
+    if "WORKERS=3" in edited:
+        assert train.spec["completions"] == train.spec["parallelism"] == 3
+        assert rendered.environment(train, "x")["GTZAN_CVAE_WORKERS"] == "3"
 
 
-def lay_over(k8s):
-    settings = {"name": "settings", "namespace": "gtzan-cvae", "behavior": "merge"}
-    overlay = {
-        "resources": ["../../base"],
-        "components": ["../../wiring"],
-        "configMapGenerator": [settings | {"literals": ["GPUS=4", "BUCKET=other"]}],
-    }
-    folder = k8s / "overlays/big"
-    folder.mkdir(parents=True)
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-    return folder
+@pytest.mark.parametrize("name", GKE)
+def test_pods_act_as_google_accounts(name):
+    key = "iam.gke.io/gcp-service-account"
+    accounts = overlay(name).of("ServiceAccount")
+    google = [accounts[account]["metadata"]["annotations"][key] for account in ("preprocessing", "trainer")]
+    assert len(set(google)) == 2  # each with the rights that it needs
+    assert all(account.endswith(".iam.gserviceaccount.com") for account in google)
 
 
-@pytest.mark.parametrize("change", [edit_base, lay_over])
-def test_each_setting_is_changed_in_one_place(tmp_path, change):
-    changed = render(change(Path(shutil.copytree(ROOT / "k8s", tmp_path / "k8s"))))
-    assert preprocessing_flags(changed).input.startswith("gs://other/")
-    for name in TRAINERS:
-        limits = only_container(job_spec(changed, name))["resources"]["limits"]
-        assert int(limits["nvidia.com/gpu"]) == trainer_flags(changed, name).replicas == 4
+def make(*args):
+    environment = os.environ | {"UV_DEFAULT_INDEX": "unused"}  # spares it asking pip
+    return subprocess.run(["make", *args], cwd=K8S.parent, capture_output=True, text=True, env=environment)
 
 
-@pytest.mark.parametrize("name", TRAINERS)
-def test_the_trainer_starts_a_replica_for_each_gpu(base, name):
-    limits = only_container(job_spec(base, name))["resources"]["limits"]
-    assert int(limits["nvidia.com/gpu"]) == trainer_flags(base, name).replicas
+def test_preprocessing_is_submitted_to_where_the_manifests_read():
+    done = make("--dry-run", "submit-preprocessing", "PROJECT=p", "REGION=r", "BUCKET=YOUR-BUCKET")
+    (command,) = re.findall(r"-m preprocessing (--input .+)", done.stdout.replace("\\\n", ""))
+    flags = preprocessing_flags(command.split())
+    assert flags.versioned
+    assert flags.output == flags_of(overlay("gke-gpu"), "Job", "preprocess").output
 
 
-def test_all_jobs_run_one_pinned_image(base):
-    (image,) = {only_container(job_spec(base, name))["image"] for name in JOBS}
-    assert re.fullmatch(r"\S+/\S+:\d+\.\d+\.\d+\S*", image)
-
-
-@pytest.mark.parametrize("name", JOBS)
-def test_pods_meet_the_restricted_profile(base, name):
-    pod = job_spec(base, name)["template"]["spec"]
-    assert pod["securityContext"]["runAsNonRoot"]
-    assert pod["securityContext"]["runAsUser"] > 0
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert all(volume.keys() == {"name", "emptyDir"} for volume in pod["volumes"])
-
-    container = only_container(job_spec(base, name))
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "readOnlyRootFilesystem": True,
-    }
-    assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}
-
-
-@pytest.mark.parametrize("name", JOBS)
-def test_pods_bound_what_they_use(base, name):
-    resources = only_container(job_spec(base, name))["resources"]
-    for bound in ("requests", "limits"):
-        assert resources[bound].keys() >= {"cpu", "memory", "ephemeral-storage"}
-    assert job_spec(base, name)["activeDeadlineSeconds"] > 0
-
-
-@pytest.mark.parametrize("name", JOBS)
-def test_exit_codes_decide_what_is_tried_again(base, name):
-    spec = job_spec(base, name)
-    assert spec["template"]["spec"]["restartPolicy"] == "Never"  # a podFailurePolicy asks for it
-    action_of = {}
-    for rule in spec["podFailurePolicy"]["rules"]:
-        if "onExitCodes" in rule:
-            assert rule["onExitCodes"]["containerName"] == only_container(spec)["name"]
-            action_of |= dict.fromkeys(rule["onExitCodes"]["values"], rule["action"])
-        else:
-            action_of |= {condition["type"]: rule["action"] for condition in rule["onPodConditions"]}
-    assert action_of == {2: "FailJob", 3: "FailJob", 75: "Ignore", "DisruptionTarget": "Ignore"}
-
-
-@pytest.mark.parametrize("name", JOBS)
-def test_a_stopped_pod_has_time_to_save(base, name):
-    assert job_spec(base, name)["template"]["spec"]["terminationGracePeriodSeconds"] >= 30
-
-
-def test_the_image_starts_the_programs_of_this_project():
-    instructions = dockerfile()
-    assert json.loads(instructions["ENTRYPOINT"]) == ["python", "-m"]
-    program, *_ = json.loads(instructions["CMD"])
-    assert (ROOT / program / "__main__.py").is_file()
-
-
-@pytest.mark.parametrize("name", JOBS)
-def test_pods_run_as_the_user_of_the_image(base, name):
-    security = job_spec(base, name)["template"]["spec"]["securityContext"]
-    assert dockerfile()["USER"] == f"{security['runAsUser']}:{security['runAsGroup']}"
+def test_an_unknown_overlay_is_one_sentence():
+    done = make("deploy", "OVERLAY=moon")
+    assert done.returncode == 2
+    assert all(name in done.stderr for name in OVERLAYS)

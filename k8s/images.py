@@ -1,0 +1,211 @@
+"""`make image` and `make image-test`: the images, built and tried with docker, podman or buildah.
+
+Only Python's standard library: it runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = {
+    "docker": ["docker", "build"],
+    "podman": ["podman", "build"],
+    "buildah": ["buildah", "bud", "--isolation", "chroot"],
+}
+TARGETS = ("preprocessing", "trainer", "storage-emulator")
+USER = "10001"
+# As k8s/base has it: no privilege, nothing to write on but /tmp, and here not even a network.
+CONFINED = ["--read-only", "--user", f"{USER}:{USER}", "--cap-drop", "ALL", "--network", "none"]
+CONFINED += ["--security-opt", "no-new-privileges"]
+# The same for an engine without words for it: root makes the file system read-only, then drops its rights.
+CONFINE = f"""mount -o remount,bind,ro / && exec setpriv --reuid {USER} --regid {USER} --clear-groups \
+--no-new-privs --bounding-set=-all --inh-caps=-all "$@" """
+
+# What a manifest relies on, asked inside the image.
+PROBE = """
+import errno, importlib.util, os, shutil, sys
+assert os.getuid() == 10001 and os.getgid() == 10001, (os.getuid(), os.getgid())
+open("/tmp/probe", "w").close()
+for folder in ("/var/tmp", "/venv"):
+    try:
+        open(os.path.join(folder, "probe"), "w").close()
+    except OSError as error:
+        assert error.errno == errno.EROFS, error
+    else:
+        sys.exit(f"{folder} can be written")
+found = [tool for tool in ("gcc", "cc", "make", "uv", "git") if shutil.which(tool)]
+found += [name for name in sys.argv[1:] if importlib.util.find_spec(name)]
+assert not found, f"the image should do without {found}"
+"""
+SERVE = """
+import storage_emulator, urllib.request
+server = storage_emulator.start("127.0.0.1", 19023, "music", "/tmp/bucket")
+assert urllib.request.urlopen("http://127.0.0.1:19023/").status == 200
+server.stop()
+"""
+
+
+def version() -> str:
+    """The project's version, which is the images' tag."""
+    return re.search(r'version="(.+?)"', (ROOT / "setup.py").read_text())[1]
+
+
+def image(target: str, suffix: str = "") -> str:
+    """The name by which the manifests know an image."""
+    return f"gtzan-cvae-{target}:{version()}{suffix}"
+
+
+def cuda_suffix(requirements: str) -> str:
+    """What a lock file adds to the trainer's tag: nothing, or -cuda."""
+    return requirements.removeprefix("requirements").removesuffix(".lock")
+
+
+def find_builder(asked: str | None) -> str:
+    """The first engine that works.
+
+    Raises:
+        SystemExit: None does; the message says of each what is missing.
+    """
+    missing = []
+    for name in [asked] if asked else BUILD:
+        if not shutil.which(name):
+            missing.append(f"{name} is not installed")
+            continue
+        asked_for = subprocess.run([name, "info"], capture_output=True, text=True)
+        if asked_for.returncode == 0:
+            return name
+        last = (asked_for.stderr.strip().splitlines() or ["no reason given"])[-1]
+        missing.append(f"{name} does not work ({last})")
+    sys.exit(f"no image without a container builder: {'; '.join(missing)}")
+
+
+def build(builder: str, requirements: str, flags: list[str]) -> None:
+    """All images; the trainer's with the packages of a lock file."""
+    revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    labels = {"VERSION": version(), "REVISION": revision.stdout.strip() or "unknown"}
+    for target in TARGETS:
+        suffix, args = "", labels
+        if target == "trainer":
+            suffix = cuda_suffix(requirements)
+            args = labels | {"REQUIREMENTS": requirements}
+        given = [part for name, value in args.items() for part in ("--build-arg", f"{name}={value}")]
+        name = image(target, suffix)
+        print(f"image: {name} with {builder}", flush=True)
+        subprocess.run(
+            [*BUILD[builder], "--target", target, "-t", name, *given, *flags, "."], cwd=ROOT, check=True
+        )
+
+
+class Engine:
+    """Runs images as docker and podman do; all containers share one /tmp."""
+
+    def __init__(self, name: str, volume: str) -> None:
+        self._command = [name, "run", "--rm", *CONFINED, "--volume", f"{volume}:/tmp"]
+
+    def run(self, name: str, *args: str, python: bool = False) -> None:
+        """The image with these flags, or its Python with these."""
+        entry = ["--entrypoint", "python"] if python else []
+        subprocess.run([*self._command, *entry, name, *args], check=True)
+
+
+class Buildah:
+    """The same with buildah, which knows neither entry points nor read-only file systems when it runs."""
+
+    def __init__(self, folder: str) -> None:
+        self._options = ["--isolation", "chroot", "--user", "root", "--cap-add", "CAP_SYS_ADMIN"]
+        self._options += ["--volume", f"{folder}:/tmp"]
+
+    def run(self, name: str, *args: str, python: bool = False) -> None:
+        """The image with these flags, or its Python with these."""
+        inspected = subprocess.run(
+            ["buildah", "inspect", "--type", "image", name], capture_output=True, check=True
+        )
+        config = json.loads(inspected.stdout)["OCIv1"]["config"]
+        assert config["User"] == f"{USER}:{USER}", f"{name} runs as {config['User']}"
+        entry = ["python"] if python else config["Entrypoint"]
+        made = subprocess.run(["buildah", "from", name], capture_output=True, text=True, check=True)
+        container = made.stdout.strip()
+        confined = ["sh", "-c", CONFINE, "sh", *entry, *args]
+        try:
+            subprocess.run(["buildah", "run", *self._options, container, "--", *confined], check=True)
+        finally:
+            subprocess.run(["buildah", "rm", container], stdout=subprocess.DEVNULL, check=True)
+
+
+@contextmanager
+def engine(builder: str) -> Iterator[Engine | Buildah]:
+    """Something to run images with, and a /tmp for them that is gone afterwards."""
+    if builder == "buildah":
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder).chmod(0o1777)
+            yield Buildah(folder)
+        return
+    volume = f"gtzan-cvae-image-test-{os.getpid()}"
+    subprocess.run([builder, "volume", "create", volume], stdout=subprocess.DEVNULL, check=True)
+    try:
+        yield Engine(builder, volume)
+    finally:
+        subprocess.run([builder, "volume", "rm", volume], stdout=subprocess.DEVNULL, check=True)
+
+
+def test(builder: str, suffix: str) -> None:
+    """Music, a dataset and one epoch, each made by its image under the manifests' confinement."""
+    preprocessing, trainer, emulator = (
+        image("preprocessing"),
+        image("trainer", suffix),
+        image("storage-emulator"),
+    )
+    with engine(builder) as containers:
+        for name, unwanted in {
+            preprocessing: ["pip", "setuptools", "tensorflow"],
+            trainer: ["pip"],
+            emulator: ["pip", "setuptools"],
+        }.items():
+            print(f"image-test: {name}", flush=True)
+            containers.run(name, "--help")
+            containers.run(name, "-c", PROBE, *unwanted, python=True)
+        containers.run(emulator, "-c", SERVE, python=True)
+        containers.run(preprocessing, "-m", "preprocessing.demo", "--output", "/tmp/music", python=True)
+        containers.run(preprocessing, "--input=/tmp/music", "--output=/tmp/datasets", "--versioned")
+        containers.run(
+            trainer, "train", "--data=/tmp/datasets", "--run=/tmp/run", "--preset=tiny", "--epochs=1"
+        )
+    print("image-test: all images do what the manifests ask of them")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python3 k8s/images.py", description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("build", "test"))
+    parser.add_argument("--builder", choices=BUILD, help="(default: the first that works)")
+    parser.add_argument(
+        "--requirements",
+        default="requirements.lock",
+        help="what the trainer runs on; requirements-cuda.lock adds CUDA, and -cuda to its tag",
+    )
+    parser.add_argument("--flags", default="", help="more flags for the builder, e.g. '--build-arg BASE=...'")
+    given = parser.parse_args()
+    builder = find_builder(given.builder)
+    try:
+        if given.what == "build":
+            build(builder, given.requirements, shlex.split(given.flags))
+        else:
+            test(builder, cuda_suffix(given.requirements))
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"image: {shlex.join(error.cmd[:3])} ... ended with exit code {error.returncode}")
+
+
+if __name__ == "__main__":
+    main()
