@@ -32,9 +32,10 @@ ORDER = {
         "inspection_page", "inspection", "synth", "styles", "composition", "demo", "__main__",
     ],
     "trainer": [
-        "config", "flags", "interrupt", "layers", "mdct", "spectral", "models.base", "models.seed",
+        "config", "flags", "log", "interrupt", "layers", "mdct", "spectral", "models.base", "models.seed",
         "models.condition", "models.prior", "models.texture", "models.envelope", "models.wave", "models",
-        "storage", "run_directory", "checkpoint", "rollbacks", "dataset", "loss", "metrics", "render",
+        "storage", "run_directory", "checkpoint", "rollbacks", "dataset", "feed", "loss", "metrics",
+        "learner", "profiling", "render",
         "report_chart", "report_page", "report_evaluation", "report", "samples", "history",
         "steps", "scores", "embedding", "baselines", "classifier", "music", "judging", "generate",
         "train", "evaluate", "status", "__main__",

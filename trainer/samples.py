@@ -12,6 +12,7 @@ import tensorflow as tf
 from preprocessing.manifest import Manifest
 from trainer import metrics, render
 from trainer.config import GUIDANCE, Config
+from trainer.dataset import Clip, Clips
 from trainer.models import Condition, WaveformVAE
 
 FOLDER = "samples"
@@ -40,10 +41,10 @@ class Rendered(NamedTuple):
     pictures: dict[str, Path]
 
 
-def choose(
-    run: Path, test_clips: tf.data.Dataset, model: WaveformVAE, config: Config, manifest: Manifest
-) -> Fixed:
+def choose(run: Path, test_clips: Clips, model: WaveformVAE, config: Config, manifest: Manifest) -> Fixed:
     """Test clips spread over the split, their originals written into the run, and latents of its seed."""
+    if isinstance(test_clips, Clip):
+        test_clips = tf.data.Dataset.from_tensor_slices(test_clips)
     there = manifest.split_records("test")
     wanted = min(config.sample_clips, there)
     chosen = {rank * there // wanted for rank in range(wanted)}
