@@ -8,7 +8,7 @@
     generation    seconds of music per second, eight clips at once
 
 Cores may be shared: the sides of a comparison take turns of some seconds, and what is printed is the median
-of the ratios of neighbouring turns. `make bench-training` prints the tables as Markdown.
+of the ratios of neighbouring turns, of wall time and of the processor's. `make bench-training` prints tables.
 """
 
 from __future__ import annotations
@@ -80,14 +80,15 @@ class Bench:
         return next(iter(dataset.training_batches(self.clips, config, self.manifest, 1)))
 
     def ratios(self, sides: dict[str, Callable[[], None]], unit: float = 1.0) -> None:
-        """Prints a row for each side: seconds a unit, and its ratio to the first; a first turn warms up."""
-        names, turns = list(sides), []
-        for _ in range(self.turns + 1):
-            turns.append([seconds(side) / unit for side in sides.values()])
-        for index, name in enumerate(names):
-            took = statistics.median(turn[index] for turn in turns[1:])
-            ratio = statistics.median(turn[index] / turn[0] for turn in turns[1:])
-            print(f"| {name} | {1000 * took:.1f} | {ratio:.2f} |", flush=True)
+        """Prints a row for each side: time a unit, and its ratio to the first's; a first turn warms up."""
+        turns = [[spent(side) for side in sides.values()] for _ in range(self.turns + 1)][1:]
+        for index, name in enumerate(sides):
+            cells = []
+            for kind in range(2):
+                took = statistics.median(turn[index][kind] for turn in turns)
+                ratio = statistics.median(turn[index][kind] / turn[0][kind] for turn in turns)
+                cells += [f"{1000 * took / unit:.1f}", f"{ratio:.2f}"]
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def seconds(side: Callable, *arguments: object) -> float:
@@ -95,6 +96,13 @@ def seconds(side: Callable, *arguments: object) -> float:
     started = time.perf_counter()
     side(*arguments)
     return time.perf_counter() - started
+
+
+def spent(side: Callable, *arguments: object) -> tuple[float, float]:
+    """Wall seconds and processor seconds, of all threads, of one call."""
+    started = time.process_time()
+    wall = seconds(side, *arguments)
+    return wall, time.process_time() - started
 
 
 def heading(title: str, *columns: str) -> None:
@@ -123,7 +131,7 @@ def notebook(bench: Bench) -> None:
             )
 
     ours = epoch_of(bench, config, dataset.hold(bench.clips))
-    heading(f"Preset `seed`, an epoch of {count} clips", "ms a clip", "ratio")
+    heading(f"Preset `seed`, an epoch of {count} clips", "ms a clip", "ratio", "CPU ms", "ratio")
     bench.ratios({"this trainer": ours, "notebook loop: eager step, librosa each epoch": plain}, count)
 
 
@@ -161,7 +169,7 @@ def stall(bench: Bench) -> None:
         "clips held in memory": held,
         "clips read from shards": read,
     }
-    heading(f"Input: an epoch of {steps} steps of `tiny`", "ms a step", "ratio")
+    heading(f"Input: an epoch of {steps} steps of `tiny`", "ms a step", "ratio", "CPU ms", "ratio")
     bench.ratios(sides, steps)
 
 
@@ -179,43 +187,42 @@ def replicas(bench: Bench) -> None:
         if name.startswith("Mirrored"):
             (part,) = feed(tf.data.Dataset.from_tensors(batch), strategy)
         sides[name] = lambda step=step, part=part: [step(part) for _ in range(STEPS)]
-    heading(f"A step of `tiny`, {COMPARED.batch_size} crops in all", "ms a step", "ratio")
+    heading(f"A step of `tiny`, {COMPARED.batch_size} crops in all", "ms a step", "ratio", "CPU ms", "ratio")
     bench.ratios(sides, STEPS)
 
 
 def checkpoints(bench: Bench) -> None:
-    """What a checkpoint each 10 seconds adds to them."""
-    heading(
-        "Checkpoints", "MB", "holds the step, ms", "writes behind it, ms", f"each {CHECKPOINT_SECS:g} s costs"
-    )
+    """What a checkpoint each 10 seconds adds to steps, in the processor's time: both share the cores."""
+    heading("Checkpoints", "MB", "holds the step, ms", "CPU ms in all", f"each {CHECKPOINT_SECS:g} s costs")
     for name in ("tiny", "wave", "seed"):
         step = bench.learner(PRESETS[name], make_strategy(1))
-        batch = bench.batch(PRESETS[name])
-        (batch,) = feed(tf.data.Dataset.from_tensors(batch), make_strategy(1))
-        step(batch)
+        (batch,) = feed(tf.data.Dataset.from_tensors(bench.batch(PRESETS[name])), make_strategy(1))
         with tempfile.TemporaryDirectory() as folder:
             whole = tf.train.Checkpoint(**step.learner.parts)
             writer = checkpoint.Writer(whole, Path(folder), keep=1)
-            held, behind, extra = [], [], []
-            for number in range(bench.turns + 1):
-                plain = seconds(step, batch)
-                held.append(seconds(writer.write, number))
-                # The step beside a write is slower, too: it shares its cores and copies what it changes.
-                beside, taken = 0.0, 0
-                started = time.perf_counter()
-                while not writer.is_done():
-                    beside += seconds(step, batch)
-                    taken += 1
-                writer.finish()
-                behind.append(time.perf_counter() - started)
-                extra.append(held[-1] + beside - taken * plain)
+            turns = [one_save(step, batch, writer, number) for number in range(bench.turns + 1)][1:]
             size = sum(path.stat().st_size for path in Path(folder).glob("*")) / 1e6
             writer.close()
-        cost = statistics.median(extra[1:]) / CHECKPOINT_SECS
-        times = (1000 * statistics.median(side[1:]) for side in (held, behind))
-        print(
-            f"| `{name}` | {size:.0f} | {' | '.join(f'{ms:.0f}' for ms in times)} | {cost:.2%} |", flush=True
-        )
+        held, extra = (statistics.median(side) for side in zip(*turns, strict=True))
+        share = extra / (CHECKPOINT_SECS * os.cpu_count())
+        print(f"| `{name}` | {size:.0f} | {1000 * held:.0f} | {1000 * extra:.0f} | {share:.2%} |", flush=True)
+
+
+def one_save(
+    step: Callable[[Batch], None], batch: Batch, writer: checkpoint.Writer, number: int
+) -> tuple[float, float]:
+    """Seconds that a save holds the step, and processor seconds that it takes in all.
+
+    Those are more than the writing: the step after a save copies what it changes.
+    """
+    usual = statistics.median(spent(step, batch)[1] for _ in range(3))
+    started, steps = time.process_time(), 0
+    held = seconds(writer.write, number)
+    while not (steps and writer.is_done()):
+        step(batch)
+        steps += 1
+    writer.finish()
+    return held, max(0.0, time.process_time() - started - steps * usual)
 
 
 def arithmetic(bench: Bench) -> None:
