@@ -6,6 +6,7 @@
 #   make test                      lint and test
 #   make test-slow                 the tests that take minutes, such as killing twenty jobs
 #   make bench-preprocessing       time the Beam job beside a plain loop and a usual pipeline
+#   make bench-training            time training and generation beside what one would compare them with
 #   make lock                      resolve the lock files again
 #   make image image-test          the images, built and tried with docker, podman or buildah (BUILDER=buildah)
 #   make image REQUIREMENTS=requirements-cuda.lock     the trainer's with CUDA
@@ -29,7 +30,7 @@ export UV_DEFAULT_INDEX := $(or $(shell python3 -m pip config get global.index-u
 endif
 UV := $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: demo test test-slow bench-preprocessing setup lock image image-test deploy submit-preprocessing clean
+.PHONY: demo test test-slow bench-preprocessing bench-training setup lock image image-test deploy submit-preprocessing clean
 setup: $(INSTALLED)
 
 .tools/bin/uv:
@@ -54,6 +55,9 @@ test-slow: $(INSTALLED)
 
 bench-preprocessing: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bench_preprocessing.py --clips $(or $(CLIPS),400 4000)
+
+bench-training: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/bench_training.py
 
 demo: $(INSTALLED)
 ifeq ($(DEMO),demo)

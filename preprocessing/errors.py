@@ -34,8 +34,16 @@ class SentenceParser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def run_command(program: str, command: Callable[[], None], verbose: bool) -> int:
-    """Runs `command` and turns what it raises, and SIGTERM, into one line on stderr and an exit code."""
+def run_command(
+    program: str,
+    command: Callable[[], None],
+    verbose: bool,
+    tell: Callable[[str, int], None] | None = None,
+) -> int:
+    """Runs `command` and turns what it raises, and SIGTERM, into one line and an exit code.
+
+    `tell` is given both; without it the line goes to stderr.
+    """
     signal.signal(signal.SIGTERM, _interrupt)  # at once: as a container's first process it would be ignored
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -57,7 +65,11 @@ def run_command(program: str, command: Callable[[], None], verbose: bool) -> int
         message, code, cause = f"{type(error).__name__}: {error} (see --verbose)", UNEXPECTED, error
     if verbose:
         traceback.print_exception(cause)
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    line = f"{program}: error: {' '.join(message.split())}"
+    if tell is None:
+        print(line, file=sys.stderr)
+    else:
+        tell(line, code)
     return code
 
 

@@ -26,18 +26,18 @@ WITHOUT_TENSORFLOW = {
 ORDER = {
     "preprocessing": [
         "errors", "gtzan", "options", "manifest", "records", "example", "container", "chunked", "header",
-        "decoder", "audio", "rhythm",
-        "attributes", "quarantine", "duplicates", "files", "bucket", "lease", "versions", "archives",
-        "sources", "plan", "shards", "copies", "commit", "keeping", "pipeline", "job", "page", "verification",
-        "inspection_page", "inspection", "synth", "styles", "composition", "demo", "__main__",
+        "decoder", "audio", "rhythm", "attributes", "quarantine", "duplicates", "files", "bucket",
+        "lease", "versions", "archives", "sources", "plan", "shards", "copies", "commit", "keeping",
+        "pipeline", "job", "page", "verification", "inspection_page", "inspection", "synth", "styles",
+        "composition", "demo", "__main__",
     ],
     "trainer": [
-        "config", "flags", "interrupt", "layers", "mdct", "spectral", "models.base", "models.seed",
+        "config", "flags", "log", "interrupt", "layers", "mdct", "spectral", "models.base", "models.seed",
         "models.condition", "models.prior", "models.texture", "models.envelope", "models.wave", "models",
-        "storage", "run_directory", "checkpoint", "rollbacks", "dataset", "loss", "metrics", "render",
-        "report_chart", "report_page", "report_evaluation", "report", "samples", "history",
-        "steps", "scores", "embedding", "baselines", "classifier", "music", "judging", "generate",
-        "train", "evaluate", "status", "__main__",
+        "storage", "run_directory", "checkpoint", "rollbacks", "dataset", "feed", "loss", "metrics",
+        "learner", "profiling", "render", "report_chart", "report_page", "report_evaluation", "report",
+        "samples", "history", "steps", "scores", "embedding", "baselines", "classifier", "music",
+        "judging", "generate", "train", "evaluate", "status", "__main__",
     ],
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ import sys
 import warnings
 
 from preprocessing.errors import USAGE, CommandError, run_command
+from trainer import log
 from trainer.config import MAX_SEED, Config, flag, resolve
 from trainer.flags import PROGRAM, build_parser
 
@@ -26,9 +27,9 @@ def _train(flags: argparse.Namespace) -> None:
     from trainer.train import train_and_evaluate
 
     report = train_and_evaluate(
-        flags.data, flags.run, given, flags.replicas, flags.cache_dir or default_cache()
+        flags.data, flags.run, given, flags.replicas, flags.cache_dir or default_cache(), flags.profile
     )
-    print(f"listen and look: {report}")
+    log.tell("done", f"listen and look: {report}", report=report)
 
 
 def _status(flags: argparse.Namespace) -> None:
@@ -87,7 +88,13 @@ def main(argv: list[str] | None = None) -> int:
     else:
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
-    return run_command(PROGRAM, lambda: COMMANDS[flags.command](flags), flags.verbose)
+    if flags.command == "train":
+        log.use(flags.log_format)
+
+    def refuse(message: str, exit_code: int) -> None:
+        log.tell("error", message, log.ERROR, exit_code=exit_code)
+
+    return run_command(PROGRAM, lambda: COMMANDS[flags.command](flags), flags.verbose, refuse)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,19 @@
-"""A run's checkpoints: written whole or not at all, and restored from the newest that is whole."""
+"""A run's checkpoints: written whole or not at all, and restored from the newest that is whole.
+
+They are written while training goes on: a save copies every value, and a thread writes the copies.
+"""
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import tensorflow as tf
-from tqdm import tqdm
 
 from preprocessing.errors import BAD_DATA, CommandError
+from trainer import log
 
+AVERAGED = "averaged"  # the name of the averaged weights beside `model`, where a run has them
 NAME = "step"  # files are step-850.index and so on, by the optimizer's steps
 # TensorFlow's bindings turn a file that is too short into an IndexError.
 DAMAGE = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError, IndexError)
@@ -37,7 +42,7 @@ def restore_newest(checkpoint: tf.train.Checkpoint, folder: Path) -> bool:
         except DAMAGE as error:
             reason = str(error).strip().splitlines()[0][:200]
             damage = damage or f"{path} is damaged ({reason})"
-            tqdm.write(f"warning: {path} is damaged: taking the one before it")
+            log.tell("damaged_checkpoint", f"{path} is damaged: taking the one before it", log.WARNING)
         except (tf.errors.OpError, AssertionError, ValueError) as error:
             reason = str(error).strip().splitlines()[0][:200]
             raise CommandError(
@@ -46,3 +51,61 @@ def restore_newest(checkpoint: tf.train.Checkpoint, folder: Path) -> bool:
         else:
             return True
     raise CommandError(f"{damage}, and none before it is whole: restore its files", BAD_DATA)
+
+
+class Writer:
+    """Writes checkpoints of `checkpoint` into `folder`, one at a time, the pointer last.
+
+    What is written is a copy of the objects' graph, with variables of its own on the CPU, so that a step in
+    the meantime changes nothing of it. On a CPU both share their values until that step, since TensorFlow
+    copies a value on its change where it has another holder.
+    """
+
+    def __init__(self, checkpoint: tf.train.Checkpoint, folder: Path, keep: int) -> None:
+        self._pairs: list[tuple[tf.Variable, tf.Variable]] = []
+        self._manager = tf.train.CheckpointManager(
+            self._copy(checkpoint, {}), str(folder), max_to_keep=keep, checkpoint_name=NAME
+        )
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future | None = None
+
+    def write(self, number: int) -> None:
+        """Begins to write the values as they are now; waits for an earlier write that is not done."""
+        self.finish()
+        self._take_values()
+        self._writing = self._thread.submit(self._manager.save, checkpoint_number=number)
+
+    def is_done(self) -> bool:
+        """Whether a write has ended of which `finish` does not know yet."""
+        return self._writing is not None and self._writing.done()
+
+    def finish(self) -> bool:
+        """Waits for a write that has begun; returns whether one had, and raises what went wrong."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+        return writing is not None
+
+    def close(self) -> None:
+        """Waits, and ends the thread."""
+        self._thread.shutdown()
+
+    @tf.function(autograph=False)
+    def _take_values(self) -> None:
+        for original, copy in self._pairs:
+            copy.assign(original)
+
+    def _copy(self, original: tf.train.Checkpoint, known: dict[int, object]) -> tf.train.Checkpoint:
+        """The graph of objects under `original` by the names of its edges, which are a checkpoint's keys."""
+        if id(original) in known:
+            return known[id(original)]
+        if isinstance(original, tf.Variable):
+            with tf.device("CPU:0"):
+                copy = tf.Variable(original.read_value(), trainable=False)
+            self._pairs.append((original, copy))
+            known[id(original)] = copy
+            return copy
+        copy = known[id(original)] = tf.train.Checkpoint()
+        for name, child in tf.train.TrackableView.children(original).items():
+            setattr(copy, name, self._copy(child, known))
+        return copy

@@ -14,13 +14,14 @@ from preprocessing.manifest import Manifest, Statistics
 
 NAME = "config.json"
 MAX_SEED = 2**31 - 1
+PRECISIONS = ("float32", "bfloat16", "float16")
 WAYS = ("prior", "vary", "reconstruct", "interpolate", "transfer", "continue")  # of making music
 GUIDANCE = 3.0  # how much what is asked counts: genres are heard more often, and the music is no less real
 USUAL_GUIDANCE = 4.0  # of the genre that is drawn where nothing is asked: less, and clips are too much alike
 
 
-def _setting(default: Any, reason: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": reason})
+def _setting(default: Any, reason: str, choices: tuple[str, ...] = ()) -> Any:
+    return dataclasses.field(default=default, metadata={"help": reason, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,21 @@ class Config:
     texture_units: int = _setting(48, "width of the network that predicts coefficients from those before")
     seed: int = _setting(0, "of weights, data order, noise and the fixed latents")
     sample_clips: int = _setting(4, "test clips and latents that are rendered each epoch")
+    precision: str = _setting(
+        "float32",
+        "what convolutions and dense layers compute in; bfloat16 for tensor cores, float16 for older ones",
+        PRECISIONS,
+    )
+    jit: bool = _setting(False, "compile the gradient with XLA: a minute once, quicker steps on a GPU")
+    accumulate_steps: int = _setting(
+        1, "parts that a batch is computed in, one after the other, where it does not fit into memory at once"
+    )
+    ema_decay: float = _setting(
+        0.0, "of the moving average of the weights that is evaluated and makes the music; 0: the weights"
+    )
+    cache_mb: int = _setting(
+        2_048, "memory for decoded clips; a dataset that needs more is read from disk in each epoch"
+    )
     checkpoints_to_keep: int = _setting(3, "newest checkpoints that stay")
     checkpoint_secs: float = _setting(300.0, "longest time between checkpoints; each epoch has one too")
     max_rollbacks: int = _setting(
@@ -80,6 +96,15 @@ class Config:
             raise CommandError(f"--seed must be at most {MAX_SEED}, not {self.seed}", USAGE)
         if self.condition_dropout > 1:
             raise CommandError(f"--condition-dropout must be at most 1, not {self.condition_dropout}", USAGE)
+        if not 0 <= self.ema_decay < 1:
+            raise CommandError(f"--ema-decay must be at least 0 and below 1, not {self.ema_decay}", USAGE)
+        for field in dataclasses.fields(self):
+            choices = field.metadata["choices"]
+            if choices and getattr(self, field.name) not in choices:
+                known = ", ".join(choices)
+                raise CommandError(
+                    f"{flag(field.name)} must be one of {known}, not {getattr(self, field.name)}", USAGE
+                )
         if not 0 < self.learning_rate < float("inf"):
             raise CommandError(f"--learning-rate must be above 0, not {self.learning_rate}", USAGE)
         step = self.frames_per_step * self.hop_samples
@@ -107,7 +132,7 @@ _AT_LEAST = {
         [
             "epochs", "batch_size", "crops_per_clip", "latent_dim", "local_dim", "peaks", "hop_samples",
             "frames_per_step", "channels", "prior_units", "prior_mixtures", "texture_units", "sample_clips",
-            "checkpoints_to_keep",
+            "checkpoints_to_keep", "accumulate_steps",
         ],
         1,
     ),
@@ -115,7 +140,7 @@ _AT_LEAST = {
         [
             "crop_samples", "final_learning_rate", "warmup_steps", "gradient_clip_norm", "beta",
             "beta_warmup_epochs", "free_bits", "envelope_weight", "spectral_weight", "condition_dropout",
-            "gain_db", "grain", "seed", "checkpoint_secs", "max_rollbacks",
+            "gain_db", "grain", "seed", "checkpoint_secs", "max_rollbacks", "cache_mb",
         ],
         0,
     ),
@@ -149,6 +174,7 @@ PRESETS: dict[str, Config] = {
         prior_units=768,
         prior_mixtures=16,
         texture_units=96,
+        ema_decay=0.999,
     ),
     # As its authors ran it: whole clips of one time step, a latent plane, nothing annealed or clipped.
     "seed": Config(
@@ -171,7 +197,7 @@ PRESETS: dict[str, Config] = {
 # What may differ from the run's own configuration when it is started again: more of it, or anything, where it
 # changes no bit of the result.
 MAY_GROW = ("epochs",)
-MAY_CHANGE = ("checkpoint_secs", "checkpoints_to_keep", "max_rollbacks")
+MAY_CHANGE = ("cache_mb", "checkpoint_secs", "checkpoints_to_keep", "max_rollbacks")
 
 
 @dataclass(frozen=True)

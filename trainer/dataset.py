@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,9 @@ class Clip(NamedTuple):
     audio: tf.Tensor  # [clip_samples] float32 in [-1, 1]
     condition: Condition  # of one clip: genre [] int32, attributes [attributes] float32, NaN: not measurable
     track_id: tf.Tensor  # [] string
+
+
+Clips = tf.data.Dataset | Clip  # of a split: read when they are needed, or held in memory, stacked
 
 
 class Batch(NamedTuple):
@@ -78,13 +82,28 @@ def open_split(folder: Path, manifest: Manifest, split: str) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(paths, buffer_size=8 << 20).map(parse, num_parallel_calls=PARSERS)
 
 
-def training_batches(
-    clips: tf.data.Dataset, config: Config, manifest: Manifest, epoch: int
-) -> tf.data.Dataset:
+def fits(manifest: Manifest, splits: Sequence[str], cache_mb: int) -> bool:
+    """Whether all clips of `splits` may be held in memory, decoded."""
+    clips = sum(manifest.split_records(split) for split in splits)
+    return clips * manifest.clip_samples * np.dtype(np.float32).itemsize <= cache_mb * 1_000_000
+
+
+def hold(clips: tf.data.Dataset) -> Clip:
+    """All clips in memory, stacked, so that no later epoch reads and parses them again."""
+    with tf.device("CPU:0"):
+        return tf.nest.map_structure(lambda *parts: tf.stack(parts), *clips)
+
+
+def training_batches(clips: Clips, config: Config, manifest: Manifest, epoch: int) -> tf.data.Dataset:
     """`Batch`es of one epoch: crops of every clip at random places, a little louder or softer, shuffled.
 
-    Some crops have parts of their condition left open, so that a model also learns to do without.
+    Some crops have parts of their condition left open, so that a model also learns to do without. Clips
+    that are held give the same batches as those that are read, but only places are shuffled, and cut last.
     """
+    held = clips if isinstance(clips, Clip) else None
+    if held is not None:
+        rows = tf.range(len(held.track_id))
+        clips = tf.data.Dataset.from_tensor_slices(Clip(rows, held.condition, held.track_id))
     order, places, chances = _epoch_seeds(config.seed, epoch)
     names = sorted(manifest.attributes)
     louder = np.array([1 / manifest.attributes[name].std if name == LOUDNESS else 0.0 for name in names])
@@ -97,7 +116,11 @@ def training_batches(
         starts = tf.random.stateless_uniform([crops_per_clip], [places, index], 0, last, tf.int32)
         chance = tf.random.stateless_uniform([crops_per_clip, len(names) + 3], [chances, index])
         gain_db = config.gain_db * (2 * chance[:, :1] - 1)
-        audio = tf.gather(clip.audio, starts[:, tf.newaxis] + tf.range(length))
+        gain = 10 ** (gain_db / 20)
+        if held is None:
+            audio = tf.gather(clip.audio, starts[:, tf.newaxis] + tf.range(length)) * gain
+        else:
+            audio = (tf.repeat(clip.audio, crops_per_clip), starts, gain)
         left_open = chance[:, 2:] < config.condition_dropout
         if config.condition_dropout:
             left_open |= chance[:, 1:2] < ALL_OPEN
@@ -106,12 +129,18 @@ def training_batches(
             tf.where(left_open[:, 0], ANY_GENRE, clip.condition.genre),
             tf.where(left_open[:, 1:], math.nan, attributes),
         )
-        return tf.data.Dataset.from_tensor_slices((audio * 10 ** (gain_db / 20), condition))
+        return tf.data.Dataset.from_tensor_slices((audio, condition))
+
+    def cut(place: tuple[tf.Tensor, ...], condition: Condition) -> tuple[tf.Tensor, Condition]:
+        row, start, gain = place
+        return held.audio[row, start : start + length] * gain, condition
 
     examples = clips.shuffle(SHUFFLE_CLIPS, seed=order).enumerate().flat_map(crop)
     if config.crop_samples:
         examples = examples.shuffle(SHUFFLE_CROPS, seed=order)
-    return _full_batches(examples, config.batch_size)
+    if held is not None:
+        examples = examples.map(cut)
+    return _full_batches(examples, config.batch_size, length)
 
 
 def count_steps(clips: int, config: Config) -> int:
@@ -119,19 +148,23 @@ def count_steps(clips: int, config: Config) -> int:
     return -(-clips * (config.crops_per_clip if config.crop_samples else 1) // config.batch_size)
 
 
-def evaluation_batches(clips: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+def evaluation_batches(clips: Clips, batch_size: int) -> tf.data.Dataset:
     """Whole clips in the shards' order, as `Batch`es."""
-    return _full_batches(clips.map(lambda clip: (clip.audio, clip.condition)), batch_size)
+    if isinstance(clips, Clip):
+        clips = tf.data.Dataset.from_tensor_slices(clips)
+    examples = clips.map(lambda clip: (clip.audio, clip.condition))
+    return _full_batches(examples, batch_size, examples.element_spec[0].shape[0])
 
 
-def _full_batches(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+def _full_batches(examples: tf.data.Dataset, batch_size: int, length: int) -> tf.data.Dataset:
     def fill(audio: tf.Tensor, condition: Condition) -> Batch:
         real = tf.shape(audio)[0]
         position = tf.range(batch_size)
         source = tf.minimum(position, real - 1)
         weight = tf.where(position < real, 1.0 / tf.cast(real, tf.float32), 0.0)
         condition = Condition(*(tf.gather(part, source) for part in condition))
-        return Batch(tf.gather(audio, source), condition, position, weight)
+        audio = tf.ensure_shape(tf.gather(audio, source), [batch_size, length])
+        return Batch(audio, condition, position, weight)
 
     options = tf.data.Options()
     # Its loop backs off to sleeps of many seconds, and an iterator that ends waits for the sleep to end.

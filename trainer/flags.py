@@ -10,6 +10,7 @@ from preprocessing.errors import SentenceParser
 from trainer.config import GUIDANCE, PRESETS, USUAL_GUIDANCE, WAYS, Config, flag
 
 PROGRAM = "python -m trainer"
+LOG_FORMATS = ("text", "json")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -50,16 +51,32 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="devices to train on; without a GPU, logical CPU devices (default: all GPUs, else one CPU)",
     )
+    train.add_argument(
+        "--profile",
+        metavar="FIRST:LAST",
+        help="write a TensorBoard profile of these training steps, the run's first being 1, into its events",
+    )
+    train.add_argument(
+        "--log-format",
+        choices=LOG_FORMATS,
+        default=LOG_FORMATS[0],
+        help="lines and a bar for people, or one JSON object a line for a collector of logs (default: text)",
+    )
     _add_shared(train)
     settings = train.add_argument_group("configuration", "kept in the run's config.json; defaults of wave")
     for field in dataclasses.fields(Config):
+        choices = sorted(PRESETS) if field.name == "preset" else field.metadata["choices"]
+        if isinstance(field.default, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        elif choices:
+            kind = {"choices": choices}
+        else:
+            kind = {"type": type(field.default), "metavar": "N"}
         settings.add_argument(
             flag(field.name),
-            type=type(field.default),
-            choices=sorted(PRESETS) if field.name == "preset" else None,
             default=argparse.SUPPRESS,
-            metavar=None if field.name == "preset" else "N",
             help=f"{field.metadata['help']} (default: {field.default})",
+            **kind,
         )
 
 

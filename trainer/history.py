@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import tensorflow as tf
-from tqdm import tqdm
 
 from preprocessing.errors import BAD_DATA, CommandError
+from trainer import log
 from trainer.run_directory import EVENTS, METRICS
 from trainer.samples import Rendered
 
@@ -55,8 +55,11 @@ class History:
                 image = tf.io.decode_png(tf.io.read_file(str(picture)), channels=3)
                 tf.summary.image(name, image[tf.newaxis])
         self._writer.flush()
-        tqdm.write(
+        log.tell(
+            "epoch",
             f"epoch {epoch:>3}  ELBO train {row['train_elbo']:>9.0f}  test {row['test_elbo']:>9.0f} nats  "
             f"(log-lik. {row['test_log_likelihood']:.0f}, KL {row['test_kl']:.0f})  "
-            f"SNR {row['test_snr_db']:>6.2f} dB  {row['epoch_secs']:.1f} s  {row['clips_per_sec']:.1f} clip/s"
+            f"SNR {row['test_snr_db']:>6.2f} dB  {row['epoch_secs']:.1f} s  "
+            f"{row['clips_per_sec']:.1f} clip/s",
+            **row,
         )

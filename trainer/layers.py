@@ -12,6 +12,15 @@ with warnings.catch_warnings():
     from tensorflow_addons.layers import InstanceNormalization
 
 
+def policy(precision: str) -> tf.keras.mixed_precision.Policy:
+    """What layers compute in, of a `Config.precision`; variables are always float32.
+
+    Given to each layer that is mostly products: convolutions and dense layers. What adds many values up, and
+    every layer whose output a density is made of, stays in float32, as does whatever is not told otherwise.
+    """
+    return tf.keras.mixed_precision.Policy(precision if precision == "float32" else f"mixed_{precision}")
+
+
 class Resnet1DBlock(tf.keras.layers.Layer):
     """The reference notebook's residual block, as it is: `(kernel_size, filters)` in that order.
 
@@ -20,18 +29,21 @@ class Resnet1DBlock(tf.keras.layers.Layer):
     BatchNormalization).
     """
 
-    def __init__(self, kernel_size: int, filters: int, kind: str) -> None:
-        super().__init__()
+    def __init__(
+        self, kernel_size: int, filters: int, kind: str, dtype: tf.keras.mixed_precision.Policy | None = None
+    ) -> None:
+        super().__init__(dtype=dtype)
+        of = {"padding": "same", "dtype": dtype}
         if kind == "encode":
-            self.conv1 = tf.keras.layers.Conv1D(filters, kernel_size, strides=2, padding="same")
-            self.conv2 = tf.keras.layers.Conv1D(filters, kernel_size, strides=1, padding="same")
+            self.conv1 = tf.keras.layers.Conv1D(filters, kernel_size, strides=2, **of)
+            self.conv2 = tf.keras.layers.Conv1D(filters, kernel_size, strides=1, **of)
             self.norm1, self.norm2 = InstanceNormalization(), InstanceNormalization()
         else:
-            self.conv1 = tf.keras.layers.Conv1DTranspose(filters, kernel_size, padding="same")
-            self.conv2 = tf.keras.layers.Conv1DTranspose(filters, kernel_size, padding="same")
+            self.conv1 = tf.keras.layers.Conv1DTranspose(filters, kernel_size, **of)
+            self.conv2 = tf.keras.layers.Conv1DTranspose(filters, kernel_size, **of)
             self.norm1 = tf.keras.layers.BatchNormalization()
             self.norm2 = tf.keras.layers.BatchNormalization()
-        self.activation = tf.keras.layers.LeakyReLU(0.4)
+        self.activation = tf.keras.layers.LeakyReLU(0.4, dtype=dtype)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """`[batch, 1, channels]` -> the same shape."""
@@ -50,12 +62,16 @@ class DilatedBlock(tf.keras.layers.Layer):
     kernel (van den Oord et al. 2016, WaveNet, section 2.1).
     """
 
-    def __init__(self, channels: int, dilation: int) -> None:
-        super().__init__()
-        self.dilated = tf.keras.layers.Conv1D(channels, 3, dilation_rate=dilation, padding="same")
+    def __init__(
+        self, channels: int, dilation: int, dtype: tf.keras.mixed_precision.Policy | None = None
+    ) -> None:
+        super().__init__(dtype=dtype)
+        self.dilated = tf.keras.layers.Conv1D(
+            channels, 3, dilation_rate=dilation, padding="same", dtype=dtype
+        )
         # Starts at zero: the block is the identity at first, and a deep stack of them trains at once.
-        self.pointwise = tf.keras.layers.Conv1D(channels, 1, kernel_initializer="zeros")
-        self.activation = tf.keras.layers.LeakyReLU(0.2)
+        self.pointwise = tf.keras.layers.Conv1D(channels, 1, kernel_initializer="zeros", dtype=dtype)
+        self.activation = tf.keras.layers.LeakyReLU(0.2, dtype=dtype)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Adds what the two convolutions find to `x`."""

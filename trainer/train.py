@@ -8,23 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from tqdm import tqdm
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from preprocessing.manifest import Manifest
 from trainer import config as configs
-from trainer import dataset, report, rollbacks, samples
+from trainer import dataset, log, report, rollbacks, samples
 from trainer.config import Config, Run
+from trainer.dataset import Clips
 from trainer.generate import Options, kept_clips, make_all, write
 from trainer.history import History
 from trainer.interrupt import stop_requests
 from trainer.music import MusicMaker
-from trainer.run_directory import CHECKPOINTS, GENERATED, POINTER, RunDirectory
+from trainer.profiling import Profile, parse_range
+from trainer.run_directory import CHECKPOINTS, EVENTS, GENERATED, POINTER, RunDirectory
 from trainer.steps import DivergedError, Trainer
 from trainer.storage import open_dataset
 
+SPLITS = ("train", "test")
 
-def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, cache: Path) -> str:
+
+def train_and_evaluate(
+    data: str, run: str, given: dict, replicas: int | None, cache: Path, profile: str | None = None
+) -> str:
     """Trains the run to its last epoch, from its newest checkpoint if it has one.
 
     Args:
@@ -33,6 +38,7 @@ def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, c
         given: The configuration's fields that the user set.
         replicas: Devices to use; None means all GPUs, else one CPU.
         cache: Where remote data is kept.
+        profile: The training steps to profile, as FIRST:LAST.
 
     Returns:
         Where the report is, below `run`.
@@ -41,23 +47,28 @@ def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, c
         CommandError: Contradicting configuration or too few devices (2), bad or missing data (3), storage
             failed (4), stopped on request (75).
     """
+    profiled = parse_range(profile) if profile else range(0)
     strategy = make_strategy(replicas)
     folder, manifest = open_dataset(data, cache)
     with RunDirectory(run, cache) as directory, stop_requests() as stop, _damage_named(data):
         path = directory.path
-        train_clips = dataset.open_split(folder, manifest, "train")
-        test_clips = dataset.open_split(folder, manifest, "test")
+        splits = [dataset.open_split(folder, manifest, name) for name in SPLITS]
         config = _write_config(path, data, manifest, given, strategy.num_replicas_in_sync)
+        _refuse_long_profile(profiled, config, manifest)
+        if dataset.fits(manifest, SPLITS, config.cache_mb):
+            splits = [dataset.hold(clips) for clips in splits]
         facts = configs.facts_of(manifest, data)
         trained = False
         while True:
-            trainer = Trainer(config, facts, strategy, path, stop, directory.commit)
-            try:
-                tqdm.write(_greeting(run, trainer))
-                trained |= _train(trainer, manifest, train_clips, test_clips)
-                break
-            except DivergedError as error:
-                _go_back(trainer, error)
+            recorded = Profile(profiled, path / EVENTS) if profiled else None
+            with Trainer(config, facts, strategy, path, stop, directory.commit, recorded) as trainer:
+                try:
+                    _greet(run, trainer)
+                    trained |= _train(trainer, manifest, *splits)
+                    break
+                except DivergedError as error:
+                    trainer.finish_saving()
+                    _go_back(trainer, error)
         samples.render_training_gif(path)
         if trained or not (path / GENERATED).exists():
             music = MusicMaker(trainer.model, facts, path)
@@ -68,9 +79,7 @@ def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, c
     return f"{run.rstrip('/')}/report.html"
 
 
-def _train(
-    trainer: Trainer, manifest: Manifest, train_clips: tf.data.Dataset, test_clips: tf.data.Dataset
-) -> bool:
+def _train(trainer: Trainer, manifest: Manifest, train_clips: Clips, test_clips: Clips) -> bool:
     """Every epoch that is left; returns whether there was one."""
     config, path = trainer.config, trainer.path
     fixed = samples.choose(path, test_clips, trainer.model, config, manifest)
@@ -81,6 +90,7 @@ def _train(
             row |= trainer.evaluate(test_clips)
             history.add(row, samples.render_epoch(path, fixed, trainer.model, manifest, epoch))
             trainer.finish_epoch()
+    trainer.finish_saving()
     return bool(left)
 
 
@@ -102,7 +112,14 @@ def _go_back(trainer: Trainer, error: DivergedError) -> None:
         ) from error
     rollbacks.add(path, rollbacks.Rollback(trainer.steps, to_step, str(error)))
     rate = config.learning_rate * rollbacks.learning_rate_scale(path)
-    tqdm.write(f"warning: training diverged ({error}): back to step {to_step}, learning rate {rate:.2g}")
+    log.tell(
+        "rollback",
+        f"training diverged ({error}): back to step {to_step}, learning rate {rate:.2g}",
+        log.WARNING,
+        step=trainer.steps,
+        to_step=to_step,
+        learning_rate=rate,
+    )
 
 
 def make_strategy(replicas: int | None) -> tf.distribute.Strategy:
@@ -157,13 +174,27 @@ def _damage_named(data: str) -> Iterator[None]:
         raise CommandError(f"--data {data} is damaged ({reason}): preprocess again", BAD_DATA) from error
 
 
-def _greeting(run: str, trainer: Trainer) -> str:
+def _refuse_long_profile(steps: range, config: Config, manifest: Manifest) -> None:
+    last = config.epochs * dataset.count_steps(manifest.split_records("train"), config)
+    if steps and steps[-1] > last:
+        raise CommandError(f"--profile {steps[0]}:{steps[-1]}, but the run has {last} steps", USAGE)
+
+
+def _greet(run: str, trainer: Trainer) -> None:
     config, position, strategy = trainer.config, trainer.position, trainer.strategy
     parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
     devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     where = f"epoch {position.epoch}" + (f" and {position.step} steps" if position.step else "")
     start = f"resuming after {where}" if trainer.steps else "from the beginning"
-    return (
+    log.tell(
+        "start",
         f"{run}: {config.preset}, {parameters:,} parameters, {strategy.num_replicas_in_sync} "
-        f"replica(s) on {devices}, {config.epochs} epochs, {start}"
+        f"replica(s) on {devices}, {config.epochs} epochs, {start}",
+        run=run,
+        preset=config.preset,
+        parameters=parameters,
+        replicas=strategy.num_replicas_in_sync,
+        epochs=config.epochs,
+        epoch=position.epoch,
+        step=trainer.steps,
     )

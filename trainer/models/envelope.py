@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from trainer.layers import DilatedBlock, InstanceNormalization
+from trainer.layers import DilatedBlock, InstanceNormalization, policy
 from trainer.models.texture import LOG_QUIETEST
 
 layers = tf.keras.layers
@@ -40,17 +40,20 @@ class Posterior(NamedTuple):
 class Encoder(layers.Layer):
     """Coefficients -> q(piece | x) and q(local | x)."""
 
-    def __init__(self, channels: int, frames_per_step: int, latent_dim: int, local_dim: int) -> None:
+    def __init__(
+        self, channels: int, frames_per_step: int, latent_dim: int, local_dim: int, precision: str
+    ) -> None:
         super().__init__()
+        dtype = policy(precision)
         self.frames_per_step = frames_per_step
-        self.input_layer = layers.Conv1D(channels, 3, padding="same")
-        self.blocks = [DilatedBlock(channels, dilation) for dilation in DILATIONS]
+        self.input_layer = layers.Conv1D(channels, 3, padding="same", dtype=dtype)
+        self.blocks = [DilatedBlock(channels, dilation, dtype) for dilation in DILATIONS]
         self.to_piece_hidden = layers.Dense(128, activation=tf.nn.leaky_relu)
         self.to_piece = layers.Dense(2 * latent_dim)
         # Takes the clip's own mean and spread away: they belong to the piece, and the local latents are left
         # with what happens, which is what `transfer` keeps.
         self.normalization = InstanceNormalization(epsilon=1e-2)
-        self.last_block = DilatedBlock(channels, 1)
+        self.last_block = DilatedBlock(channels, 1, dtype)
         self.to_local = layers.Conv1D(2 * local_dim, 1)
 
     def call(self, coefficients: tf.Tensor, condition: tf.Tensor) -> tuple[Posterior, Posterior]:
@@ -62,6 +65,7 @@ class Encoder(layers.Layer):
         x = self.input_layer(x)
         for block in self.blocks:
             x = block(x)
+        x = tf.cast(x, tf.float32)
         mean, variance = tf.nn.moments(x, axes=[1])
         pooled = tf.concat([mean, tf.sqrt(variance + 1e-4), condition], axis=-1)
         piece = self.to_piece(self.to_piece_hidden(pooled))
@@ -72,12 +76,13 @@ class Encoder(layers.Layer):
 class Decoder(layers.Layer):
     """Piece, local latents and condition -> the log-scale of every coefficient."""
 
-    def __init__(self, channels: int, frames_per_step: int, bins: int) -> None:
+    def __init__(self, channels: int, frames_per_step: int, bins: int, precision: str) -> None:
         super().__init__()
+        dtype = policy(precision)
         self.bins = bins
-        self.input_layer = layers.Conv1D(channels, 3, padding="same")
-        self.blocks = [DilatedBlock(channels, dilation) for dilation in (1, *DILATIONS[::-1])]
-        self.told = [layers.Dense(2 * channels) for _ in self.blocks]
+        self.input_layer = layers.Conv1D(channels, 3, padding="same", dtype=dtype)
+        self.blocks = [DilatedBlock(channels, dilation, dtype) for dilation in (1, *DILATIONS[::-1])]
+        self.told = [layers.Dense(2 * channels, dtype=dtype) for _ in self.blocks]
         self.to_colour_hidden = layers.Dense(128, activation=tf.nn.leaky_relu)
         self.to_colour = layers.Dense(bins)  # what holds for the whole piece
         self.to_scales = layers.Dense(frames_per_step * bins, kernel_initializer="zeros")

@@ -7,7 +7,7 @@ import math
 import tensorflow as tf
 
 from trainer.config import Config, DatasetFacts
-from trainer.layers import Resnet1DBlock
+from trainer.layers import Resnet1DBlock, policy
 from trainer.models.base import Condition, Guidance, Terms, WaveformVAE
 
 layers = tf.keras.layers
@@ -31,16 +31,17 @@ class SeedCVAE(WaveformVAE):
         super().__init__()
         self.smallest_samples = clip_samples = facts.clip_samples
         self.latent_dim = config.latent_dim
+        dtype = policy(config.precision)
         self.encoder = tf.keras.Sequential(
             [
-                layers.Conv1D(64, 1, 2),
-                Resnet1DBlock(64, 1, "encode"),
-                layers.Conv1D(128, 1, 2),
-                Resnet1DBlock(128, 1, "encode"),
-                layers.Conv1D(128, 1, 2),
-                Resnet1DBlock(128, 1, "encode"),
-                layers.Conv1D(256, 1, 2),
-                Resnet1DBlock(256, 1, "encode"),
+                layers.Conv1D(64, 1, 2, dtype=dtype),
+                Resnet1DBlock(64, 1, "encode", dtype),
+                layers.Conv1D(128, 1, 2, dtype=dtype),
+                Resnet1DBlock(128, 1, "encode", dtype),
+                layers.Conv1D(128, 1, 2, dtype=dtype),
+                Resnet1DBlock(128, 1, "encode", dtype),
+                layers.Conv1D(256, 1, 2, dtype=dtype),
+                Resnet1DBlock(256, 1, "encode", dtype),
                 layers.Flatten(),
                 layers.Dense(2 * config.latent_dim),
             ]
@@ -48,14 +49,14 @@ class SeedCVAE(WaveformVAE):
         self.decoder = tf.keras.Sequential(
             [
                 layers.Reshape((1, config.latent_dim)),
-                Resnet1DBlock(512, 1, "decode"),
-                layers.Conv1DTranspose(512, 1, 1),
-                Resnet1DBlock(256, 1, "decode"),
-                layers.Conv1DTranspose(256, 1, 1),
-                Resnet1DBlock(128, 1, "decode"),
-                layers.Conv1DTranspose(128, 1, 1),
-                Resnet1DBlock(64, 1, "decode"),
-                layers.Conv1DTranspose(64, 1, 1),
+                Resnet1DBlock(512, 1, "decode", dtype),
+                layers.Conv1DTranspose(512, 1, 1, dtype=dtype),
+                Resnet1DBlock(256, 1, "decode", dtype),
+                layers.Conv1DTranspose(256, 1, 1, dtype=dtype),
+                Resnet1DBlock(128, 1, "decode", dtype),
+                layers.Conv1DTranspose(128, 1, 1, dtype=dtype),
+                Resnet1DBlock(64, 1, "decode", dtype),
+                layers.Conv1DTranspose(64, 1, 1, dtype=dtype),
                 layers.Conv1DTranspose(clip_samples, 1, 1),
             ]
         )

@@ -13,6 +13,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from trainer.layers import policy
+
 layers = tf.keras.layers
 
 QUIETEST = 2.0**-12  # of a coefficient: below it a density would reward the rounding of 16-bit files
@@ -28,12 +30,14 @@ LARGEST = 8.0  # of a coefficient relative to the envelope, as the past is seen
 class Texture(layers.Layer):
     """Predicts coefficients, in units of the envelope, from those before."""
 
-    def __init__(self, bins: int, units: int) -> None:
+    def __init__(self, bins: int, units: int, precision: str = "float32") -> None:
         super().__init__()
-        self.left = layers.Dense(PRODUCTS, use_bias=False)
-        self.right = layers.Dense(PRODUCTS, use_bias=False)
-        self.hidden = [layers.Dense(units), layers.Dense(units)]
-        self.activation = layers.LeakyReLU(0.1)
+        dtype = policy(precision)
+        self._compute_in = dtype.compute_dtype
+        self.left = layers.Dense(PRODUCTS, use_bias=False, dtype=dtype)
+        self.right = layers.Dense(PRODUCTS, use_bias=False, dtype=dtype)
+        self.hidden = [layers.Dense(units, dtype=dtype), layers.Dense(units, dtype=dtype)]
+        self.activation = layers.LeakyReLU(0.1, dtype=dtype)
         # Starts as the envelope alone.
         self.output_layer = layers.Dense(NEIGHBOURS + 1, kernel_initializer="zeros")
         position = np.arange(bins) / bins
@@ -54,11 +58,11 @@ class Texture(layers.Layer):
         seen = self._neighbours(past)
         energy = tf.reduce_mean(tf.square(seen), axis=-1, keepdims=True)
         # Whether the whole neighbourhood changes its sign must not matter: products do not notice.
-        products = self.left(seen) * self.right(seen) / (energy + 0.05)
+        products = self.left(seen) * self.right(seen) / tf.cast(energy + 0.05, self._compute_in)
         own = tf.square(tf.linalg.matrix_transpose(past))
         place = tf.broadcast_to(self._place, [*_shape(log_scale), self._place.shape[-1]])
         features = [products, tf.math.log(energy + 0.01), tf.math.log(own + 0.01), _slopes(log_scale), place]
-        x = tf.concat(features, axis=-1)
+        x = tf.concat([tf.cast(part, self._compute_in) for part in features], axis=-1)
         for layer in self.hidden:
             x = self.activation(layer(x))
         output = self.output_layer(x)
