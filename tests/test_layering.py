@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 SHARED = {"attributes", "bucket", "example", "manifest", "gtzan", "errors", "lease", "page"}
 WITHOUT_THIRD_PARTIES = {
     "preprocessing": {"__main__", "errors", "gtzan", "manifest", "options", "records"},
-    "trainer": {"__main__", "config", "flags", "interrupt"},
+    "trainer": {"__main__", "cluster", "config", "flags", "interrupt"},
 }
 WITHOUT_TENSORFLOW = {
     "render",
@@ -26,19 +26,18 @@ WITHOUT_TENSORFLOW = {
 ORDER = {
     "preprocessing": [
         "errors", "gtzan", "options", "manifest", "records", "example", "container", "chunked", "header",
-        "decoder", "audio",
-        "attributes", "quarantine", "duplicates", "files", "bucket", "lease", "versions", "archives",
-        "sources", "plan", "shards", "copies", "commit", "keeping", "pipeline", "job", "page", "verification",
-        "inspection_page", "inspection", "synth", "styles", "composition", "demo", "__main__",
+        "decoder", "audio", "attributes", "quarantine", "duplicates", "files", "bucket", "lease",
+        "versions", "archives", "sources", "plan", "shards", "copies", "commit", "keeping", "pipeline",
+        "job", "page", "verification", "inspection_page", "inspection", "synth", "styles", "composition",
+        "demo", "__main__",
     ],
     "trainer": [
-        "config", "flags", "log", "interrupt", "layers", "mdct", "spectral", "models.base", "models.seed",
-        "models.condition", "models.prior", "models.texture", "models.envelope", "models.wave", "models",
-        "storage", "run_directory", "checkpoint", "rollbacks", "dataset", "feed", "loss", "metrics",
-        "learner", "profiling", "render",
-        "report_chart", "report_page", "report_evaluation", "report", "samples", "history",
-        "steps", "scores", "embedding", "baselines", "classifier", "music", "judging", "generate",
-        "train", "evaluate", "status", "__main__",
+        "cluster", "config", "flags", "log", "interrupt", "layers", "mdct", "spectral", "models.base",
+        "models.seed", "models.condition", "models.prior", "models.texture", "models.envelope",
+        "models.wave", "models", "storage", "run_directory", "checkpoint", "rollbacks", "team", "dataset",
+        "feed", "loss", "metrics", "learner", "profiling", "render", "report_chart", "report_page",
+        "report_evaluation", "report", "samples", "history", "steps", "scores", "embedding", "baselines",
+        "classifier", "music", "judging", "generate", "train", "evaluate", "status", "__main__",
     ],
 }  # fmt: skip
 
