@@ -30,7 +30,8 @@ def _train(flags: argparse.Namespace) -> None:
 
     cache = flags.cache_dir or default_cache()
     report = train_and_evaluate(flags.data, flags.run, given, flags.replicas, cache, flags.profile, cluster)
-    log.tell("done", f"listen and look: {report}", report=report)
+    if cluster is None or cluster.index == 0:
+        log.tell("done", f"listen and look: {report}", report=report)
 
 
 def _status(flags: argparse.Namespace) -> None:

@@ -77,8 +77,7 @@ class Trainer:
             self._writer = checkpoint.Writer(self._checkpoint, run / CHECKPOINTS, config.checkpoints_to_keep)
             checkpoint.restore_newest(self._checkpoint, run / CHECKPOINTS)
         at = self._checkpoint
-        nodes = tf.train.TrackableView(at).descendants()
-        team.take_over([node for node in nodes if isinstance(node, tf.Variable)])
+        team.take_over(checkpoint.variables_of(at))
         totals = Totals(*tf.unstack(at.totals)) if int(at.step) else None
         self.position = Position(int(at.epoch), int(at.step), totals, float(at.secs))
         self._saved_at = time.monotonic()
