@@ -5,6 +5,7 @@
 #   make test                      lint and test
 #   make test-slow                 the tests that take minutes, such as killing twenty jobs
 #   make bench-preprocessing       time the Beam job beside a plain loop and a usual pipeline
+#   make bench-training            time training and generation beside what one would compare them with
 #   make lock                      resolve the lock files again
 
 SHELL := /bin/bash
@@ -24,7 +25,7 @@ export UV_DEFAULT_INDEX := $(or $(shell python3 -m pip config get global.index-u
 endif
 UV := $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: demo test test-slow bench-preprocessing setup lock clean
+.PHONY: demo test test-slow bench-preprocessing bench-training setup lock clean
 setup: $(INSTALLED)
 
 .tools/bin/uv:
@@ -49,6 +50,9 @@ test-slow: $(INSTALLED)
 
 bench-preprocessing: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bench_preprocessing.py --clips $(or $(CLIPS),400 4000)
+
+bench-training: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/bench_training.py
 
 demo: $(INSTALLED)
 ifeq ($(DEMO),demo)

@@ -73,6 +73,15 @@ def test_what_is_wrong_is_one_sentence_and_a_code(tmp_path, command, code, said)
     assert answer.stdout == ""
 
 
+def test_a_collector_of_logs_gets_the_error_as_a_line(tmp_path):
+    run = ["--run", tmp_path / "r", "--log-format", "json", "--no-jit"]
+    answer = call("trainer", "train", "--data", tmp_path / "no", *run)
+    line = json.loads(answer.stdout)
+    assert (answer.returncode, line["exit_code"], line["severity"]) == (3, 3, "ERROR")
+    assert "no dataset.json" in line["message"]
+    assert answer.stderr == ""
+
+
 def on_screen(text):
     """What stays on a terminal: progress lines end in a carriage return and are overwritten."""
     return [line.rsplit("\r", 1)[-1] for line in text.splitlines()]

@@ -85,6 +85,9 @@ def test_the_step_size_warms_up_and_falls_along_half_a_cosine():
         {"beta": -1},
         {"crop_samples": 9},
         {"condition_dropout": 1.5},
+        {"precision": "float8"},
+        {"accumulate_steps": 0},
+        {"ema_decay": 1.0},
     ],
 )
 def test_nonsense_is_refused(bad):

@@ -23,13 +23,12 @@ def content(folder):
 
 
 def final(run):
-    """What a run ended with: its rows without times, and the bytes of its weights and optimizer."""
+    """What a run ended with: its rows without times, and the bytes of its weights, average and optimizer."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     figures = [{name: value for name, value in row.items() if "sec" not in name} for row in rows]
     newest = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(run / "checkpoints")))
-    names = [
-        name for name in newest.get_variable_to_shape_map() if name.startswith(("model", "optimizer", "step"))
-    ]
+    kept = ("averaged", "model", "optimizer", "step")
+    names = [name for name in newest.get_variable_to_shape_map() if name.startswith(kept)]
     return figures, {name: newest.get_tensor(name).tobytes() for name in sorted(names)}
 
 
@@ -83,7 +82,17 @@ def test_twenty_killed_jobs_end_as_one_that_was_not(tmp_path):
 
 @pytest.mark.slow
 def test_killed_runs_end_in_the_same_bits(dataset, tmp_path):
-    settings = ["--data", dataset, *WAVE_FLAGS, "--epochs", "12", "--checkpoint-secs", "0.2"]
+    settings = [
+        "--data",
+        dataset,
+        *WAVE_FLAGS,
+        "--epochs",
+        "12",
+        "--checkpoint-secs",
+        "0.2",
+        "--ema-decay",
+        "0.9",
+    ]
 
     def job(run):
         return start("trainer", "train", "--run", run, *settings)

@@ -128,7 +128,7 @@ def test_a_run_leaves_all_it_promises(dataset, tmp_path, capsys):
     for epoch in (1, 2, 3):
         folder = run / f"samples/epoch-{epoch:04d}"
         assert sorted(path.name for path in folder.iterdir()) == [
-            "new-00.wav", "new-01.wav", "reconstruction-00.wav", "reconstruction-01.wav",
+            "latents.png", "new-00.wav", "new-01.wav", "reconstruction-00.wav", "reconstruction-01.wav",
             "spectrograms.png", "waveforms.png",
         ]  # fmt: skip
         assert all(len(read_wav(path)) == CLIP_SAMPLES for path in folder.glob("*.wav"))
@@ -144,6 +144,7 @@ def test_a_run_leaves_all_it_promises(dataset, tmp_path, capsys):
         "clips_per_sec",
         "reconstruction",
         "spectrograms",
+        "latents",
     } <= tags
     # A reconstruction in the report is the checkpoint's own.
     music = load(run)

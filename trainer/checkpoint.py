@@ -90,8 +90,7 @@ class Writer:
     def write(self, number: int) -> None:
         """Begins to write the values as they are now; waits for an earlier write that is not done."""
         self.finish()
-        for original, copy in self._pairs:
-            copy.assign(original)
+        self._take_values()
         self._writing = self._thread.submit(self._manager.save, checkpoint_number=number)
 
     def is_done(self) -> bool:
@@ -108,6 +107,11 @@ class Writer:
     def close(self) -> None:
         """Waits, and ends the thread."""
         self._thread.shutdown()
+
+    @tf.function(autograph=False)
+    def _take_values(self) -> None:
+        for original, copy in self._pairs:
+            copy.assign(original)
 
     def _copy(self, original: tf.train.Checkpoint, known: dict[int, object]) -> tf.train.Checkpoint:
         """The graph of objects under `original` by the names of its edges, which are a checkpoint's keys."""

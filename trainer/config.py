@@ -181,6 +181,7 @@ PRESETS: dict[str, Config] = {
         prior_units=768,
         prior_mixtures=16,
         texture_units=96,
+        ema_decay=0.999,
     ),
     # As its authors ran it: whole clips of one time step, a latent plane, nothing annealed or clipped.
     "seed": Config(

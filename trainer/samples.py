@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ FOLDER = "samples"
 ORIGINALS = f"{FOLDER}/originals"
 CLIPS = f"{FOLDER}/clips.json"
 PICTURED_CLIPS = 8
+MAPPED_CLIPS = 64  # whose latents are drawn each epoch: a second or two on two cores
 NOISE_KEYS = (2**31 - 2, 2**31 - 3)  # where a training step has its number
 
 
@@ -31,6 +33,7 @@ class Fixed(NamedTuple):
     draw_noise: tf.Tensor  # [clips, draw_noise_size]
     decode_noise: tf.Tensor  # [clips, decode_noise_size]
     asked: Condition  # of the new clips: the dataset's genres in turn, attributes open
+    mapped: Clip  # test clips whose latents are drawn, stacked
 
 
 class Rendered(NamedTuple):
@@ -45,28 +48,24 @@ def choose(run: Path, test_clips: Clips, model: WaveformVAE, config: Config, man
     """Test clips spread over the split, their originals written into the run, and latents of its seed."""
     if isinstance(test_clips, Clip):
         test_clips = tf.data.Dataset.from_tensor_slices(test_clips)
-    there = manifest.split_records("test")
-    wanted = min(config.sample_clips, there)
-    chosen = {rank * there // wanted for rank in range(wanted)}
-    rows = [row for index, row in enumerate(test_clips.as_numpy_iterator()) if index in chosen]
-    audio = np.stack([row.audio for row in rows])
-    condition = Condition(*(np.stack(parts) for parts in zip(*(row.condition for row in rows), strict=True)))
-    track_ids = [row.track_id.decode("utf-8", "replace") for row in rows]
+    audio, condition, ids = _spread(test_clips, manifest, config.sample_clips)
+    track_ids = [track.decode("utf-8", "replace") for track in ids]
     sizes = (model.draw_noise_size(manifest.clip_samples), model.decode_noise_size(manifest.clip_samples))
     noises = [
-        tf.random.stateless_normal([len(rows), size], [config.seed, key])
+        tf.random.stateless_normal([len(audio), size], [config.seed, key])
         for size, key in zip(sizes, NOISE_KEYS, strict=True)
     ]
-    genres = np.arange(len(rows), dtype=np.int32) % len(manifest.genres)
+    genres = np.arange(len(audio), dtype=np.int32) % len(manifest.genres)
     asked = Condition(genres, np.full_like(condition.attributes, np.nan))
     (run / ORIGINALS).mkdir(parents=True, exist_ok=True)
     for index, clip in enumerate(audio):
         render.write_wav(run / ORIGINALS / f"{index:02d}.wav", clip, manifest.sample_rate_hz)
-    return Fixed(audio, condition, track_ids, *noises, asked)
+    mapped = _spread(test_clips, manifest, MAPPED_CLIPS)
+    return Fixed(audio, condition, track_ids, *noises, asked, mapped)
 
 
 def render_epoch(run: Path, fixed: Fixed, model: WaveformVAE, manifest: Manifest, epoch: int) -> Rendered:
-    """WAV files and two pictures of the fixed clips and latents, in `samples/epoch-0007`."""
+    """WAV files and pictures of the fixed clips and latents, in `samples/epoch-0007`."""
     rate = manifest.sample_rate_hz
     reconstruction = model.reconstruct(tf.constant(fixed.audio), fixed.condition).numpy()
     latents = model.draw(fixed.asked, manifest.clip_samples, fixed.draw_noise, 1.0, GUIDANCE)
@@ -80,6 +79,8 @@ def render_epoch(run: Path, fixed: Fixed, model: WaveformVAE, manifest: Manifest
     _describe(run, fixed, snr_db, manifest)
     rows = {"original": fixed.audio, "reconstruction": reconstruction, "new": new}
     pictures = draw_pictures(folder, rows, rate, fixed.track_ids, f"epoch {epoch}")
+    pictures["latents"] = folder / "latents.png"
+    _draw_latents(pictures["latents"], fixed.mapped, model, manifest.genres)
     return Rendered({"reconstruction": reconstruction, "new": new}, rate, pictures)
 
 
@@ -102,6 +103,27 @@ def render_training_gif(run: Path) -> None:
     frames = sorted((run / FOLDER).glob("epoch-*/spectrograms.png"))
     if frames:
         render.write_training_gif(run / FOLDER / "training.gif", frames)
+
+
+def _spread(clips: tf.data.Dataset, manifest: Manifest, wanted: int) -> Clip:
+    """Up to `wanted` test clips, evenly over the split, stacked."""
+    there = manifest.split_records("test")
+    wanted = min(wanted, there)
+    chosen = {rank * there // wanted for rank in range(wanted)}
+    rows = [row for index, row in enumerate(clips.as_numpy_iterator()) if index in chosen]
+    return tf.nest.map_structure(lambda *parts: np.stack(parts), *rows)
+
+
+def _draw_latents(path: Path, clips: Clip, model: WaveformVAE, genres: Sequence[str]) -> None:
+    """The slowest level's."""
+    slowest = []
+    for first in range(0, len(clips.audio), PICTURED_CLIPS):
+        some = slice(first, first + PICTURED_CLIPS)
+        latents = model.encode(
+            tf.constant(clips.audio[some]), Condition(*(of[some] for of in clips.condition))
+        )
+        slowest.append(model.level_values(latents)[model.levels[0]].numpy())
+    render.draw_latents(path, np.concatenate(slowest), [genres[genre] for genre in clips.condition.genre])
 
 
 def _describe(run: Path, fixed: Fixed, snr_db: np.ndarray, manifest: Manifest) -> None:

@@ -1,0 +1,309 @@
+"""What training and generation cost, each beside what one would compare it with, in one process.
+
+    notebook      the preset `seed` beside a plain loop: eager step, librosa decoding each epoch
+    input         an epoch's steps beside as many on one batch that is in memory
+    replicas      a plain step without a strategy beside MirroredStrategy with 1 and 2 logical devices
+    checkpoints   steps with a checkpoint each 10 seconds beside steps without
+    arithmetic    floating-point operations of a step beside a large matrix product
+    generation    seconds of music per second, eight clips at once
+
+Cores may be shared: the sides of a comparison take turns of some seconds, and what is printed is the median
+of the ratios of neighbouring turns, of wall time and of the processor's. `make bench-training` prints tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import librosa
+import numpy as np
+import tensorflow as tf
+from bench_preprocessing import CLIP_SECS, RATE_HZ, write_corpus
+
+from preprocessing.__main__ import main as preprocess
+from trainer import checkpoint, dataset, loss
+from trainer import config as configs
+from trainer.config import PRESETS, Config
+from trainer.dataset import Batch, Clips
+from trainer.feed import feed
+from trainer.learner import Learner
+from trainer.models import Condition, make_model
+from trainer.music import MusicMaker
+from trainer.storage import open_dataset
+from trainer.train import make_strategy
+
+CHECKPOINT_SECS = 10.0
+MATRIX = 2_048
+CLIPS_AT_ONCE = 8
+STEPS = 8  # of a turn
+COMPARED = PRESETS["tiny"]  # in all but the first table and the last
+
+
+class Bench:
+    """A dataset of noise, and how long things take on it."""
+
+    def __init__(self, corpus: Path, clips: int, turns: int) -> None:
+        write_corpus(corpus, clips)
+        self.paths = sorted(corpus.glob("*/*.wav"))
+        self.turns = turns
+        self.output = corpus.with_name(f"{corpus.name}-dataset")
+        if preprocess(["--input", str(corpus), "--output", str(self.output), "--shards", "4"]):
+            raise SystemExit("preprocessing failed")
+        self.folder, self.manifest = open_dataset(str(self.output), corpus)
+        self.facts = configs.facts_of(self.manifest, str(self.output))
+        self.clips = dataset.open_split(self.folder, self.manifest, "train")
+
+    def learner(self, config: Config, strategy: tf.distribute.Strategy) -> Callable[[Batch], None]:
+        """A step on a batch, which waits for its end."""
+        learner = Learner(config, self.facts, strategy)
+        counter = itertools.count()
+
+        def step(batch: Batch) -> None:
+            float(learner.train_step(batch, tf.constant(next(counter)), tf.constant(0.5)).log_likelihood)
+
+        step.learner = learner
+        return step
+
+    def batch(self, config: Config) -> Batch:
+        """The first of an epoch, as `tf.data` gives it."""
+        return next(iter(dataset.training_batches(self.clips, config, self.manifest, 1)))
+
+    def ratios(self, sides: dict[str, Callable[[], None]], unit: float = 1.0) -> None:
+        """Prints a row for each side: time a unit, and its ratio to the first's; a first turn warms up."""
+        turns = [[spent(side) for side in sides.values()] for _ in range(self.turns + 1)][1:]
+        for index, name in enumerate(sides):
+            cells = []
+            for kind in range(2):
+                took = statistics.median(turn[index][kind] for turn in turns)
+                ratio = statistics.median(turn[index][kind] / turn[0][kind] for turn in turns)
+                cells += [f"{1000 * took / unit:.1f}", f"{ratio:.2f}"]
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def seconds(side: Callable, *arguments: object) -> float:
+    """Of one call."""
+    started = time.perf_counter()
+    side(*arguments)
+    return time.perf_counter() - started
+
+
+def spent(side: Callable, *arguments: object) -> tuple[float, float]:
+    """Wall seconds and processor seconds, of all threads, of one call."""
+    started = time.process_time()
+    wall = seconds(side, *arguments)
+    return wall, time.process_time() - started
+
+
+def heading(title: str, *columns: str) -> None:
+    """Of a Markdown table."""
+    print(f"\n{title}\n\n| | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}", flush=True)
+
+
+def notebook(bench: Bench) -> None:
+    """An epoch of the preset `seed` over the training clips."""
+    config = PRESETS["seed"]
+    count = bench.manifest.split_records("train")
+    model, adam = make_model(config, bench.facts), tf.keras.optimizers.Adam(config.learning_rate)
+
+    def plain() -> None:
+        for first in range(0, count, config.batch_size):
+            paths = bench.paths[first : min(first + config.batch_size, count)]
+            loaded = [librosa.load(path, sr=RATE_HZ, duration=CLIP_SECS)[0] for path in paths]
+            audio = tf.constant(np.stack(loaded))
+            nothing = Condition(tf.zeros([len(paths)], tf.int32), tf.zeros([len(paths), 0]))
+            with tf.GradientTape() as tape:
+                noise = tf.random.normal([len(paths), config.latent_dim])
+                terms = model.terms(audio, nothing, noise, tf.constant(1.0))
+                value = loss.replica_loss(terms, tf.fill([len(paths)], 1 / len(paths)))
+            adam.apply_gradients(
+                zip(tape.gradient(value, model.trainable_variables), model.trainable_variables, strict=True)
+            )
+
+    ours = epoch_of(bench, config, dataset.hold(bench.clips))
+    heading(f"Preset `seed`, an epoch of {count} clips", "ms a clip", "ratio", "CPU ms", "ratio")
+    bench.ratios({"this trainer": ours, "notebook loop: eager step, librosa each epoch": plain}, count)
+
+
+def epoch_of(bench: Bench, config: Config, clips: Clips) -> Callable[[], None]:
+    """A whole epoch, as the trainer takes it."""
+    strategy = make_strategy(1)
+    step, epochs = bench.learner(config, strategy), itertools.count(1)
+
+    def epoch() -> None:
+        batches = dataset.training_batches(clips, config, bench.manifest, next(epochs))
+        for batch in feed(batches, strategy):
+            step(batch)
+
+    epoch.step = step
+    return epoch
+
+
+def stall(bench: Bench) -> None:
+    """How long a step waits for its batch."""
+    strategy = make_strategy(1)
+    held = epoch_of(bench, COMPARED, dataset.hold(bench.clips))
+    step = held.step
+    steps = dataset.count_steps(bench.manifest.split_records("train"), COMPARED)
+    (constant,) = feed(tf.data.Dataset.from_tensors(bench.batch(COMPARED)), strategy)
+    epochs = itertools.count(1)
+
+    def read() -> None:
+        for batch in feed(
+            dataset.training_batches(bench.clips, COMPARED, bench.manifest, next(epochs)), strategy
+        ):
+            step(batch)
+
+    sides = {
+        "one batch in memory": lambda: [step(constant) for _ in range(steps)],
+        "clips held in memory": held,
+        "clips read from shards": read,
+    }
+    heading(f"Input: an epoch of {steps} steps of `tiny`", "ms a step", "ratio", "CPU ms", "ratio")
+    bench.ratios(sides, steps)
+
+
+def replicas(bench: Bench) -> None:
+    """The same global batch, divided or not."""
+    batch = bench.batch(COMPARED)
+    sides = {}
+    for name, strategy in {
+        "one device, no strategy": tf.distribute.get_strategy(),
+        "MirroredStrategy, 1 device": make_strategy(1),
+        "MirroredStrategy, 2 logical devices": make_strategy(2),
+    }.items():
+        step = bench.learner(COMPARED, strategy)
+        part = batch
+        if name.startswith("Mirrored"):
+            (part,) = feed(tf.data.Dataset.from_tensors(batch), strategy)
+        sides[name] = lambda step=step, part=part: [step(part) for _ in range(STEPS)]
+    heading(f"A step of `tiny`, {COMPARED.batch_size} crops in all", "ms a step", "ratio", "CPU ms", "ratio")
+    bench.ratios(sides, STEPS)
+
+
+def checkpoints(bench: Bench) -> None:
+    """What a checkpoint each 10 seconds adds to steps, in the processor's time: both share the cores."""
+    heading("Checkpoints", "MB", "holds the step, ms", "CPU ms in all", f"each {CHECKPOINT_SECS:g} s costs")
+    for name in ("tiny", "wave", "seed"):
+        step = bench.learner(PRESETS[name], make_strategy(1))
+        (batch,) = feed(tf.data.Dataset.from_tensors(bench.batch(PRESETS[name])), make_strategy(1))
+        with tempfile.TemporaryDirectory() as folder:
+            whole = tf.train.Checkpoint(**step.learner.parts)
+            writer = checkpoint.Writer(whole, Path(folder), keep=1)
+            turns = [one_save(step, batch, writer, number) for number in range(bench.turns + 1)][1:]
+            size = sum(path.stat().st_size for path in Path(folder).glob("*")) / 1e6
+            writer.close()
+        held, extra = (statistics.median(side) for side in zip(*turns, strict=True))
+        share = extra / (CHECKPOINT_SECS * os.cpu_count())
+        print(f"| `{name}` | {size:.0f} | {1000 * held:.0f} | {1000 * extra:.0f} | {share:.2%} |", flush=True)
+
+
+def one_save(
+    step: Callable[[Batch], None], batch: Batch, writer: checkpoint.Writer, number: int
+) -> tuple[float, float]:
+    """Seconds that a save holds the step, and processor seconds that it takes in all.
+
+    Those are more than the writing: the step after a save copies what it changes.
+    """
+    usual = statistics.median(spent(step, batch)[1] for _ in range(3))
+    started, steps = time.process_time(), 0
+    held = seconds(writer.write, number)
+    while not (steps and writer.is_done()):
+        step(batch)
+        steps += 1
+    writer.finish()
+    return held, max(0.0, time.process_time() - started - steps * usual)
+
+
+def arithmetic(bench: Bench) -> None:
+    """Matrix products and convolutions of a step, forward and back, and how fast they are done."""
+    matrix = tf.random.normal([MATRIX, MATRIX])
+    product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
+
+    def multiply() -> None:
+        for _ in range(4):
+            float(product())
+
+    heading("Arithmetic", "GFLOP a step", "clip/s", "GFLOP/s", "of a matrix product")
+    for name in ("tiny", "wave"):
+        config = PRESETS[name]
+        step = bench.learner(config, make_strategy(1))
+        batch = bench.batch(config)
+        operations = count_operations(step.learner, batch)
+        (batch,) = feed(tf.data.Dataset.from_tensors(batch), make_strategy(1))
+        pairs = [(seconds(multiply) / 4, seconds(step, batch)) for _ in range(3 * bench.turns)]
+        pairs = pairs[bench.turns :]  # the first warm up
+        most = [2 * MATRIX**3 / took for took, _ in pairs]
+        reached = [operations / took for _, took in pairs]
+        share = statistics.median(one / of for one, of in zip(reached, most, strict=True))
+        took = statistics.median(took for _, took in pairs)
+        clips = config.batch_size * config.crop_samples / bench.manifest.clip_samples / took
+        rate = statistics.median(reached) / 1e9
+        print(f"| `{name}` | {operations / 1e9:.1f} | {clips:.1f} | {rate:.0f} | {share:.0%} |", flush=True)
+
+
+def count_operations(learner: Learner, batch: Batch) -> float:
+    """Of one step, by TensorFlow's own count of its graph, and those of the GRUs, whose loop it does not see.
+
+    A GRU of n units takes 6 n (inputs + n) operations a step, and twice as many on the way back.
+    """
+    noise = tf.zeros([learner.config.batch_size, learner.model.noise_size(batch.audio.shape[-1])])
+    graph = tf.function(learner._gradients).get_concrete_function(batch, noise, tf.constant(1.0)).graph
+    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+    options["output"] = "none"
+    counted = tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
+    units = learner.config.prior_units
+    frames = learner.model.steps(batch.audio.shape[-1])
+    return counted + learner.config.batch_size * frames * 2 * 3 * 6 * units * (2 * units)
+
+
+def generation(bench: Bench) -> None:
+    """Eight new clips at once, from their noise to their samples."""
+    heading(f"Generation, {CLIPS_AT_ONCE} clips of {CLIP_SECS:g} s at once", "s", "times real time")
+    for name in ("tiny", "wave"):
+        music = MusicMaker(make_model(PRESETS[name], bench.facts), bench.facts, Path())
+        genre = bench.facts.genres[0]
+        times = [seconds(music.prior, CLIPS_AT_ONCE, seed, genre) for seed in range(bench.turns + 1)]
+        took = statistics.median(times[1:])
+        print(f"| `{name}` | {took:.2f} | {CLIPS_AT_ONCE * CLIP_SECS / took:.0f} |", flush=True)
+
+
+TABLES = {
+    "notebook": notebook,
+    "input": stall,
+    "replicas": replicas,
+    "checkpoints": checkpoints,
+    "arithmetic": arithmetic,
+    "generation": generation,
+}
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--clips", type=int, default=48)
+    parser.add_argument("--turns", type=int, default=5, help="of each side of a comparison")
+    parser.add_argument(
+        "--table", action="append", choices=TABLES, help="only this; may be given several times"
+    )
+    parser.add_argument("--corpus", type=Path, default=Path(tempfile.gettempdir()) / "gtzan-cvae-bench")
+    flags = parser.parse_args()
+    make_strategy(2)  # divides the processor before its first use
+    bench = Bench(flags.corpus / str(flags.clips), flags.clips, flags.turns)
+    print(f"{os.cpu_count()} cores, {flags.clips} clips of {CLIP_SECS:g} s, TensorFlow {tf.__version__}")
+    for name in flags.table or TABLES:
+        TABLES[name](bench)
+
+
+if __name__ == "__main__":
+    main()
