@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 SHARED = {"attributes", "bucket", "example", "manifest", "gtzan", "errors", "lease", "page"}
 WITHOUT_THIRD_PARTIES = {
     "preprocessing": {"__main__", "errors", "gtzan", "manifest", "options", "records"},
-    "trainer": {"__main__", "config", "flags", "interrupt"},
+    "trainer": {"__main__", "cluster", "config", "flags", "interrupt"},
 }
 WITHOUT_TENSORFLOW = {
     "render",
@@ -32,12 +32,12 @@ ORDER = {
         "composition", "demo", "__main__",
     ],
     "trainer": [
-        "config", "flags", "log", "interrupt", "layers", "mdct", "spectral", "models.base", "models.seed",
-        "models.condition", "models.prior", "models.texture", "models.envelope", "models.wave", "models",
-        "storage", "run_directory", "checkpoint", "rollbacks", "dataset", "feed", "loss", "metrics",
-        "learner", "profiling", "render", "report_chart", "report_page", "report_evaluation", "report",
-        "samples", "history", "steps", "scores", "embedding", "baselines", "classifier", "music",
-        "judging", "generate", "train", "evaluate", "status", "__main__",
+        "cluster", "config", "flags", "log", "interrupt", "layers", "mdct", "spectral", "models.base",
+        "models.seed", "models.condition", "models.prior", "models.texture", "models.envelope",
+        "models.wave", "models", "storage", "run_directory", "checkpoint", "rollbacks", "team", "dataset",
+        "feed", "loss", "metrics", "learner", "profiling", "render", "report_chart", "report_page",
+        "report_evaluation", "report", "samples", "history", "steps", "scores", "embedding", "baselines",
+        "classifier", "music", "judging", "generate", "train", "evaluate", "status", "__main__",
     ],
 }  # fmt: skip
 

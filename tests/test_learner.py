@@ -19,7 +19,8 @@ from trainer.learner import Learner
 from trainer.music import load
 from trainer.steps import Trainer
 from trainer.storage import open_dataset
-from trainer.train import make_strategy, train_and_evaluate
+from trainer.team import Team
+from trainer.train import train_and_evaluate
 
 SMALL = Config(**WAVE, batch_size=5)
 STEPS = 2
@@ -38,9 +39,9 @@ def learn(dataset, manifest):
 
     @functools.cache
     def learn(config=SMALL, replicas=1):
-        strategy = make_strategy(replicas)
+        strategy = Team(None, replicas).strategy
         learner = Learner(config, facts, strategy)
-        batches = feed(datasets.training_batches(clips, config, manifest, 1).take(STEPS), strategy)
+        batches = feed(datasets.training_batches([clips], config, manifest, 1).take(STEPS), strategy)
         sums = [
             learner.train_step(batch, tf.constant(step), tf.constant(0.5))
             for step, batch in enumerate(batches)
@@ -105,8 +106,8 @@ def test_held_clips_give_the_batches_that_read_ones_give(dataset, manifest):
     held = datasets.hold(clips)
     for config in (SMALL, dataclasses.replace(SMALL, crop_samples=0)):
         pairs = zip(
-            datasets.training_batches(clips, config, manifest, 2),
-            datasets.training_batches(held, config, manifest, 2),
+            datasets.training_batches([clips], config, manifest, 2),
+            datasets.training_batches([held], config, manifest, 2),
             strict=True,
         )
         for one, other in pairs:

@@ -12,6 +12,7 @@ import warnings
 
 from preprocessing.errors import USAGE, CommandError, run_command
 from trainer import log
+from trainer.cluster import find
 from trainer.config import MAX_SEED, Config, flag, resolve
 from trainer.flags import PROGRAM, build_parser
 
@@ -22,14 +23,15 @@ def _train(flags: argparse.Namespace) -> None:
     given = {
         field.name: getattr(flags, field.name) for field in dataclasses.fields(Config) if field.name in flags
     }
+    cluster = find(os.environ)
     resolve(given, None)  # nonsense is refused before TensorFlow takes its seconds to start
     from trainer.storage import default_cache
     from trainer.train import train_and_evaluate
 
-    report = train_and_evaluate(
-        flags.data, flags.run, given, flags.replicas, flags.cache_dir or default_cache(), flags.profile
-    )
-    log.tell("done", f"listen and look: {report}", report=report)
+    cache = flags.cache_dir or default_cache()
+    report = train_and_evaluate(flags.data, flags.run, given, flags.replicas, cache, flags.profile, cluster)
+    if cluster is None or cluster.index == 0:
+        log.tell("done", f"listen and look: {report}", report=report)
 
 
 def _status(flags: argparse.Namespace) -> None:

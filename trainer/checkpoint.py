@@ -53,6 +53,24 @@ def restore_newest(checkpoint: tf.train.Checkpoint, folder: Path) -> bool:
     raise CommandError(f"{damage}, and none before it is whole: restore its files", BAD_DATA)
 
 
+def variables_of(checkpoint: tf.train.Checkpoint) -> list[tf.Variable]:
+    """All that it would write, in an order by names alone: every process that has such objects has it."""
+    found: dict[int, tf.Variable] = {}
+    visited = set()
+
+    def visit(node: object) -> None:
+        if isinstance(node, tf.Variable):
+            found.setdefault(id(node), node)
+        elif id(node) not in visited:
+            visited.add(id(node))
+            for name, child in sorted(tf.train.TrackableView.children(node).items()):
+                if name != "save_counter":  # TensorFlow's own, which only who has saved or restored has
+                    visit(child)
+
+    visit(checkpoint)
+    return list(found.values())
+
+
 class Writer:
     """Writes checkpoints of `checkpoint` into `folder`, one at a time, the pointer last.
 

@@ -78,6 +78,9 @@ class Config:
     ema_decay: float = _setting(
         0.0, "of the moving average of the weights that is evaluated and makes the music; 0: the weights"
     )
+    streams: int = _setting(
+        1, "parts that the training shards are dealt into, each with its rows of a batch; a worker reads some"
+    )
     cache_mb: int = _setting(
         2_048, "memory for decoded clips; a dataset that needs more is read from disk in each epoch"
     )
@@ -105,6 +108,10 @@ class Config:
                 raise CommandError(
                     f"{flag(field.name)} must be one of {known}, not {getattr(self, field.name)}", USAGE
                 )
+        if self.batch_size % self.streams:
+            raise CommandError(
+                f"--batch-size {self.batch_size} cannot be divided among --streams {self.streams}", USAGE
+            )
         if not 0 < self.learning_rate < float("inf"):
             raise CommandError(f"--learning-rate must be above 0, not {self.learning_rate}", USAGE)
         step = self.frames_per_step * self.hop_samples
@@ -132,7 +139,7 @@ _AT_LEAST = {
         [
             "epochs", "batch_size", "crops_per_clip", "latent_dim", "local_dim", "peaks", "hop_samples",
             "frames_per_step", "channels", "prior_units", "prior_mixtures", "texture_units", "sample_clips",
-            "checkpoints_to_keep", "accumulate_steps",
+            "checkpoints_to_keep", "accumulate_steps", "streams",
         ],
         1,
     ),

@@ -1,4 +1,4 @@
-"""Shards -> `tf.data`. The order of examples is a pure function of (seed, epoch)."""
+"""Shards -> `tf.data`. The order of examples is a pure function of (seed, epoch, streams)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from preprocessing.manifest import Manifest
 from trainer.config import Config
 from trainer.models import ANY_GENRE, Condition
@@ -48,14 +48,22 @@ class Batch(NamedTuple):
     weight: tf.Tensor  # [batch] float32, one over the number of real examples, or 0
 
 
-def open_split(folder: Path, manifest: Manifest, split: str) -> tf.data.Dataset:
-    """`Clip`s in the shards' order.
+def open_split(
+    folder: Path, manifest: Manifest, split: str, stream: int = 0, streams: int = 1
+) -> tf.data.Dataset:
+    """`Clip`s in the shards' order; of several streams, those of every so manieth shard.
 
     Raises:
-        CommandError: The split has no clips (exit code 3).
+        CommandError: The split has no clips (exit code 3), or fewer shards than streams (2).
     """
-    shards = manifest.split_shards(split)
+    shards = manifest.split_shards(split)[stream::streams]
     if not shards:
+        if streams > 1:
+            raise CommandError(
+                f"{folder} has too few shards in its split {split} for {streams} streams: preprocess with "
+                f"--shards {8 * streams}, or train with fewer --streams",
+                USAGE,
+            )
         raise CommandError(
             f"{folder} has no clips in its split {split}: preprocess more clips or choose another --split",
             BAD_DATA,
@@ -94,21 +102,59 @@ def hold(clips: tf.data.Dataset) -> Clip:
         return tf.nest.map_structure(lambda *parts: tf.stack(parts), *clips)
 
 
-def training_batches(clips: Clips, config: Config, manifest: Manifest, epoch: int) -> tf.data.Dataset:
-    """`Batch`es of one epoch: crops of every clip at random places, a little louder or softer, shuffled.
+def training_batches(
+    streams: Sequence[Clips], config: Config, manifest: Manifest, epoch: int, first: int = 0
+) -> tf.data.Dataset:
+    """`Batch`es of one epoch, or of a worker that has only some of its streams the rows that these make.
 
-    Some crops have parts of their condition left open, so that a model also learns to do without. Clips
-    that are held give the same batches as those that are read, but only places are shuffled, and cut last.
+    Every stream gives as many rows as every other, until its clips are used up.
+
+    Args:
+        streams: Clips of each of the streams, of which `first` is the number of the first.
+        config: Says how many streams there are in all.
+        manifest: Of the dataset.
+        epoch: Whose order it is, from 1.
+        first: See `streams`.
+    """
+    size = config.batch_size // config.streams
+    counts = _stream_examples(manifest, config)
+    parts = []
+    for number, clips in enumerate(streams, start=first):
+        length = _crop_length(config, manifest)
+        part = _full_batches(_examples(clips, config, manifest, epoch, number), size, length)
+        lacking = count_steps(manifest, config) - -(-counts[number] // size)
+        parts.append(part.concatenate(_nothing(part).repeat(lacking)) if lacking else part)
+    position = size * first + tf.range(size * len(streams))
+
+    def join(step: tf.Tensor, *parts: tuple[tf.Tensor, Condition, tf.Tensor]) -> Batch:
+        audio, condition, real = zip(*parts, strict=True)
+        everywhere = tf.reduce_sum(tf.clip_by_value(counts - tf.cast(step, tf.int32) * size, 0, size))
+        is_real = tf.concat([tf.range(size) < count for count in real], axis=0)
+        weight = tf.where(is_real, 1.0 / tf.cast(everywhere, tf.float32), 0.0)
+        condition = Condition(*(_joined(part) for part in zip(*condition, strict=True)))
+        return Batch(_joined(audio), condition, position, weight)
+
+    return _ahead(tf.data.Dataset.zip((tf.data.Dataset.range(2**31 - 1), *parts)).map(join))
+
+
+def _joined(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    return tensors[0] if len(tensors) == 1 else tf.concat(tensors, axis=0)
+
+
+def _examples(clips: Clips, config: Config, manifest: Manifest, epoch: int, stream: int) -> tf.data.Dataset:
+    """Audio and condition of one stream: crops of every clip at random places, a little louder or softer.
+
+    Some have parts of their condition left open, so that a model also learns to do without. Clips that are
+    held give the same examples as those that are read, but only places are shuffled, and cut last.
     """
     held = clips if isinstance(clips, Clip) else None
     if held is not None:
         rows = tf.range(len(held.track_id))
         clips = tf.data.Dataset.from_tensor_slices(Clip(rows, held.condition, held.track_id))
-    order, places, chances = _epoch_seeds(config.seed, epoch)
+    order, places, chances = _epoch_seeds(config.seed, epoch, stream)
     names = sorted(manifest.attributes)
     louder = np.array([1 / manifest.attributes[name].std if name == LOUDNESS else 0.0 for name in names])
-    crops_per_clip = config.crops_per_clip if config.crop_samples else 1
-    length = min(config.crop_samples or manifest.clip_samples, manifest.clip_samples)
+    crops_per_clip, length = _crops_per_clip(config), _crop_length(config, manifest)
 
     def crop(index: tf.Tensor, clip: Clip) -> tf.data.Dataset:
         index = tf.cast(index, tf.int32)
@@ -138,39 +184,70 @@ def training_batches(clips: Clips, config: Config, manifest: Manifest, epoch: in
     examples = clips.shuffle(SHUFFLE_CLIPS, seed=order).enumerate().flat_map(crop)
     if config.crop_samples:
         examples = examples.shuffle(SHUFFLE_CROPS, seed=order)
-    if held is not None:
-        examples = examples.map(cut)
-    return _full_batches(examples, config.batch_size, length)
+    return examples if held is None else examples.map(cut)
 
 
-def count_steps(clips: int, config: Config) -> int:
-    """Batches that `training_batches` gives in an epoch."""
-    return -(-clips * (config.crops_per_clip if config.crop_samples else 1) // config.batch_size)
+def count_steps(manifest: Manifest, config: Config) -> int:
+    """Batches that `training_batches` gives in an epoch: as many as the longest stream has."""
+    return -(-max(_stream_examples(manifest, config)) // (config.batch_size // config.streams))
 
 
-def evaluation_batches(clips: Clips, batch_size: int) -> tf.data.Dataset:
-    """Whole clips in the shards' order, as `Batch`es."""
+def evaluation_batches(clips: Clips, batch_size: int, worker: int = 0, workers: int = 1) -> tf.data.Dataset:
+    """Whole clips in the shards' order, as `Batch`es; of several workers, the rows of one."""
     if isinstance(clips, Clip):
         clips = tf.data.Dataset.from_tensor_slices(clips)
     examples = clips.map(lambda clip: (clip.audio, clip.condition))
-    return _full_batches(examples, batch_size, examples.element_spec[0].shape[0])
+    first, last = (batch_size * number // workers for number in (worker, worker + 1))
 
-
-def _full_batches(examples: tf.data.Dataset, batch_size: int, length: int) -> tf.data.Dataset:
-    def fill(audio: tf.Tensor, condition: Condition) -> Batch:
-        real = tf.shape(audio)[0]
+    def part(audio: tf.Tensor, condition: Condition, real: tf.Tensor) -> Batch:
         position = tf.range(batch_size)
-        source = tf.minimum(position, real - 1)
         weight = tf.where(position < real, 1.0 / tf.cast(real, tf.float32), 0.0)
-        condition = Condition(*(tf.gather(part, source) for part in condition))
-        audio = tf.ensure_shape(tf.gather(audio, source), [batch_size, length])
-        return Batch(audio, condition, position, weight)
+        return tf.nest.map_structure(lambda rows: rows[first:last], Batch(audio, condition, position, weight))
 
+    return _ahead(_full_batches(examples, batch_size, examples.element_spec[0].shape[0]).map(part))
+
+
+def _full_batches(examples: tf.data.Dataset, size: int, length: int) -> tf.data.Dataset:
+    """Audio and condition of `size` examples, and how many of them are real; the last batch is filled up."""
+
+    def fill(audio: tf.Tensor, condition: Condition) -> tuple[tf.Tensor, Condition, tf.Tensor]:
+        real = tf.shape(audio)[0]
+        source = tf.minimum(tf.range(size), real - 1)
+        condition = Condition(*(tf.gather(part, source) for part in condition))
+        return tf.ensure_shape(tf.gather(audio, source), [size, length]), condition, real
+
+    return examples.batch(size).map(fill)
+
+
+def _nothing(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """A batch of silence that weighs nothing."""
+    zeros = (tf.zeros([n or 0 for n in of.shape], of.dtype) for of in tf.nest.flatten(batches.element_spec))
+    return tf.data.Dataset.from_tensors(tf.nest.pack_sequence_as(batches.element_spec, list(zeros)))
+
+
+def _ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     # Its loop backs off to sleeps of many seconds, and an iterator that ends waits for the sleep to end.
     options.autotune.enabled = False
-    return examples.batch(batch_size).map(fill).prefetch(PREFETCH_BATCHES).with_options(options)
+    return batches.prefetch(PREFETCH_BATCHES).with_options(options)
 
 
-def _epoch_seeds(seed: int, epoch: int) -> list[int]:
-    return tf.random.stateless_uniform([3], [seed, epoch], 0, 2**31 - 1, tf.int32).numpy().tolist()
+def _stream_examples(manifest: Manifest, config: Config) -> list[int]:
+    """How many an epoch has of each stream."""
+    shards = manifest.split_shards("train")
+    dealt = (shards[number :: config.streams] for number in range(config.streams))
+    return [sum(shard.records for shard in own) * _crops_per_clip(config) for own in dealt]
+
+
+def _crops_per_clip(config: Config) -> int:
+    return config.crops_per_clip if config.crop_samples else 1
+
+
+def _crop_length(config: Config, manifest: Manifest) -> int:
+    return min(config.crop_samples or manifest.clip_samples, manifest.clip_samples)
+
+
+def _epoch_seeds(seed: int, epoch: int, stream: int) -> list[int]:
+    key = tf.constant([seed, epoch])
+    key = tf.random.experimental.stateless_fold_in(key, stream) if stream else key
+    return tf.random.stateless_uniform([3], key, 0, 2**31 - 1, tf.int32).numpy().tolist()

@@ -10,7 +10,7 @@ from trainer.dataset import Batch
 
 
 def feed(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Iterator[Batch]:
-    """Global batches with a part for each replica, on its device.
+    """This process's batches with a part for each of its replicas, on its device.
 
     One batch is taken ahead: it travels while the devices are at work on the one before.
     `experimental_distribute_dataset` would do all that too, but its iterators end slowly: its wrapping turns
@@ -31,7 +31,7 @@ def _divide(batch: Batch, strategy: tf.distribute.Strategy) -> Batch:
     size, replicas = batch.position.shape[0], len(devices)
 
     def part(context: tf.distribute.ReplicaContext) -> Batch:
-        replica = context.replica_id_in_sync_group
+        replica = context.replica_id_in_sync_group % replicas  # those of other processes have their own batch
         first, last = size * replica // replicas, size * (replica + 1) // replicas
         with tf.device(devices[replica]):
             return tf.nest.map_structure(lambda tensor: tf.identity(tensor[first:last]), batch)

@@ -21,6 +21,7 @@ from trainer.learner import Learner, Totals
 from trainer.models import WaveformVAE
 from trainer.profiling import Profile
 from trainer.run_directory import CHECKPOINTS
+from trainer.team import Team
 
 LOOK_STEPS = 10  # between two looks at the figures: each waits for the device
 
@@ -50,7 +51,7 @@ class Trainer:
         self,
         config: Config,
         facts: DatasetFacts,
-        strategy: tf.distribute.Strategy,
+        team: Team,
         run: Path,
         stop: StopRequest,
         saved: Callable[[], None],
@@ -58,11 +59,12 @@ class Trainer:
     ) -> None:
         self.config = config
         self.path = run
-        self.strategy = strategy
+        self.strategy = team.strategy
+        self._team = team
         self.clip_samples = facts.clip_samples
         self._stop, self._saved, self._profile = stop, saved, profile
-        self._learning_rate_scale = rollbacks.learning_rate_scale(run)
-        self._learner = Learner(config, facts, strategy)
+        self._learning_rate_scale = team.share(rollbacks.learning_rate_scale(run))
+        self._learner = Learner(config, facts, team.strategy)
         self._checkpoint = tf.train.Checkpoint(
             **self._learner.parts,
             epoch=tf.Variable(0, dtype=tf.int64),
@@ -70,9 +72,12 @@ class Trainer:
             totals=tf.Variable(tf.zeros([len(Totals._fields)], tf.float64)),
             secs=tf.Variable(0.0, dtype=tf.float64),
         )
-        self._writer = checkpoint.Writer(self._checkpoint, run / CHECKPOINTS, config.checkpoints_to_keep)
-        checkpoint.restore_newest(self._checkpoint, run / CHECKPOINTS)
+        self._writer = None
+        if team.is_chief:
+            self._writer = checkpoint.Writer(self._checkpoint, run / CHECKPOINTS, config.checkpoints_to_keep)
+            checkpoint.restore_newest(self._checkpoint, run / CHECKPOINTS)
         at = self._checkpoint
+        team.take_over(checkpoint.variables_of(at))
         totals = Totals(*tf.unstack(at.totals)) if int(at.step) else None
         self.position = Position(int(at.epoch), int(at.step), totals, float(at.secs))
         self._saved_at = time.monotonic()
@@ -84,7 +89,13 @@ class Trainer:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._profile:
             self._profile.close()
-        self._writer.close()
+        if self._writer:
+            self._writer.close()
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process keeps the run."""
+        return self._team.is_chief
 
     @property
     def model(self) -> WaveformVAE:
@@ -97,12 +108,15 @@ class Trainer:
         return self._learner.steps
 
     def save(self) -> None:
-        """Begins to write a checkpoint of where the run is.
+        """Begins to write a checkpoint of where the run is; of several workers the chief does.
 
         Raises:
             DivergedError: There is nothing worth saving.
         """
         self._refuse_divergence()
+        self._saved_at = time.monotonic()
+        if self._writer is None:
+            return
         at, position = self._checkpoint, self.position
         at.epoch.assign(position.epoch)
         at.step.assign(position.step)
@@ -110,11 +124,10 @@ class Trainer:
         at.totals.assign(tf.zeros_like(at.totals) if position.totals is None else tf.stack(position.totals))
         self.finish_saving()
         self._writer.write(self.steps)
-        self._saved_at = time.monotonic()
 
     def finish_saving(self) -> None:
         """Waits for the checkpoint that is being written, if one is, and hands it on."""
-        if self._writer.finish():
+        if self._writer and self._writer.finish():
             self._saved()
 
     def finish_epoch(self) -> None:
@@ -122,16 +135,20 @@ class Trainer:
         self.position = Position(self.position.epoch + 1, 0, None, 0.0)
         self.save()
 
-    def train_epoch(self, clips: Clips, manifest: Manifest) -> dict[str, float]:
+    def train_epoch(self, streams: list[Clips], manifest: Manifest) -> dict[str, float]:
         """The rest of a pass over the training split; returns its row of metrics.
+
+        `streams` are this worker's own part of it.
 
         Raises:
             DivergedError: The loss is no number any more.
             StoppedError: A signal has come; the run is saved.
         """
         config, epoch = self.config, self.position.epoch + 1
-        steps = dataset.count_steps(manifest.split_records("train"), config)
-        batches = dataset.training_batches(clips, config, manifest, epoch).skip(self.position.step)
+        steps = dataset.count_steps(manifest, config)
+        first_stream = self._team.index * len(streams)
+        batches = dataset.training_batches(streams, config, manifest, epoch, first_stream)
+        batches = batches.skip(self.position.step)
         started = time.monotonic() - self.position.secs
         first, total = self.position.step, steps * config.epochs
         with log.Progress(epoch, config.epochs, steps, first) as progress:
@@ -165,7 +182,8 @@ class Trainer:
             DivergedError: One of them is no number.
             StoppedError: A signal has come; the run is saved.
         """
-        batches = dataset.evaluation_batches(clips, self._learner.evaluation_clips)
+        count, team = self._learner.evaluation_clips, self._team
+        batches = dataset.evaluation_batches(clips, count, team.index, team.workers)
         totals = None
         for batch in feed(batches, self.strategy):
             self._save_if_due()
@@ -193,13 +211,16 @@ class Trainer:
 
     def _save_if_due(self) -> None:
         """Saves when it is time to, or when the run is asked to stop, which it then does."""
-        if self._stop.asked:
+        is_time = time.monotonic() - self._saved_at >= self.config.checkpoint_secs
+        # Together, since before it is written all look whether it is worth it.
+        is_stopped, is_due = self._team.agree(self._stop.asked, is_time)
+        if is_stopped:
             self.save()
             self.finish_saving()
             raise StoppedError(self.position.epoch + 1)
-        if self._writer.is_done():
+        if self._writer and self._writer.is_done():
             self.finish_saving()
-        if time.monotonic() - self._saved_at >= self.config.checkpoint_secs:
+        if is_due:
             self.save()
 
     def _refuse_divergence(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from preprocessing.manifest import Manifest
 from trainer import config as configs
 from trainer import dataset, log, report, rollbacks, samples
-from trainer.config import Config, Run
+from trainer.cluster import Cluster
+from trainer.config import Config, DatasetFacts, Run
 from trainer.dataset import Clips
 from trainer.generate import Options, kept_clips, make_all, write
 from trainer.history import History
@@ -23,12 +26,19 @@ from trainer.profiling import Profile, parse_range
 from trainer.run_directory import CHECKPOINTS, EVENTS, GENERATED, POINTER, RunDirectory
 from trainer.steps import DivergedError, Trainer
 from trainer.storage import open_dataset
+from trainer.team import Team
 
 SPLITS = ("train", "test")
 
 
 def train_and_evaluate(
-    data: str, run: str, given: dict, replicas: int | None, cache: Path, profile: str | None = None
+    data: str,
+    run: str,
+    given: dict,
+    replicas: int | None,
+    cache: Path,
+    profile: str | None = None,
+    cluster: Cluster | None = None,
 ) -> str:
     """Trains the run to its last epoch, from its newest checkpoint if it has one.
 
@@ -36,62 +46,102 @@ def train_and_evaluate(
         data: A dataset directory, local or `gs://`.
         run: The run directory, local or `gs://`; created if it is new.
         given: The configuration's fields that the user set.
-        replicas: Devices to use; None means all GPUs, else one CPU.
+        replicas: Devices of this process to use; None means all GPUs, else one CPU.
         cache: Where remote data is kept.
         profile: The training steps to profile, as FIRST:LAST.
+        cluster: The processes that train together; None: this one alone.
 
     Returns:
         Where the report is, below `run`.
 
     Raises:
         CommandError: Contradicting configuration or too few devices (2), bad or missing data (3), storage
-            failed (4), stopped on request (75).
+            failed (4), stopped on request or by another worker's end (75).
     """
     profiled = parse_range(profile) if profile else range(0)
-    strategy = make_strategy(replicas)
+    team = Team(cluster, replicas)
     folder, manifest = open_dataset(data, cache)
-    with RunDirectory(run, cache) as directory, stop_requests() as stop, _damage_named(data):
+    with team.together(), _run_directory(run, cache, team) as directory, stop_requests() as stop:
         path = directory.path
-        splits = [dataset.open_split(folder, manifest, name) for name in SPLITS]
-        config = _write_config(path, data, manifest, given, strategy.num_replicas_in_sync)
-        _refuse_long_profile(profiled, config, manifest)
-        if dataset.fits(manifest, SPLITS, config.cache_mb):
-            splits = [dataset.hold(clips) for clips in splits]
-        facts = configs.facts_of(manifest, data)
-        trained = False
-        while True:
-            recorded = Profile(profiled, path / EVENTS) if profiled else None
-            with Trainer(config, facts, strategy, path, stop, directory.commit, recorded) as trainer:
-                try:
-                    _greet(run, trainer)
-                    trained |= _train(trainer, manifest, *splits)
-                    break
-                except DivergedError as error:
-                    trainer.finish_saving()
-                    _go_back(trainer, error)
-        samples.render_training_gif(path)
-        if trained or not (path / GENERATED).exists():
-            music = MusicMaker(trainer.model, facts, path)
-            made = make_all(music, kept_clips(music), Options(count=config.sample_clips))
-            write(path / GENERATED, list(made), manifest.sample_rate_hz, Options())
-        parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
-        report.write_report(path, note=trainer.model.caveat, parameters=parameters)
+        with _damage_named(data):
+            config = _agree_on_config(path, data, manifest, given, team)
+            _refuse_long_profile(profiled, config, manifest)
+            streams, test_clips = _open_splits(folder, manifest, config, team)
+            facts = configs.facts_of(manifest, data)
+            trained = False
+            while True:
+                recorded = Profile(profiled, path / EVENTS) if profiled else None
+                with Trainer(config, facts, team, path, stop, directory.commit, recorded) as trainer:
+                    try:
+                        _greet(run, trainer)
+                        trained |= _train(trainer, manifest, streams, test_clips)
+                        break
+                    except DivergedError as error:
+                        trainer.finish_saving()
+                        _go_back(trainer, error)
+        if team.is_chief:
+            _make_music_and_report(trainer, facts, trained)
+        team.agree(True)  # the others wait for the chief: a worker that ends would look like one that died
     return f"{run.rstrip('/')}/report.html"
 
 
-def _train(trainer: Trainer, manifest: Manifest, train_clips: Clips, test_clips: Clips) -> bool:
+@contextlib.contextmanager
+def _run_directory(run: str, cache: Path, team: Team) -> Iterator[RunDirectory]:
+    """The run's own for the chief; the others keep nothing."""
+    if team.is_chief:
+        with RunDirectory(run, cache) as directory:
+            yield directory
+    else:
+        with tempfile.TemporaryDirectory() as nowhere, RunDirectory(nowhere, cache) as directory:
+            yield directory
+
+
+def _open_splits(folder: Path, manifest: Manifest, config: Config, team: Team) -> tuple[list[Clips], Clips]:
+    """This worker's streams of the training split, and the test split; in memory where they fit."""
+    own = config.streams // team.workers
+    numbers = range(team.index * own, (team.index + 1) * own)
+    streams = [dataset.open_split(folder, manifest, "train", number, config.streams) for number in numbers]
+    test_clips = dataset.open_split(folder, manifest, "test")
+    if dataset.fits(manifest, SPLITS, config.cache_mb):
+        return [dataset.hold(clips) for clips in streams], dataset.hold(test_clips)
+    return streams, test_clips
+
+
+def _train(trainer: Trainer, manifest: Manifest, streams: list[Clips], test_clips: Clips) -> bool:
     """Every epoch that is left; returns whether there was one."""
-    config, path = trainer.config, trainer.path
-    fixed = samples.choose(path, test_clips, trainer.model, config, manifest)
-    left = range(trainer.position.epoch + 1, config.epochs + 1)
-    with History(path, trainer.position.epoch) as history:
+    left = range(trainer.position.epoch + 1, trainer.config.epochs + 1)
+    with contextlib.ExitStack() as stack:
+        record = stack.enter_context(_record(trainer, manifest, test_clips)) if trainer.is_chief else None
         for epoch in left:
-            row = trainer.train_epoch(train_clips, manifest)
+            row = trainer.train_epoch(streams, manifest)
             row |= trainer.evaluate(test_clips)
-            history.add(row, samples.render_epoch(path, fixed, trainer.model, manifest, epoch))
+            if record:
+                record(epoch, row)
             trainer.finish_epoch()
     trainer.finish_saving()
     return bool(left)
+
+
+@contextlib.contextmanager
+def _record(
+    trainer: Trainer, manifest: Manifest, test_clips: Clips
+) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """What an epoch leaves in the run: its row of figures, sounds and pictures."""
+    path, model = trainer.path, trainer.model
+    fixed = samples.choose(path, test_clips, model, trainer.config, manifest)
+    with History(path, trainer.position.epoch) as history:
+        yield lambda epoch, row: history.add(row, samples.render_epoch(path, fixed, model, manifest, epoch))
+
+
+def _make_music_and_report(trainer: Trainer, facts: DatasetFacts, trained: bool) -> None:
+    path = trainer.path
+    samples.render_training_gif(path)
+    if trained or not (path / GENERATED).exists():
+        music = MusicMaker(trainer.model, facts, path)
+        made = make_all(music, kept_clips(music), Options(count=trainer.config.sample_clips))
+        write(path / GENERATED, list(made), facts.sample_rate_hz, Options())
+    parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
+    report.write_report(path, note=trainer.model.caveat, parameters=parameters)
 
 
 def _go_back(trainer: Trainer, error: DivergedError) -> None:
@@ -122,36 +172,32 @@ def _go_back(trainer: Trainer, error: DivergedError) -> None:
     )
 
 
-def make_strategy(replicas: int | None) -> tf.distribute.Strategy:
-    """MirroredStrategy over `replicas` GPUs, or over as many logical CPUs where there is no GPU.
+def _agree_on_config(path: Path, data: str, manifest: Manifest, given: dict[str, Any], team: Team) -> Config:
+    """The chief's configuration, by which all workers train.
 
     Raises:
-        CommandError: There are fewer GPUs than asked for (exit code 2).
+        CommandError: It does not fit the flags, the data or the workers (exit code 2).
     """
-    gpus = tf.config.list_physical_devices("GPU")
-    kind, wanted = ("GPU", replicas or len(gpus)) if gpus else ("CPU", replicas or 1)
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    if kind == "CPU" and wanted > 1:
-        parts = [tf.config.LogicalDeviceConfiguration()] * wanted
-        # TensorFlow that is already running keeps the devices it has, which may be enough.
-        with contextlib.suppress(RuntimeError):
-            tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
-    there = len(tf.config.list_logical_devices(kind))
-    if wanted > there:
-        raise CommandError(f"--replicas {wanted}, but there are {there} {kind} devices", USAGE)
-    # NCCL reduces on GPUs. On CPUs the default's collective ops cannot serve two runs of one process.
-    reduction = None if kind == "GPU" else tf.distribute.ReductionToOneDevice()
-    devices = [f"{kind}:{index}" for index in range(wanted)]
-    return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
-
-
-def _write_config(path: Path, data: str, manifest: Manifest, given: dict[str, Any], replicas: int) -> Config:
-    """`config.json`, before any work is done; a run that has a checkpoint keeps its own."""
-    earlier = configs.load(path) if (path / POINTER).exists() else None
-    config = configs.resolve(given, earlier.config if earlier else None)
+    written = _write_config(path, data, manifest, given, team.workers) if team.is_chief else None
+    config = Config(**team.share(dataclasses.asdict(written) if written else None))
+    replicas = team.strategy.num_replicas_in_sync
     if config.batch_size < replicas:
         raise CommandError(f"--batch-size {config.batch_size} is less than the {replicas} replicas", USAGE)
+    if config.streams % team.workers:
+        raise CommandError(
+            f"the {config.streams} streams of the run cannot be divided among {team.workers} workers: train "
+            "with as many workers as before, or fewer that divide it",
+            USAGE,
+        )
+    return config
+
+
+def _write_config(path: Path, data: str, manifest: Manifest, given: dict[str, Any], workers: int) -> Config:
+    """`config.json`, before any work is done; a run that has a checkpoint keeps its own."""
+    earlier = configs.load(path) if (path / POINTER).exists() else None
+    if earlier is None:
+        given = {"streams": workers} | given
+    config = configs.resolve(given, earlier.config if earlier else None)
     facts = configs.facts_of(manifest, data)
     if earlier and earlier.dataset.digest != facts.digest:
         raise CommandError(
@@ -175,7 +221,7 @@ def _damage_named(data: str) -> Iterator[None]:
 
 
 def _refuse_long_profile(steps: range, config: Config, manifest: Manifest) -> None:
-    last = config.epochs * dataset.count_steps(manifest.split_records("train"), config)
+    last = config.epochs * dataset.count_steps(manifest, config)
     if steps and steps[-1] > last:
         raise CommandError(f"--profile {steps[0]}:{steps[-1]}, but the run has {last} steps", USAGE)
 
@@ -184,6 +230,8 @@ def _greet(run: str, trainer: Trainer) -> None:
     config, position, strategy = trainer.config, trainer.position, trainer.strategy
     parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
     devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    if not trainer.is_chief:
+        return
     where = f"epoch {position.epoch}" + (f" and {position.step} steps" if position.step else "")
     start = f"resuming after {where}" if trainer.steps else "from the beginning"
     log.tell(
