@@ -51,7 +51,8 @@ class Trainer:
 
     All that a run depends on is either a function of its configuration and position (data, noise, learning
     rate) or in the checkpoint, so that going on from one ends in the same bits as never having stopped.
-    `saved` is called after each checkpoint.
+    `saved` is called after each checkpoint. A run without one begins with the weights of the run in the local
+    folder `start`, if that is given.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Trainer:
         run: Path,
         stop: StopRequest,
         saved: Callable[[], None],
+        start: Path | None = None,
     ) -> None:
         self.config = config
         self.path = run
@@ -91,7 +93,8 @@ class Trainer:
             max_to_keep=config.checkpoints_to_keep,
             checkpoint_name=checkpoint.NAME,
         )
-        checkpoint.restore_newest(self._checkpoint, run / CHECKPOINTS)
+        if not checkpoint.restore_newest(self._checkpoint, run / CHECKPOINTS) and start is not None:
+            checkpoint.restore_newest(tf.train.Checkpoint(model=self.model), start / CHECKPOINTS)
         at = self._checkpoint
         totals = Totals(*tf.unstack(at.totals)) if int(at.step) else None
         self.position = Position(int(at.epoch), int(at.step), totals, float(at.secs))

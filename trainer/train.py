@@ -24,7 +24,9 @@ from trainer.steps import DivergedError, Trainer
 from trainer.storage import open_dataset
 
 
-def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, cache: Path) -> str:
+def train_and_evaluate(
+    data: str, run: str, given: dict, replicas: int | None, cache: Path, start: Path | None = None
+) -> str:
     """Trains the run to its last epoch, from its newest checkpoint if it has one.
 
     Args:
@@ -33,6 +35,7 @@ def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, c
         given: The configuration's fields that the user set.
         replicas: Devices to use; None means all GPUs, else one CPU.
         cache: Where remote data is kept.
+        start: A local run whose weights a new run begins with, of a model with the same shapes.
 
     Returns:
         Where the report is, below `run`.
@@ -51,9 +54,9 @@ def train_and_evaluate(data: str, run: str, given: dict, replicas: int | None, c
         facts = configs.facts_of(manifest, data)
         trained = False
         while True:
-            trainer = Trainer(config, facts, strategy, path, stop, directory.commit)
+            trainer = Trainer(config, facts, strategy, path, stop, directory.commit, start)
             try:
-                tqdm.write(_greeting(run, trainer))
+                tqdm.write(_greeting(run, trainer, start))
                 trained |= _train(trainer, manifest, train_clips, test_clips)
                 break
             except DivergedError as error:
@@ -157,12 +160,13 @@ def _damage_named(data: str) -> Iterator[None]:
         raise CommandError(f"--data {data} is damaged ({reason}): preprocess again", BAD_DATA) from error
 
 
-def _greeting(run: str, trainer: Trainer) -> str:
+def _greeting(run: str, trainer: Trainer, warm: Path | None) -> str:
     config, position, strategy = trainer.config, trainer.position, trainer.strategy
     parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
     devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     where = f"epoch {position.epoch}" + (f" and {position.step} steps" if position.step else "")
-    start = f"resuming after {where}" if trainer.steps else "from the beginning"
+    beginning = "from the beginning" if warm is None else f"from the weights of {warm}"
+    start = f"resuming after {where}" if trainer.steps else beginning
     return (
         f"{run}: {config.preset}, {parameters:,} parameters, {strategy.num_replicas_in_sync} "
         f"replica(s) on {devices}, {config.epochs} epochs, {start}"
