@@ -15,6 +15,7 @@ from preprocessing.manifest import Manifest, Statistics
 NAME = "config.json"
 MAX_SEED = 2**31 - 1
 WAYS = ("prior", "vary", "reconstruct", "interpolate", "transfer", "continue")  # of making music
+FROM_CHAMPION, FROM_NOTHING = STARTS = ("champion", "nothing")  # the weights that retraining begins with
 GUIDANCE = 3.0  # how much what is asked counts: genres are heard more often, and the music is no less real
 USUAL_GUIDANCE = 2.25  # the same of what is drawn where nothing is asked, lest it be exaggerated
 

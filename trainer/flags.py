@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from preprocessing.errors import SentenceParser
-from trainer.config import GUIDANCE, PRESETS, USUAL_GUIDANCE, WAYS, Config, flag
+from trainer.config import FROM_CHAMPION, GUIDANCE, PRESETS, STARTS, USUAL_GUIDANCE, WAYS, Config, flag
 from trainer.verdict import METRICS, Criteria
 
 PROGRAM = "python -m trainer"
@@ -194,9 +194,9 @@ def _add_retrain(commands: argparse._SubParsersAction) -> None:
     )
     retrain.add_argument(
         "--start",
-        choices=("champion", "nothing"),
-        default="champion",
-        help="weights that a candidate begins with; the champion's only where they fit (default: champion)",
+        choices=STARTS,
+        default=FROM_CHAMPION,
+        help=f"weights to begin with; the champion's only where they fit (default: {FROM_CHAMPION})",
     )
     usual = Criteria()
     retrain.add_argument(

@@ -81,12 +81,19 @@ def read(models: str) -> tuple[bytes | None, Token]:
         content = path.read_bytes() if path.is_file() else None
         return content, content or b""
     uri = join(models, NAME)
-    with failures(uri):
-        pointer = blob(uri)
-        try:
-            return pointer.download_as_bytes(checksum="crc32c"), pointer.generation
-        except NotFound:
-            return None, 0
+    pointer = blob(uri)
+    while True:
+        with failures(uri):
+            try:
+                pointer.reload()
+                # Not what a download says of itself: not every server names the generation there.
+                generation = pointer.generation
+                content = pointer.download_as_bytes(checksum="crc32c", if_generation_match=generation)
+            except NotFound:
+                return None, 0
+            except PreconditionFailed:  # moved between the two
+                continue
+            return content, generation
 
 
 def move(models: str, content: bytes, token: Token) -> None:

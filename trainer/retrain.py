@@ -15,14 +15,12 @@ from preprocessing.manifest import Manifest
 from trainer import candidates, comparison_page, verdict
 from trainer import champion as champions
 from trainer.champion import RETRAINING, Champion, State
-from trainer.config import Config
+from trainer.config import FROM_CHAMPION, Config
 from trainer.held_out import held_out
 from trainer.pointer import MovedError, candidate_uri
-from trainer.run_directory import RunDirectory, fetch_run
+from trainer.run_directory import REPORT, RunDirectory, fetch_run
 from trainer.storage import Folder, find_dataset
 from trainer.verdict import PROMOTED, REFUSED, UNCHANGED, Criteria
-
-CHAMPION, NOTHING = STARTS = ("champion", "nothing")
 
 
 class Options(NamedTuple):
@@ -32,11 +30,11 @@ class Options(NamedTuple):
     models: str
     config: Config
     cache: Path
-    criteria: Criteria = Criteria()
-    start: str = CHAMPION
-    count: int = 48
-    keep: int = 5
-    replicas: int | None = None
+    criteria: Criteria
+    start: str  # one of `trainer.config.STARTS`
+    count: int  # new clips to judge each model by
+    keep: int  # candidates
+    replicas: int | None
 
 
 class Work(NamedTuple):
@@ -48,7 +46,7 @@ class Work(NamedTuple):
     start: str | None  # the candidate whose weights it begins with
 
     def described(self, champion: Champion | None) -> dict[str, Any]:
-        """What every verdict tells, whatever it is."""
+        """What every verdict tells, beside what it is."""
         return {
             "candidate": self.name,
             "champion": champion.candidate if champion else None,
@@ -82,7 +80,7 @@ def _plan(options: Options, state: State) -> Work:
     if champion is not None:
         _refuse_another_format(options, champion, manifest)
         fits = candidates.can_start_from(options.models, champion, options.config, manifest, home)
-        if options.start == CHAMPION and fits:
+        if options.start == FROM_CHAMPION and fits:
             start = champion.candidate
     return Work(candidates.name_of(options.config, manifest.digest, start), home, manifest, start)
 
@@ -129,6 +127,9 @@ def _sets(options: Options, work: Work, state: State) -> tuple[list, list[str]]:
 
 
 def _train(options: Options, work: Work) -> None:
+    """Trains the candidate, from where it was; one whose report is written has been trained."""
+    if Folder(candidate_uri(options.models, work.name)).updated(REPORT):
+        return
     from trainer.train import train_and_evaluate
 
     start = fetch_run(candidate_uri(options.models, work.start), options.cache) if work.start else None

@@ -26,6 +26,7 @@ GENERATED = "generated"  # music made when training ended
 EVALUATION = "evaluation"  # tables and pictures of the last evaluation
 POINTER = f"{CHECKPOINTS}/checkpoint"  # names the newest checkpoint: readers start here
 EVENTS = "events"
+REPORT = "report.html"  # written last, when all epochs are done
 METRICS = "metrics.jsonl"
 READS = 5  # tries at a run that is being written
 

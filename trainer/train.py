@@ -19,7 +19,7 @@ from trainer.generate import Options, kept_clips, make_all, write
 from trainer.history import History
 from trainer.interrupt import stop_requests
 from trainer.music import MusicMaker
-from trainer.run_directory import CHECKPOINTS, GENERATED, POINTER, RunDirectory
+from trainer.run_directory import CHECKPOINTS, GENERATED, POINTER, REPORT, RunDirectory
 from trainer.steps import DivergedError, Trainer
 from trainer.storage import open_dataset
 
@@ -68,7 +68,7 @@ def train_and_evaluate(
             write(path / GENERATED, list(made), manifest.sample_rate_hz, Options())
         parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
         report.write_report(path, note=trainer.model.caveat, parameters=parameters)
-    return f"{run.rstrip('/')}/report.html"
+    return f"{run.rstrip('/')}/{REPORT}"
 
 
 def _train(
