@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.page import Sound
 from trainer.embedding import LOG_MEL, make_embedding
 from trainer.held_out import HeldOut
 from trainer.judging import Clips, Judge, read_clips
 from trainer.models import Condition
-from trainer.music import MusicMaker
+from trainer.music import MusicMaker, load
+from trainer.pointer import candidate_uri
 from trainer.verdict import Compared, Figures
 
 HEARD_CLIPS = 4  # of each kind on the page
@@ -58,6 +61,24 @@ def compare(
                 bar.update()
             compared.append(Compared(one.what, one.manifest.digest, len(one.track_ids), **figures))
     return compared, _heard(list(models), heard, new, candidate.sample_rate_hz)
+
+
+def load_champion(models: str, name: str, cache: Path) -> MusicMaker:
+    """The model to beat.
+
+    Raises:
+        CommandError: It is not there any more, or damaged (3); storage failed (4).
+    """
+    try:
+        return load(candidate_uri(models, name), cache)
+    except CommandError as error:
+        if error.exit_code != BAD_DATA:
+            raise
+        raise CommandError(
+            f"the champion {name} of {models} cannot be loaded ({error}): restore its files, or go back with "
+            "python -m trainer champion rollback",
+            BAD_DATA,
+        ) from error
 
 
 def _figures(clips: Clips, music: MusicMaker, new: np.ndarray, seed: int) -> Figures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from html import escape
 
 from preprocessing.page import Show, Sound, details, document, fact_list, same_scale
@@ -22,9 +23,10 @@ _STYLE = """\
 .good { color: #3f9c72; }
 .three { display: grid; gap: 1rem 1.25rem; margin-top: .75rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); }
-h2 + .soft + .card, .card + .card { margin-top: 1rem; }
-td small, tr.chosen small { white-space: nowrap; }
-@media (max-width: 640px) { th, td { padding-left: .5rem; } }
+.facts .wide dt { flex-basis: 4.4rem; }
+.chosen th::before { content: "\\2192\\00a0"; }
+td small { display: inline-block; min-width: 8.5rem; white-space: nowrap; }
+@media (max-width: 640px) { th, td { padding-left: .5rem; } td small { min-width: 0; white-space: normal; } }
 """
 
 
@@ -75,7 +77,7 @@ def _facts(verdict: dict) -> str:
             "Must gain": f"{criteria['metric']}, {criteria['min_gain']:.1%}",
             "May lose": f"{criteria['max_loss']:.1%} each",
             "New clips": f"{criteria['count']:,}",
-            "Judged": verdict["judged"],
+            "Judged": f"{datetime.fromisoformat(verdict['judged']):%d %b %Y, %H:%M} UTC".lstrip("0"),
         },
         {
             "Champion": verdict["champion"] or "none yet",
@@ -98,7 +100,7 @@ def _table(one: Compared, criteria: Criteria) -> str:
             f"<tr{style}><th>{escape(metric.title)}{unit}</th>{before}"
             f"<td>{_figure(one.candidate[name])}</td>{change}</tr>"
         )
-    columns = ["champion", "candidate", "change of its error", ""] if one.champion else ["candidate"]
+    columns = ["champion", "candidate", "error"] if one.champion else ["candidate"]
     head = "".join(f"<th>{column}</th>" for column in columns)
     return (
         f'<h2>On {escape(one.what)}</h2><p class="soft">{one.clips} test clips of the dataset '
@@ -108,7 +110,6 @@ def _table(one: Compared, criteria: Criteria) -> str:
 
 
 def _change(name: str, value: float, one: Compared, criteria: Criteria) -> str:
-    percent = said(value).removeprefix("has ").removesuffix(" error")
     if value < -criteria.max_loss:
         style, meaning = "warn", "too much is lost"
     elif name == criteria.metric and one.what == "the new clips":
@@ -116,11 +117,11 @@ def _change(name: str, value: float, one: Compared, criteria: Criteria) -> str:
         style, meaning = ("good", "gains enough") if enough else ("warn", "gains too little")
     else:
         style, meaning = ("good", "better") if value > 0 else ("", "within what is allowed")
-    return f'<td class="{style}">{percent}</td><td class="{style}">{meaning}</td>'
+    return f'<td class="{style}">{said(value).removesuffix(" error")} <small>{meaning}</small></td>'
 
 
 def _figure(value: float) -> str:
-    return number(value, 2) if abs(value) < 1_000 else number(value, 0)
+    return number(value, 2 if abs(value) < 100 else 0)
 
 
 def _clip_card(track_id: str, genre: str, original: Sound, made: list[Sound], show: Show) -> str:

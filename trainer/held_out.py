@@ -64,7 +64,7 @@ def held_out(home: str, champion: dict | None, datasets: str, cache: Path) -> tu
 
 
 def _open(what: str, home: str, cache: Path) -> HeldOut:
-    folder, manifest = open_dataset(home, cache)
+    folder, manifest = open_dataset(home, cache, "test")
     return HeldOut(what, folder, manifest, frozenset())
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from preprocessing.errors import USAGE, CommandError
 from preprocessing.manifest import Manifest
 from trainer import candidates, comparison_page, verdict
 from trainer import champion as champions
@@ -40,7 +40,7 @@ class Options(NamedTuple):
 class Work(NamedTuple):
     """A candidate, and what it is made of."""
 
-    name: str
+    name: str  # the champion's, where that is what would be trained
     home: str  # of its dataset version
     manifest: Manifest
     start: str | None  # the candidate whose weights it begins with
@@ -67,7 +67,10 @@ def retrain(options: Options) -> dict[str, Any]:
     work = _plan(options, state)
     if reason := _nothing_to_do(options, state, work):
         return {"verdict": UNCHANGED, "reason": reason, **work.described(state.champion)}
-    _sets(options, work, state)  # too few clips to judge by are told before hours of training
+    # What judging will need is looked for before hours of training.
+    _sets(options, work, state)
+    if state.champion:
+        champions.describe(options.models, state.champion.candidate, RETRAINING)
     _train(options, work)
     found = _judge_and_promote(options, work)
     found["pruned"] = candidates.prune(options.models, options.keep)
@@ -79,6 +82,8 @@ def _plan(options: Options, state: State) -> Work:
     champion, start = state.champion, None
     if champion is not None:
         _refuse_another_format(options, champion, manifest)
+        if candidates.is_same_work(champion, options.config, manifest.digest):
+            return Work(champion.candidate, home, manifest, None)
         fits = candidates.can_start_from(options.models, champion, options.config, manifest, home)
         if options.start == FROM_CHAMPION and fits:
             start = champion.candidate
@@ -104,7 +109,7 @@ def _refuse_another_format(options: Options, champion: Champion, manifest: Manif
 def _nothing_to_do(options: Options, state: State, work: Work) -> str:
     """Why there is nothing to do, or nothing."""
     champion = state.champion
-    if champion and candidates.is_same_work(champion, options.config, work.manifest.digest):
+    if champion and work.name == champion.candidate:
         return "neither the dataset nor the configuration has changed since the champion"
     if work.name in state.withdrawn:
         return "this candidate was rolled back by hand"
@@ -156,14 +161,14 @@ def _judge_and_promote(options: Options, work: Work) -> dict[str, Any]:
 
 def _judge(options: Options, work: Work, state: State) -> dict[str, Any]:
     """Compares and decides; leaves the verdict and its page in the candidate's folder."""
-    from trainer.comparison import compare
+    from trainer.comparison import compare, load_champion
     from trainer.music import load
 
     if state.champion:
         _refuse_another_format(options, state.champion, work.manifest)
     sets, notes = _sets(options, work, state)
     with RunDirectory(candidate_uri(options.models, work.name), options.cache) as directory:
-        rival = _load_champion(options, state.champion) if state.champion else None
+        rival = state.champion and load_champion(options.models, state.champion.candidate, options.cache)
         candidate = load(directory.path, options.cache)
         compared, heard = compare(candidate, rival, sets, options.count, options.config.seed)
         promoted, reason = verdict.decide(compared, options.criteria)
@@ -182,21 +187,6 @@ def _judge(options: Options, work: Work, state: State) -> dict[str, Any]:
         _write(directory.path / comparison_page.NAME, page)
         _write(directory.path / verdict.NAME, json.dumps(found, indent=2, allow_nan=False) + "\n")
     return found
-
-
-def _load_champion(options: Options, champion: Champion) -> Any:
-    from trainer.music import load
-
-    try:
-        return load(candidate_uri(options.models, champion.candidate), options.cache)
-    except CommandError as error:
-        if error.exit_code != BAD_DATA:
-            raise
-        raise CommandError(
-            f"the champion {champion.candidate} of {options.models} cannot be loaded ({error}): restore its "
-            "files, or go back with python -m trainer champion rollback",
-            BAD_DATA,
-        ) from error
 
 
 def _write(path: Path, content: str) -> None:

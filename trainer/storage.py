@@ -47,18 +47,21 @@ def find_dataset(uri: str) -> tuple[str, manifests.Manifest]:
     return uri, manifests.from_json(data, f"{uri}/{manifests.NAME}")
 
 
-def open_dataset(uri: str, cache: Path) -> tuple[Path, manifests.Manifest]:
+def open_dataset(uri: str, cache: Path, split: str | None = None) -> tuple[Path, manifests.Manifest]:
     """A local folder with the dataset's shards, and its manifest; remote shards are fetched once a digest.
+
+    With `split`, only the shards of that split need be there.
 
     Raises:
         CommandError: There is no dataset, or a shard is missing or damaged (3); storage failed (4).
     """
     home, manifest = find_dataset(uri)
     folder = cache / "datasets" / manifest.digest if is_remote(home) else Path(home)
+    shards = manifest.shards if split is None else manifest.split_shards(split)
     if is_remote(home):
-        missing = [shard for shard in manifest.shards if _size(folder / shard.name) != shard.bytes]
+        missing = [shard for shard in shards if _size(folder / shard.name) != shard.bytes]
         _fetch_shards(Prefix(home), missing, folder)
-    for shard in manifest.shards:
+    for shard in shards:
         if _size(folder / shard.name) != shard.bytes:
             raise CommandError(f"{folder / shard.name} is missing or cut: preprocess again", BAD_DATA)
     return folder, manifest

@@ -93,15 +93,15 @@ def decide(sets: list[Compared], criteria: Criteria) -> tuple[bool, str]:
     name, least, most = criteria
     gained = sets[0].gains()[name]
     losses = [
-        f"{metric} {said(value)} on {one.what}"
+        f"{said(value)} in {metric} on {one.what}"
         for one in sets
         for metric, value in one.gains().items()
         if value < -most
     ]
     enough = gained >= least
-    reason = f"{name} {said(gained)} on {sets[0].what} ({least:.1%} less error is needed)"
+    reason = f"{said(gained)} in {name} on {sets[0].what}, where {least:.1%} less is needed"
     if losses:
-        reason += f", and more is lost than the {most:.1%} allowed: {', '.join(losses)}"
+        reason += f"; more is lost than the {most:.1%} allowed: {', '.join(losses)}"
     return enough and not losses, reason
 
 
@@ -117,8 +117,8 @@ def _above_the_floor(figures: Figures) -> tuple[bool, str]:
 def said(value: float) -> str:
     """A gain or loss for a reader."""
     if not math.isfinite(value):
-        return "gains without end" if value > 0 else "is no number any more"
-    return f"has {abs(value):.1%} {'less' if value >= 0 else 'more'} error"
+        return "no error that could be measured before" if value > 0 else "no error that can be measured"
+    return f"{abs(value):.1%} {'less' if value >= 0 else 'more'} error"
 
 
 def without_nan(value: Any) -> Any:
