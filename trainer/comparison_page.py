@@ -25,7 +25,7 @@ _STYLE = """\
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); }
 .facts .wide dt { flex-basis: 4.4rem; }
 .chosen th::before { content: "\\2192\\00a0"; }
-td small { display: inline-block; min-width: 8.5rem; white-space: nowrap; }
+td small { display: inline-block; min-width: 10rem; white-space: nowrap; }
 @media (max-width: 640px) { th, td { padding-left: .5rem; } td small { min-width: 0; white-space: normal; } }
 """
 
