@@ -30,6 +30,8 @@ HELPS = [
     ["trainer", "--help"],
     ["trainer", "train", "--help"],
     ["trainer", "generate", "--help"],
+    ["trainer", "retrain", "--help"],
+    ["trainer", "champion", "promote", "--help"],
 ]
 
 

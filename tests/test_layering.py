@@ -7,12 +7,17 @@ ROOT = Path(__file__).parent.parent
 
 # What `trainer` may take from `preprocessing`: the record's home, the manifest, genre names, errors, objects
 # of a bucket, and what both programs' pages are made of. No Beam.
-SHARED = {"attributes", "bucket", "example", "manifest", "gtzan", "errors", "lease", "page"}
+SHARED = {"attributes", "bucket", "example", "manifest", "gtzan", "errors", "lease", "page", "records"}
 WITHOUT_THIRD_PARTIES = {
     "preprocessing": {"__main__", "errors", "gtzan", "manifest", "options", "records"},
-    "trainer": {"__main__", "cluster", "config", "flags", "interrupt"},
+    "trainer": {"__main__", "cluster", "config", "flags", "interrupt", "verdict"},
 }
 WITHOUT_TENSORFLOW = {
+    "candidates",
+    "champion",
+    "comparison_page",
+    "held_out",
+    "pointer",
     "render",
     "report",
     "report_chart",
@@ -20,6 +25,7 @@ WITHOUT_TENSORFLOW = {
     "report_page",
     "storage",
     "run_directory",
+    "retrain",
     "status",
 }
 # Lower rooms first: a room may import only rooms before it.
@@ -32,12 +38,14 @@ ORDER = {
         "composition", "demo", "__main__",
     ],
     "trainer": [
-        "cluster", "config", "flags", "log", "interrupt", "layers", "mdct", "spectral", "models.base",
-        "models.seed", "models.condition", "models.prior", "models.texture", "models.envelope",
-        "models.wave", "models", "storage", "run_directory", "checkpoint", "rollbacks", "team", "dataset",
-        "feed", "loss", "metrics", "learner", "profiling", "render", "report_chart", "report_page",
-        "report_evaluation", "report", "samples", "history", "steps", "scores", "embedding", "baselines",
-        "classifier", "music", "judging", "generate", "train", "evaluate", "status", "__main__",
+        "cluster", "config", "verdict", "flags", "log", "interrupt", "layers", "mdct", "spectral",
+        "models.base", "models.seed", "models.condition", "models.prior", "models.texture",
+        "models.envelope", "models.wave", "models", "storage", "pointer", "run_directory", "champion",
+        "candidates", "held_out", "checkpoint", "rollbacks", "team", "dataset", "feed", "loss", "metrics",
+        "learner", "profiling", "render", "report_chart", "report_page", "report_evaluation", "report",
+        "comparison_page", "samples", "history", "steps", "scores", "embedding", "baselines",
+        "classifier", "music", "judging", "generate", "train", "evaluate", "comparison", "retrain",
+        "status", "__main__",
     ],
 }  # fmt: skip
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import json
 import logging
 import math
 import os
@@ -15,21 +17,19 @@ from trainer import log
 from trainer.cluster import find
 from trainer.config import MAX_SEED, Config, flag, resolve
 from trainer.flags import PROGRAM, build_parser
+from trainer.verdict import Criteria
 
 
 def _train(flags: argparse.Namespace) -> None:
-    if flags.replicas is not None and flags.replicas < 1:
-        raise CommandError(f"--replicas must be at least 1, not {flags.replicas}", USAGE)
-    given = {
-        field.name: getattr(flags, field.name) for field in dataclasses.fields(Config) if field.name in flags
-    }
-    cluster = find(os.environ)
+    given, cluster = _settings(flags), find(os.environ)
     resolve(given, None)  # nonsense is refused before TensorFlow takes its seconds to start
     from trainer.storage import default_cache
     from trainer.train import train_and_evaluate
 
     cache = flags.cache_dir or default_cache()
-    report = train_and_evaluate(flags.data, flags.run, given, flags.replicas, cache, flags.profile, cluster)
+    report = train_and_evaluate(
+        flags.data, flags.run, given, flags.replicas, cache, profile=flags.profile, cluster=cluster
+    )
     if cluster is None or cluster.index == 0:
         log.tell("done", f"listen and look: {report}", report=report)
 
@@ -79,7 +79,55 @@ def _evaluate(flags: argparse.Namespace) -> None:
     print(f"the tables: {where}")
 
 
-COMMANDS = {"train": _train, "generate": _generate, "evaluate": _evaluate, "status": _status}
+def _retrain(flags: argparse.Namespace) -> None:
+    for name in ("min_gain", "max_loss"):
+        if not 0 <= getattr(flags, name) < math.inf:
+            raise CommandError(f"{flag(name)} must be at least 0, not {getattr(flags, name)}", USAGE)
+    for name, low in {"count": 2, "keep": 1}.items():
+        if getattr(flags, name) < low:
+            raise CommandError(f"{flag(name)} must be at least {low}, not {getattr(flags, name)}", USAGE)
+    given = _settings(flags)
+    from trainer.retrain import Options, retrain
+    from trainer.storage import default_cache
+
+    same = {name: getattr(flags, name) for name in set(Options._fields) & set(vars(flags))}
+    options = Options(
+        config=resolve(given, None),
+        cache=flags.cache_dir or default_cache(),
+        criteria=Criteria(flags.metric, flags.min_gain, flags.max_loss),
+        **same,
+    )
+    with contextlib.redirect_stdout(sys.stderr):  # whoever started it reads one line, the verdict
+        verdict = retrain(options)
+    print(json.dumps(verdict, allow_nan=False))
+
+
+def _champion(flags: argparse.Namespace) -> None:
+    from trainer import champion
+
+    if flags.action == "promote":
+        print(champion.promote(flags.models, flags.candidate))
+    else:
+        print({"show": champion.show, "rollback": champion.rollback}[flags.action](flags.models))
+
+
+def _settings(flags: argparse.Namespace) -> dict[str, object]:
+    """The configuration's fields that were given."""
+    if flags.replicas is not None and flags.replicas < 1:
+        raise CommandError(f"--replicas must be at least 1, not {flags.replicas}", USAGE)
+    return {
+        field.name: getattr(flags, field.name) for field in dataclasses.fields(Config) if field.name in flags
+    }
+
+
+COMMANDS = {
+    "train": _train,
+    "generate": _generate,
+    "evaluate": _evaluate,
+    "status": _status,
+    "retrain": _retrain,
+    "champion": _champion,
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
-    if flags.command == "train":
+    if "log_format" in flags:
         log.use(flags.log_format)
 
     def refuse(message: str, exit_code: int) -> None:

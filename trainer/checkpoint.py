@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from preprocessing.errors import BAD_DATA, CommandError
 from trainer import log
+from trainer.config import Config
+from trainer.run_directory import CHECKPOINTS
 
 AVERAGED = "averaged"  # the name of the averaged weights beside `model`, where a run has them
 NAME = "step"  # files are step-850.index and so on, by the optimizer's steps
@@ -51,6 +53,15 @@ def restore_newest(checkpoint: tf.train.Checkpoint, folder: Path) -> bool:
         else:
             return True
     raise CommandError(f"{damage}, and none before it is whole: restore its files", BAD_DATA)
+
+
+def restore_heard(model: tf.keras.Model, run: Path, config: Config) -> bool:
+    """Fills `model` with what is judged and heard of a run: the average of its weights, where it keeps one.
+
+    Returns and raises as `restore_newest`.
+    """
+    name = AVERAGED if config.ema_decay else "model"
+    return restore_newest(tf.train.Checkpoint(**{name: model}), run / CHECKPOINTS)
 
 
 def variables_of(checkpoint: tf.train.Checkpoint) -> list[tf.Variable]:

@@ -16,6 +16,7 @@ NAME = "config.json"
 MAX_SEED = 2**31 - 1
 PRECISIONS = ("float32", "bfloat16", "float16")
 WAYS = ("prior", "vary", "reconstruct", "interpolate", "transfer", "continue")  # of making music
+FROM_CHAMPION, FROM_NOTHING = STARTS = ("champion", "nothing")  # the weights that retraining begins with
 GUIDANCE = 3.0  # how much what is asked counts: genres are heard more often, and the music is no less real
 USUAL_GUIDANCE = 4.0  # of the genre that is drawn where nothing is asked: less, and clips are too much alike
 
@@ -206,6 +207,12 @@ PRESETS: dict[str, Config] = {
 MAY_GROW = ("epochs",)
 MAY_CHANGE = ("cache_mb", "checkpoint_secs", "checkpoints_to_keep", "max_rollbacks")
 
+# What the shapes of a model's weights depend on, beside its kind and the dataset's format.
+SHAPING = (
+    "latent_dim", "local_dim", "hop_samples", "frames_per_step", "channels", "prior_units", "prior_mixtures",
+    "texture_units",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class DatasetFacts:
@@ -248,6 +255,23 @@ class Run:
         return json.dumps(fields, indent=2) + "\n"
 
 
+def identity(config: Config) -> dict[str, Any]:
+    """The settings that a result depends on."""
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in MAY_CHANGE}
+
+
+def weights_fit(one: Run, other: Run) -> bool:
+    """Whether a run's weights can be another's: the same shapes, and each column means the same."""
+    return _shape(one) == _shape(other)
+
+
+def _shape(run: Run) -> tuple:
+    config, facts = run.config, run.dataset
+    kind = config.preset == "seed"
+    data = (facts.sample_rate_hz, facts.clip_samples, facts.genres, tuple(facts.attributes))
+    return (kind, *(getattr(config, name) for name in SHAPING), *data)
+
+
 def flag(name: str) -> str:
     """The command-line flag of a field."""
     return "--" + name.replace("_", "-")
@@ -260,17 +284,24 @@ def load(folder: Path) -> Run | None:
         CommandError: It is damaged or of another version of the program (exit code 2).
     """
     path = folder / NAME
-    if not path.exists():
-        return None
+    return parse(path.read_bytes(), str(path)) if path.exists() else None
+
+
+def parse(content: bytes, uri: str) -> Run:
+    """The inverse of `Run.to_json`; `uri` is only for the sentence.
+
+    Raises:
+        CommandError: It is damaged or of another version of the program (exit code 2).
+    """
     try:
-        fields = json.loads(path.read_text())
+        fields = json.loads(content)
         dataset = fields.pop("dataset")
         dataset["genres"] = tuple(dataset["genres"])
         dataset["attributes"] = {name: Statistics(**of) for name, of in dataset["attributes"].items()}
         fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
         return Run(Config(**fields), DatasetFacts(**dataset))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CommandError(f"{path} cannot be read ({error}): use a new --run", USAGE) from error
+        raise CommandError(f"{uri} cannot be read ({error}): use a new --run", USAGE) from error
 
 
 def resolve(given: dict[str, Any], earlier: Config | None) -> Config:

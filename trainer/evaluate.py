@@ -8,17 +8,14 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
-from preprocessing.manifest import Manifest
-from trainer import dataset, render, report, samples
+from trainer import render, report, samples
 from trainer.config import GUIDANCE, USUAL_GUIDANCE
 from trainer.embedding import make_embedding
-from trainer.judging import Clips, Judge, Row
-from trainer.models import Condition
+from trainer.judging import Clips, Judge, Row, read_clips
 from trainer.music import MusicMaker, load
 from trainer.run_directory import CHECKPOINTS, EVALUATION, EVENTS, METRICS
 from trainer.storage import Prefix, is_remote, open_dataset
@@ -51,7 +48,7 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
     embeddings = [make_embedding(name) for name in dict.fromkeys((OWN_EMBEDDING, *options.embeddings))]
     music = load(run, cache)
     folder, manifest = open_dataset(data, cache)
-    train, held_out = (_clips(music, folder, manifest, split) for split in ("train", options.split))
+    train, held_out = (read_clips(music, folder, manifest, split) for split in ("train", options.split))
     if len(held_out.audio) < 2:
         raise CommandError(f"--split {options.split} of {data} has fewer than 2 clips to judge by", BAD_DATA)
     seed_music = _seed_baseline(run, data, options, cache)
@@ -151,29 +148,6 @@ def _shown(value: float | None) -> str:
     if isinstance(value, int) or not math.isfinite(value):
         return f"{value}"
     return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
-
-
-def _clips(music: MusicMaker, folder: Path, manifest: Manifest, split: str) -> Clips:
-    if (manifest.sample_rate_hz, manifest.clip_samples) != (music.sample_rate_hz, music.clip_samples):
-        raise CommandError(
-            f"--data has clips of {manifest.clip_samples} samples at {manifest.sample_rate_hz} Hz, the run's "
-            f"have {music.clip_samples} at {music.sample_rate_hz} Hz: preprocess them alike",
-            USAGE,
-        )
-    rows = list(dataset.open_split(folder, manifest, split).as_numpy_iterator())
-    genres = np.array([manifest.genres[row.condition.genre] for row in rows])
-    # In the run's own terms: its genres, and standard deviations of the clips that it was trained on.
-    known = [str(genre) if genre in music.genres else None for genre in genres]
-    attributes = np.stack([row.condition.attributes for row in rows])
-    units = {
-        name: attributes[:, column] * of.std + of.mean
-        for column, (name, of) in enumerate(sorted(manifest.attributes.items()))
-        if name in music.facts.attributes
-    }
-    condition = music.condition(len(rows), known, units) if music.model.conditional else None
-    condition = condition or Condition(np.zeros(len(rows), np.int32), attributes)
-    ids = [row.track_id.decode("utf-8", "replace") for row in rows]
-    return Clips(np.stack([row.audio for row in rows]), condition, genres, ids)
 
 
 def _seed_baseline(run: str, data: str, options: Options, cache: Path) -> MusicMaker:

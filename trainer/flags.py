@@ -7,7 +7,8 @@ import dataclasses
 from pathlib import Path
 
 from preprocessing.errors import SentenceParser
-from trainer.config import GUIDANCE, PRESETS, USUAL_GUIDANCE, WAYS, Config, flag
+from trainer.config import FROM_CHAMPION, GUIDANCE, PRESETS, STARTS, USUAL_GUIDANCE, WAYS, Config, flag
+from trainer.verdict import METRICS, Criteria
 
 PROGRAM = "python -m trainer"
 LOG_FORMATS = ("text", "json")
@@ -29,6 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_generate(commands)
     _add_evaluate(commands)
     _add_status(commands)
+    _add_retrain(commands)
+    _add_champion(commands)
     return parser
 
 
@@ -46,24 +49,28 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "--run", required=True, metavar="DIR", help="run directory to write or to resume, local or gs://"
     )
     train.add_argument(
+        "--profile",
+        metavar="FIRST:LAST",
+        help="write a TensorBoard profile of these training steps, the run's first being 1, into its events",
+    )
+    _add_training(train)
+    _add_shared(train)
+
+
+def _add_training(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--replicas",
         type=int,
         metavar="N",
         help="devices to train on; without a GPU, logical CPU devices (default: all GPUs, else one CPU)",
     )
-    train.add_argument(
-        "--profile",
-        metavar="FIRST:LAST",
-        help="write a TensorBoard profile of these training steps, the run's first being 1, into its events",
-    )
-    train.add_argument(
+    command.add_argument(
         "--log-format",
         choices=LOG_FORMATS,
         default=LOG_FORMATS[0],
         help="lines and a bar for people, or one JSON object a line for a collector of logs (default: text)",
     )
-    _add_shared(train)
-    settings = train.add_argument_group("configuration", "kept in the run's config.json; defaults of wave")
+    settings = command.add_argument_group("configuration", "kept in the run's config.json; defaults of wave")
     for field in dataclasses.fields(Config):
         choices = sorted(PRESETS) if field.name == "preset" else field.metadata["choices"]
         if isinstance(field.default, bool):
@@ -184,6 +191,90 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         help=f"of the prior (default: {GUIDANCE:g} where something is asked, else {USUAL_GUIDANCE:g})",
     )
     _add_shared(evaluate)
+
+
+def _add_retrain(commands: argparse._SubParsersAction) -> None:
+    retrain = commands.add_parser(
+        "retrain",
+        allow_abbrev=False,
+        help="train a candidate, and promote it if it is better",
+        description="Train a candidate on the newest version of a dataset, judge it and the champion on "
+        "clips that neither was trained on, and promote it only if it is better. Where neither the dataset "
+        "nor the configuration has changed, nothing is done. Prints the verdict as one line of JSON. Gain "
+        "and loss are parts of the champion's error in a metric: 0.01 is 1% of it.",
+    )
+    retrain.add_argument(
+        "--datasets", required=True, metavar="DIR", help="output of preprocessing --versioned, local or gs://"
+    )
+    retrain.add_argument(
+        "--models", required=True, metavar="DIR", help="folder of champion and candidates, local or gs://"
+    )
+    retrain.add_argument(
+        "--start",
+        choices=STARTS,
+        default=FROM_CHAMPION,
+        help=f"weights to begin with; the champion's only where they fit (default: {FROM_CHAMPION})",
+    )
+    usual = Criteria()
+    retrain.add_argument(
+        "--metric",
+        choices=tuple(METRICS),
+        default=usual.metric,
+        help=f"the metric that must gain (default: {usual.metric})",
+    )
+    retrain.add_argument(
+        "--min-gain",
+        type=float,
+        default=usual.min_gain,
+        metavar="PART",
+        help=f"part of the champion's error that must be gone (default: {usual.min_gain:g})",
+    )
+    retrain.add_argument(
+        "--max-loss",
+        type=float,
+        default=usual.max_loss,
+        metavar="PART",
+        help=f"part by which the error in any metric may grow (default: {usual.max_loss:g})",
+    )
+    retrain.add_argument(
+        "--count", type=int, default=48, metavar="N", help="new clips to judge each model by (default: 48)"
+    )
+    retrain.add_argument(
+        "--keep",
+        type=int,
+        default=5,
+        metavar="N",
+        help="newest candidates that stay, beside the champions to go back to (default: 5)",
+    )
+    _add_training(retrain)
+    _add_shared(retrain)
+
+
+def _add_champion(commands: argparse._SubParsersAction) -> None:
+    champion = commands.add_parser(
+        "champion",
+        allow_abbrev=False,
+        help="show or change which model is the champion",
+        description="Show the champion of a folder of models, make another candidate the champion, or go "
+        "back to the one before.",
+    )
+    actions = champion.add_subparsers(
+        dest="action", required=True, metavar="ACTION", parser_class=SentenceParser
+    )
+    for name, help_ in {
+        "show": "say who is the champion, and who was before",
+        "promote": "make a candidate the champion by hand",
+        "rollback": "go back to the champion before; retraining does not promote this one again",
+    }.items():
+        action = actions.add_parser(
+            name, allow_abbrev=False, help=help_, description=f"{help_.capitalize()}."
+        )
+        action.add_argument(
+            "--models", required=True, metavar="DIR", help="folder of champion and candidates, local or gs://"
+        )
+        if name == "promote":
+            action.add_argument("--candidate", required=True, metavar="NAME", help="its folder's name")
+        _add_shared(action)
 
 
 def _add_shared(command: argparse.ArgumentParser) -> None:

@@ -7,13 +7,17 @@ with random phases, and real held-out clips, which are the floor of every distan
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from preprocessing.attributes import measure
-from trainer import metrics, scores, spectral
+from preprocessing.errors import USAGE, CommandError
+from preprocessing.manifest import Manifest
+from trainer import dataset, metrics, scores, spectral
 from trainer.baselines import WindowedPCA, phase_randomized, shaped_noise
 from trainer.classifier import GenreClassifier
 from trainer.embedding import Embedding
@@ -109,23 +113,24 @@ class Judge:
         samples = held_out.shape[1]
         noise = shaped_noise(self.train.audio, count, samples, self.seed)
         return [
-            self._likeness_row("real held-out clips", held_out),
-            self._likeness_row("real clips with random phases", phase_randomized(held_out, self.seed)),
-            self._likeness_row("noise shaped like the corpus", noise),
+            self.likeness_of("real held-out clips", held_out),
+            self.likeness_of("real clips with random phases", phase_randomized(held_out, self.seed)),
+            self.likeness_of("noise shaped like the corpus", noise),
         ]
 
     def likeness(
         self, name: str, music: MusicMaker, count: int, settings: dict[str, float | None]
     ) -> list[Row]:
         """New clips with nothing asked and, of a conditional model, with genres asked in turn."""
-        rows = [self._likeness_row(f"{name}, nothing asked", music.prior(count, self.seed, **settings))]
+        rows = [self.likeness_of(f"{name}, nothing asked", music.prior(count, self.seed, **settings))]
         if music.model.conditional:
             asked = [music.genres[index % len(music.genres)] for index in range(count)]
             made = music.prior(count, self.seed + 1, asked, **settings)
-            rows.append(self._likeness_row(f"{name}, genres in turn", made))
+            rows.append(self.likeness_of(f"{name}, genres in turn", made))
         return rows
 
-    def _likeness_row(self, name: str, clips: np.ndarray) -> Row:
+    def likeness_of(self, name: str, clips: np.ndarray) -> Row:
+        """Clips `[clips, samples]` beside real ones."""
         embedded = self._embed(clips)
         means, real = embedded[self.own].mean(axis=1), self.real[self.own].mean(axis=1)
         return {
@@ -194,6 +199,40 @@ class Judge:
             f"frechet_{name}": scores.frechet_distance(rows(self.real[name]), rows(values))
             for name, values in embedded.items()
         }
+
+
+def read_clips(
+    music: MusicMaker, folder: Path, manifest: Manifest, split: str, chosen: Collection[str] | None = None
+) -> Clips:
+    """The clips of a split, all or those with the track ids `chosen`, in a run's own terms.
+
+    Raises:
+        CommandError: Their format is not the run's (2), or there are none (3).
+    """
+    if (manifest.sample_rate_hz, manifest.clip_samples) != (music.sample_rate_hz, music.clip_samples):
+        raise CommandError(
+            f"--data has clips of {manifest.clip_samples} samples at {manifest.sample_rate_hz} Hz, the run's "
+            f"have {music.clip_samples} at {music.sample_rate_hz} Hz: preprocess them alike",
+            USAGE,
+        )
+    every = dataset.open_split(folder, manifest, split).as_numpy_iterator()
+    rows = [row for row in every if chosen is None or _track_id(row) in chosen]
+    genres = np.array([manifest.genres[row.condition.genre] for row in rows])
+    # In the run's own terms: its genres, and standard deviations of the clips that it was trained on.
+    known = [str(genre) if genre in music.genres else None for genre in genres]
+    attributes = np.stack([row.condition.attributes for row in rows])
+    units = {
+        name: attributes[:, column] * of.std + of.mean
+        for column, (name, of) in enumerate(sorted(manifest.attributes.items()))
+        if name in music.facts.attributes
+    }
+    condition = music.condition(len(rows), known, units) if music.model.conditional else None
+    condition = condition or Condition(np.zeros(len(rows), np.int32), attributes)
+    return Clips(np.stack([row.audio for row in rows]), condition, genres, list(map(_track_id, rows)))
+
+
+def _track_id(clip: dataset.Clip) -> str:
+    return clip.track_id.decode("utf-8", "replace")
 
 
 def _terms(music: MusicMaker, audio: np.ndarray, condition: Condition) -> tuple[np.ndarray, np.ndarray]:

@@ -8,12 +8,14 @@ A step is a pure function of weights, batch, (seed, step) and beta:
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from trainer import config as configs
 from trainer import loss, metrics
-from trainer.checkpoint import AVERAGED
+from trainer.checkpoint import AVERAGED, restore_heard
 from trainer.config import Config, DatasetFacts
 from trainer.dataset import Batch
 from trainer.models import Terms, WaveformVAE, make_model
@@ -54,8 +56,7 @@ class Learner:
             self.averaged = self.model
             if config.ema_decay:
                 self.averaged = make_model(config, facts)
-                for average, weight in zip(self.averaged.variables, self.model.variables, strict=True):
-                    average.assign(weight)
+                self._begin_average()
         self._replica_gradients = (
             tf.function(self._summed_gradients, jit_compile=True) if config.jit else self._summed_gradients
         )
@@ -65,6 +66,11 @@ class Learner:
         """All that has state, by its name in a checkpoint."""
         parts = {"model": self.model, "optimizer": self.optimizer}
         return parts | ({AVERAGED: self.averaged} if self.config.ema_decay else {})
+
+    def begin_with(self, run: Path) -> None:
+        """Takes what is heard of another run, in a local folder, whose model has the same shapes."""
+        restore_heard(self.model, run, configs.load(run).config)
+        self._begin_average()
 
     @property
     def steps(self) -> int:
@@ -143,6 +149,10 @@ class Learner:
                 value = self.optimizer.get_scaled_loss(value)
         gradients = tape.gradient(value, self.model.trainable_variables)
         return gradients, _totals(batch, terms, tf.zeros_like(terms.log_likelihood))
+
+    def _begin_average(self) -> None:
+        for average, weight in zip(self.averaged.variables, self.model.variables, strict=True):
+            average.assign(weight)
 
     def _move_average(self, step: tf.Tensor) -> None:
         """Polyak & Juditsky 1992, exponentially; young averages forget faster, lest they keep the start."""

@@ -17,11 +17,11 @@ import tensorflow as tf
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer import config as configs
-from trainer.checkpoint import AVERAGED, restore_newest
+from trainer.checkpoint import restore_heard
 from trainer.config import GUIDANCE, USUAL_GUIDANCE, DatasetFacts
 from trainer.models import ANY_GENRE, Condition, Guidance, WaveformVAE, make_model
 from trainer.models.condition import TEMPO
-from trainer.run_directory import CHECKPOINTS, fetch_run
+from trainer.run_directory import fetch_run
 from trainer.storage import default_cache
 
 CLIPS_AT_ONCE = 8
@@ -43,8 +43,7 @@ def load(run: str | Path, cache: Path | None = None) -> MusicMaker:
     if described is None:
         raise CommandError(f"--run {run} has no {configs.NAME}: train there first", BAD_DATA)
     model = make_model(described.config, described.dataset)
-    heard = AVERAGED if described.config.ema_decay else "model"
-    if not restore_newest(tf.train.Checkpoint(**{heard: model}), path / CHECKPOINTS):
+    if not restore_heard(model, path, described.config):
         raise CommandError(f"--run {run} has no checkpoint yet: train at least one epoch", BAD_DATA)
     return MusicMaker(model, described.dataset, path)
 

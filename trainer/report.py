@@ -21,7 +21,7 @@ from trainer.render import read_wav
 from trainer.report_chart import CHARTS, line_chart, number
 from trainer.report_evaluation import evaluation_section
 from trainer.report_page import figure_table, note_card
-from trainer.run_directory import GENERATED
+from trainer.run_directory import GENERATED, REPORT
 
 _TRAIN_FIRST = "train at least one epoch into this folder, or name another run's"
 
@@ -100,7 +100,7 @@ def write_report(run: Path, note: str = "", title: str = "", parameters: int | N
         config=details("The whole configuration", config),
     )
     page = document(title or f"{config.get('preset', run.name)}: a training run", body)
-    path = run / "report.html"
+    path = run / REPORT
     path.write_text(page, "utf-8")
     return path
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from preprocessing import lease
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
 from trainer import config as configs
+from trainer.pointer import follow
 from trainer.storage import Prefix, is_remote
 
 CHECKPOINTS = "checkpoints"
@@ -25,6 +26,7 @@ GENERATED = "generated"  # music made when training ended
 EVALUATION = "evaluation"  # tables and pictures of the last evaluation
 POINTER = f"{CHECKPOINTS}/checkpoint"  # names the newest checkpoint: readers start here
 EVENTS = "events"
+REPORT = "report.html"  # written last, when all epochs are done
 METRICS = "metrics.jsonl"
 READS = 5  # tries at a run that is being written
 
@@ -51,12 +53,15 @@ def working_copy(uri: str, cache: Path) -> Path:
 def fetch_run(uri: str, cache: Path) -> Path:
     """A local copy of what generation needs of a run; a local run is returned as it is.
 
+    A folder of models stands for its champion.
+
     A run that is training replaces its checkpoints: one that is gone by the time it is fetched is looked up
     again.
 
     Raises:
         CommandError: The run has no checkpoint (3), or storage failed (4).
     """
+    uri = follow(uri)
     if not is_remote(uri):
         return Path(uri)
     prefix = Prefix(uri)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 
 from preprocessing import lease
 from preprocessing.errors import BAD_DATA, CommandError
 from trainer import config as configs
 from trainer import rollbacks
 from trainer.run_directory import METRICS, POINTER
-from trainer.storage import Prefix, is_remote
+from trainer.storage import Folder
 
 
 def status(run: str) -> str:
@@ -21,7 +20,7 @@ def status(run: str) -> str:
     Raises:
         CommandError: There is no run (3), or storage failed (4).
     """
-    files = _Files(run)
+    files = Folder(run)
     described = files.read(configs.NAME)
     if described is None:
         raise CommandError(f"--run {run} has no {configs.NAME}: nothing was trained there", BAD_DATA)
@@ -37,33 +36,14 @@ def status(run: str) -> str:
     return "\n".join(f"{name:<12}{text}" for name, text in lines)
 
 
-class _Files:
-    """A run's files, wherever they lie."""
-
-    def __init__(self, run: str) -> None:
-        self._prefix = Prefix(run) if is_remote(run) else None
-        self._folder = Path(run)
-
-    def read(self, name: str) -> bytes | None:
-        if self._prefix is not None:
-            return self._prefix.read(name)
-        path = self._folder / name
-        return path.read_bytes() if path.is_file() else None
-
-    def updated(self, name: str) -> datetime:
-        if self._prefix is not None:
-            return self._prefix.updated(name) or datetime.now(UTC)
-        return datetime.fromtimestamp((self._folder / name).stat().st_mtime, UTC)
-
-
 def _figures(row: dict[str, float]) -> str:
     return f"epoch {row['epoch']}: test ELBO {row['test_elbo']:,.0f} nats, SNR {row['test_snr_db']:.2f} dB"
 
 
-def _checkpoint(files: _Files) -> str:
+def _checkpoint(files: Folder) -> str:
     pointer = files.read(POINTER)
     newest = re.search(rb'"([^"]+)"', pointer or b"")
     if newest is None:
         return "none yet"
-    age = datetime.now(UTC) - files.updated(POINTER)
+    age = datetime.now(UTC) - (files.updated(POINTER) or datetime.now(UTC))
     return f"{newest[1].decode()}, {int(age.total_seconds()):,} s old"

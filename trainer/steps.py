@@ -44,7 +44,8 @@ class Trainer:
 
     All that a run depends on is either a function of its configuration and position (data, noise, learning
     rate) or in the checkpoint, so that going on from one ends in the same bits as never having stopped.
-    `saved` is called when a checkpoint's files are complete.
+    `saved` is called when a checkpoint's files are complete. A run without one begins with the weights of the
+    run in the local folder `start`, if that is given.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Trainer:
         stop: StopRequest,
         saved: Callable[[], None],
         profile: Profile | None = None,
+        start: Path | None = None,
     ) -> None:
         self.config = config
         self.path = run
@@ -75,7 +77,8 @@ class Trainer:
         self._writer = None
         if team.is_chief:
             self._writer = checkpoint.Writer(self._checkpoint, run / CHECKPOINTS, config.checkpoints_to_keep)
-            checkpoint.restore_newest(self._checkpoint, run / CHECKPOINTS)
+            if not checkpoint.restore_newest(self._checkpoint, run / CHECKPOINTS) and start is not None:
+                self._learner.begin_with(start)
         at = self._checkpoint
         team.take_over(checkpoint.variables_of(at))
         totals = Totals(*tf.unstack(at.totals)) if int(at.step) else None

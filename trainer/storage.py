@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from google.api_core.exceptions import NotFound
@@ -30,35 +30,38 @@ def default_cache() -> Path:
     return Path(tempfile.gettempdir()) / "gtzan-cvae"
 
 
-def open_dataset(uri: str, cache: Path) -> tuple[Path, manifests.Manifest]:
-    """A local folder with the dataset's shards, and its manifest; remote shards are fetched once a digest.
+def find_dataset(uri: str) -> tuple[str, manifests.Manifest]:
+    """Where a dataset lies, and its manifest; no shard is fetched.
 
     A folder of versions stands for the one that its `LATEST` names.
 
     Raises:
+        CommandError: There is no dataset (3); storage failed (4).
+    """
+    latest = Folder(uri).read(manifests.LATEST_NAME)
+    if latest and (version := manifests.named_version(latest)):
+        uri = f"{uri.rstrip('/')}/{version}"
+    data = Folder(uri).read(manifests.NAME)
+    if data is None:
+        raise CommandError(_no_dataset(uri), BAD_DATA)
+    return uri, manifests.from_json(data, f"{uri}/{manifests.NAME}")
+
+
+def open_dataset(uri: str, cache: Path, split: str | None = None) -> tuple[Path, manifests.Manifest]:
+    """A local folder with the dataset's shards, and its manifest; remote shards are fetched once a digest.
+
+    With `split`, only the shards of that split need be there.
+
+    Raises:
         CommandError: There is no dataset, or a shard is missing or damaged (3); storage failed (4).
     """
-    if not is_remote(uri):
-        folder = Path(uri)
-        latest = folder / manifests.LATEST_NAME
-        if latest.is_file() and (version := manifests.named_version(latest.read_bytes())):
-            folder /= version
-        path = folder / manifests.NAME
-        if not path.is_file():
-            raise CommandError(_no_dataset(uri), BAD_DATA)
-        manifest = manifests.from_json(path.read_bytes(), str(path))
-    else:
-        bucket = Prefix(uri)
-        if (latest := bucket.read(manifests.LATEST_NAME)) and (version := manifests.named_version(latest)):
-            bucket = Prefix(f"{bucket.uri.rstrip('/')}/{version}")
-        data = bucket.read(manifests.NAME)
-        if data is None:
-            raise CommandError(_no_dataset(uri), BAD_DATA)
-        manifest = manifests.from_json(data, uri)
-        folder = cache / "datasets" / manifest.digest
-        missing = [shard for shard in manifest.shards if _size(folder / shard.name) != shard.bytes]
-        _fetch_shards(bucket, missing, folder)
-    for shard in manifest.shards:
+    home, manifest = find_dataset(uri)
+    folder = cache / "datasets" / manifest.digest if is_remote(home) else Path(home)
+    shards = manifest.shards if split is None else manifest.split_shards(split)
+    if is_remote(home):
+        missing = [shard for shard in shards if _size(folder / shard.name) != shard.bytes]
+        _fetch_shards(Prefix(home), missing, folder)
+    for shard in shards:
         if _size(folder / shard.name) != shard.bytes:
             raise CommandError(f"{folder / shard.name} is missing or cut: preprocess again", BAD_DATA)
     return folder, manifest
@@ -158,6 +161,42 @@ class Prefix:
             )
 
 
+class Folder:
+    """The files below a folder, local or `gs://`, by their names relative to it."""
+
+    def __init__(self, uri: str) -> None:
+        self._prefix = Prefix(uri) if is_remote(uri) else None
+        self._path = Path(uri)
+
+    def list(self) -> list[str]:
+        """The names of all files, sorted; none where there is no folder."""
+        if self._prefix is not None:
+            return self._prefix.list()
+        files = (path for path in self._path.rglob("*") if path.is_file())
+        return sorted(path.relative_to(self._path).as_posix() for path in files)
+
+    def read(self, name: str) -> bytes | None:
+        """One file, or None if there is none."""
+        if self._prefix is not None:
+            return self._prefix.read(name)
+        path = self._path / name
+        return path.read_bytes() if path.is_file() else None
+
+    def updated(self, name: str) -> datetime | None:
+        """When a file was written, or None if there is none."""
+        if self._prefix is not None:
+            return self._prefix.updated(name)
+        path = self._path / name
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.is_file() else None
+
+    def delete(self, name: str) -> None:
+        """One file, if it is there."""
+        if self._prefix is not None:
+            self._prefix.delete(name)
+        else:
+            (self._path / name).unlink(missing_ok=True)
+
+
 def _raise_first(results: list[object]) -> None:
     for result in results:
         if isinstance(result, Exception):
@@ -170,6 +209,6 @@ def _size(path: Path) -> int | None:
 
 def _no_dataset(uri: str) -> str:
     return (
-        f"--data {uri} has no {manifests.NAME}, so there is no finished dataset: "
+        f"{uri} has no {manifests.NAME}, so there is no finished dataset: "
         f"run python -m preprocessing --input ... --output {uri}"
     )

@@ -23,7 +23,7 @@ from trainer.history import History
 from trainer.interrupt import stop_requests
 from trainer.music import MusicMaker
 from trainer.profiling import Profile, parse_range
-from trainer.run_directory import CHECKPOINTS, EVENTS, GENERATED, POINTER, RunDirectory
+from trainer.run_directory import CHECKPOINTS, EVENTS, GENERATED, POINTER, REPORT, RunDirectory
 from trainer.steps import DivergedError, Trainer
 from trainer.storage import open_dataset
 from trainer.team import Team
@@ -37,8 +37,10 @@ def train_and_evaluate(
     given: dict,
     replicas: int | None,
     cache: Path,
+    *,
     profile: str | None = None,
     cluster: Cluster | None = None,
+    start: Path | None = None,
 ) -> str:
     """Trains the run to its last epoch, from its newest checkpoint if it has one.
 
@@ -50,6 +52,7 @@ def train_and_evaluate(
         cache: Where remote data is kept.
         profile: The training steps to profile, as FIRST:LAST.
         cluster: The processes that train together; None: this one alone.
+        start: A local run whose weights a new run begins with, of a model with the same shapes.
 
     Returns:
         Where the report is, below `run`.
@@ -71,9 +74,9 @@ def train_and_evaluate(
             trained = False
             while True:
                 recorded = Profile(profiled, path / EVENTS) if profiled else None
-                with Trainer(config, facts, team, path, stop, directory.commit, recorded) as trainer:
+                with Trainer(config, facts, team, path, stop, directory.commit, recorded, start) as trainer:
                     try:
-                        _greet(run, trainer)
+                        _greet(run, trainer, start)
                         trained |= _train(trainer, manifest, streams, test_clips)
                         break
                     except DivergedError as error:
@@ -82,7 +85,7 @@ def train_and_evaluate(
         if team.is_chief:
             _make_music_and_report(trainer, facts, trained)
         team.agree(True)  # the others wait for the chief: a worker that ends would look like one that died
-    return f"{run.rstrip('/')}/report.html"
+    return f"{run.rstrip('/')}/{REPORT}"
 
 
 @contextlib.contextmanager
@@ -226,14 +229,15 @@ def _refuse_long_profile(steps: range, config: Config, manifest: Manifest) -> No
         raise CommandError(f"--profile {steps[0]}:{steps[-1]}, but the run has {last} steps", USAGE)
 
 
-def _greet(run: str, trainer: Trainer) -> None:
+def _greet(run: str, trainer: Trainer, warm: Path | None) -> None:
     config, position, strategy = trainer.config, trainer.position, trainer.strategy
     parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
     devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     if not trainer.is_chief:
         return
     where = f"epoch {position.epoch}" + (f" and {position.step} steps" if position.step else "")
-    start = f"resuming after {where}" if trainer.steps else "from the beginning"
+    beginning = "from the beginning" if warm is None else f"from the weights of {warm}"
+    start = f"resuming after {where}" if trainer.steps else beginning
     log.tell(
         "start",
         f"{run}: {config.preset}, {parameters:,} parameters, {strategy.num_replicas_in_sync} "
