@@ -13,7 +13,7 @@ from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
 from preprocessing.manifest import Statistics
 from trainer import candidates, champion, pointer
 from trainer.__main__ import main
-from trainer.config import PRESETS, DatasetFacts, Run, weights_fit
+from trainer.config import PRESETS, DatasetFacts, Run
 from trainer.pointer import MovedError, candidate_uri
 from trainer.run_directory import POINTER, fetch_run
 from trainer.storage import Folder, Prefix
@@ -208,4 +208,4 @@ def test_a_candidates_name_is_a_function_of_what_it_depends_on():
 )
 def test_weights_fit_where_shapes_and_meanings_are_the_same(settings, facts, fit):
     other = Run(dataclasses.replace(RUN.config, **settings), dataclasses.replace(FACTS, **facts))
-    assert weights_fit(RUN, other) is fit
+    assert candidates.weights_fit(RUN, other) is fit

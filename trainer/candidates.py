@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
 from datetime import UTC, datetime
+from typing import Any
 
 from preprocessing import lease
 from preprocessing.errors import USAGE, CommandError
@@ -18,7 +20,31 @@ from trainer.pointer import CANDIDATE_NAME, CANDIDATES, candidate_uri, join
 from trainer.run_directory import POINTER
 from trainer.storage import Folder, is_remote
 
+# What the shapes of a model's weights depend on, beside its kind and the dataset's format.
+SHAPING = (
+    "latent_dim", "local_dim", "hop_samples", "frames_per_step", "channels", "prior_units", "prior_mixtures",
+    "texture_units",
+)  # fmt: skip
 _NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """The settings that a result depends on."""
+    return {
+        name: value for name, value in dataclasses.asdict(config).items() if name not in configs.MAY_CHANGE
+    }
+
+
+def weights_fit(one: Run, other: Run) -> bool:
+    """Whether a run's weights can be another's: the same shapes, and each column means the same."""
+    return _shape(one) == _shape(other)
+
+
+def _shape(run: Run) -> tuple:
+    config, facts = run.config, run.dataset
+    kind = config.preset == "seed"
+    data = (facts.sample_rate_hz, facts.clip_samples, facts.genres, tuple(facts.attributes))
+    return (kind, *(getattr(config, name) for name in SHAPING), *data)
 
 
 def name_of(config: Config, digest: str, start: str | None) -> str:
@@ -29,7 +55,7 @@ def name_of(config: Config, digest: str, start: str | None) -> str:
         digest: Of its dataset.
         start: The candidate whose weights it begins with, if any.
     """
-    depends = json.dumps([configs.identity(config), digest, start], sort_keys=True)
+    depends = json.dumps([identity(config), digest, start], sort_keys=True)
     return f"{digest[:12]}-{hashlib.sha256(depends.encode()).hexdigest()[:12]}"
 
 
@@ -37,7 +63,7 @@ def is_same_work(champion: Champion, config: Config, digest: str) -> bool:
     """Whether the champion was trained on this dataset with this configuration."""
     own = {name: value for name, value in champion.config.items() if name not in configs.MAY_CHANGE}
     # As JSON has it, which knows no tuples.
-    wanted = json.loads(json.dumps(configs.identity(config)))
+    wanted = json.loads(json.dumps(identity(config)))
     return champion.dataset["digest"] == digest and own == wanted
 
 
@@ -47,7 +73,7 @@ def can_start_from(models: str, champion: Champion, config: Config, manifest: Ma
     described = Folder(candidate_uri(models, champion.candidate)).read(configs.NAME)
     if described is None:
         return False
-    return configs.weights_fit(configs.parse(described, where), Run(config, configs.facts_of(manifest, uri)))
+    return weights_fit(configs.parse(described, where), Run(config, configs.facts_of(manifest, uri)))
 
 
 def prune(models: str, keep: int) -> list[str]:

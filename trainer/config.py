@@ -207,12 +207,6 @@ PRESETS: dict[str, Config] = {
 MAY_GROW = ("epochs",)
 MAY_CHANGE = ("cache_mb", "checkpoint_secs", "checkpoints_to_keep", "max_rollbacks")
 
-# What the shapes of a model's weights depend on, beside its kind and the dataset's format.
-SHAPING = (
-    "latent_dim", "local_dim", "hop_samples", "frames_per_step", "channels", "prior_units", "prior_mixtures",
-    "texture_units",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class DatasetFacts:
@@ -253,23 +247,6 @@ class Run:
         """Flat settings and a `dataset` object."""
         fields = {**dataclasses.asdict(self.config), "dataset": dataclasses.asdict(self.dataset)}
         return json.dumps(fields, indent=2) + "\n"
-
-
-def identity(config: Config) -> dict[str, Any]:
-    """The settings that a result depends on."""
-    return {name: value for name, value in dataclasses.asdict(config).items() if name not in MAY_CHANGE}
-
-
-def weights_fit(one: Run, other: Run) -> bool:
-    """Whether a run's weights can be another's: the same shapes, and each column means the same."""
-    return _shape(one) == _shape(other)
-
-
-def _shape(run: Run) -> tuple:
-    config, facts = run.config, run.dataset
-    kind = config.preset == "seed"
-    data = (facts.sample_rate_hz, facts.clip_samples, facts.genres, tuple(facts.attributes))
-    return (kind, *(getattr(config, name) for name in SHAPING), *data)
 
 
 def flag(name: str) -> str:
