@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from faulty_proxy import FaultyProxy
 
 from preprocessing.__main__ import main as preprocess
 
@@ -76,26 +76,55 @@ def dataset(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _obey_generations() -> None:
-    """The emulator takes no notice of `ifGenerationMatch`, by which real storage keeps two writers apart."""
+    """The emulator takes no notice of generations, by which real storage keeps two writers apart."""
     from gcp_storage_emulator.exceptions import NotFound
     from gcp_storage_emulator.handlers import objects
+    from gcp_storage_emulator.server import HANDLERS
 
-    upload, lock = objects._multipart_upload, threading.Lock()
+    upload, large_upload = objects._multipart_upload, objects._create_resumable_upload
+    download, delete = objects.download, objects.delete
+
+    def generation(request, storage, name=None):
+        try:
+            found = storage.get_file_obj(request.params["bucket_name"], name or request.params["object_id"])
+            return found["generation"]
+        except NotFound:
+            return "0"
+
+    def is_refused(request, response, storage, name=None):
+        wanted = request.query.get("ifGenerationMatch", [])
+        if all(one == generation(request, storage, name) for one in wanted):
+            return False
+        response.status = HTTPStatus.PRECONDITION_FAILED
+        return True
 
     def upload_if_unchanged(request, response, storage):
-        with lock:
-            for wanted in request.query.get("ifGenerationMatch", []):
-                name = request.query.get("name", [request.data["meta"].get("name")])[0]
-                try:
-                    there = storage.get_file_obj(request.params["bucket_name"], name)["generation"]
-                except NotFound:
-                    there = "0"
-                if there != wanted:
-                    response.status = HTTPStatus.PRECONDITION_FAILED
-                    return None
-            return upload(request, response, storage)
+        name = request.query.get("name", [request.data["meta"].get("name")])[0]
+        if not is_refused(request, response, storage, name):
+            upload(request, response, storage)
 
-    objects._multipart_upload = upload_if_unchanged
+    def large_upload_if_unchanged(request, response, storage):
+        name = request.query.get("name", [(request.data or {}).get("name")])[0]
+        if not is_refused(request, response, storage, name):
+            large_upload(request, response, storage)
+
+    def delete_if_unchanged(request, response, storage, *args, **kwargs):
+        if not is_refused(request, response, storage):
+            delete(request, response, storage)
+
+    def download_generation(request, response, storage, *args, **kwargs):
+        there = generation(request, storage)
+        if request.query.get("generation", [there]) != [there]:
+            response.status = HTTPStatus.NOT_FOUND
+            return
+        response["X-Goog-Generation"] = there
+        download(request, response, storage)
+
+    objects._multipart_upload, objects.download = upload_if_unchanged, download_generation
+    objects._create_resumable_upload = large_upload_if_unchanged
+    obeying = {download: download_generation, delete: delete_if_unchanged}
+    for _, methods in HANDLERS:
+        methods.update({method: obeying.get(handler, handler) for method, handler in methods.items()})
 
 
 @pytest.fixture(scope="session")
@@ -124,3 +153,19 @@ def storage_server() -> Iterator[str]:
     for name, value in before.items():
         os.environ.pop(name) if value is None else os.environ.update({name: value})
     server.stop()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storage is asked again after hundredths of a second."""
+    quick = {"FIRST_DELAY": 0.02, "LONGEST_DELAY": 0.2, "DEADLINE": 60, "CONNECT": 2, "ANSWER": 1}
+    for name, secs in quick.items():
+        monkeypatch.setenv(f"STORAGE_{name}_SECS", str(secs))
+
+
+@pytest.fixture
+def proxy(storage_server: str, impatient: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """Between the test and the storage server; nothing fails unless the test says so."""
+    with FaultyProxy(os.environ["STORAGE_EMULATOR_HOST"], share=0.0) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.address)
+        yield proxy

@@ -18,7 +18,9 @@ WITHOUT_TENSORFLOW = {
     "report_chart",
     "report_evaluation",
     "report_page",
+    "verified",
     "storage",
+    "mirror",
     "run_directory",
     "status",
 }
@@ -34,7 +36,8 @@ ORDER = {
     "trainer": [
         "config", "flags", "interrupt", "layers", "mdct", "spectral", "models.base", "models.seed",
         "models.condition", "models.prior", "models.texture", "models.envelope", "models.wave", "models",
-        "storage", "run_directory", "checkpoint", "rollbacks", "dataset", "loss", "metrics", "render",
+        "verified", "storage", "mirror", "run_directory", "checkpoint", "rollbacks", "dataset",
+        "loss", "metrics", "render",
         "report_chart", "report_page", "report_evaluation", "report", "samples", "history",
         "steps", "scores", "embedding", "baselines", "classifier", "music", "judging", "generate",
         "train", "evaluate", "status", "__main__",

@@ -14,7 +14,7 @@ from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from preprocessing.manifest import Manifest
 from trainer import config as configs
 from trainer import dataset, report, rollbacks, samples
-from trainer.config import Config, Run
+from trainer.config import Config, DatasetFacts, Run
 from trainer.generate import Options, kept_clips, make_all, write
 from trainer.history import History
 from trainer.interrupt import stop_requests
@@ -139,13 +139,28 @@ def _write_config(path: Path, data: str, manifest: Manifest, given: dict[str, An
     if earlier and earlier.dataset.digest != facts.digest:
         raise CommandError(
             f"--run was trained on the dataset {earlier.dataset.digest[:12]} ({earlier.dataset.uri}), "
-            f"--data {data} is {facts.digest[:12]}: use a new --run",
+            f"--data {data} is {facts.digest[:12]}{_difference(facts, earlier.dataset)}: use a new --run",
             USAGE,
         )
     temporary = path / f"{configs.NAME}.tmp"
     temporary.write_text(Run(config, facts).to_json())
     temporary.replace(path / configs.NAME)
     return config
+
+
+def _difference(facts: DatasetFacts, own: DatasetFacts) -> str:
+    """What keeps a model of one dataset from another; nothing where they only have other clips."""
+    parts = []
+    if (facts.sample_rate_hz, facts.clip_samples) != (own.sample_rate_hz, own.clip_samples):
+        parts.append(
+            f"clips of {facts.clip_samples} samples at {facts.sample_rate_hz} Hz, not {own.clip_samples} at "
+            f"{own.sample_rate_hz} Hz"
+        )
+    if facts.genres != own.genres:
+        parts.append(f"the classes {', '.join(facts.genres)}, not {', '.join(own.genres)}")
+    if list(facts.attributes) != list(own.attributes):
+        parts.append(f"the attributes {', '.join(facts.attributes)}, not {', '.join(own.attributes)}")
+    return f" and has {' and '.join(parts)}" if parts else ""
 
 
 @contextlib.contextmanager
