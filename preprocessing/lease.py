@@ -19,16 +19,14 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from google.api_core.exceptions import GoogleAPIError, NotFound, PreconditionFailed
-from google.cloud.storage.retry import DEFAULT_RETRY
+from google.api_core.exceptions import PreconditionFailed
 
-from preprocessing.bucket import blob, failures
+from preprocessing.bucket import Object, TryLaterError, failures, patience
 from preprocessing.errors import STORAGE_FAILED, USAGE, CommandError
 
 NAME = ".lease"
-EXPIRES_SECS = 60.0
-RENEW_SECS = 15.0
-POLL_SECS = 1.0
+RENEWALS = 4  # in the time in which it expires
+POLLS = 60  # by one that waits, in the same time
 
 
 class Held:
@@ -36,12 +34,22 @@ class Held:
 
     lost = False
 
+    def check(self) -> None:
+        """Goes before each write.
+
+        Raises:
+            TryLaterError: It has expired, since storage cannot be reached; perhaps nobody has taken it.
+            CommandError: It is lost (exit code 4).
+        """
+
 
 @contextlib.contextmanager
-def hold(uri: str) -> Iterator[Held]:
+def hold(uri: str, outlasts_storage: bool = False) -> Iterator[Held]:
     """Holds the folder `uri`, local or `gs://`, for the length of a `with` block.
 
     A lease that nobody renews is waited for: its owner may have died, and have been started again elsewhere.
+    One that cannot be renewed until it expires is lost; but where whoever holds it calls `check` before each
+    write and so `outlasts_storage`, it is lost only when another has really taken it.
 
     Raises:
         CommandError: Another process holds it (2), or took it over while this one could not renew it (4).
@@ -50,7 +58,7 @@ def hold(uri: str) -> Iterator[Held]:
         with _lock(Path(uri)):
             yield Held()
         return
-    lease = _Lease(uri)
+    lease = _Lease(uri, outlasts_storage)
     lease.take()
     try:
         yield lease
@@ -108,13 +116,24 @@ def _lock(folder: Path) -> Iterator[None]:
 class _Lease(Held):
     """An object that says who works here, and until when."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, outlasts_storage: bool = False) -> None:
         self._uri = uri
+        self._outlasts_storage = outlasts_storage
         self._token = uuid.uuid4().hex
-        self._blob = blob(f"{uri.rstrip('/')}/{NAME}")
+        self._lease_secs = patience().lease_secs
+        self._renew_secs = self._lease_secs / RENEWALS
+        self._object = Object(f"{uri.rstrip('/')}/{NAME}")
         self._generation = 0
+        self._expires = 0.0  # by this machine's monotonic clock
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
+
+    def check(self) -> None:
+        """As of `Held`."""
+        if self.lost:
+            raise _taken_over(self._uri)
+        if time.monotonic() > self._expires:
+            raise TryLaterError(f"the lease of {self._uri} could not be renewed")
 
     def take(self) -> None:
         """Takes it if it is free or expires, and keeps it by a heartbeat."""
@@ -123,7 +142,7 @@ class _Lease(Held):
             while there and there["expires"] > time.time():
                 if there["expires"] != first["expires"]:  # somebody is alive
                     raise CommandError(_refusal(self._uri, there["owner"]), USAGE)
-                time.sleep(POLL_SECS)
+                time.sleep(self._lease_secs / POLLS)
                 there = self.read()
             try:
                 self._write()
@@ -133,43 +152,38 @@ class _Lease(Held):
 
     def read(self) -> dict | None:
         """What is there."""
-        try:
-            there = json.loads(self._blob.download_as_bytes())
-        except NotFound:
-            self._generation = 0
-            return None
-        self._generation = self._blob.generation
-        return there
+        content, self._generation = self._object.read() or (None, 0)
+        return json.loads(content) if content else None
 
     def give_back(self) -> None:
         """Ends the heartbeat; what another job has taken over stays."""
         self._ended.set()
         self._heart.join()
-        with contextlib.suppress(GoogleAPIError):  # it expires by itself
-            self._blob.delete(if_generation_match=self._generation)
+        with contextlib.suppress(CommandError), failures(self._uri):  # it expires by itself
+            self._object.delete(self._generation, self._renew_secs)
 
     def _write(self) -> None:
-        content = {"owner": _describe(), "token": self._token, "expires": time.time() + EXPIRES_SECS}
+        began = time.monotonic()
+        content = {"owner": _describe(), "token": self._token, "expires": time.time() + self._lease_secs}
         try:
-            self._blob.upload_from_string(
-                json.dumps(content), if_generation_match=self._generation, retry=DEFAULT_RETRY
+            self._generation = self._object.write(
+                json.dumps(content).encode(), self._generation, self._renew_secs
             )
-            self._generation = self._blob.generation
         except PreconditionFailed:
             # An answer that got lost is asked for again, and finds its own writing there.
             there = self.read()
             if there is None or there.get("token") != self._token:
                 raise
+        self._expires = began + self._lease_secs
 
     def _beat(self) -> None:
-        renewed = time.monotonic()
-        while not self._ended.wait(RENEW_SECS):
+        while not self._ended.wait(self._renew_secs):
             try:
-                self._write()
-                renewed = time.monotonic()
-            except (GoogleAPIError, OSError) as error:
-                taken = isinstance(error, PreconditionFailed)
-                if taken or time.monotonic() - renewed > EXPIRES_SECS:
+                with failures(self._uri):
+                    self._write()
+            except CommandError as error:
+                taken = isinstance(error.__cause__, PreconditionFailed)
+                if taken or (time.monotonic() > self._expires and not self._outlasts_storage):
                     self.lost = True
                     os.kill(os.getpid(), signal.SIGINT)  # whatever the job waits for
                     return

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import BAD_DATA, USAGE, CommandError
 
 NAME = "dataset.json"
 QUARANTINE_NAME = "quarantine.jsonl"
@@ -104,7 +104,7 @@ def from_json(data: bytes, uri: str) -> Manifest:
     """Parses `dataset.json`; `uri` is only for the sentence.
 
     Raises:
-        CommandError: It is not a manifest, or of another schema version (exit code 3).
+        CommandError: It is of another schema version (exit code 2), or not a manifest (3).
     """
     try:
         fields = json.loads(data)
@@ -112,7 +112,7 @@ def from_json(data: bytes, uri: str) -> Manifest:
         if version != SCHEMA_VERSION:
             raise CommandError(
                 f"{uri} has schema version {version}, this program reads {SCHEMA_VERSION}: preprocess again",
-                BAD_DATA,
+                USAGE,
             )
         shards = [Shard(**shard) for shard in fields.pop("shards")]
         attributes = {name: Statistics(**of) for name, of in fields.pop("attributes").items()}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from google.api_core.exceptions import NotFound, PreconditionFailed
+from google.api_core.exceptions import PreconditionFailed
 
 from preprocessing import files
-from preprocessing.bucket import blob, failures
+from preprocessing.bucket import Object, failures
 from preprocessing.errors import STORAGE_FAILED, CommandError
 from preprocessing.manifest import LATEST_NAME, named_version
 
@@ -30,14 +30,12 @@ def move_latest(root: str, digest: str) -> None:
         files.move(f"{uri}.tmp", uri)
         return
     with failures(uri):
-        pointer = blob(uri)
+        pointer = Object(uri)
+        _, generation = pointer.read() or (b"", 0)
         try:
-            pointer.reload()
-            generation = pointer.generation
-        except NotFound:
-            generation = 0
-        try:
-            pointer.upload_from_string(content, if_generation_match=generation)
+            pointer.write(content, generation)
         except PreconditionFailed as error:
-            message = f"{uri} was moved by another job: run this one again"
-            raise CommandError(message, STORAGE_FAILED) from error
+            there, _ = pointer.read() or (b"", 0)
+            if there != content:  # else an answer got lost, and this is what was written
+                message = f"{uri} was moved by another job: run this one again"
+                raise CommandError(message, STORAGE_FAILED) from error

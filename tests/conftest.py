@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import storage_emulator
+from faulty_proxy import FaultyProxy
 
 from preprocessing.__main__ import main as preprocess
 
@@ -97,3 +98,19 @@ def storage_server() -> Iterator[str]:
     for name, value in before.items():
         os.environ.pop(name) if value is None else os.environ.update({name: value})
     server.stop()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storage is asked again after hundredths of a second."""
+    quick = {"FIRST_DELAY": 0.02, "LONGEST_DELAY": 0.2, "DEADLINE": 60, "CONNECT": 2, "ANSWER": 1}
+    for name, secs in quick.items():
+        monkeypatch.setenv(f"STORAGE_{name}_SECS", str(secs))
+
+
+@pytest.fixture
+def proxy(storage_server: str, impatient: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """Between the test and the storage server; nothing fails unless the test says so."""
+    with FaultyProxy(os.environ["STORAGE_EMULATOR_HOST"], share=0.0) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.address)
+        yield proxy

@@ -16,7 +16,7 @@ from http import HTTPStatus
 
 from gcp_storage_emulator.exceptions import NotFound
 from gcp_storage_emulator.handlers import objects
-from gcp_storage_emulator.server import Server, create_server
+from gcp_storage_emulator.server import HANDLERS, Server, create_server
 
 
 def start(host: str, port: int, bucket: str, folder: str | None = None) -> Server:
@@ -28,24 +28,55 @@ def start(host: str, port: int, bucket: str, folder: str | None = None) -> Serve
 
 
 def _obey_generations() -> None:
-    upload, lock = objects._multipart_upload, threading.Lock()
+    """Writes and deletions of a generation that is not there are refused; downloads name their own."""
+    upload, large_upload = objects._multipart_upload, objects._create_resumable_upload
+    download, delete, lock = objects.download, objects.delete, threading.Lock()
     if upload.__name__ == "upload_if_unchanged":
         return
 
-    def upload_if_unchanged(request, response, storage):
-        with lock:
-            for wanted in request.query.get("ifGenerationMatch", []):
-                name = request.query.get("name", [request.data["meta"].get("name")])[0]
-                try:
-                    there = storage.get_file_obj(request.params["bucket_name"], name)["generation"]
-                except NotFound:
-                    there = "0"
-                if there != wanted:
-                    response.status = HTTPStatus.PRECONDITION_FAILED
-                    return None
-            return upload(request, response, storage)
+    def generation(request, storage, name=None):
+        try:
+            found = storage.get_file_obj(request.params["bucket_name"], name or request.params["object_id"])
+            return found["generation"]
+        except NotFound:
+            return "0"
 
-    objects._multipart_upload = upload_if_unchanged
+    def is_refused(request, response, storage, name=None):
+        wanted = request.query.get("ifGenerationMatch", [])
+        if all(one == generation(request, storage, name) for one in wanted):
+            return False
+        response.status = HTTPStatus.PRECONDITION_FAILED
+        return True
+
+    def upload_if_unchanged(request, response, storage):
+        name = request.query.get("name", [request.data["meta"].get("name")])[0]
+        with lock:
+            if not is_refused(request, response, storage, name):
+                upload(request, response, storage)
+
+    def large_upload_if_unchanged(request, response, storage):
+        name = request.query.get("name", [(request.data or {}).get("name")])[0]
+        if not is_refused(request, response, storage, name):
+            large_upload(request, response, storage)
+
+    def delete_if_unchanged(request, response, storage, *args, **kwargs):
+        with lock:
+            if not is_refused(request, response, storage):
+                delete(request, response, storage)
+
+    def download_generation(request, response, storage, *args, **kwargs):
+        there = generation(request, storage)
+        if request.query.get("generation", [there]) != [there]:
+            response.status = HTTPStatus.NOT_FOUND
+            return
+        response["X-Goog-Generation"] = there
+        download(request, response, storage)
+
+    objects._multipart_upload, objects.download = upload_if_unchanged, download_generation
+    objects._create_resumable_upload = large_upload_if_unchanged
+    obeying = {download: download_generation, delete: delete_if_unchanged}
+    for _, methods in HANDLERS:
+        methods.update({method: obeying.get(handler, handler) for method, handler in methods.items()})
 
 
 def build_parser() -> argparse.ArgumentParser:

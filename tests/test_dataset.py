@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -6,9 +7,10 @@ from conftest import CLIP_SAMPLES, GENRES
 
 from preprocessing.errors import BAD_DATA, CommandError
 from trainer import dataset as datasets
+from trainer import verified
 from trainer.config import Config
 from trainer.models import ANY_GENRE
-from trainer.storage import open_dataset
+from trainer.shards import open_dataset
 
 
 @pytest.fixture
@@ -116,6 +118,32 @@ def test_parts_of_the_condition_are_left_open_and_the_others_are_right(opened):
     nothing = (genres == ANY_GENRE) & np.isnan(attributes).all(axis=1)
     assert nothing.mean() > datasets.ALL_OPEN / 2
     assert set(conditions(1.0)[0]) == {ANY_GENRE}
+
+
+def test_a_shard_with_a_flipped_bit_is_found_before_training(dataset, tmp_path, monkeypatch):
+    folder, cache = tmp_path / "data", tmp_path / "cache"
+    shutil.copytree(dataset, folder)
+    hashed = []
+    sha256 = verified._sha256
+    monkeypatch.setattr(verified, "_sha256", lambda path: hashed.append(path.name) or sha256(path))
+    _, manifest = open_dataset(str(folder), cache)
+    assert sorted(hashed) == sorted(shard.name for shard in manifest.shards)
+    hashed.clear()
+    open_dataset(str(folder), cache)
+    assert hashed == []  # known by its size and time
+    damaged = folder / manifest.shards[-1].name
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    for _ in range(2):
+        with pytest.raises(CommandError, match=rf"{damaged.name} is missing, or not what") as caught:
+            open_dataset(str(folder), cache)
+        assert caught.value.exit_code == BAD_DATA
+    assert hashed == [damaged.name] * 2
+    next((cache / verified.FOLDER).iterdir()).write_text("not JSON")
+    damaged.unlink()
+    with pytest.raises(CommandError, match=rf"{damaged.name} is missing"):
+        open_dataset(str(folder), cache)
 
 
 def test_an_empty_split_is_a_sentence(opened):

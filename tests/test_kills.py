@@ -11,9 +11,11 @@ import tensorflow as tf
 from conftest import TINY, WAVE_FLAGS, write_clip
 
 from preprocessing import lease
+from trainer.run_directory import working_copy
+from trainer.storage import Prefix
 
 KILLS = 20
-KILLED_RUNS = 5
+KILLED_RUNS = 5  # at each kind of moment
 
 
 def content(folder):
@@ -80,31 +82,85 @@ def test_twenty_killed_jobs_end_as_one_that_was_not(tmp_path):
     assert interrupted > KILLS / 2
 
 
+def until(process, is_time):
+    """Ends a program with SIGKILL at a moment, unless it was quicker; returns whether it was killed."""
+    while process.poll() is None:
+        if is_time():
+            process.kill()
+            process.wait()
+            return True
+        time.sleep(0.0002)
+    return False
+
+
+def after(secs, condition=lambda: True):
+    """Becomes true so long after `condition` first was."""
+    since = []
+
+    def is_time():
+        if not since and condition():
+            since.append(time.monotonic())
+        return bool(since) and time.monotonic() - since[0] >= secs
+
+    return is_time
+
+
+def nth_time(number, condition):
+    """Becomes true when `condition` has become so for the `number`th time."""
+    seen = [False]
+
+    def is_time():
+        now = condition()
+        if now != seen[-1]:
+            seen.append(now)
+        return seen.count(True) >= number
+
+    return is_time
+
+
+@pytest.fixture(scope="module")
+def unbroken(dataset, tmp_path_factory):
+    """A run that nobody killed: its flags, how it ended, and its seconds of starting and of training."""
+    flags = ["--data", dataset, *WAVE_FLAGS, "--epochs", "8", "--checkpoint-secs", "0.2"]
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    began = time.monotonic()
+    process = start("trainer", "train", "--run", run, *flags)
+    while not (run / "config.json").exists() and process.poll() is None:
+        time.sleep(0.01)
+    start_secs = time.monotonic() - began
+    assert process.wait() == 0
+    return flags, final(run), start_secs, time.monotonic() - began - start_secs
+
+
 @pytest.mark.slow
-def test_killed_runs_end_in_the_same_bits(dataset, tmp_path):
-    settings = [
-        "--data",
-        dataset,
-        *WAVE_FLAGS,
-        "--epochs",
-        "12",
-        "--checkpoint-secs",
-        "0.2",
-        "--ema-decay",
-        "0.9",
-    ]
+@pytest.mark.parametrize("number", range(KILLED_RUNS))
+@pytest.mark.parametrize("moment", ["start-up", "mid-epoch", "checkpoint", "upload"])
+def test_a_killed_run_ends_in_the_same_bits(
+    unbroken, storage_server, proxy, tmp_path, monkeypatch, moment, number
+):
+    flags, expected, start_secs, train_secs = unbroken
+    rng = random.Random(f"{moment} {number}")
+    monkeypatch.setenv("STORAGE_LEASE_SECS", "2")
+    proxy.share = 0.1
+    is_remote = moment == "upload" or number % 2 == 0
+    run = f"{storage_server}/killed/{moment}-{number}" if is_remote else str(tmp_path / "run")
+    copy = working_copy(run, tmp_path / "cache")
+    outbox = copy.with_name(f"{copy.name}.outbox")
 
-    def job(run):
-        return start("trainer", "train", "--run", run, *settings)
+    def job(cache):
+        return start("trainer", "train", "--run", run, "--cache-dir", tmp_path / cache, *flags)
 
-    whole_secs = secs_of(job(tmp_path / "whole"))
-    expected = final(tmp_path / "whole")
-    rng = random.Random(0)
-    interrupted = 0
-    for kill in range(KILLED_RUNS):
-        run = tmp_path / f"killed-{kill}"
-        for _ in range(2):
-            interrupted += killed(job(run), whole_secs * rng.uniform(0.4, 0.9))
-        assert job(run).wait() == 0
-        assert final(run) == expected
-    assert interrupted > KILLED_RUNS
+    is_time = {
+        "start-up": after(start_secs * rng.uniform(0, 1)),
+        "mid-epoch": after(train_secs * rng.uniform(0, 0.7), (copy / "config.json").exists),
+        "checkpoint": nth_time(rng.randint(1, 8), lambda: any(copy.glob("checkpoints/*temp*"))),
+        "upload": nth_time(rng.randint(1, 8), lambda: outbox.exists() and any(outbox.iterdir())),
+    }
+    assert until(job("cache"), is_time[moment])
+    # On a bucket every other run goes on where nothing but the bucket is.
+    cache = "another" if is_remote and number % 4 == 0 else "cache"
+    assert job(cache).wait() == 0
+    if is_remote:
+        prefix = Prefix(run)
+        prefix.download([name for name in prefix.list() if name != lease.NAME], tmp_path / "bucket")
+    assert final(tmp_path / "bucket" if is_remote else copy) == expected

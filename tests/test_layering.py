@@ -23,7 +23,9 @@ WITHOUT_TENSORFLOW = {
     "report_chart",
     "report_evaluation",
     "report_page",
+    "verified",
     "storage",
+    "mirror",
     "run_directory",
     "retrain",
     "status",
@@ -40,12 +42,12 @@ ORDER = {
     "trainer": [
         "cluster", "config", "verdict", "flags", "log", "interrupt", "layers", "mdct", "spectral",
         "models.base", "models.seed", "models.condition", "models.prior", "models.texture",
-        "models.envelope", "models.wave", "models", "storage", "pointer", "run_directory", "champion",
-        "candidates", "held_out", "checkpoint", "rollbacks", "team", "dataset", "feed", "loss", "metrics",
-        "learner", "profiling", "render", "report_chart", "report_page", "report_evaluation", "report",
-        "comparison_page", "samples", "history", "steps", "scores", "embedding", "baselines",
-        "classifier", "music", "judging", "generate", "train", "evaluate", "comparison", "retrain",
-        "status", "__main__",
+        "models.envelope", "models.wave", "models", "storage", "verified", "shards", "pointer", "mirror",
+        "run_directory", "champion", "candidates", "held_out", "checkpoint", "rollbacks", "team",
+        "dataset", "feed", "loss", "metrics", "learner", "profiling", "render", "report_chart",
+        "report_page", "report_evaluation", "report", "comparison_page", "samples", "history", "steps",
+        "scores", "embedding", "baselines", "classifier", "music", "judging", "generate", "train",
+        "evaluate", "comparison", "retrain", "status", "__main__",
     ],
 }  # fmt: skip
 

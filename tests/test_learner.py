@@ -17,8 +17,8 @@ from trainer.config import PRESETS, Config
 from trainer.feed import feed
 from trainer.learner import Learner
 from trainer.music import load
+from trainer.shards import open_dataset
 from trainer.steps import Trainer
-from trainer.storage import open_dataset
 from trainer.team import Team
 from trainer.train import train_and_evaluate
 

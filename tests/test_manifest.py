@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from preprocessing.manifest import Manifest, Shard, Statistics, from_json, statistics
 
 SHARD = Shard("train-00000-of-00001.tfrecord", "train", 3, 100, "aa", "bb", "cc")
@@ -40,12 +40,19 @@ def test_the_digest_covers_inputs_and_options_but_not_where_they_lie():
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"[]", b'{"schema_version": 2}', MANIFEST.to_json()[:-20], b'{"schema_version": 3}']
+    "data, code",
+    [
+        (b"", BAD_DATA),
+        (b"[]", BAD_DATA),
+        (MANIFEST.to_json()[:-20], BAD_DATA),
+        (b'{"schema_version": 3}', BAD_DATA),
+        (b'{"schema_version": 2}', USAGE),
+    ],
 )
-def test_a_damaged_or_foreign_manifest_is_refused_in_one_sentence(data):
+def test_a_damaged_or_foreign_manifest_is_refused_in_one_sentence(data, code):
     with pytest.raises(CommandError, match=r"^gs://b/dataset.json .*preprocess again$") as caught:
         from_json(data, "gs://b/dataset.json")
-    assert caught.value.exit_code == BAD_DATA
+    assert caught.value.exit_code == code
 
 
 def test_the_bytes_are_stable():

@@ -185,8 +185,15 @@ def test_contradictions_and_missing_data_change_nothing(dataset, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(dataset, other)
     fields = json.loads((other / "dataset.json").read_text())
-    (other / "dataset.json").write_text(json.dumps({**fields, "digest": "0" * 64}))
-    refused(other, {}, 2, USAGE, "was trained on the dataset")
+    for changes, said in (
+        ({}, "is 000000000000: use a new --run"),
+        ({"sample_rate_hz": 2_000}, "has clips of 1024 samples at 2000 Hz, not 1024 at 1000 Hz: use"),
+        ({"genres": ["blues", "rock", "ska"]}, "has the classes blues, rock, ska, not blues, rock: use"),
+        ({"schema_version": 2}, "has schema version 2, this program reads 3"),
+    ):
+        (other / "dataset.json").write_text(json.dumps({**fields, "digest": "0" * 64, **changes}))
+        refused(other, {}, 2, USAGE, said)
+    (other / "dataset.json").write_text(json.dumps(fields))
     shard = next(other.glob("train-*"))
     shard.write_bytes(shard.read_bytes()[:-9])
     refused(other, {}, 2, BAD_DATA, shard.name)

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, write_clip
+from faulty_proxy import outage
 
 from preprocessing import files, lease, shards, versions
 from preprocessing.__main__ import main
+from preprocessing.bucket import Object, TryLaterError
 from preprocessing.errors import STORAGE_FAILED, USAGE, CommandError
 from preprocessing.manifest import from_json
-from trainer.storage import open_dataset
+from trainer.shards import open_dataset
 
 
 def run(corpus, output, *flags):
@@ -135,8 +137,7 @@ def test_a_lock_ends_with_its_owner(tmp_path):
 
 @pytest.fixture
 def quick_lease(monkeypatch):
-    for name, secs in (("EXPIRES_SECS", 1.0), ("RENEW_SECS", 0.1), ("POLL_SECS", 0.05)):
-        monkeypatch.setattr(lease, name, secs)
+    monkeypatch.setenv("STORAGE_LEASE_SECS", "1")
 
 
 def test_a_lease_is_renewed_expires_and_is_lost(storage_server, quick_lease):
@@ -162,25 +163,36 @@ def test_a_lease_is_renewed_expires_and_is_lost(storage_server, quick_lease):
     files.delete([f"{uri}/{lease.NAME}"])
 
 
-def test_an_answer_that_got_lost_loses_no_lease(storage_server, quick_lease, monkeypatch):
-    blob = lease.blob
-
-    def deaf(uri):
-        its = blob(uri)
-        upload = its.upload_from_string
-
-        def upload_twice(*args, **kwargs):  # as the client does when it hears nothing
-            upload(*args, **kwargs)
-            upload(*args, **kwargs)
-
-        its.upload_from_string = upload_twice
-        return its
-
-    monkeypatch.setattr(lease, "blob", deaf)
+def test_an_answer_that_got_lost_loses_no_lease(storage_server, quick_lease, proxy):
+    proxy.planned = ["lost"] * 3
     with lease.hold(f"{storage_server}/deaf") as held:
-        time.sleep(0.5)
+        deadline = time.monotonic() + 10
+        while proxy.planned and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not proxy.planned
         assert not held.lost
+        held.check()
     assert lease.owner(f"{storage_server}/deaf") is None
+
+
+def test_a_lease_outlasts_storage_if_nobody_takes_it(storage_server, quick_lease, proxy):
+    uri = f"{storage_server}/cut-off"
+    with lease.hold(uri, outlasts_storage=True) as held:
+        with outage(proxy, ("503", "reset")):
+            time.sleep(1.5)
+            with pytest.raises(TryLaterError):
+                held.check()
+            assert not held.lost
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                held.check()
+                break
+            except TryLaterError:
+                time.sleep(0.05)
+        held.check()
+    with pytest.raises(CommandError, match="taken over"), lease.hold(uri), outage(proxy, ("503",)):
+        time.sleep(20)  # one that does not look before it writes must not go on
 
 
 @pytest.mark.parametrize("damage", ["no records", "other records", "no manifest"])
@@ -202,24 +214,21 @@ def test_a_damaged_version_is_made_again(corpus, tmp_path, damage, written):
     assert newest(tmp_path / "out")[0] == folder
 
 
-def test_latest_moves_only_from_where_it_was(storage_server, monkeypatch):
+def test_latest_moves_only_from_where_it_was(storage_server, monkeypatch, proxy):
     root = f"{storage_server}/pointer"
+    proxy.planned = ["lost"]
     versions.move_latest(root, "a" * 64)
+    assert not proxy.planned
     assert versions.latest(root) == f"{root}/{'a' * 64}"
-    blob = versions.blob
+    read = Object.read
 
-    def overtaken(uri):
-        pointer = blob(uri)
-        reload = pointer.reload
+    def read_then_lose(self):
+        monkeypatch.setattr(Object, "read", read)
+        there = self.read()
+        self.write(b"b" * 64, there[1])
+        return there
 
-        def reload_then_lose():
-            reload()
-            blob(uri).upload_from_string("b" * 64)
-
-        pointer.reload = reload_then_lose
-        return pointer
-
-    monkeypatch.setattr(versions, "blob", overtaken)
+    monkeypatch.setattr(Object, "read", read_then_lose)
     with pytest.raises(CommandError, match="was moved by another job"):
         versions.move_latest(root, "c" * 64)
     assert versions.latest(root) == f"{root}/{'b' * 64}"

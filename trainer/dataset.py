@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
-from preprocessing.manifest import Manifest
+from preprocessing.manifest import Manifest, Shard
 from trainer.config import Config
 from trainer.models import ANY_GENRE, Condition
 
@@ -46,6 +46,13 @@ class Batch(NamedTuple):
     condition: Condition  # genre as an index into the manifest's genres, attributes in standard deviations
     position: tf.Tensor  # [batch] int32
     weight: tf.Tensor  # [batch] float32, one over the number of real examples, or 0
+
+
+def shards_of(manifest: Manifest, numbers: range, streams: int) -> list[Shard]:
+    """What a worker reads whose streams are `numbers`: its training shards, and all of the test split."""
+    training = manifest.split_shards("train")
+    own = [shard for number in numbers for shard in training[number::streams]]
+    return own + manifest.split_shards("test")
 
 
 def open_split(

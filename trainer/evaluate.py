@@ -18,7 +18,8 @@ from trainer.embedding import make_embedding
 from trainer.judging import Clips, Judge, Row, read_clips
 from trainer.music import MusicMaker, load
 from trainer.run_directory import CHECKPOINTS, EVALUATION, EVENTS, METRICS
-from trainer.storage import Prefix, is_remote, open_dataset
+from trainer.shards import open_dataset
+from trainer.storage import Prefix, is_remote
 from trainer.train import train_and_evaluate
 
 OWN_EMBEDDING = "log-mel"

@@ -16,7 +16,8 @@ from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer import dataset, render, samples
 from trainer.config import GUIDANCE
 from trainer.music import MusicMaker, load
-from trainer.storage import Prefix, is_remote, open_dataset
+from trainer.shards import open_dataset
+from trainer.storage import Prefix, is_remote
 
 MUSIC = "music.json"
 CONTINUED_PART = 1 / 3  # of a clip, that a continuation is given

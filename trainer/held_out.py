@@ -15,7 +15,8 @@ from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.manifest import Manifest
 from preprocessing.records import Entry
 from trainer.pointer import join
-from trainer.storage import Folder, find_dataset, open_dataset
+from trainer.shards import find_dataset, open_dataset
+from trainer.storage import Folder
 
 NEW, CHAMPIONS = "the new clips", "the champion's clips"
 FEWEST = 2  # clips: a covariance needs so many

@@ -19,7 +19,8 @@ from trainer.config import FROM_CHAMPION, Config
 from trainer.held_out import held_out
 from trainer.pointer import MovedError, candidate_uri
 from trainer.run_directory import REPORT, RunDirectory, fetch_run
-from trainer.storage import Folder, find_dataset
+from trainer.shards import find_dataset
+from trainer.storage import Folder
 from trainer.verdict import PROMOTED, REFUSED, UNCHANGED, Criteria
 
 

@@ -149,8 +149,8 @@ class Trainer:
         """
         config, epoch = self.config, self.position.epoch + 1
         steps = dataset.count_steps(manifest, config)
-        first_stream = self._team.index * len(streams)
-        batches = dataset.training_batches(streams, config, manifest, epoch, first_stream)
+        own = self._team.own(config.streams)
+        batches = dataset.training_batches(streams, config, manifest, epoch, own.start)
         batches = batches.skip(self.position.step)
         started = time.monotonic() - self.position.secs
         first, total = self.position.step, steps * config.epochs

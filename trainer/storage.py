@@ -1,23 +1,36 @@
-"""Object storage, through google-cloud-storage: the objects below a prefix, and datasets pulled into a cache.
+"""Object storage, through google-cloud-storage: the objects below a prefix.
 
 TensorFlow's own `gs://` file system cannot be pointed at an emulator, so nothing in the trainer uses it.
 """
 
 from __future__ import annotations
 
-import hashlib
+import base64
+import contextlib
+import io
+import os
 import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
-from google.api_core.exceptions import NotFound
+import google_crc32c
+from google.api_core.exceptions import BadRequest, NotFound, PreconditionFailed
+from google.api_core.retry import Retry
 from google.cloud import storage
-from google.cloud.storage import transfer_manager
-from google.cloud.storage.retry import DEFAULT_RETRY
+from google.resumable_media.common import InvalidResponse
 
-from preprocessing import manifest as manifests
-from preprocessing.bucket import failures
-from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from preprocessing.bucket import TryLaterError, failures, once, policy
+from preprocessing.errors import USAGE, CommandError
+
+Result = TypeVar("Result")
+
+THREADS = 8
+SINGLE_REQUEST_BYTES = 8 << 20  # a larger file goes up in parts
+PART_BYTES = 16 << 20  # of each of such files in memory
 
 
 def is_remote(uri: str) -> bool:
@@ -30,60 +43,12 @@ def default_cache() -> Path:
     return Path(tempfile.gettempdir()) / "gtzan-cvae"
 
 
-def find_dataset(uri: str) -> tuple[str, manifests.Manifest]:
-    """Where a dataset lies, and its manifest; no shard is fetched.
-
-    A folder of versions stands for the one that its `LATEST` names.
-
-    Raises:
-        CommandError: There is no dataset (3); storage failed (4).
-    """
-    latest = Folder(uri).read(manifests.LATEST_NAME)
-    if latest and (version := manifests.named_version(latest)):
-        uri = f"{uri.rstrip('/')}/{version}"
-    data = Folder(uri).read(manifests.NAME)
-    if data is None:
-        raise CommandError(_no_dataset(uri), BAD_DATA)
-    return uri, manifests.from_json(data, f"{uri}/{manifests.NAME}")
-
-
-def open_dataset(uri: str, cache: Path, split: str | None = None) -> tuple[Path, manifests.Manifest]:
-    """A local folder with the dataset's shards, and its manifest; remote shards are fetched once a digest.
-
-    With `split`, only the shards of that split need be there.
-
-    Raises:
-        CommandError: There is no dataset, or a shard is missing or damaged (3); storage failed (4).
-    """
-    home, manifest = find_dataset(uri)
-    folder = cache / "datasets" / manifest.digest if is_remote(home) else Path(home)
-    shards = manifest.shards if split is None else manifest.split_shards(split)
-    if is_remote(home):
-        missing = [shard for shard in shards if _size(folder / shard.name) != shard.bytes]
-        _fetch_shards(Prefix(home), missing, folder)
-    for shard in shards:
-        if _size(folder / shard.name) != shard.bytes:
-            raise CommandError(f"{folder / shard.name} is missing or cut: preprocess again", BAD_DATA)
-    return folder, manifest
-
-
-def _fetch_shards(prefix: Prefix, shards: list[manifests.Shard], folder: Path) -> None:
-    """Through a folder of this process: another one that shares the cache never sees half a shard."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        prefix.download([shard.name for shard in shards], Path(temporary))
-        for shard in shards:
-            path = Path(temporary) / shard.name
-            if hashlib.sha256(path.read_bytes()).hexdigest() != shard.sha256:
-                raise CommandError(f"{prefix.uri}/{shard.name} is not what {manifests.NAME} says", BAD_DATA)
-            path.replace(folder / shard.name)
-
-
 class Prefix:
     """The objects below `gs://bucket/prefix`, by their names relative to it.
 
-    Writes name `DEFAULT_RETRY` themselves: without a generation to match, the client would not try twice. All
-    of them put a whole object, so trying again is safe.
+    What fails is tried again as `preprocessing.bucket` says. Each write replaces the generation that it knows
+    of: an attempt that nobody waits for any more, and that arrives late, changes nothing. `check` is called
+    before each attempt at a write, and forbids it by raising; `trouble` is what failed last, in a few words.
     """
 
     def __init__(self, uri: str) -> None:
@@ -91,6 +56,9 @@ class Prefix:
         if not bucket:
             raise CommandError(f"{uri} names no bucket: write gs://bucket/prefix", USAGE)
         self.uri = uri
+        self.check: Callable[[], None] = lambda: None
+        self.trouble = ""
+        self._generations: dict[str, int] = {}  # what is not here is not there, as far as is known
         self._start = prefix.strip("/") + "/" if prefix.strip("/") else ""
         with failures(uri):
             self._bucket = storage.Client().bucket(bucket)
@@ -98,67 +66,107 @@ class Prefix:
     def list(self) -> list[str]:
         """The names of all objects, sorted."""
         with failures(self.uri):
-            blobs = self._bucket.client.list_blobs(self._bucket, prefix=self._start)
-            names = sorted(blob.name.removeprefix(self._start) for blob in blobs)
-            return [name for name in names if name and not name.endswith("/")]  # folders of the web console
+            pages = {**once(), "retry": self._policy()}  # each for itself: there may be many
+            blobs = self._bucket.client.list_blobs(self._bucket, prefix=self._start, **pages)
+            self._generations = {blob.name.removeprefix(self._start): blob.generation for blob in blobs}
+        # The web console makes folders.
+        return sorted(name for name in self._generations if name and not name.endswith("/"))
 
     def read(self, name: str) -> bytes | None:
         """One object, or None if there is none."""
-        with failures(self.uri):
-            try:
-                return self._bucket.blob(self._start + name).download_as_bytes(checksum="crc32c")
-            except NotFound:
-                return None
+        with failures(self.uri), contextlib.suppress(NotFound):
+            return self._retried(lambda: self._blob(name).download_as_bytes(checksum="crc32c", **once()))
+        return None
 
     def updated(self, name: str) -> datetime | None:
         """When an object was written, or None if there is none."""
         with failures(self.uri):
-            blob = self._bucket.get_blob(self._start + name)
+            blob = self._retried(lambda: self._bucket.get_blob(self._start + name, **once()))
             return blob.updated if blob else None
 
     def write(self, name: str, data: bytes) -> None:
         """One object, replaced as a whole."""
         with failures(self.uri):
-            self._bucket.blob(self._start + name).upload_from_string(
-                data, checksum="crc32c", retry=DEFAULT_RETRY
-            )
+            self._retried(lambda: self._put(name, io.BytesIO(data)))
 
     def delete(self, name: str) -> None:
         """One object, if it is there."""
-        with failures(self.uri):
-            try:
-                self._bucket.blob(self._start + name).delete(retry=DEFAULT_RETRY)
-            except NotFound:
-                return
+
+        def attempt() -> None:
+            self.check()
+            with self._as_known(name):
+                self._blob(name).delete(if_generation_match=self._generations.get(name), **once())
+
+        with failures(self.uri), contextlib.suppress(NotFound):
+            self._retried(attempt)
+        self._generations.pop(name, None)
 
     def upload(self, names: list[str], folder: Path) -> None:
         """Many files at once."""
+
+        def attempt(name: str) -> None:
+            with (folder / name).open("rb") as file:
+                self._put(name, file)
+
         with failures(self.uri):
-            _raise_first(
-                transfer_manager.upload_many_from_filenames(
-                    self._bucket,
-                    names,
-                    source_directory=str(folder),
-                    blob_name_prefix=self._start,
-                    worker_type=transfer_manager.THREAD,
-                    upload_kwargs={"checksum": "crc32c", "retry": DEFAULT_RETRY},
-                )
-            )
+            _in_parallel(lambda name: self._retried(lambda: attempt(name)), names)
 
     def download(self, names: list[str], folder: Path) -> None:
         """Many objects at once."""
         folder.mkdir(parents=True, exist_ok=True)
+
+        def attempt(name: str) -> None:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:  # from the beginning: the client does not check what it resumes
+                self._blob(name).download_to_file(file, checksum="crc32c", **once())
+
         with failures(self.uri):
-            _raise_first(
-                transfer_manager.download_many_to_path(
-                    self._bucket,
-                    names,
-                    destination_directory=str(folder),
-                    blob_name_prefix=self._start,
-                    worker_type=transfer_manager.THREAD,
-                    download_kwargs={"checksum": "crc32c"},
-                )
-            )
+            _in_parallel(lambda name: self._retried(lambda: attempt(name)), names)
+
+    def _put(self, name: str, file: BinaryIO) -> None:
+        """One attempt; the server compares the checksum before it lets the object be seen."""
+        self.check()
+        size = file.seek(0, os.SEEK_END)  # of a file that grows, so much
+        blob = self._bucket.blob(self._start + name, chunk_size=PART_BYTES)
+        blob.crc32c = checksum = _crc32c(file, size)
+        file.seek(0)
+        write = {"size": size, "if_generation_match": self._generations.get(name, 0), **once()}
+        with self._as_known(name, checksum):
+            if size <= SINGLE_REQUEST_BYTES:
+                blob.upload_from_file(file, **write)
+            else:
+                try:  # its parts are tried again by the client, which goes on from what has arrived
+                    blob.upload_from_file(file, **{**write, "retry": self._policy()})
+                except (BadRequest, NotFound, InvalidResponse) as error:  # that is damaged, or forgotten
+                    raise TryLaterError(str(error)) from error
+            self._generations[name] = blob.generation
+
+    @contextlib.contextmanager
+    def _as_known(self, name: str, checksum: str | None = None) -> Iterator[None]:
+        """Around a write: if the object is of another generation, learns which, for the next attempt.
+
+        But if it has `checksum`, only the answer to an earlier attempt got lost, and all is well.
+        """
+        try:
+            yield
+        except PreconditionFailed as error:
+            there = self._bucket.get_blob(self._start + name, **once())
+            self._generations[name] = there.generation if there else 0
+            if there is None or there.crc32c != checksum:
+                raise TryLaterError(f"{name} was changed by another") from error
+
+    def _blob(self, name: str) -> storage.Blob:
+        return self._bucket.blob(self._start + name)
+
+    def _policy(self) -> Retry:
+        return policy(on_error=self._note)
+
+    def _retried(self, attempt: Callable[[], Result]) -> Result:
+        return self._policy()(attempt)()
+
+    def _note(self, error: Exception) -> None:
+        self.trouble = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
 class Folder:
@@ -197,18 +205,36 @@ class Folder:
             (self._path / name).unlink(missing_ok=True)
 
 
-def _raise_first(results: list[object]) -> None:
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
+def _in_parallel(call: Callable[[str], None], names: list[str]) -> None:
+    """Calls with every name, and raises the first failure when no call goes on any more.
+
+    Its threads are daemons: a second signal ends the program at once, whatever they wait for.
+    """
+    left, failed = deque(names), []
+
+    def work() -> None:
+        with contextlib.suppress(IndexError):  # none is left
+            while not failed:
+                name = left.popleft()
+                try:
+                    call(name)
+                except Exception as error:
+                    failed.append(error)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(THREADS, len(names)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
 
 
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
-
-
-def _no_dataset(uri: str) -> str:
-    return (
-        f"{uri} has no {manifests.NAME}, so there is no finished dataset: "
-        f"run python -m preprocessing --input ... --output {uri}"
-    )
+def _crc32c(file: BinaryIO, size: int) -> str:
+    """Of its first `size` bytes, as storage writes it."""
+    file.seek(0)
+    checksum = google_crc32c.Checksum()
+    while size and (part := file.read(min(size, 1 << 20))):
+        checksum.update(part)
+        size -= len(part)
+    return base64.b64encode(checksum.digest()).decode()

@@ -26,7 +26,7 @@ GONE = (
 class Team:
     """All workers under one strategy. Alone, a process agrees with itself, and nothing travels.
 
-    Every method is a collective operation: all workers call it, and in the same order.
+    All but `own` are collective operations: every worker calls them, and in the same order.
     """
 
     def __init__(self, cluster: Cluster | None, replicas: int | None) -> None:
@@ -43,6 +43,11 @@ class Team:
     def is_chief(self) -> bool:
         """Whether this process keeps the run: configuration, checkpoints, samples, report."""
         return self.index == 0
+
+    def own(self, streams: int) -> range:
+        """Which of as many streams this worker reads."""
+        count = streams // self.workers
+        return range(self.index * count, (self.index + 1) * count)
 
     def agree(self, *flags: bool) -> list[bool]:
         """Of each flag, whether it is set on any worker."""

@@ -24,8 +24,8 @@ from trainer.interrupt import stop_requests
 from trainer.music import MusicMaker
 from trainer.profiling import Profile, parse_range
 from trainer.run_directory import CHECKPOINTS, EVENTS, GENERATED, POINTER, REPORT, RunDirectory
+from trainer.shards import fetch_shards, find_dataset
 from trainer.steps import DivergedError, Trainer
-from trainer.storage import open_dataset
 from trainer.team import Team
 
 SPLITS = ("train", "test")
@@ -63,13 +63,16 @@ def train_and_evaluate(
     """
     profiled = parse_range(profile) if profile else range(0)
     team = Team(cluster, replicas)
-    folder, manifest = open_dataset(data, cache)
+    home, manifest = find_dataset(data)
     with team.together(), _run_directory(run, cache, team) as directory, stop_requests() as stop:
         path = directory.path
         with _damage_named(data):
             config = _agree_on_config(path, data, manifest, given, team)
             _refuse_long_profile(profiled, config, manifest)
-            streams, test_clips = _open_splits(folder, manifest, config, team)
+            numbers = team.own(config.streams)
+            used = dataset.shards_of(manifest, numbers, config.streams)
+            folder = fetch_shards(home, manifest, used, cache)
+            streams, test_clips = _open_splits(folder, manifest, config, numbers)
             facts = configs.facts_of(manifest, data)
             trained = False
             while True:
@@ -99,10 +102,10 @@ def _run_directory(run: str, cache: Path, team: Team) -> Iterator[RunDirectory]:
             yield directory
 
 
-def _open_splits(folder: Path, manifest: Manifest, config: Config, team: Team) -> tuple[list[Clips], Clips]:
-    """This worker's streams of the training split, and the test split; in memory where they fit."""
-    own = config.streams // team.workers
-    numbers = range(team.index * own, (team.index + 1) * own)
+def _open_splits(
+    folder: Path, manifest: Manifest, config: Config, numbers: range
+) -> tuple[list[Clips], Clips]:
+    """The streams `numbers` of the training split, and the test split; in memory where they fit."""
     streams = [dataset.open_split(folder, manifest, "train", number, config.streams) for number in numbers]
     test_clips = dataset.open_split(folder, manifest, "test")
     if dataset.fits(manifest, SPLITS, config.cache_mb):
@@ -205,13 +208,28 @@ def _write_config(path: Path, data: str, manifest: Manifest, given: dict[str, An
     if earlier and earlier.dataset.digest != facts.digest:
         raise CommandError(
             f"--run was trained on the dataset {earlier.dataset.digest[:12]} ({earlier.dataset.uri}), "
-            f"--data {data} is {facts.digest[:12]}: use a new --run",
+            f"--data {data} is {facts.digest[:12]}{_difference(facts, earlier.dataset)}: use a new --run",
             USAGE,
         )
     temporary = path / f"{configs.NAME}.tmp"
     temporary.write_text(Run(config, facts).to_json())
     temporary.replace(path / configs.NAME)
     return config
+
+
+def _difference(facts: DatasetFacts, own: DatasetFacts) -> str:
+    """What keeps a model of one dataset from another; nothing where they only have other clips."""
+    parts = []
+    if (facts.sample_rate_hz, facts.clip_samples) != (own.sample_rate_hz, own.clip_samples):
+        parts.append(
+            f"clips of {facts.clip_samples} samples at {facts.sample_rate_hz} Hz, not {own.clip_samples} at "
+            f"{own.sample_rate_hz} Hz"
+        )
+    if facts.genres != own.genres:
+        parts.append(f"the classes {', '.join(facts.genres)}, not {', '.join(own.genres)}")
+    if list(facts.attributes) != list(own.attributes):
+        parts.append(f"the attributes {', '.join(facts.attributes)}, not {', '.join(own.attributes)}")
+    return f" and has {' and '.join(parts)}" if parts else ""
 
 
 @contextlib.contextmanager

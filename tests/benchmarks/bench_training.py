@@ -40,7 +40,7 @@ from trainer.feed import feed
 from trainer.learner import Learner
 from trainer.models import Condition, make_model
 from trainer.music import MusicMaker
-from trainer.storage import open_dataset
+from trainer.shards import open_dataset
 from trainer.train import make_strategy
 
 CHECKPOINT_SECS = 10.0
