@@ -18,7 +18,7 @@ from tqdm import tqdm
 from trainer.flags import LOG_FORMATS
 
 INFO, WARNING, ERROR = "INFO", "WARNING", "ERROR"
-BAR = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} steps, {remaining} left{postfix}"
+BAR = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} steps, {remaining} left{postfix}"
 PROGRESS_SECS = 30.0  # between two lines on how far an epoch is, where there is no bar
 
 _format = LOG_FORMATS[0]  # one for a process, as is the stream it writes to
