@@ -113,6 +113,8 @@ class FaultyProxy:
         if fault == "lost":
             _reset(request)
         elif fault in ("torn", "cut"):
+            if data and _is_download(request):  # what is resumed must be checked, too
+                data = self._flip(data, range(-(-len(data) // 2)))
             _answer(request, answer.status, headers, data, of=len(data) // 2)
             if fault == "torn":
                 _reset(request)

@@ -89,7 +89,7 @@ def until(process, is_time):
             process.kill()
             process.wait()
             return True
-        time.sleep(0.0002)
+        time.sleep(0.001)
     return False
 
 

@@ -16,10 +16,10 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
 
 from preprocessing import lease
 from preprocessing.errors import STORAGE_FAILED, CommandError
+from trainer import log
 from trainer.storage import Prefix
 
 BEHIND_SECS = 60.0  # a bucket that is behind for less is not spoken of; also between two warnings
@@ -163,7 +163,7 @@ class Mirror:
             if not self._open:
                 self._behind.unlink(missing_ok=True)
                 if self._told_at is not None:
-                    tqdm.write("the bucket has caught up")
+                    log.tell("caught_up", "the bucket has caught up")
                 self._told_at = None
 
     def _warn(self) -> None:
@@ -174,7 +174,8 @@ class Mirror:
             self._told_at = now
             why = f" ({self.prefix.trouble})" if self.prefix.trouble else ""
             late = f"{len(self._open)} checkpoint(s), {now - since:.0f} s behind"
-            tqdm.write(f"warning: the bucket is {late}{why}: the run goes on, and is kept in {self.path}")
+            message = f"the bucket is {late}{why}: the run goes on, and is kept in {self.path}"
+            log.tell("behind", message, log.WARNING)
 
     def _snapshot(self) -> Snapshot:
         files = self._states()

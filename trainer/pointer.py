@@ -11,9 +11,9 @@ import json
 import re
 from pathlib import Path
 
-from google.api_core.exceptions import NotFound, PreconditionFailed
+from google.api_core.exceptions import PreconditionFailed
 
-from preprocessing.bucket import blob, failures
+from preprocessing.bucket import Object, failures
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, CommandError
 from trainer.storage import Folder, is_remote
 
@@ -81,19 +81,8 @@ def read(models: str) -> tuple[bytes | None, Token]:
         content = path.read_bytes() if path.is_file() else None
         return content, content or b""
     uri = join(models, NAME)
-    pointer = blob(uri)
-    while True:
-        with failures(uri):
-            try:
-                pointer.reload()
-                # Not what a download says of itself: not every server names the generation there.
-                generation = pointer.generation
-                content = pointer.download_as_bytes(checksum="crc32c", if_generation_match=generation)
-            except NotFound:
-                return None, 0
-            except PreconditionFailed:  # moved between the two
-                continue
-            return content, generation
+    with failures(uri):
+        return Object(uri).read() or (None, 0)
 
 
 def move(models: str, content: bytes, token: Token) -> None:
@@ -108,7 +97,7 @@ def move(models: str, content: bytes, token: Token) -> None:
     uri = join(models, NAME)
     with failures(uri):
         try:
-            blob(uri).upload_from_string(content, if_generation_match=token, checksum="crc32c")
+            Object(uri).write(content, token)
         except PreconditionFailed as error:
             # An answer that got lost is asked for again, and finds its own writing there.
             if read(models)[0] != content:
