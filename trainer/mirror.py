@@ -16,7 +16,6 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
-
 from preprocessing import lease
 from preprocessing.errors import STORAGE_FAILED, CommandError
 from trainer import log
