@@ -8,6 +8,7 @@ from conftest import CLIP_SAMPLES, GENRES
 from preprocessing.errors import BAD_DATA, CommandError
 from trainer import dataset as datasets
 from trainer import verified
+from trainer.batches import ALL_OPEN, count_steps, training_batches
 from trainer.config import Config
 from trainer.models import ANY_GENRE
 from trainer.shards import open_dataset
@@ -46,7 +47,7 @@ def test_order_is_a_function_of_seed_and_epoch(opened):
 
     def order(epoch, seed=0):
         seeded = dataclasses.replace(config, seed=seed)
-        return examples(datasets.training_batches([clips], seeded, opened[1], epoch))[0]
+        return examples(training_batches([clips], seeded, opened[1], [epoch]))[0]
 
     np.testing.assert_array_equal(order(1), order(1))
     assert not np.array_equal(order(1), order(2))
@@ -58,9 +59,9 @@ def test_crops_are_pieces_of_every_clip_at_random_places(opened):
     clips = datasets.open_split(folder, manifest, "train")
     whole = np.stack([clip.audio for clip in clips.as_numpy_iterator()])
     config = Config(batch_size=4, crop_samples=300, crops_per_clip=3, gain_db=0.0)
-    crops = examples(datasets.training_batches([clips], config, manifest, 1))[0]
+    crops = examples(training_batches([clips], config, manifest, [1]))[0]
     assert len(crops) == 3 * len(whole)
-    assert datasets.count_steps(manifest, config) == -(-len(crops) // 4)
+    assert count_steps(manifest, config) == -(-len(crops) // 4)
     windows = np.lib.stride_tricks.sliding_window_view(whole, 300, axis=1)
     places = [np.argwhere((windows == crop).all(axis=2))[0] for crop in crops]
     counts = np.bincount([clip for clip, _ in places], minlength=len(whole))
@@ -75,7 +76,7 @@ def test_a_louder_crop_is_told_that_it_is_louder(opened):
 
     def of(gain_db):
         config = Config(gain_db=gain_db, **settings)
-        return examples(datasets.training_batches([clips], config, manifest, 1))
+        return examples(training_batches([clips], config, manifest, [1]))
 
     (audio, _, attributes), (louder, _, told) = of(0.0), of(6.0)
     gains_db = 20 * np.log10(np.abs(louder).max(axis=1) / np.abs(audio).max(axis=1))
@@ -90,7 +91,7 @@ def test_a_louder_crop_is_told_that_it_is_louder(opened):
 def test_whole_clips_keep_their_length_and_the_last_batch_is_filled_with_nothing(opened):
     folder, manifest = opened
     clips = datasets.open_split(folder, manifest, "train")
-    batches = list(datasets.training_batches([clips], Config(batch_size=7, crop_samples=0), manifest, 1))
+    batches = list(training_batches([clips], Config(batch_size=7, crop_samples=0), manifest, [1]))
     real = [int((batch.weight.numpy() > 0).sum()) for batch in batches]
     assert sum(real) == manifest.split_records("train")
     assert real[:-1] == [7] * (len(batches) - 1)
@@ -106,17 +107,17 @@ def test_parts_of_the_condition_are_left_open_and_the_others_are_right(opened):
 
     def conditions(dropout):
         config = Config(batch_size=8, crop_samples=256, crops_per_clip=20, condition_dropout=dropout)
-        return examples(datasets.training_batches([clips], config, opened[1], 1))[1:]
+        return examples(training_batches([clips], config, opened[1], [1]))[1:]
 
     genres, attributes = conditions(0.0)
     assert ANY_GENRE not in genres
     assert np.isfinite(attributes).all()
     genres, attributes = conditions(0.4)
-    expected = 0.4 + 0.6 * datasets.ALL_OPEN
+    expected = 0.4 + 0.6 * ALL_OPEN
     assert np.mean(genres == ANY_GENRE) == pytest.approx(expected, abs=0.08)
     assert np.isnan(attributes).mean(axis=0) == pytest.approx(expected, abs=0.08)
     nothing = (genres == ANY_GENRE) & np.isnan(attributes).all(axis=1)
-    assert nothing.mean() > datasets.ALL_OPEN / 2
+    assert nothing.mean() > ALL_OPEN / 2
     assert set(conditions(1.0)[0]) == {ANY_GENRE}
 
 

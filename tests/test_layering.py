@@ -44,7 +44,7 @@ ORDER = {
         "models.base", "models.seed", "models.condition", "models.prior", "models.texture",
         "models.envelope", "models.wave", "models", "storage", "verified", "shards", "pointer", "mirror",
         "run_directory", "champion", "candidates", "held_out", "checkpoint", "rollbacks", "team",
-        "dataset", "feed", "loss", "metrics", "learner", "profiling", "render", "report_chart",
+        "dataset", "batches", "feed", "loss", "metrics", "learner", "profiling", "render", "report_chart",
         "report_page", "report_evaluation", "report", "comparison_page", "samples", "history", "steps",
         "scores", "embedding", "baselines", "classifier", "music", "judging", "generate", "train",
         "evaluate", "comparison", "retrain", "status", "__main__",

@@ -13,6 +13,7 @@ from preprocessing.errors import STOPPED, USAGE, CommandError
 from trainer import checkpoint, log
 from trainer import config as configs
 from trainer import dataset as datasets
+from trainer.batches import evaluation_batches, training_batches
 from trainer.config import PRESETS, Config
 from trainer.feed import feed
 from trainer.learner import Learner
@@ -41,7 +42,7 @@ def learn(dataset, manifest):
     def learn(config=SMALL, replicas=1):
         strategy = Team(None, replicas).strategy
         learner = Learner(config, facts, strategy)
-        batches = feed(datasets.training_batches([clips], config, manifest, 1).take(STEPS), strategy)
+        batches = feed(training_batches([clips], config, manifest, [1]).take(STEPS), strategy)
         sums = [
             learner.train_step(batch, tf.constant(step), tf.constant(0.5))
             for step, batch in enumerate(batches)
@@ -106,13 +107,13 @@ def test_held_clips_give_the_batches_that_read_ones_give(dataset, manifest):
     held = datasets.hold(clips)
     for config in (SMALL, dataclasses.replace(SMALL, crop_samples=0)):
         pairs = zip(
-            datasets.training_batches([clips], config, manifest, 2),
-            datasets.training_batches([held], config, manifest, 2),
+            training_batches([clips], config, manifest, [2]),
+            training_batches([held], config, manifest, [2]),
             strict=True,
         )
         for one, other in pairs:
             tf.nest.map_structure(np.testing.assert_array_equal, one, other)
-    for one, other in zip(*(datasets.evaluation_batches(of, 2) for of in (clips, held)), strict=True):
+    for one, other in zip(*(evaluation_batches(of, 2) for of in (clips, held)), strict=True):
         tf.nest.map_structure(np.testing.assert_array_equal, one, other)
     assert datasets.fits(manifest, ("train", "validation", "test"), 1)  # 24 clips of 4 kB
     assert not datasets.fits(manifest, ("train",), 0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from trainer.dataset import Batch
+from trainer.batches import Batch
 
 
 def feed(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Iterator[Batch]:
@@ -14,7 +14,7 @@ def feed(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Iterator
 
     One batch is taken ahead: it travels while the devices are at work on the one before.
     `experimental_distribute_dataset` would do all that too, but its iterators end slowly: its wrapping turns
-    autotuning on again (see `dataset`), which costs seconds an epoch.
+    autotuning on again (see `batches`), which costs seconds an epoch.
     """
     ahead = None
     for batch in batches:

@@ -15,9 +15,9 @@ import tensorflow as tf
 
 from trainer import config as configs
 from trainer import loss, metrics
+from trainer.batches import Batch
 from trainer.checkpoint import AVERAGED, restore_heard
 from trainer.config import Config, DatasetFacts
-from trainer.dataset import Batch
 from trainer.models import Terms, WaveformVAE, make_model
 
 EVALUATION_CLIPS = 8  # at once, over all replicas: whole clips take more memory than crops

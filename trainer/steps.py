@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from preprocessing.manifest import Manifest
-from trainer import checkpoint, dataset, log, rollbacks
+from trainer import batches, checkpoint, log, rollbacks
 from trainer.config import Config, DatasetFacts
 from trainer.dataset import Clips
 from trainer.feed import feed
@@ -84,6 +84,7 @@ class Trainer:
         totals = Totals(*tf.unstack(at.totals)) if int(at.step) else None
         self.position = Position(int(at.epoch), int(at.step), totals, float(at.secs))
         self._saved_at = time.monotonic()
+        self._left: Iterator[batches.Batch] | None = None
         self._snr_db: float | None = None  # of the test clips, after the epoch before
 
     def __enter__(self) -> Trainer:
@@ -148,14 +149,11 @@ class Trainer:
             StoppedError: A signal has come; the run is saved.
         """
         config, epoch = self.config, self.position.epoch + 1
-        steps = dataset.count_steps(manifest, config)
-        own = self._team.own(config.streams)
-        batches = dataset.training_batches(streams, config, manifest, epoch, own.start)
-        batches = batches.skip(self.position.step)
+        steps = batches.count_steps(manifest, config)
         started = time.monotonic() - self.position.secs
         first, total = self.position.step, steps * config.epochs
         with log.Progress(epoch, config.epochs, steps, first) as progress:
-            for index, batch in enumerate(feed(batches, self.strategy), start=first):
+            for index, batch in zip(range(first, steps), self._fed(streams, manifest), strict=False):
                 done = steps * (epoch - 1) + index
                 rate = self._learning_rate(done, total)
                 sums = self._step(batch, done, config.beta_at(epoch - 1 + index / steps), rate)
@@ -186,9 +184,9 @@ class Trainer:
             StoppedError: A signal has come; the run is saved.
         """
         count, team = self._learner.evaluation_clips, self._team
-        batches = dataset.evaluation_batches(clips, count, team.index, team.workers)
+        whole_clips = batches.evaluation_batches(clips, count, team.index, team.workers)
         totals = None
-        for batch in feed(batches, self.strategy):
+        for batch in feed(whole_clips, self.strategy):
             self._save_if_due()
             sums = self._learner.evaluation_step(batch)
             totals = sums if totals is None else totals.plus(sums)
@@ -199,7 +197,17 @@ class Trainer:
         self._snr_db = figures["test_snr_db"]
         return figures
 
-    def _step(self, batch: dataset.Batch, done: int, beta: float, learning_rate: float) -> Totals:
+    def _fed(self, streams: list[Clips], manifest: Manifest) -> Iterator[batches.Batch]:
+        """The batches of all epochs that are left, from where the run is; one iterator for all of them."""
+        if self._left is None:
+            config, position = self.config, self.position
+            epochs = range(position.epoch + 1, config.epochs + 1)
+            first = self._team.own(config.streams).start
+            left = batches.training_batches(streams, config, manifest, epochs, first).skip(position.step)
+            self._left = feed(left, self.strategy)
+        return self._left
+
+    def _step(self, batch: batches.Batch, done: int, beta: float, learning_rate: float) -> Totals:
         """The training step after `done` of the whole run."""
         if self._profile:
             self._profile.before(done + 1)

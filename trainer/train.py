@@ -15,6 +15,7 @@ from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from preprocessing.manifest import Manifest
 from trainer import config as configs
 from trainer import dataset, log, report, rollbacks, samples
+from trainer.batches import count_steps
 from trainer.cluster import Cluster
 from trainer.config import Config, DatasetFacts, Run
 from trainer.dataset import Clips
@@ -242,7 +243,7 @@ def _damage_named(data: str) -> Iterator[None]:
 
 
 def _refuse_long_profile(steps: range, config: Config, manifest: Manifest) -> None:
-    last = config.epochs * dataset.count_steps(manifest, config)
+    last = config.epochs * count_steps(manifest, config)
     if steps and steps[-1] > last:
         raise CommandError(f"--profile {steps[0]}:{steps[-1]}, but the run has {last} steps", USAGE)
 

@@ -34,19 +34,21 @@ from bench_preprocessing import CLIP_SECS, RATE_HZ, write_corpus
 from preprocessing.__main__ import main as preprocess
 from trainer import checkpoint, dataset, loss
 from trainer import config as configs
+from trainer.batches import Batch, count_steps, training_batches
 from trainer.config import PRESETS, Config
-from trainer.dataset import Batch, Clips
+from trainer.dataset import Clips
 from trainer.feed import feed
 from trainer.learner import Learner
 from trainer.models import Condition, make_model
 from trainer.music import MusicMaker
 from trainer.shards import open_dataset
-from trainer.train import make_strategy
+from trainer.team import Team
 
 CHECKPOINT_SECS = 10.0
 MATRIX = 2_048
 CLIPS_AT_ONCE = 8
 STEPS = 8  # of a turn
+EPOCHS = 10_000  # more than any turn takes
 COMPARED = PRESETS["tiny"]  # in all but the first table and the last
 
 
@@ -77,7 +79,7 @@ class Bench:
 
     def batch(self, config: Config) -> Batch:
         """The first of an epoch, as `tf.data` gives it."""
-        return next(iter(dataset.training_batches(self.clips, config, self.manifest, 1)))
+        return next(iter(training_batches([self.clips], config, self.manifest, [1])))
 
     def ratios(self, sides: dict[str, Callable[[], None]], unit: float = 1.0) -> None:
         """Prints a row for each side: time a unit, and its ratio to the first's; a first turn warms up."""
@@ -137,12 +139,12 @@ def notebook(bench: Bench) -> None:
 
 def epoch_of(bench: Bench, config: Config, clips: Clips) -> Callable[[], None]:
     """A whole epoch, as the trainer takes it."""
-    strategy = make_strategy(1)
-    step, epochs = bench.learner(config, strategy), itertools.count(1)
+    strategy = Team(None, 1).strategy
+    step, steps = bench.learner(config, strategy), count_steps(bench.manifest, config)
+    batches = feed(training_batches([clips], config, bench.manifest, range(1, EPOCHS)), strategy)
 
     def epoch() -> None:
-        batches = dataset.training_batches(clips, config, bench.manifest, next(epochs))
-        for batch in feed(batches, strategy):
+        for batch in itertools.islice(batches, steps):
             step(batch)
 
     epoch.step = step
@@ -151,17 +153,15 @@ def epoch_of(bench: Bench, config: Config, clips: Clips) -> Callable[[], None]:
 
 def stall(bench: Bench) -> None:
     """How long a step waits for its batch."""
-    strategy = make_strategy(1)
+    strategy = Team(None, 1).strategy
     held = epoch_of(bench, COMPARED, dataset.hold(bench.clips))
     step = held.step
-    steps = dataset.count_steps(bench.manifest.split_records("train"), COMPARED)
+    steps = count_steps(bench.manifest, COMPARED)
     (constant,) = feed(tf.data.Dataset.from_tensors(bench.batch(COMPARED)), strategy)
-    epochs = itertools.count(1)
+    batches = feed(training_batches([bench.clips], COMPARED, bench.manifest, range(1, EPOCHS)), strategy)
 
     def read() -> None:
-        for batch in feed(
-            dataset.training_batches(bench.clips, COMPARED, bench.manifest, next(epochs)), strategy
-        ):
+        for batch in itertools.islice(batches, steps):
             step(batch)
 
     sides = {
@@ -179,8 +179,8 @@ def replicas(bench: Bench) -> None:
     sides = {}
     for name, strategy in {
         "one device, no strategy": tf.distribute.get_strategy(),
-        "MirroredStrategy, 1 device": make_strategy(1),
-        "MirroredStrategy, 2 logical devices": make_strategy(2),
+        "MirroredStrategy, 1 device": Team(None, 1).strategy,
+        "MirroredStrategy, 2 logical devices": Team(None, 2).strategy,
     }.items():
         step = bench.learner(COMPARED, strategy)
         part = batch
@@ -195,8 +195,8 @@ def checkpoints(bench: Bench) -> None:
     """What a checkpoint each 10 seconds adds to steps, in the processor's time: both share the cores."""
     heading("Checkpoints", "MB", "holds the step, ms", "CPU ms in all", f"each {CHECKPOINT_SECS:g} s costs")
     for name in ("tiny", "wave", "seed"):
-        step = bench.learner(PRESETS[name], make_strategy(1))
-        (batch,) = feed(tf.data.Dataset.from_tensors(bench.batch(PRESETS[name])), make_strategy(1))
+        step = bench.learner(PRESETS[name], Team(None, 1).strategy)
+        (batch,) = feed(tf.data.Dataset.from_tensors(bench.batch(PRESETS[name])), Team(None, 1).strategy)
         with tempfile.TemporaryDirectory() as folder:
             whole = tf.train.Checkpoint(**step.learner.parts)
             writer = checkpoint.Writer(whole, Path(folder), keep=1)
@@ -237,10 +237,10 @@ def arithmetic(bench: Bench) -> None:
     heading("Arithmetic", "GFLOP a step", "clip/s", "GFLOP/s", "of a matrix product")
     for name in ("tiny", "wave"):
         config = PRESETS[name]
-        step = bench.learner(config, make_strategy(1))
+        step = bench.learner(config, Team(None, 1).strategy)
         batch = bench.batch(config)
         operations = count_operations(step.learner, batch)
-        (batch,) = feed(tf.data.Dataset.from_tensors(batch), make_strategy(1))
+        (batch,) = feed(tf.data.Dataset.from_tensors(batch), Team(None, 1).strategy)
         pairs = [(seconds(multiply) / 4, seconds(step, batch)) for _ in range(3 * bench.turns)]
         pairs = pairs[bench.turns :]  # the first warm up
         most = [2 * MATRIX**3 / took for took, _ in pairs]
@@ -298,7 +298,7 @@ def main() -> None:
     )
     parser.add_argument("--corpus", type=Path, default=Path(tempfile.gettempdir()) / "gtzan-cvae-bench")
     flags = parser.parse_args()
-    make_strategy(2)  # divides the processor before its first use
+    Team(None, 2)  # divides the processor before its first use
     bench = Bench(flags.corpus / str(flags.clips), flags.clips, flags.turns)
     print(f"{os.cpu_count()} cores, {flags.clips} clips of {CLIP_SECS:g} s, TensorFlow {tf.__version__}")
     for name in flags.table or TABLES:
