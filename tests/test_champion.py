@@ -138,8 +138,7 @@ def test_an_answer_that_got_lost_is_no_move_by_another(storage_server, tmp_path)
 
 
 def test_who_is_being_trained_is_not_promoted(models, monkeypatch):
-    monkeypatch.setattr(lease, "RENEW_SECS", 0.2)  # an owner that lives is seen to within that
-    monkeypatch.setattr(lease, "POLL_SECS", 0.1)
+    monkeypatch.setenv("STORAGE_LEASE_SECS", "1")  # an owner that lives is seen to within that
     with lease.hold(make_candidate(models, NAMES[0])), pytest.raises(CommandError, match="another") as caught:
         champion.promote(models, NAMES[0])
     assert caught.value.exit_code == USAGE

@@ -12,7 +12,7 @@ import pytest
 from conftest import TINY, WAVE_FLAGS, write_clip
 
 
-def call(*args, timeout_secs=120):
+def call(*args, timeout_secs=300):
     clean = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(
         [sys.executable, "-m", *map(str, args)],
