@@ -54,6 +54,7 @@ def training_batches(
     seeds = [[_epoch_seeds(config.seed, epoch, number) for number in numbers] for epoch in epochs]
 
     def of_epoch(seeds: tf.Tensor) -> tf.data.Dataset:
+        tf.random.set_seed(1)  # of this graph alone, lest the program's own has a part in the order
         return _epoch(streams, config, manifest, seeds, first)
 
     return _ahead(tf.data.Dataset.from_tensor_slices(tf.constant(seeds, tf.int64)).flat_map(of_epoch))
