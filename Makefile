@@ -4,6 +4,7 @@
 #   make demo                      synthesize a small corpus, train on it, make music, write a report
 #   make demo INPUT=path/to/genres_original
 #   make test                      lint and test
+#   make rehearsal                 k8s/overlays/local from preprocessing to retraining, as processes: no cluster needed
 #   make test-slow                 the tests that take minutes, such as killing twenty jobs
 #   make bench-preprocessing       time the Beam job beside a plain loop and a usual pipeline
 #   make bench-training            time training and generation beside what one would compare them with
@@ -30,7 +31,7 @@ export UV_DEFAULT_INDEX := $(or $(shell python3 -m pip config get global.index-u
 endif
 UV := $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: demo test test-slow bench-preprocessing bench-training setup lock image image-test deploy submit-preprocessing clean
+.PHONY: demo test rehearsal test-slow bench-preprocessing bench-training setup lock image image-test deploy submit-preprocessing clean
 setup: $(INSTALLED)
 
 .tools/bin/uv:
@@ -49,6 +50,9 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest
+
+rehearsal: $(INSTALLED)
+	PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m rehearsal $(if $(FOLDER),--folder "$(FOLDER)")
 
 test-slow: $(INSTALLED)
 	$(BIN)/pytest -m slow

@@ -20,7 +20,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
     packages=["preprocessing", "trainer", "trainer.models"],
-    package_data={"trainer": ["report.html"]},
+    package_data={"preprocessing": ["emulator.json"], "trainer": ["report.html"]},
     # The trainer's weight comes with its extra: workers of a Beam job do without.
     install_requires=[*AUDIO, *CLOUD, *PAGES, "apache-beam[gcp]>=2.72,<2.73"],
     extras_require={

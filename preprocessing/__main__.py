@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 
 from preprocessing.errors import SentenceParser, run_command
 from preprocessing.gtzan import SPLIT_RULES
@@ -132,6 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     # The workers are what runs side by side; a pool of threads below each only costs them time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _carry_credentials_for_an_emulator()
     if given[:1] == ["inspect"]:
         return _inspect(given[1:])
     flags, beam_flags = build_parser().parse_known_args(given)
@@ -160,6 +162,16 @@ def _run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
     from preprocessing import job
 
     job.run(options, beam_flags)
+
+
+def _carry_credentials_for_an_emulator() -> None:
+    """Beam looks half a minute for credentials, and an emulator of storage asks for none.
+
+    So it finds some that never expire and open nothing, unless the user has named others.
+    """
+    if os.environ.get("STORAGE_EMULATOR_HOST"):
+        nothing = Path(__file__).with_name("emulator.json")
+        os.environ.setdefault("GOOGLE_APPLICATION_CREDENTIALS", str(nothing))
 
 
 def _inspect(argv: list[str]) -> int:

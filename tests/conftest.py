@@ -13,6 +13,7 @@ import soundfile
 import storage_emulator
 from faulty_proxy import FaultyProxy
 
+import preprocessing
 from preprocessing.__main__ import main as preprocess
 
 RATE_HZ = 1_000
@@ -78,11 +79,6 @@ def dataset(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def storage_server() -> Iterator[str]:
     """A real object-storage protocol on loopback; its address is in the environment while tests run."""
-    from apache_beam.internal.gcp import auth
-
-    auth._Credentials._credentials_init = (
-        True  # else Beam looks half a minute for credentials, then needs none
-    )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -90,6 +86,7 @@ def storage_server() -> Iterator[str]:
         "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
         "NO_GCE_CHECK": "true",  # do not look for a metadata server
         "GOOGLE_CLOUD_PROJECT": "test",
+        "GOOGLE_APPLICATION_CREDENTIALS": str(Path(preprocessing.__file__).with_name("emulator.json")),
     }
     server = storage_emulator.start("127.0.0.1", port, "music")
     before = {name: os.environ.get(name) for name in settings}

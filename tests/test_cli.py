@@ -8,8 +8,11 @@ import subprocess
 import sys
 import time
 
+import google.auth
 import pytest
 from conftest import TINY, WAVE_FLAGS, write_clip
+
+from preprocessing.__main__ import main as preprocess
 
 
 def call(*args, timeout_secs=300):
@@ -191,3 +194,27 @@ def test_preprocessing_stopped_by_a_signal_leaves_no_dataset(tmp_path, corpus):
     assert process.returncode == 75
     assert "run the same command again" in error
     assert not (tmp_path / "o/dataset.json").exists()
+
+
+@pytest.fixture
+def no_credentials(monkeypatch):
+    for name in ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS"):
+        monkeypatch.setenv(name, "")  # so that what the program sets is undone, too
+        monkeypatch.delenv(name)
+
+
+def test_nobody_looks_for_credentials_where_storage_is_an_emulator(tmp_path, no_credentials, monkeypatch):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
+    assert preprocess(["inspect", str(tmp_path)]) == 3
+    credentials, _ = google.auth.default()  # as Beam asks for them
+    assert credentials.valid  # nobody is asked for a new token
+    assert credentials.token == "none"
+
+
+def test_real_storage_gets_the_users_own_credentials(tmp_path, no_credentials, monkeypatch):
+    assert preprocess(["inspect", str(tmp_path)]) == 3
+    assert "GOOGLE_APPLICATION_CREDENTIALS" not in os.environ
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "own.json")
+    assert preprocess(["inspect", str(tmp_path)]) == 3
+    assert os.environ["GOOGLE_APPLICATION_CREDENTIALS"] == "own.json"

@@ -1,6 +1,5 @@
 """The Dockerfile by rule, and that its images are what the manifests run; `make image-test` runs them."""
 
-import json
 import os
 import re
 import subprocess
@@ -9,14 +8,10 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from dockerfile import STAGES, TEXT, entry_point
 from manifests import K8S, OVERLAYS, overlay
 
 ROOT = K8S.parent
-# The Dockerfile with its continued lines joined.
-TEXT = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
-STAGES = {
-    re.search(r" AS (\S+)$", part, re.M)[1]: part for part in re.split(r"^(?=FROM )", TEXT, flags=re.M)[1:]
-}
 TARGETS = ["preprocessing", "trainer", "storage-emulator"]
 MODULES = {"preprocessing": "preprocessing", "trainer": "trainer", "storage-emulator": "storage_emulator"}
 
@@ -49,11 +44,7 @@ def test_only_checked_packages_are_installed():
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_images_start_their_module_as_the_manifests_user(target):
-    assert json.loads(re.search(r"^ENTRYPOINT (.+)$", STAGES[target], re.M)[1]) == [
-        "python",
-        "-m",
-        MODULES[target],
-    ]
+    assert entry_point(target) == ["python", "-m", MODULES[target]]
     assert STAGES[target].startswith("FROM runtime ")
     assert not re.search(r"^(RUN|USER) ", STAGES[target], re.M)  # what is copied was built elsewhere
     user = re.search(r"^USER (.+)$", STAGES["runtime"], re.M)[1]

@@ -1,0 +1,182 @@
+"""A node of one machine: a pod is a process, its image this checkout, its volumes folders."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import dockerfile
+from manifests import K8S, Document, Rendered, Workload
+
+from preprocessing.errors import UNEXPECTED, CommandError
+
+ROOT = K8S.parent
+# What the images have installed, the emulator's single file too.
+CODE = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+PATIENCE_SECS = 900.0  # for anything: the manifests' own deadlines are hours
+POLL_SECS = 0.1
+
+
+def wrong(sentence: str) -> CommandError:
+    """What ends the rehearsal: something is not as it must be."""
+    return CommandError(sentence, UNEXPECTED)
+
+
+class Pod:
+    """A container's process, the leader of a group of its own."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], folder: Path, pod: Document) -> None:
+        self._stdout, self._stderr = folder / "stdout", folder / "stderr"
+        self._grace_secs = pod["terminationGracePeriodSeconds"]
+        with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                command,
+                env=environment,
+                cwd=environment["TMPDIR"],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int:
+        """As a kubelet counts it: a signal's number is added to 128."""
+        code = self._process.wait()
+        return code if code >= 0 else 128 - code
+
+    @property
+    def stdout(self) -> str:
+        return self._stdout.read_text()
+
+    @property
+    def log(self) -> str:
+        return self._stderr.read_text(errors="replace")
+
+    def wait(self, secs: float) -> bool:
+        """Whether it has ended within that time."""
+        try:
+            self._process.wait(secs)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL once its grace is over."""
+        self._process.send_signal(signal.SIGTERM)
+        if not self.wait(self._grace_secs):
+            self.kill()
+
+    def kill(self) -> None:
+        """Ends it and all that it has started."""
+        if self.is_running:  # else its number may be another's by now
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+class Node:
+    """Where pods run. Closing it ends them all."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pods: list[Pod] = []
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends every pod; none can be started any more."""
+        with self._lock:
+            self._closed = True
+            for pod in self._pods:
+                pod.kill()
+
+    def start(self, rendered: Rendered, workload: Workload, job_name: str) -> Pod:
+        """A new pod, its empty volumes empty."""
+        with self._lock:
+            if self._closed:
+                raise wrong(f"{job_name} cannot start: the rehearsal is ending")
+            folder = self._folder / "pods" / f"{len(self._pods):02d}-{job_name}"
+            folder.mkdir(parents=True)
+            mounts = self._mounts(rendered, workload, folder)
+            command, environment = _process_of(rendered, workload, job_name, mounts)
+            environment.setdefault("TMPDIR", str(folder))
+            pod = Pod(command, environment, folder, workload.pod)
+            self._pods.append(pod)
+        return pod
+
+    def claimed(self, rendered: Rendered, claim: str) -> Path:
+        """The folder behind a claim to a volume on the node's disk."""
+        volume = rendered.of("PersistentVolumeClaim")[claim]["spec"]["volumeName"]
+        path = rendered.of("PersistentVolume")[volume]["spec"]["hostPath"]["path"]
+        return self._folder / "disk" / path.lstrip("/")
+
+    def _mounts(self, rendered: Rendered, workload: Workload, pod: Path) -> dict[str, Path]:
+        """Path in the container -> folder of this machine."""
+        volumes = {volume["name"]: volume for volume in workload.pod["volumes"]}
+        mounts = {}
+        for mount in workload.container["volumeMounts"]:
+            volume = volumes[mount["name"]]
+            if "emptyDir" in volume:
+                folder = pod / "volumes" / mount["name"]
+            else:
+                folder = self.claimed(rendered, volume["persistentVolumeClaim"]["claimName"])
+            mounts[mount["mountPath"]] = folder / mount.get("subPath", "")
+            mounts[mount["mountPath"]].mkdir(parents=True, exist_ok=True)
+        return mounts
+
+
+def _process_of(
+    rendered: Rendered, workload: Workload, job_name: str, mounts: dict[str, Path]
+) -> tuple[list[str], dict[str, str]]:
+    """What stands for a container: its command and all of its environment."""
+    target = workload.container["image"].partition(":")[0].removeprefix("gtzan-cvae-")
+    start = workload.container.get("command") or dockerfile.entry_point(target)
+    python = [sys.executable if part == "python" else part for part in start]
+    environment = dockerfile.environment() | rendered.environment(workload, job_name)
+    environment = {name: _here(value, mounts) for name, value in environment.items()}
+    environment |= {"PATH": os.environ["PATH"], "PYTHONPATH": CODE}
+    if "/tmp" in mounts:
+        environment["TMPDIR"] = str(mounts["/tmp"])
+    args = [_here(arg, mounts) for arg in rendered.args(workload, job_name)]
+    return [*python, *args], environment
+
+
+def _here(text: str, mounts: dict[str, Path]) -> str:
+    """A flag or variable whose path in the container is a path of this machine."""
+    paths = "|".join(map(re.escape, sorted(mounts, reverse=True)))
+    return re.sub(rf"(?:^|(?<==))({paths})(?=/|$)", lambda found: str(mounts[found[1]]), text)
+
+
+def wait_until_ready(pod: Pod, workload: Workload, address: str) -> None:
+    """Waits for a server as its readiness probe does."""
+    url = address + workload.container["readinessProbe"]["httpGet"]["path"]
+    give_up = time.monotonic() + PATIENCE_SECS
+    while pod.is_running and time.monotonic() < give_up:
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return
+        except OSError:
+            time.sleep(POLL_SECS)
+    raise wrong(f"{workload.name} does not answer at {url}: {last_line(pod)}")
+
+
+def last_line(pod: Pod) -> str:
+    """What a pod said last; a progress bar's states are lines too."""
+    return next((line.strip() for line in reversed(re.split(r"[\r\n]", pod.log)) if line.strip()), "nothing")

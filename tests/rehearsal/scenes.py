@@ -1,0 +1,160 @@
+"""The scenes, in their order: each plays one night or one mishap, and says what came of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from preprocessing.errors import BAD_DATA, DONE, STOPPED
+from preprocessing.gtzan import SPLITS
+from rehearsal.node import PATIENCE_SECS, POLL_SECS, Node, Pod, last_line, wrong
+from rehearsal.stage import Stage, must, must_be_complete, must_fail_at_once, verdict_of
+from trainer.run_directory import METRICS, POINTER, REPORT
+from trainer.storage import Folder
+from trainer.verdict import PROMOTED, REFUSED, UNCHANGED
+
+
+def nothing_there(stage: Stage, node: Node) -> str:
+    """No music and no dataset: a retry would not help, and there is none."""
+    stage.music.mkdir(parents=True, exist_ok=True)
+    must_fail_at_once(stage.job("preprocess"), BAD_DATA)
+    must_fail_at_once(stage.cron_job("retrain"), BAD_DATA)
+    return "both programs fail at once with exit code 3"
+
+
+def preprocess(stage: Stage, node: Node) -> str:
+    """The first version of the dataset."""
+    stage.bring_music(10)
+    must_be_complete(stage.job("preprocess"))
+    return f"{_clips(stage)} clips"
+
+
+def train(stage: Stage, node: Node) -> str:
+    """A training that is stopped in the middle, and goes on where it was."""
+    must(stage.workload("Job", "train").job["suspend"], "Job train does not wait for the dataset")
+    ended = stage.job("train", disturb=lambda pod: _stop_in_the_middle(stage, pod))
+    must(ended.exit_codes[0] == STOPPED, f"{ended.described()}; the first was to be {STOPPED}")
+    must(not ended.counted, f"{ended.described()}; stopping on request was counted as a failure")
+    must_be_complete(ended)
+    must(ended.exit_codes == [STOPPED, DONE], f"{ended.described()}; two pods were to be enough")
+    must("resuming after epoch 0 and" in ended.pods[1].stdout, "Job train did not go on where it was stopped")
+    rows = [json.loads(line) for line in stage.run.read(METRICS).splitlines()]
+    epochs = json.loads(stage.run.read("config.json"))["epochs"]
+    must([row["epoch"] for row in rows] == list(range(1, epochs + 1)), "the run's epochs are not complete")
+    must(stage.run.read(REPORT) is not None, "Job train is complete, but its report is not in the bucket")
+    return f"stopped in epoch 1 (75), resumed, {epochs} epochs"
+
+
+def first_champion(stage: Stage, node: Node) -> str:
+    """There is no champion yet."""
+    verdict = verdict_of(stage.cron_job("retrain"))
+    _must_promote(stage, verdict)
+    return f"promoted: {verdict['reason']}"
+
+
+def nothing_new(stage: Stage, node: Node) -> str:
+    """The next night, without new music."""
+    version, before = stage.dataset().digest, stage.candidates()
+    must_be_complete(stage.cron_job("preprocess"))
+    must(stage.dataset().digest == version, "the same music made another version of the dataset")
+    verdict = verdict_of(stage.cron_job("retrain"))
+    must(verdict["verdict"] == UNCHANGED, f"with nothing new the verdict is: {verdict['reason']}")
+    must(stage.candidates() == before, "with nothing new, something in the folder of models has changed")
+    return f"unchanged: {verdict['reason']}"
+
+
+def better_candidate(stage: Stage, node: Node) -> str:
+    """New music, from which the champion learns on."""
+    before = json.loads(stage.champion())
+    stage.bring_music(14)
+    _preprocess_new_version(stage)
+    verdict = verdict_of(stage.cron_job("retrain"))
+    must(verdict["start"] == before["candidate"], "the candidate did not begin with the champion's weights")
+    _must_promote(stage, verdict)
+    earlier = [one["candidate"] for one in json.loads(stage.champion())["earlier"]]
+    must(earlier == [before["candidate"]], "the champion before is not there to go back to")
+    return f"promoted: {verdict['reason']}; {_least_gain(verdict)}"
+
+
+def spoiled_dataset(stage: Stage, node: Node) -> str:
+    """All music is replaced by test tones: what learns from them is no better at music."""
+    before, written = stage.champion(), stage.candidates()["champion.json"]
+    stage.spoil_music()
+    _preprocess_new_version(stage)
+    verdict = verdict_of(stage.cron_job("retrain"))
+    must(verdict["verdict"] == REFUSED, f"the candidate of a spoiled dataset was not refused: {verdict}")
+    must(stage.champion() == before, "champion.json is not what it was before a candidate was refused")
+    must(stage.candidates()["champion.json"] == written, "champion.json was written for a refused candidate")
+    return f"refused: {verdict['reason']}"
+
+
+def two_at_once(stage: Stage, node: Node) -> str:
+    """The night's retraining, and one by hand of a setting that changes no weight: twins, equally good."""
+    before = json.loads(stage.champion())
+    stage.bring_music(18)
+    _preprocess_new_version(stage)
+    with ThreadPoolExecutor(2) as threads:
+        jobs = [threads.submit(stage.cron_job, "retrain"), threads.submit(stage.by_hand, "retrain")]
+        try:
+            verdicts = [verdict_of(job.result()) for job in jobs]
+        except BaseException:
+            node.close()  # lest the other is waited for
+            raise
+    outcomes = sorted(verdict["verdict"] for verdict in verdicts)
+    must(outcomes == sorted([PROMOTED, REFUSED]), f"of two retrainings at once, the verdicts are {outcomes}")
+    won, lost = sorted(verdicts, key=lambda verdict: verdict["verdict"] != PROMOTED)
+    _must_promote(stage, won)
+    must(won["candidate"] != lost["candidate"], "two configurations have made one candidate")
+    must(won["champion"] == before["candidate"], "the winner was not judged beside the champion before")
+    must(lost["champion"] == won["candidate"], "the loser was not judged beside the new champion")
+    earlier = [one["candidate"] for one in json.loads(stage.champion())["earlier"]]
+    must(earlier[0] == before["candidate"], "there was more than one promotion")
+    return f"one promotion: {won['reason']}; {_least_gain(won)}; then refused: {lost['reason']}"
+
+
+SCENES = (
+    ("nothing there yet", nothing_there),
+    ("the first version of the dataset", preprocess),
+    ("a training, stopped by SIGTERM", train),
+    ("the first champion", first_champion),
+    ("a night with nothing new", nothing_new),
+    ("new clips, a better candidate", better_candidate),
+    ("a spoiled dataset, a worse candidate", spoiled_dataset),
+    ("two retrainings at once", two_at_once),
+)
+
+
+def _stop_in_the_middle(stage: Stage, pod: Pod) -> None:
+    """SIGTERM, once a checkpoint is in the bucket."""
+    give_up = time.monotonic() + PATIENCE_SECS
+    while stage.run.read(POINTER) is None:
+        if not pod.is_running or time.monotonic() > give_up:
+            raise wrong(f"Job train ended before it had saved a checkpoint: {last_line(pod)}")
+        time.sleep(POLL_SECS)
+    pod.stop()
+
+
+def _preprocess_new_version(stage: Stage) -> None:
+    before = stage.dataset().digest
+    must_be_complete(stage.cron_job("preprocess"))
+    must(stage.dataset().digest != before, "new music made no new version of the dataset")
+    must(Folder(f"{stage.datasets}/{before}").list(), f"the version before, {before[:12]}, is gone")
+
+
+def _must_promote(stage: Stage, verdict: dict[str, Any]) -> None:
+    must(verdict["verdict"] == PROMOTED, f"the candidate was not promoted: {verdict['reason']}")
+    champion = json.loads(stage.champion())["candidate"]
+    must(champion == verdict["candidate"], f"champion.json names {champion}, not the promoted candidate")
+
+
+def _least_gain(verdict: dict[str, Any]) -> str:
+    """How near a promotion was to losing too much."""
+    gains = [(gain, name) for one in verdict["sets"] for name, gain in one["gains"].items()]
+    return "least gain {:+.1%} in {}".format(*min(gains))
+
+
+def _clips(stage: Stage) -> int:
+    manifest = stage.dataset()
+    return sum(map(manifest.split_records, SPLITS))
