@@ -79,7 +79,7 @@ def better_candidate(stage: Stage, node: Node) -> str:
 
 
 def spoiled_dataset(stage: Stage, node: Node) -> str:
-    """All music is replaced by test tones: what learns from them is no better at music."""
+    """Noise in place of all music: nobody can learn to predict it, and who tries is worse at music."""
     before, written = stage.champion(), stage.candidates()["champion.json"]
     stage.spoil_music()
     _preprocess_new_version(stage)

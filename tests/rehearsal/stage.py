@@ -80,12 +80,11 @@ class Stage:
                 shutil.copyfile(clip, self.music / genre / clip.name)
 
     def spoil_music(self) -> None:
-        """A test tone of its own in place of every clip, under the same name."""
+        """White noise in place of every clip, under the same name."""
         rng = np.random.default_rng(0)
-        time_s = np.arange(demo.CLIP_SAMPLES) / demo.SAMPLE_RATE
         for clip in sorted(self.music.rglob("*.wav")):
-            tone = 0.9 * np.sin(2 * np.pi * rng.uniform(100, 1_400) * time_s)
-            soundfile.write(clip, tone, demo.SAMPLE_RATE, subtype="PCM_16")
+            noise = rng.uniform(-0.9, 0.9, demo.CLIP_SAMPLES)
+            soundfile.write(clip, noise, demo.SAMPLE_RATE, subtype="PCM_16")
 
     def dataset(self) -> Manifest:
         """The newest version."""
