@@ -148,6 +148,7 @@ def train(data, run, given, epochs, **more):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_all_of_it_together_resumes_in_the_middle(dataset, tmp_path, monkeypatch):
     given = {**WAVE, "precision": "bfloat16", "accumulate_steps": 2, "ema_decay": 0.9}
     straight = train(dataset, tmp_path / "straight", given, 1)

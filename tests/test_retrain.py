@@ -207,6 +207,7 @@ def test_one_that_gains_too_little_is_refused_once(models, versions, tmp_path, m
     assert pointer.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_one_that_learned_noise_wins_on_noise_alone(models, versions, quick, tmp_path, capsys):
     before = (models / "champion.json").read_bytes()
     flags = [*FLAGS, "--epochs", "2", "--metric", "log_mel_distance_db"]

@@ -20,7 +20,8 @@ from rehearsal.controller import Ended, run_job
 from rehearsal.node import Node, Pod, wait_until_ready, wrong
 from trainer.flags import build_parser
 from trainer.pointer import NAME as CHAMPION
-from trainer.storage import Folder, find_dataset
+from trainer.shards import find_dataset
+from trainer.storage import Folder
 
 MOST_CLIPS = 18  # of a genre
 
