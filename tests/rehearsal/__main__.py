@@ -42,8 +42,9 @@ def rehearse(folder: Path) -> None:
         print(f"stage: overlays/local, a storage emulator, music; {whole}", flush=True)
         for number, (title, play) in enumerate(SCENES, start=1):
             clock = Clock()
-            came_of_it = play(stage, node)
+            came_of_it = play(stage)
             print(f"scene {number}: {title}: {came_of_it}; {clock}", flush=True)
+    # Here, as the emulator counts once it has ended.
     print(f"all {len(SCENES)} scenes as they must be; {whole}")
 
 

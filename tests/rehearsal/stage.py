@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ class Stage:
         self.datasets, self.models, self.metric = retrain.datasets, retrain.models, retrain.metric
         self.run = Folder(train.run)
         self.music = node.claimed(self.rendered, "laptop") / "music"
-        self._started = 0
+        self._numbers = itertools.count(1)
         demo.write_corpus(self._archive, MOST_CLIPS)
 
     def workload(self, kind: str, name: str) -> Workload:
@@ -69,9 +71,18 @@ class Stage:
         """`kubectl create job --from=cronjob/...` after the edit was deployed."""
         return self._from_cron_job(self.edited, self.edited.workload("CronJob", name))
 
+    def at_once(self, *jobs: Callable[[], Ended]) -> list[Ended]:
+        """Runs Jobs side by side, to the end of all of them."""
+        with ThreadPoolExecutor(len(jobs)) as threads:
+            started = [threads.submit(job) for job in jobs]
+            try:
+                return [job.result() for job in started]
+            except BaseException:
+                self._node.close()  # lest the others are waited for
+                raise
+
     def _from_cron_job(self, rendered: Rendered, workload: Workload) -> Ended:
-        self._started += 1
-        return run_job(self._node, rendered, workload, f"{workload.name}-{self._started}")
+        return run_job(self._node, rendered, workload, f"{workload.name}-{next(self._numbers)}")
 
     def bring_music(self, clips_per_genre: int) -> None:
         """The first clips of each genre, as they were composed."""
