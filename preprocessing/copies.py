@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from preprocessing.shards import ShardResult
 
 COMPARED = 3  # clips of a long recording
 LENGTH_TOLERANCE = 0.05  # of two copies: codecs add silence, and a copy may be cut a little
+HEARD_CLIPS = 32  # kept in memory: neighbours meet each other again and again
 
 
 class _Recording(NamedTuple):
@@ -27,6 +29,7 @@ class _Recording(NamedTuple):
     places: list[int]
     samples: int
     fingerprint: str
+    source_sha256: str
 
 
 class FindCopies(beam.DoFn):
@@ -39,13 +42,7 @@ class FindCopies(beam.DoFn):
         """Reads audio of recordings alone whose fingerprints are neighbours."""
         shards = sorted(shards, key=lambda shard: shard.name)
         recordings = sorted(_recordings(shards))
-        pairs = duplicates.neighbours([one.fingerprint for one in recordings])
-        first = list(range(len(recordings)))  # of each, the first by name that it is a copy of
-        heard = _Ear(shards)
-        for one, other in pairs:
-            both_open = first[one] == one and first[other] == other
-            if both_open and self._same(recordings[one], recordings[other], heard):
-                first[other] = one
+        first = self._first_of_each(recordings, _Ear(shards))
         dropped: dict[int, set[str]] = defaultdict(set)
         rejected: dict[int, list[Rejected]] = defaultdict(list)
         for place, original in enumerate(first):
@@ -58,9 +55,31 @@ class FindCopies(beam.DoFn):
             result = shard._replace(rejected=[*shard.rejected, *rejected[number]])
             yield result, frozenset(dropped[number]) | shard.void
 
+    def _first_of_each(self, recordings: list[_Recording], heard: _Ear) -> list[int]:
+        """Of each recording the place of the first by name that it is a copy of, or its own."""
+        first = list(range(len(recordings)))
+
+        def original(place: int) -> int:
+            while first[place] != place:
+                place = first[place]
+            return place
+
+        by_content: dict[str, int] = {}
+        for place, one in enumerate(recordings):
+            earlier = by_content.setdefault(one.source_sha256, place)
+            if recordings[earlier].uri != one.uri:  # the same file by another name needs no listening
+                first[place] = earlier
+        distinct = [place for place, earlier in enumerate(first) if place == earlier]
+        for pair in duplicates.neighbours([recordings[place].fingerprint for place in distinct]):
+            one, other = (distinct[number] for number in pair)
+            earlier, later = sorted((original(one), original(other)))
+            if recordings[earlier].uri == recordings[later].uri:  # or on two sides by the seed's lists
+                continue
+            if self._same(recordings[one], recordings[other], heard):
+                first[later] = earlier
+        return [original(place) for place in range(len(recordings))]
+
     def _same(self, one: _Recording, other: _Recording, heard: _Ear) -> bool:
-        if one.uri == other.uri:  # on two sides by the seed's lists
-            return False
         if abs(one.samples - other.samples) > LENGTH_TOLERANCE * max(one.samples, other.samples):
             return False
         last = min(len(one.places), len(other.places)) - 1
@@ -72,19 +91,24 @@ class FindCopies(beam.DoFn):
 
 
 class _Ear:
-    """Reads single clips back from staged shards."""
+    """Reads single clips back from staged shards, keeping the last ones."""
 
     def __init__(self, shards: list[ShardResult]) -> None:
         self._shards = shards
-        self._positions: dict[int, list[int]] = {}  # shard -> of its records in the file
+        self._clip = functools.lru_cache(HEARD_CLIPS)(self._read)
+        self._positions = functools.cache(self._find)  # of the records in a shard's file
 
     def __call__(self, recording: _Recording, number: int) -> np.ndarray:
         """`[valid_samples]` float32 of a recording's clip."""
-        shard = recording.shard
+        return self._clip(recording.shard, recording.places[number])
+
+    def _find(self, shard: int) -> list[int]:
         with files.open_stream(self._shards[shard].staged) as stream:
-            if shard not in self._positions:
-                self._positions[shard] = list(example.positions(stream))
-            stream.seek(self._positions[shard][recording.places[number]])
+            return list(example.positions(stream))
+
+    def _read(self, shard: int, place: int) -> np.ndarray:
+        with files.open_stream(self._shards[shard].staged) as stream:
+            stream.seek(self._positions(shard)[place])
             record = example.decode(next(example.read_frames(stream)))
         return record.audio[: record.valid_samples]
 
@@ -99,5 +123,11 @@ def _recordings(shards: list[ShardResult]) -> Iterator[_Recording]:
             if recording_id not in shard.void and entries[0].fingerprint:
                 samples = sum(entry.valid_samples for entry in entries)
                 yield _Recording(
-                    entries[0].source_uri, recording_id, number, its, samples, entries[0].fingerprint
+                    entries[0].source_uri,
+                    recording_id,
+                    number,
+                    its,
+                    samples,
+                    entries[0].fingerprint,
+                    entries[0].source_sha256,
                 )

@@ -62,6 +62,16 @@ def test_what_only_has_the_same_shape_is_not_the_same():
     assert not are_the_same(np.zeros(100), np.zeros(100), RATE_HZ)
 
 
+def test_what_all_sounds_alike_is_compared_with_few():
+    rng = np.random.default_rng(0)
+    noises = rng.normal(0, 0.1, (100, 36_000)).astype(np.float32)
+    copy = 0.7 * noises[50] + rng.normal(0, 0.01, 36_000).astype(np.float32)  # as a codec leaves it
+    pairs = neighbours([fingerprint(noise) for noise in (*noises, copy)])
+    assert len(pairs) <= 16 * 101
+    assert (50, 100) in pairs
+    assert are_the_same(noises[50], copy, RATE_HZ)
+
+
 def test_a_short_delay_is_a_copy_and_a_long_one_is_not():
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 0.1, 36_000)

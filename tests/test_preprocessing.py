@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from conftest import CLIP_SAMPLES, GENRES, RATE_HZ, TINY, write_clip
 
-from preprocessing import example, files
+from preprocessing import duplicates, example, files
 from preprocessing.__main__ import main
 from preprocessing.gtzan import SEED_TEST_NUMBERS, SEED_TRAIN_NUMBERS, hash_splits, parse_track
 from preprocessing.manifest import from_json
@@ -110,6 +110,28 @@ def test_bad_files_are_quarantined_and_the_others_kept(corpus, tmp_path, capsys)
     assert {name: reasons.get(name) for name in expected} == expected
     assert sum(manifest.quarantined.values()) == len(reasons)
     assert sum(len(rows) for rows in records.values()) == 14
+
+
+def test_copies_are_found_among_many_that_sound_alike(tmp_path, monkeypatch):
+    compared = []
+    are_the_same = duplicates.are_the_same
+    monkeypatch.setattr(duplicates, "are_the_same", lambda *two: compared.append(1) or are_the_same(*two))
+    folder = tmp_path / "in/noise"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        soundfile.write(folder / f"noise.{number:05d}.wav", rng.normal(0, 0.1, 12_000), 8_000)
+    for number in range(20):  # the same file again and again, as sample packs have it
+        shutil.copy(folder / "noise.00007.wav", folder / f"z {number}.wav")
+    soundfile.write(folder / "y.flac", 0.5 * soundfile.read(folder / "noise.00030.wav")[0], 8_000)
+    assert run(tmp_path / "in", tmp_path / "out", "--max-bad-fraction", "0.5") == 0
+    listed = {
+        row["uri"].rsplit("/", 1)[1]: row["detail"].rsplit("/", 1)[1] for row in quarantine(tmp_path / "out")
+    }
+    assert listed == {"y.flac": "noise.00030.wav"} | {
+        f"z {copy}.wav": "noise.00007.wav" for copy in range(20)
+    }
+    assert len(compared) <= 16 * 61
 
 
 def test_the_same_work_is_recognised_and_new_work_replaces_it(corpus, tmp_path, capsys):
