@@ -263,7 +263,7 @@ def test_damage_is_told_in_a_sentence_and_nothing_is_overwritten(dataset, tmp_pa
     data = bytearray(shard.read_bytes())
     data[200] ^= 1
     shard.write_bytes(data)
-    refused(lambda copy: None, "flipped is damaged", folder=other)
+    refused(lambda copy: None, f"{shard.name} is missing, or not what dataset.json says", folder=other)
 
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "a cut", "no index"])

@@ -254,6 +254,13 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def save(run: Run, folder: Path) -> None:
+    """Writes a run directory's `config.json`, whole or not at all."""
+    temporary = folder / f"{NAME}.tmp"
+    temporary.write_text(run.to_json())
+    temporary.replace(folder / NAME)
+
+
 def load(folder: Path) -> Run | None:
     """Reads a run directory's `config.json`; None if there is none.
 

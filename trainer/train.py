@@ -73,8 +73,10 @@ def train_and_evaluate(
             numbers = team.own(config.streams)
             used = dataset.shards_of(manifest, numbers, config.streams)
             folder = fetch_shards(home, manifest, used, cache)
-            streams, test_clips = _open_splits(folder, manifest, config, numbers)
             facts = configs.facts_of(manifest, data)
+            if team.is_chief:
+                configs.save(Run(config, facts), path)
+            streams, test_clips = _open_splits(folder, manifest, config, numbers)
             trained = False
             while True:
                 recorded = Profile(profiled, path / EVENTS) if profiled else None
@@ -185,8 +187,8 @@ def _agree_on_config(path: Path, data: str, manifest: Manifest, given: dict[str,
     Raises:
         CommandError: It does not fit the flags, the data or the workers (exit code 2).
     """
-    written = _write_config(path, data, manifest, given, team.workers) if team.is_chief else None
-    config = Config(**team.share(dataclasses.asdict(written) if written else None))
+    chiefs = _resolve_config(path, data, manifest, given, team.workers) if team.is_chief else None
+    config = Config(**team.share(dataclasses.asdict(chiefs) if chiefs else None))
     replicas = team.strategy.num_replicas_in_sync
     if config.batch_size < replicas:
         raise CommandError(f"--batch-size {config.batch_size} is less than the {replicas} replicas", USAGE)
@@ -199,8 +201,8 @@ def _agree_on_config(path: Path, data: str, manifest: Manifest, given: dict[str,
     return config
 
 
-def _write_config(path: Path, data: str, manifest: Manifest, given: dict[str, Any], workers: int) -> Config:
-    """`config.json`, before any work is done; a run that has a checkpoint keeps its own."""
+def _resolve_config(path: Path, data: str, manifest: Manifest, given: dict[str, Any], workers: int) -> Config:
+    """What a new run is given; a run that has a checkpoint keeps its own."""
     earlier = configs.load(path) if (path / POINTER).exists() else None
     if earlier is None:
         given = {"streams": workers} | given
@@ -212,9 +214,6 @@ def _write_config(path: Path, data: str, manifest: Manifest, given: dict[str, An
             f"--data {data} is {facts.digest[:12]}{_difference(facts, earlier.dataset)}: use a new --run",
             USAGE,
         )
-    temporary = path / f"{configs.NAME}.tmp"
-    temporary.write_text(Run(config, facts).to_json())
-    temporary.replace(path / configs.NAME)
     return config
 
 
