@@ -16,13 +16,16 @@ from http import HTTPStatus
 
 from gcp_storage_emulator.exceptions import NotFound
 from gcp_storage_emulator.handlers import objects
-from gcp_storage_emulator.server import HANDLERS, Server, create_server
+from gcp_storage_emulator.server import HANDLERS, RequestHandler, Server, create_server
+
+SILENT_SECS = 10  # it serves one connection at a time: one that stays silent must not keep the others waiting
 
 
 def start(host: str, port: int, bucket: str, folder: str | None = None) -> Server:
     """A running server with one bucket, in memory or below an absolute folder; `stop()` ends it."""
     server = create_server(host, port, in_memory=folder is None, default_bucket=bucket, data_dir=folder)
     _obey_generations()
+    RequestHandler.timeout = SILENT_SECS
     server.start()
     return server
 

@@ -1,12 +1,16 @@
 """Everything on object storage, over its real protocol: preprocessing, training, resuming, generating."""
 
 import json
+import os
+import socket
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import CLIP_SAMPLES, TINY, WAVE_FLAGS
+from gcp_storage_emulator.server import RequestHandler
 
 from preprocessing import lease
 from preprocessing.__main__ import main as preprocess
@@ -67,6 +71,13 @@ def test_shards_are_fetched_once_and_checked(remote_dataset, storage_server, tmp
     with pytest.raises(CommandError, match=name) as caught:
         open_dataset(copy, tmp_path / "fresh")
     assert caught.value.exit_code == BAD_DATA
+
+
+def test_a_silent_connection_keeps_nobody_waiting(storage_server, monkeypatch):
+    monkeypatch.setattr(RequestHandler, "timeout", 0.2)
+    address = urlsplit(os.environ["STORAGE_EMULATOR_HOST"])
+    with socket.create_connection((address.hostname, address.port)):
+        assert Prefix(f"{storage_server}/nothing").list() == []
 
 
 def test_train_resume_and_generate_on_a_bucket(remote_dataset, storage_server, tmp_path):
