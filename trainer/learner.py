@@ -77,7 +77,7 @@ class Learner:
         """Of the optimizer, since the run began."""
         return int(self.optimizer.iterations.numpy())
 
-    @tf.function
+    @tf.function(autograph=False)
     def train_step(self, batch: Batch, step: tf.Tensor, beta: tf.Tensor) -> Totals:
         """One step of the optimizer on a global batch, divided among the replicas."""
 
@@ -94,7 +94,7 @@ class Learner:
             self._move_average(tf.cast(step, tf.float32))
         return self._reduce(sums)
 
-    @tf.function
+    @tf.function(autograph=False)
     def evaluation_step(self, batch: Batch) -> Totals:
         """ELBO and SNR of whole clips, by the averaged weights."""
 
@@ -106,7 +106,7 @@ class Learner:
 
         return self._reduce(self.strategy.run(replica_step, args=(batch,)))
 
-    @tf.function
+    @tf.function(autograph=False)
     def is_finite(self) -> tf.Tensor:
         """Whether every weight is a number, a boolean scalar: one answer of the device for all."""
         weights = [*self.model.trainable_variables, *self.averaged.trainable_variables]
