@@ -44,7 +44,7 @@ def measure(audio: np.ndarray, sample_rate_hz: int) -> Attributes:
         Loudness (RMS level in dB of full scale), brightness (spectral centroid in Hz, the frames weighted by
         their magnitude) and tempo in BPM. What cannot be measured, such as the tempo of silence, is NaN.
     """
-    level = math.sqrt(float(np.mean(np.square(audio, dtype=np.float64)))) if audio.size else 0.0
+    level = math.sqrt(float(np.dot(audio, audio)) / audio.size) if audio.size else 0.0
     loudness_db = max(20 * math.log10(max(level, 1e-9)), QUIETEST_DB)
     if loudness_db <= QUIETEST_DB:
         return Attributes(loudness_db, math.nan, math.nan)
@@ -76,7 +76,9 @@ def _power(audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     """`[frames, bins]` float32; librosa's own transform is in double precision, at three times the cost."""
     transform = _transform(sample_rate_hz)
     size = len(transform.window)
-    frames = np.lib.stride_tricks.sliding_window_view(np.pad(audio, size // 2), size)[:: transform.hop]
+    padded = np.zeros(len(audio) + size, np.float32)
+    padded[size // 2 : size // 2 + len(audio)] = audio
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: transform.hop]
     spectra = scipy.fft.rfft(frames * transform.window)
     return spectra.real**2 + spectra.imag**2
 

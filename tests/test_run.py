@@ -42,7 +42,9 @@ def test_a_run_leaves_all_it_promises(dataset, tmp_path, capsys):
         ]  # fmt: skip
         assert all(len(read_wav(path)) == CLIP_SAMPLES for path in folder.glob("*.wav"))
     assert Image.open(run / "samples/training.gif").n_frames == 3
-    assert (run / "report.html").read_text().count("<audio") == 6 + 5 * 2 + 5  # six ways, one of five steps
+    page = (run / "report.html").read_text()
+    assert page.count("<audio") == 6 + 5 * 2 + 5  # six ways, one of five steps
+    assert "no lower bound" not in page
     tags = set()
     for path in (run / "events").iterdir():
         for event in tf.compat.v1.train.summary_iterator(str(path)):
@@ -69,5 +71,3 @@ def test_a_run_leaves_all_it_promises(dataset, tmp_path, capsys):
 def test_the_report_of_the_seed_says_why_its_elbo_misleads(dataset, tmp_path):
     train(dataset, tmp_path / "seed", {"preset": "seed", "sample_clips": 2}, 1)
     assert "no lower bound" in (tmp_path / "seed/report.html").read_text()
-    train(dataset, tmp_path / "wave", WAVE, 1)
-    assert "no lower bound" not in (tmp_path / "wave/report.html").read_text()
