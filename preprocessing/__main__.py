@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import dataclasses
 import logging
 import os
@@ -15,6 +17,7 @@ from preprocessing.gtzan import SPLIT_RULES
 from preprocessing.options import AudioFormat, Options, default_clip_samples
 
 PROGRAM = "python -m preprocessing"
+MALLOC_ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -133,11 +136,18 @@ def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     # The workers are what runs side by side; a pool of threads below each only costs them time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _share_a_heap()
     _carry_credentials_for_an_emulator()
     if given[:1] == ["inspect"]:
         return _inspect(given[1:])
     flags, beam_flags = build_parser().parse_known_args(given)
     return run_command(PROGRAM, lambda: _run(flags, beam_flags), flags.verbose)
+
+
+def _share_a_heap() -> None:
+    """Local workers are threads, and glibc's heap for each would keep what another could use."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(MALLOC_ARENA_MAX, 1)
 
 
 def _run(flags: argparse.Namespace, beam_flags: list[str]) -> None:

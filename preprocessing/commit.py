@@ -31,10 +31,11 @@ from preprocessing.manifest import (
 from preprocessing.options import Options
 from preprocessing.quarantine import Rejected, bad_fraction
 from preprocessing.records import Entry
-from preprocessing.shards import ShardResult
+from preprocessing.shards import ShardResult, pack
 
 REJECTED = "rejected.jsonl"  # staged: what the plan already refused
 LISTINGS = "listings.json"  # staged: of each shard, a digest of its clips' places, sizes and times
+NOTHING = pack([])
 OUTCOME = "outcome.json"  # staged: how a job ended, whatever was there before it
 
 
@@ -66,7 +67,7 @@ class Commit(beam.DoFn):
     def process(self, results: list[ShardResult]) -> Iterator[Outcome]:
         """Yields how it ended; the launcher reads the same from `OUTCOME`."""
         results = sorted(results, key=lambda result: result.name)
-        good = [result for result in results if result.entries]
+        good = [result for result in results if result.packed != NOTHING]
         rejected = self._rejected(results)
         reasons = dict(sorted(Counter(one.reason for one in rejected).items()))
         entries = sorted(entry for result in good for entry in result.entries)
@@ -148,11 +149,12 @@ def read_outcome(staging: str) -> Outcome:
 
 
 def _shard(result: ShardResult, listing_sha256: str) -> Shard:
-    inputs = "".join(f"{entry.track_id} {entry.source_sha256}\n" for entry in result.entries)
+    entries = result.entries
+    inputs = "".join(f"{entry.track_id} {entry.source_sha256}\n" for entry in entries)
     return Shard(
         name=result.name,
         split=result.name.split("-")[0],
-        records=len(result.entries),
+        records=len(entries),
         bytes=result.bytes,
         sha256=result.sha256,
         inputs_sha256=hashlib.sha256(inputs.encode("utf-8", "surrogateescape")).hexdigest(),

@@ -12,7 +12,6 @@ import numpy as np
 
 from preprocessing import duplicates, example, files
 from preprocessing.quarantine import Rejected
-from preprocessing.records import Entry
 from preprocessing.shards import ShardResult
 
 COMPARED = 3  # clips of a long recording
@@ -116,10 +115,11 @@ class _Ear:
 def _recordings(shards: list[ShardResult]) -> Iterator[_Recording]:
     for number, shard in enumerate(shards):
         places: dict[str, list[int]] = defaultdict(list)
-        for place, entry in enumerate(shard.entries):
+        of_shard = shard.entries
+        for place, entry in enumerate(of_shard):
             places[entry.recording_id].append(place)
         for recording_id, its in places.items():
-            entries: list[Entry] = [shard.entries[place] for place in its]
+            entries = [of_shard[place] for place in its]
             if recording_id not in shard.void and entries[0].fingerprint:
                 samples = sum(entry.valid_samples for entry in entries)
                 yield _Recording(

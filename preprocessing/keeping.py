@@ -12,7 +12,7 @@ from preprocessing.manifest import NAME, QUARANTINE_NAME, Manifest, from_json
 from preprocessing.options import Options
 from preprocessing.plan import Plan
 from preprocessing.quarantine import Rejected
-from preprocessing.shards import ShardResult
+from preprocessing.shards import ShardResult, pack
 from preprocessing.versions import latest
 
 WORTH_ANOTHER_TRY = ("unreadable", "no_permission", "missing")  # a file system may have been ill
@@ -69,6 +69,6 @@ def untouched(folder: str, made: Manifest, options: Options, plan: Plan) -> list
         )
         if settled and same and files.size(path) == shard.bytes:
             inside = sorted(entries[shard.name], key=lambda entry: (entry.recording_id, entry.start_secs))
-            row = ShardResult(shard.name, path, shard.bytes, shard.sha256, inside, rejected[shard.name])
+            row = ShardResult(shard.name, path, shard.bytes, shard.sha256, pack(inside), rejected[shard.name])
             kept.append(row)
     return kept

@@ -62,6 +62,7 @@ def submit(
 ) -> PipelineResult:
     """Stages the plan and starts the job; local runners return when it has ended."""
     stage(plan, kept, staging)
+    plan.clips.clear()  # they lie in `staging`, and would be hundreds of bytes each beside local workers
     pipeline = beam.Pipeline(options=PipelineOptions(beam_flags))
     build(pipeline, options, plan.fingerprint, staging)
     return pipeline.run()

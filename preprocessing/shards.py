@@ -6,17 +6,19 @@ the commit would take.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
 import math
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 import apache_beam as beam
 
-from preprocessing import audio, duplicates, example, files
+from preprocessing import audio, duplicates, example, files, records
 from preprocessing.attributes import measure
 from preprocessing.gtzan import is_audio_name
 from preprocessing.options import AudioFormat
@@ -36,22 +38,32 @@ class ShardResult(NamedTuple):
     staged: str
     bytes: int
     sha256: str
-    entries: list[Entry]  # in the file's order
+    packed: bytes  # of the entries, as `pack` makes it: a runner holds several copies of what it passes on
     rejected: list[Rejected]
     void: frozenset[str] = frozenset()  # recordings that turned out bad when part of them was written
 
+    @property
+    def entries(self) -> list[Entry]:
+        """In the file's order."""
+        return [records.from_json(line) for line in zlib.decompress(self.packed).decode().splitlines()]
+
     def to_json(self) -> str:
         """One line."""
-        fields = self._asdict() | {"entries": [one._asdict() for one in self.entries], "void": []}
+        fields = self._asdict() | {"packed": base64.b64encode(self.packed).decode(), "void": []}
         return json.dumps(fields)
 
     @staticmethod
     def from_json(line: str) -> ShardResult:
         """The inverse of `to_json`."""
         fields: dict[str, Any] = json.loads(line)
-        fields["entries"] = [Entry(**one) for one in fields["entries"]]
+        fields["packed"] = base64.b64decode(fields["packed"])
         fields["rejected"] = [Rejected(*one) for one in fields["rejected"]]
         return ShardResult(**fields | {"void": frozenset()})
+
+
+def pack(entries: list[Entry]) -> bytes:
+    """`ShardResult.packed`: lines as in `records.jsonl`, compressed."""
+    return zlib.compress("\n".join(entry.to_json() for entry in entries).encode())
 
 
 class _ShardFile:
@@ -100,7 +112,7 @@ class WriteShard(beam.DoFn):
                 void.add(clip.recording_id)
         opener.close()
         void &= {entry.recording_id for entry in entries}
-        yield ShardResult(name, *file.close(), entries, rejected, frozenset(void))
+        yield ShardResult(name, *file.close(), pack(entries), rejected, frozenset(void))
 
     def _records(self, clip: Clip, opener: Opener) -> Iterator[tuple[Entry, bytes]]:
         try:
@@ -176,7 +188,7 @@ class DropRecords(beam.DoFn):
                     file.append(example.frame(payload))
                     kept.append(entry)
         path, size, sha256 = file.close()
-        yield result._replace(staged=path, bytes=size, sha256=sha256, entries=kept, void=frozenset())
+        yield result._replace(staged=path, bytes=size, sha256=sha256, packed=pack(kept), void=frozenset())
 
 
 def _at_hand(stream: BinaryIO, size: int) -> tuple[BinaryIO, str]:

@@ -7,6 +7,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import images
 import pytest
 from dockerfile import STAGES, TEXT, entry_point
 from manifests import K8S, OVERLAYS, overlay
@@ -57,9 +58,6 @@ def test_images_start_their_module_as_the_manifests_user(target):
 
 
 def test_the_local_overlay_runs_what_make_image_builds():
-    sys.path.insert(0, str(K8S))
-    import images
-
     assert {images.image(target) for target in images.TARGETS} == {
         workload.container["image"] for workload in overlay("local").workloads()
     }

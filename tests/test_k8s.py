@@ -49,6 +49,7 @@ def test_every_document_is_valid(minor, monkeypatch):
     # The library would parse its megabyte of schemas again for every document.
     monkeypatch.setattr(schemas, "schema_contents", cache(schemas.schema_contents))
     documents = [document for name in ("base", *OVERLAYS) for document in overlay(name).documents]
+    assert documents
     for document in {yaml.safe_dump(document): document for document in documents}.values():
         kubernetes_validate.validate(document, f"1.{minor}", strict=True)
 
