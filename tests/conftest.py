@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -56,6 +57,17 @@ def write_clip(path: Path, number: int, rate_hz: int = 8_000, secs: float = 1.1,
     partials = [np.sin(2 * np.pi * hz * time_secs + phase) for hz, phase in rng.uniform(40, 400, (3, 2))]
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, 0.25 * np.sum(partials, axis=0), rate_hz, **kwargs)
+
+
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """Trains without pictures and music, which take as long as all the rest."""
+    from trainer import samples, train
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples, "draw_pictures", lambda *_: {})
+        patch.setattr(train, "make_all", lambda *_: ())
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import CLIP_SAMPLES, WAVE
+from conftest import CLIP_SAMPLES, WAVE, undrawn
 
 from preprocessing.errors import BAD_DATA, USAGE
 from trainer.__main__ import main
@@ -18,7 +18,8 @@ BASELINE = {"preset": "seed", "sample_clips": 2}
 def run(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     for name, given in (("wave", {"preset": "wave", **WAVE}), ("wave-seed", BASELINE)):
-        train_and_evaluate(str(dataset), str(folder / name), {**given, "epochs": 1}, 1, folder / "cache")
+        with undrawn():
+            train_and_evaluate(str(dataset), str(folder / name), {**given, "epochs": 1}, 1, folder / "cache")
     return folder / "wave"
 
 

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
-from conftest import CLIP_SAMPLES, GENRES, RATE_HZ, WAVE
+from conftest import CLIP_SAMPLES, GENRES, RATE_HZ, WAVE, undrawn
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer.__main__ import main
@@ -14,7 +14,9 @@ from trainer.train import train_and_evaluate
 
 
 def trained(dataset, folder, given):
-    train_and_evaluate(str(dataset), str(folder), {**given, "epochs": 1, "sample_clips": 2}, 1, folder / "c")
+    given = {**given, "epochs": 1, "sample_clips": 2}
+    with undrawn():
+        train_and_evaluate(str(dataset), str(folder), given, 1, folder / "c")
     return folder
 
 

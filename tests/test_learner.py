@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import WAVE
+from conftest import WAVE, undrawn
 
 from preprocessing.errors import STOPPED, USAGE, CommandError
 from trainer import checkpoint, log
@@ -64,8 +64,16 @@ def plain(learn):
 
 @pytest.mark.parametrize(
     ("given", "replicas"),
-    [({"accumulate_steps": 2}, 1), ({"jit": True, "accumulate_steps": 4}, 2)],
-    ids=["two parts of five", "XLA, four parts of three and of two"],
+    [
+        pytest.param({"accumulate_steps": 2}, 1, id="two parts of five"),
+        pytest.param({"jit": True}, 1, id="XLA"),
+        pytest.param(
+            {"jit": True, "accumulate_steps": 4},
+            2,
+            id="XLA, four parts of three and of two",
+            marks=pytest.mark.slow,
+        ),
+    ],
 )
 def test_another_way_of_computing_is_the_same_step(learn, plain, given, replicas):
     _, likelihoods, weights = learn(dataclasses.replace(SMALL, **given), replicas)
@@ -144,7 +152,8 @@ def test_a_checkpoint_is_of_the_moment_of_its_save(learn, tmp_path):
 
 
 def train(data, run, given, epochs, **more):
-    train_and_evaluate(str(data), str(run), {**given, "epochs": epochs}, 1, run.parent / "cache", **more)
+    with undrawn():
+        train_and_evaluate(str(data), str(run), {**given, "epochs": epochs}, 1, run.parent / "cache", **more)
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import CLIP_SAMPLES, GENRES, TINY, WAVE_FLAGS, write_clip
+from conftest import CLIP_SAMPLES, GENRES, TINY, WAVE_FLAGS, undrawn, write_clip
 
 from preprocessing.__main__ import main as preprocess
 from preprocessing.errors import BAD_DATA, STOPPED, USAGE
-from trainer import champion, retrain, samples, train
+from trainer import champion, retrain, train
 from trainer.__main__ import main
 from trainer.held_out import held_out
 from trainer.music import load
@@ -68,10 +68,7 @@ def versions(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quick():
-    """Training without what its pictures and music take."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(samples, "draw_pictures", lambda *_: {})
-        patch.setattr(train, "make_all", lambda *_: [])
+    with undrawn():
         yield
 
 

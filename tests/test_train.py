@@ -4,27 +4,22 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import WAVE
+from conftest import WAVE, undrawn
 
 from preprocessing.errors import BAD_DATA, STOPPED, USAGE, CommandError
-from trainer import rollbacks, samples
-from trainer import train as training
+from trainer import rollbacks
 from trainer.music import load
 from trainer.run_directory import RunDirectory
 from trainer.steps import Trainer
+from trainer.train import train_and_evaluate
 
 SEED = {"preset": "seed", "sample_clips": 2, "learning_rate": 1e-3}
 FIGURES = ("elbo", "log_likelihood", "kl")
 
 
 def train(data, run, given, epochs, replicas=1):
-    """Without the pictures and the music, which take as long as all the rest."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(samples, "draw_pictures", lambda *_: {})
-        patch.setattr(training, "make_all", lambda *_: ())
-        training.train_and_evaluate(
-            str(data), str(run), {**given, "epochs": epochs}, replicas, run.parent / "cache"
-        )
+    with undrawn():
+        train_and_evaluate(str(data), str(run), {**given, "epochs": epochs}, replicas, run.parent / "cache")
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
