@@ -50,7 +50,7 @@ def measure(audio: np.ndarray, sample_rate_hz: int) -> Attributes:
         return Attributes(loudness_db, math.nan, math.nan)
     power = _power(audio, sample_rate_hz)
     spectrum = np.sqrt(power).sum(axis=0)
-    centroid_hz = float(np.average(_transform(sample_rate_hz).bin_hz, weights=spectrum))
+    centroid_hz = float(np.dot(_transform(sample_rate_hz).bin_hz, spectrum) / spectrum.sum())
     onsets = _onsets(power, sample_rate_hz)
     return Attributes(loudness_db, centroid_hz, _tempo_bpm(onsets, sample_rate_hz, len(audio)))
 
@@ -78,8 +78,7 @@ def _power(audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     size = len(transform.window)
     padded = np.zeros(len(audio) + size, np.float32)
     padded[size // 2 : size // 2 + len(audio)] = audio
-    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: transform.hop]
-    spectra = scipy.fft.rfft(frames * transform.window)
+    spectra = scipy.fft.rfft(rhythm.frames_of(padded, size, transform.hop) * transform.window)
     return spectra.real**2 + spectra.imag**2
 
 

@@ -102,8 +102,8 @@ def encode(record: Record) -> bytes:
     example = Example()
     feature = example.features.feature
     # Assigning 90,001 Python floats takes 20 ms; parsing the same list from packed bytes takes 0.1 ms.
-    packed = np.ascontiguousarray(record.audio, "<f4").tobytes()
-    feature["audio"].float_list.MergeFromString(b"\x0a" + _varint(len(packed)) + packed)
+    packed = memoryview(np.ascontiguousarray(record.audio, "<f4")).cast("B")
+    feature["audio"].float_list.MergeFromString(b"".join((b"\x0a", _varint(len(packed)), packed)))
     for name in ("track_id", "genre", "source_sha256", "source_uri"):
         text = getattr(record, name).encode("utf-8", "surrogateescape")  # a path may hold any bytes
         feature[name].bytes_list.value.append(text)

@@ -173,20 +173,23 @@ def stall(bench: Bench) -> None:
 
 def replicas(bench: Bench) -> None:
     """The same global batch, divided or not."""
-    batch = bench.batch(COMPARED)
-    sides = {}
-    for name, strategy in {
-        "one device, no strategy": tf.distribute.get_strategy(),
-        "MirroredStrategy, 1 device": Team(None, 1).strategy,
-        "MirroredStrategy, 2 logical devices": Team(None, 2).strategy,
-    }.items():
-        step = bench.learner(COMPARED, strategy)
-        part = batch
-        if name.startswith("Mirrored"):
-            (part,) = feed(tf.data.Dataset.from_tensors(batch), strategy)
-        sides[name] = lambda step=step, part=part: [step(part) for _ in range(STEPS)]
-    heading(f"A step of `tiny`, {COMPARED.batch_size} crops in all", "ms a step", "ratio", "CPU ms", "ratio")
-    bench.ratios(sides, STEPS)
+    for preset in ("tiny", "wave"):
+        config = PRESETS[preset]
+        batch = bench.batch(config)
+        sides = {}
+        for name, strategy in {
+            "one device, no strategy": tf.distribute.get_strategy(),
+            "MirroredStrategy, 1 device": Team(None, 1).strategy,
+            "MirroredStrategy, 2 logical devices": Team(None, 2).strategy,
+        }.items():
+            step = bench.learner(config, strategy)
+            part = batch
+            if name.startswith("Mirrored"):
+                (part,) = feed(tf.data.Dataset.from_tensors(batch), strategy)
+            sides[name] = lambda step=step, part=part: [step(part) for _ in range(STEPS)]
+        size = f"{config.batch_size} crops in all"
+        heading(f"A step of `{preset}`, {size}", "ms a step", "ratio", "CPU ms", "ratio")
+        bench.ratios(sides, STEPS)
 
 
 def checkpoints(bench: Bench) -> None:
