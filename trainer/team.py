@@ -33,7 +33,8 @@ class Team:
         """`replicas` of this process; None: all GPUs, else one CPU.
 
         Raises:
-            CommandError: There are fewer GPUs than asked for (exit code 2).
+            CommandError: There are fewer devices than asked for, or several workers must leave some of theirs
+                unused (exit code 2).
         """
         self.workers = len(cluster.addresses) if cluster else 1
         self.index = cluster.index if cluster else 0
