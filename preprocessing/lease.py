@@ -19,9 +19,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from google.api_core.exceptions import PreconditionFailed
+from google.api_core.exceptions import PreconditionFailed, RetryError
 
-from preprocessing.bucket import Object, TryLaterError, failures, patience
+from preprocessing.bucket import Object, TryLaterError, failures, patience, policy
 from preprocessing.errors import STORAGE_FAILED, USAGE, CommandError
 
 NAME = ".lease"
@@ -67,7 +67,11 @@ def hold(uri: str, outlasts_storage: bool = False) -> Iterator[Held]:
             raise _taken_over(uri) from error
         raise
     finally:
-        lease.give_back()
+        try:
+            lease.give_back()
+        except KeyboardInterrupt:  # its own, which came when the work was done
+            if not lease.lost:
+                raise
     if lease.lost:
         raise _taken_over(uri)
 
@@ -145,7 +149,7 @@ class _Lease(Held):
                 time.sleep(self._lease_secs / POLLS)
                 there = self.read()
             try:
-                self._write()
+                policy()(self._begin)()
             except PreconditionFailed as error:
                 raise CommandError(_refusal(self._uri, ""), USAGE) from error
         self._heart.start()
@@ -161,6 +165,13 @@ class _Lease(Held):
         self._heart.join()
         with contextlib.suppress(CommandError), failures(self._uri):  # it expires by itself
             self._object.delete(self._generation, self._renew_secs)
+
+    def _begin(self) -> None:
+        """The first write: as patient as any other, but made anew each time, since what it says gets old."""
+        try:
+            self._write()
+        except RetryError as error:
+            raise TryLaterError(str(error)) from error
 
     def _write(self) -> None:
         began = time.monotonic()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -138,6 +139,9 @@ def test_a_lock_ends_with_its_owner(tmp_path):
 @pytest.fixture
 def quick_lease(monkeypatch):
     monkeypatch.setenv("STORAGE_LEASE_SECS", "1")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker of xdist ignores it
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_lease_is_renewed_expires_and_is_lost(storage_server, quick_lease):
@@ -161,6 +165,12 @@ def test_a_lease_is_renewed_expires_and_is_lost(storage_server, quick_lease):
     assert held.lost
     assert raised.value.exit_code == STORAGE_FAILED
     files.delete([f"{uri}/{lease.NAME}"])
+
+
+def test_a_lease_is_taken_though_the_first_answers_do_not_come(storage_server, quick_lease, proxy):
+    proxy.planned = ["silent"] * 3  # longer than the time between two renewals
+    with lease.hold(f"{storage_server}/silent") as held:
+        held.check()
 
 
 def test_an_answer_that_got_lost_loses_no_lease(storage_server, quick_lease, proxy):
