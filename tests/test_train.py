@@ -27,7 +27,9 @@ def weights(run):
     return [weight.numpy() for weight in load(run).model.weights]
 
 
-@pytest.mark.parametrize("given", [WAVE, SEED], ids=["wave", "seed"])
+@pytest.mark.parametrize(
+    "given", [pytest.param(WAVE, id="wave"), pytest.param(SEED, id="seed", marks=pytest.mark.slow)]
+)
 def test_two_replicas_give_what_one_gives(dataset, tmp_path, given):
     # Five to a batch: three and two to a replica, and a last batch that is smaller still.
     given = {**given, "batch_size": 5}

@@ -34,6 +34,7 @@ class Snapshot(NamedTuple):
     """
 
     number: int  # of requests, when it was taken
+    is_last: bool  # of this process
     files: dict[str, State]
     pointer: bytes | None
     outbox: Path
@@ -73,7 +74,7 @@ class Mirror:
         """
         shutil.rmtree(self._outbox, ignore_errors=True)
         self._pointer = self.prefix.read(self._pointer_name) or b""
-        self._there = {name for name in self.prefix.list() if not name.startswith(self._own)}
+        self._there = self._listed()
         if not (self._behind.exists() and self._behind.read_bytes() == self._pointer):
             for name in self._states():
                 if name not in self._there:
@@ -82,14 +83,14 @@ class Mirror:
             self._pushed = self._states()
         self._thread.start()
 
-    def request(self) -> None:
+    def request(self, is_last: bool = False) -> None:
         """Asks for the folder as it is now to be mirrored; returns at once.
 
         Raises:
             CommandError: An earlier upload failed for good (exit code 4).
         """
         self._raise_failure()
-        snapshot = self._snapshot()
+        snapshot = self._snapshot(is_last)
         with self._changed:
             self._behind.write_bytes(self._pointer)
             if self._next is not None:  # only the newest state matters
@@ -105,7 +106,7 @@ class Mirror:
         Raises:
             CommandError: It failed for good (exit code 4).
         """
-        self.request()
+        self.request(is_last=True)
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -149,6 +150,8 @@ class Mirror:
         if snapshot.pointer is not None and snapshot.pointer != self._pointer:
             self.prefix.write(self._pointer_name, snapshot.pointer)
             self._pointer = snapshot.pointer
+        if snapshot.is_last:  # an upload that comes late brings back what has been deleted meanwhile
+            self._there = self._listed()
         for name in self._there - files.keys():
             self.prefix.delete(name)
             self._pushed.pop(name, None)
@@ -176,7 +179,10 @@ class Mirror:
             message = f"the bucket is {late}{why}: the run goes on, and is kept in {self.path}"
             log.tell("behind", message, log.WARNING)
 
-    def _snapshot(self) -> Snapshot:
+    def _listed(self) -> set[str]:
+        return {name for name in self.prefix.list() if not name.startswith(self._own)}
+
+    def _snapshot(self, is_last: bool) -> Snapshot:
         files = self._states()
         folder = self._outbox / uuid.uuid4().hex
         for name, state in files.items():
@@ -186,7 +192,8 @@ class Mirror:
                 os.link(self.path / name, link)
         pointer = self.path / self._pointer_name
         self._requested += 1
-        return Snapshot(self._requested, files, pointer.read_bytes() if pointer.exists() else None, folder)
+        content = pointer.read_bytes() if pointer.exists() else None
+        return Snapshot(self._requested, is_last, files, content, folder)
 
     def _states(self) -> dict[str, State]:
         found = {}
