@@ -31,11 +31,10 @@ from preprocessing.manifest import (
 from preprocessing.options import Options
 from preprocessing.quarantine import Rejected, bad_fraction
 from preprocessing.records import Entry
-from preprocessing.shards import ShardResult, pack
+from preprocessing.shards import ShardResult
 
 REJECTED = "rejected.jsonl"  # staged: what the plan already refused
 LISTINGS = "listings.json"  # staged: of each shard, a digest of its clips' places, sizes and times
-NOTHING = pack([])
 OUTCOME = "outcome.json"  # staged: how a job ended, whatever was there before it
 
 
@@ -67,7 +66,7 @@ class Commit(beam.DoFn):
     def process(self, results: list[ShardResult]) -> Iterator[Outcome]:
         """Yields how it ended; the launcher reads the same from `OUTCOME`."""
         results = sorted(results, key=lambda result: result.name)
-        good = [result for result in results if result.packed != NOTHING]
+        good = [result for result in results if result.bytes]
         rejected = self._rejected(results)
         reasons = dict(sorted(Counter(one.reason for one in rejected).items()))
         entries = sorted(entry for result in good for entry in result.entries)

@@ -16,9 +16,8 @@ def mix(block: np.ndarray, target: np.ndarray) -> None:
     `np.mean` takes a few channels one frame at a time: for stereo 24 ms in 30 s of 44,100 Hz, and this 1.
     """
     channels = block.shape[1]
-    scale = (
-        1 / 32_768 if block.dtype == np.int16 else 1.0
-    )  # a power of two: the same before the mean and after
+    # A power of two: the same before the mean and after it.
+    scale = 1 / 32_768 if block.dtype == np.int16 else 1.0
     if channels == 1:
         np.multiply(block[:, 0], scale, out=target, dtype=np.float32)
         return

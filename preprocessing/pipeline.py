@@ -60,9 +60,9 @@ def stage(plan: Plan, kept: list[ShardResult], staging: str) -> None:
 def submit(
     options: Options, plan: Plan, kept: list[ShardResult], staging: str, beam_flags: list[str]
 ) -> PipelineResult:
-    """Stages the plan and starts the job; local runners return when it has ended."""
+    """Stages the plan, whose clips it takes, and starts the job; local runners return when it has ended."""
     stage(plan, kept, staging)
-    plan.clips.clear()  # they lie in `staging`, and would be hundreds of bytes each beside local workers
+    plan.clips.clear()  # hundreds of bytes each, beside local workers
     pipeline = beam.Pipeline(options=PipelineOptions(beam_flags))
     build(pipeline, options, plan.fingerprint, staging)
     return pipeline.run()

@@ -1,6 +1,7 @@
 """Versions of a dataset, what is kept from one to the next, and two jobs on one output."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -171,6 +172,9 @@ def test_a_lease_is_taken_though_the_first_answers_do_not_come(storage_server, q
     proxy.planned = ["silent"] * 3  # longer than the time between two renewals
     with lease.hold(f"{storage_server}/silent") as held:
         held.check()
+        assert proxy.planned == []
+        assert not held.lost
+        assert lease.owner(f"{storage_server}/silent").startswith(f"process {os.getpid()} ")
 
 
 def test_an_answer_that_got_lost_loses_no_lease(storage_server, quick_lease, proxy):
