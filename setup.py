@@ -34,7 +34,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "gtzan-preprocess = preprocessing.__main__:main",
+            "gtzan-preprocess = preprocessing.__main__:program",
             "gtzan-demo-corpus = preprocessing.demo:main",
             "gtzan-train = trainer.__main__:main",
         ]

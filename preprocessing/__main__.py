@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import NoReturn
 
 from preprocessing.errors import SentenceParser, run_command
 from preprocessing.gtzan import SPLIT_RULES
@@ -220,5 +221,18 @@ def _silence_c_libraries() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
+def program() -> NoReturn:
+    """The command: ends the process, and with it the threads of a job that was stopped.
+
+    They are in the middle of C libraries, where Python's own end would abort the process, with another code.
+    """
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    if code:
+        os._exit(code)
+    sys.exit()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()
