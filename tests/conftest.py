@@ -13,6 +13,7 @@ import pytest
 import soundfile
 import storage_emulator
 from faulty_proxy import FaultyProxy
+from written_dataset import Dataset
 
 import preprocessing
 from preprocessing.__main__ import main as preprocess
@@ -86,6 +87,12 @@ def dataset(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("dataset")
     assert preprocess(["--input", str(corpus), "--output", str(output), "--shards", "3", *TINY]) == 0
     return output
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Dataset:
+    """A dataset that is not written yet, to be made wrong in any way."""
+    return Dataset(tmp_path / "music")
 
 
 @pytest.fixture(scope="session")
