@@ -46,8 +46,8 @@ ORDER = {
         "run_directory", "champion", "candidates", "held_out", "checkpoint", "rollbacks", "team",
         "dataset", "batches", "feed", "loss", "metrics", "learner", "profiling", "render", "report_chart",
         "report_page", "report_evaluation", "report", "comparison_page", "samples", "history", "steps",
-        "scores", "embedding", "baselines", "classifier", "music", "judging", "generate", "train",
-        "evaluate", "comparison", "retrain", "status", "__main__",
+        "scores", "embedding", "baselines", "classifier", "asking", "music", "judging", "generate",
+        "train", "evaluate", "comparison", "retrain", "status", "__main__",
     ],
 }  # fmt: skip
 

@@ -8,8 +8,7 @@ varied = music.vary(clips, amount=0.5)
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +16,15 @@ import tensorflow as tf
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer import config as configs
+from trainer.asking import Attributes, Genre, condition_of, usual_conditions
 from trainer.checkpoint import restore_heard
 from trainer.config import GUIDANCE, USUAL_GUIDANCE, DatasetFacts
-from trainer.models import ANY_GENRE, Condition, Guidance, WaveformVAE, make_model
-from trainer.models.condition import TEMPO
+from trainer.models import Condition, Guidance, WaveformVAE, make_model
 from trainer.run_directory import fetch_run
 from trainer.storage import default_cache
 
 CLIPS_AT_ONCE = 8
-GOLDEN_RATIO = 0.6180339887498949  # whose multiples, modulo 1, fill the unit interval evenly (Weyl 1916)
 LATENTS, TEXTURE, CONDITION = range(3)  # what a noise is for: each has its own
-
-Genre = str | Sequence[str | None] | None
-Attributes = Mapping[str, float | Sequence[float] | None] | None
 
 
 def load(run: str | Path, cache: Path | None = None) -> MusicMaker:
@@ -92,7 +87,8 @@ class MusicMaker:
         condition = self.condition(count, genre, attributes)
         asked = genre is not None or any(value is not None for value in (attributes or {}).values())
         if not asked and self.model.conditional:
-            condition = self._usual_conditions(count, seed)
+            start = tf.random.stateless_uniform([], [seed, CONDITION])
+            condition = usual_conditions(self.facts, count, float(start))
         # What is drawn is no wish: exaggerated, loud clips would be deafening and quiet ones silent.
         counts = _guidance(guidance) if asked else Guidance(USUAL_GUIDANCE if guidance is None else guidance)
 
@@ -220,34 +216,8 @@ class MusicMaker:
         return self._in_batches(make, self.condition(len(beginnings), genre, attributes))
 
     def condition(self, count: int, genre: Genre = None, attributes: Attributes = None) -> Condition:
-        """What is asked of `count` clips, as the model takes it.
-
-        Raises:
-            CommandError: Unknown names, or more or fewer values than clips (2).
-        """
-        if count < 1:
-            raise CommandError(f"at least one clip, not {count}", USAGE)
-        names = [genre] * count if genre is None or isinstance(genre, str) else list(genre)
-        asked = {name: value for name, value in (attributes or {}).items() if value is not None}
-        if not self.model.conditional and ({*names} - {None} or asked):
-            raise CommandError("this run's model was not trained on genres: leave --genre out", USAGE)
-        if len(names) != count:
-            raise CommandError(f"{count} clips need as many genres, not {len(names)}", USAGE)
-        for name in {*names} - {None}:
-            if name not in self.genres:
-                raise CommandError(f"this run knows the genres {', '.join(self.genres)}, not {name}", USAGE)
-        columns = np.full([count, len(self.facts.attributes)], np.nan, np.float32)
-        for name, value in asked.items():
-            if name not in self.facts.attributes:
-                known = ", ".join(self.facts.attributes) or "none"
-                raise CommandError(f"this run knows the attributes {known}, not {name}", USAGE)
-            values = np.asarray(value, np.float32)
-            if values.shape not in ((), (count,)):
-                raise CommandError(f"{count} clips need one {name} or as many, not {values.size}", USAGE)
-            of = self.facts.attributes[name]
-            columns[:, list(self.facts.attributes).index(name)] = (values - of.mean) / of.std
-        rows = [ANY_GENRE if name is None else self.genres.index(name) for name in names]
-        return Condition(np.array(rows, np.int32), columns)
+        """What is asked of `count` clips; raises as `condition_of`."""
+        return condition_of(self.facts, self.model.conditional, count, genre, attributes)
 
     def refuse_unless(self, way: str) -> None:
         """Raises a `CommandError` (2) if the model does not know a way."""
@@ -255,25 +225,6 @@ class MusicMaker:
             raise CommandError(
                 f"this run's model knows the ways {', '.join(self.model.ways)}, not {way}", USAGE
             )
-
-    def _usual_conditions(self, count: int, seed: int) -> Condition:
-        """Those of training clips, spread evenly over them: a clip's depends on the seed and its own number.
-
-        The tempo stays open: a clip that is told one keeps a clear beat, and much music does not.
-        """
-        start = float(tf.random.stateless_uniform([], [seed, CONDITION]))
-        usual = self.facts.usual
-        drawn = [usual[int((start + number * GOLDEN_RATIO) % 1 * len(usual))] for number in range(count)]
-        columns = [
-            [
-                math.nan if name == TEMPO or row[name] is None else (row[name] - of.mean) / of.std
-                for row in drawn
-            ]
-            for name, of in self.facts.attributes.items()
-        ]
-        genres = [self.genres.index(row["genre"]) for row in drawn]
-        attributes = np.array(columns, np.float32).reshape(len(columns), count).T
-        return Condition(np.array(genres, np.int32), attributes)
 
     def _samples(self, secs: float | None) -> int:
         samples = self.clip_samples if secs is None else round(secs * self.sample_rate_hz)
