@@ -112,23 +112,23 @@ def test_a_checkpoint_is_due_by_the_clock(dataset, tmp_path, monkeypatch):
     same_run(tmp_path / "often", tmp_path / "seldom")
 
 
-def test_a_finished_run_is_left_as_it_is(dataset, tmp_path):
-    train(dataset, tmp_path / "run", WAVE, 1)
+def test_a_finished_run_is_left_as_it_is(dataset, straight, tmp_path):
+    shutil.copytree(straight, tmp_path / "run")
     before = (tmp_path / "run/metrics.jsonl").read_text()
-    assert len(train(dataset, tmp_path / "run", {}, 1)) == 1
+    assert len(train(dataset, tmp_path / "run", {}, 3)) == 3
     assert (tmp_path / "run/metrics.jsonl").read_text() == before
 
 
-def test_contradictions_and_missing_data_change_nothing(dataset, tmp_path):
+def test_contradictions_and_missing_data_change_nothing(dataset, straight, tmp_path):
     def refused(data, given, epochs, code, said):
         with pytest.raises(CommandError, match=said) as caught:
             train(data, tmp_path / "run", given, epochs)
         assert caught.value.exit_code == code
 
     refused(tmp_path, WAVE, 1, BAD_DATA, "no dataset.json")
-    train(dataset, tmp_path / "run", WAVE, 2)
+    shutil.copytree(straight, tmp_path / "run")
     config = (tmp_path / "run/config.json").read_text()
-    refused(dataset, {"latent_dim": 5}, 2, USAGE, "--latent-dim 5 contradicts")
+    refused(dataset, {"latent_dim": 5}, 3, USAGE, "--latent-dim 5 contradicts")
     refused(dataset, {}, 1, USAGE, "--epochs 1 contradicts")
     other = tmp_path / "other"
     shutil.copytree(dataset, other)
@@ -140,11 +140,11 @@ def test_contradictions_and_missing_data_change_nothing(dataset, tmp_path):
         ({"schema_version": 2}, "has schema version 2, this program reads 3"),
     ):
         (other / "dataset.json").write_text(json.dumps({**fields, "digest": "0" * 64, **changes}))
-        refused(other, {}, 2, USAGE, said)
+        refused(other, {}, 3, USAGE, said)
     (other / "dataset.json").write_text(json.dumps(fields))
     shard = next(other.glob("train-*"))
     shard.write_bytes(shard.read_bytes()[:-9])
-    refused(other, {}, 2, BAD_DATA, shard.name)
+    refused(other, {}, 3, BAD_DATA, shard.name)
     assert (tmp_path / "run/config.json").read_text() == config
 
 
@@ -182,27 +182,25 @@ def test_a_diverging_run_goes_back_more_slowly_and_then_ends(dataset, tmp_path, 
     assert "went back to step 10" in (run / "report.html").read_text()
 
 
-def test_damage_is_told_in_a_sentence_and_nothing_is_overwritten(dataset, tmp_path):
-    run = tmp_path / "run"
-    train(dataset, run, WAVE, 2)
-    metrics = (run / "metrics.jsonl").read_bytes()
+def test_damage_is_told_in_a_sentence_and_nothing_is_overwritten(dataset, straight, tmp_path):
+    metrics = (straight / "metrics.jsonl").read_bytes()
 
     def refused(damage, said, folder=dataset):
         copy = tmp_path / "copy"
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(run, copy)
+        shutil.copytree(straight, copy)
         damage(copy)
         with pytest.raises(CommandError, match=said) as caught:
-            train(folder, copy, {}, 3)
+            train(folder, copy, {}, 4)
         assert caught.value.exit_code == BAD_DATA
         assert said.startswith("lacks") or (copy / "metrics.jsonl").read_bytes() == metrics
 
-    def cut(copy, steps=(10, 20)):
+    def cut(copy, steps=(10, 20, 30)):
         for step in steps:
             data = copy / f"checkpoints/step-{step}.data-00000-of-00001"
             data.write_bytes(data.read_bytes()[:50])
 
-    refused(cut, "step-20 is damaged.*none before it is whole")
+    refused(cut, "step-30 is damaged.*none before it is whole")
     refused(lambda copy: (copy / "checkpoints/checkpoint").unlink(), "does not name a checkpoint")
     refused(lambda copy: (copy / "metrics.jsonl").write_text(""), "lacks epochs")
     other = tmp_path / "flipped"
