@@ -44,7 +44,7 @@ def run(options: Options, beam_flags: list[str]) -> None:
             f"{template}: a template of the job; {place} holds its clip list and must stay until it has run"
         )
         return
-    with lease.hold(options.output):
+    with lease.hold(options.output), _staging(options.output) as staging:
         made = keeping.committed(options)
         if made and keeping.is_same_work(*made, options, plan):
             print(f"{options.output} is up to date: same inputs and options, nothing to do")
@@ -53,25 +53,29 @@ def run(options: Options, beam_flags: list[str]) -> None:
             _refuse_bad(options, Outcome(folder, recordings, manifest.quarantined))
         else:
             kept = keeping.untouched(*made, options, plan) if made else []
-            folder = _make(options, plan, kept, beam_flags)
+            folder = _make(options, plan, kept, staging, beam_flags)
     uri = files.join(folder, NAME)
     print(summary(from_json(files.read(uri), uri), folder))
 
 
-def _make(options: Options, plan: Plan, kept: list[ShardResult], beam_flags: list[str]) -> str:
+@contextlib.contextmanager
+def _staging(output: str) -> Iterator[str]:
+    """A folder for the own files of the job that holds `output`; a dead job's goes before, its own after."""
+    root = files.join(output, ".staging")
+    files.delete_folder(root)
+    try:
+        yield files.join(root, uuid.uuid4().hex[:12])
+    finally:
+        files.delete_folder(root)
+
+
+def _make(options: Options, plan: Plan, kept: list[ShardResult], staging: str, beam_flags: list[str]) -> str:
     """Runs the pipeline; returns the dataset's folder."""
     if kept:
         print(f"{len(kept)} of {len(plan.listings)} shards are kept: none of their files has changed")
-    staging_root = files.join(options.output, ".staging")
-    # This job holds the output, so whatever lies there is a dead one's.
-    files.delete_folder(staging_root)
-    staging = files.join(staging_root, uuid.uuid4().hex[:12])
-    try:
-        with _progress(staging, len(plan.clips), 4 * options.audio.clip_samples):
-            _wait(pipeline.submit(options, plan, kept, staging, beam_flags))
-        outcome = commit.read_outcome(staging)
-    finally:
-        files.delete_folder(staging_root)
+    with _progress(staging, len(plan.clips), 4 * options.audio.clip_samples):
+        _wait(pipeline.submit(options, plan, kept, staging, beam_flags))
+    outcome = commit.read_outcome(staging)
     _refuse_bad(options, outcome)
     return outcome.folder
 
