@@ -41,13 +41,14 @@ ORDER = {
     ],
     "trainer": [
         "cluster", "config", "verdict", "flags", "log", "interrupt", "layers", "mdct", "spectral",
-        "models.base", "models.seed", "models.condition", "models.prior", "models.texture",
-        "models.envelope", "models.wave", "models", "storage", "verified", "shards", "pointer", "mirror",
-        "run_directory", "champion", "candidates", "held_out", "checkpoint", "rollbacks", "team",
-        "dataset", "batches", "feed", "loss", "metrics", "learner", "profiling", "render", "report_chart",
-        "report_page", "report_evaluation", "report", "comparison_page", "samples", "history", "steps",
-        "scores", "embedding", "baselines", "classifier", "asking", "music", "judging", "generate",
-        "train", "evaluate", "comparison", "retrain", "status", "__main__",
+        "models.base", "models.seed", "models.condition", "models.recurrence", "models.prior",
+        "models.texture", "models.envelope", "models.wave", "models", "storage", "verified", "shards",
+        "pointer", "mirror", "run_directory", "champion", "candidates", "held_out", "checkpoint",
+        "rollbacks", "team", "dataset", "batches", "feed", "loss", "metrics", "adam", "learner",
+        "profiling", "render", "report_chart", "report_page", "report_evaluation", "report",
+        "comparison_page", "samples", "history", "steps", "scores", "embedding", "baselines",
+        "classifier", "asking", "music", "judging", "generate", "train", "evaluate", "comparison",
+        "retrain", "status", "__main__",
     ],
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from trainer import config as configs
 from trainer import loss, metrics
+from trainer.adam import FusedAdam
 from trainer.batches import Batch
 from trainer.checkpoint import AVERAGED, restore_heard
 from trainer.config import Config, DatasetFacts
@@ -177,7 +178,7 @@ class Learner:
 
 
 def _make_optimizer(config: Config) -> tf.keras.optimizers.Optimizer:
-    adam = tf.keras.optimizers.Adam(config.learning_rate, global_clipnorm=config.gradient_clip_norm or None)
+    adam = FusedAdam(config.learning_rate, config.gradient_clip_norm or None)
     # float16 ends at 6e-8: gradients are computed some thousand times as large, and steps that overflow left
     # out (Micikevicius et al. 2018, section 3.2). bfloat16 has float32's range.
     return tf.keras.mixed_precision.LossScaleOptimizer(adam) if config.precision == "float16" else adam

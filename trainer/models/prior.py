@@ -6,6 +6,8 @@ import math
 
 import tensorflow as tf
 
+from trainer.models.recurrence import GRU
+
 layers = tf.keras.layers
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -36,8 +38,8 @@ class LocalPrior(layers.Layer):
         super().__init__()
         self.local_dim, self.units, self.mixtures = local_dim, units, mixtures
         self.input_layer = layers.Dense(units, activation=tf.nn.leaky_relu)
-        self.first = layers.GRU(units, return_sequences=True)
-        self.second = layers.GRU(units, return_sequences=True)
+        self.first = GRU(units)
+        self.second = GRU(units)
         self.head = layers.Dense(mixtures * (1 + 2 * local_dim))
 
     def log_density(self, local: tf.Tensor, context: tf.Tensor, clock: tf.Tensor) -> tf.Tensor:

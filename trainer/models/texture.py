@@ -58,16 +58,17 @@ class Texture(layers.Layer):
         seen = self._neighbours(past)
         energy = tf.reduce_mean(tf.square(seen), axis=-1, keepdims=True)
         # Whether the whole neighbourhood changes its sign must not matter: products do not notice.
-        products = self.left(seen) * self.right(seen) / tf.cast(energy + 0.05, self._compute_in)
+        products = self.left(seen) * self.right(seen) * tf.cast(1 / (energy + 0.05), self._compute_in)
         own = tf.square(tf.linalg.matrix_transpose(past))
         place = tf.broadcast_to(self._place, [*_shape(log_scale), self._place.shape[-1]])
         features = [products, tf.math.log(energy + 0.01), tf.math.log(own + 0.01), _slopes(log_scale), place]
         x = tf.concat([tf.cast(part, self._compute_in) for part in features], axis=-1)
         for layer in self.hidden:
             x = self.activation(layer(x))
-        output = self.output_layer(x)
-        mean = tf.reduce_sum(output[..., :-1] * seen, axis=-1)
-        log_spread = tf.clip_by_value(output[..., -1], *LOG_SCALE_RANGE)
+        # Split, and not sliced: each slice would have a gradient as large as the whole.
+        weights, log_spread = tf.split(self.output_layer(x), [NEIGHBOURS, 1], axis=-1)
+        mean = tf.reduce_sum(weights * seen, axis=-1)
+        log_spread = tf.clip_by_value(tf.squeeze(log_spread, axis=-1), *LOG_SCALE_RANGE)
         return mean, tf.maximum(log_spread, LOG_QUIETEST - log_scale)
 
     def of_all_frames(self, relative: tf.Tensor, log_scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -110,9 +111,13 @@ class Texture(layers.Layer):
 
     def _neighbours(self, past: tf.Tensor) -> tf.Tensor:
         """`[..., LAGS, bins]` -> `[..., bins, NEIGHBOURS]`."""
-        bins = past.shape[-1]
-        padded = tf.pad(past, [[0, 0]] * (past.shape.rank - 1) + [[REACH, REACH]])
-        shifted = [padded[..., offset : offset + bins] for offset in range(2 * REACH + 1)]
+        bins, others = past.shape[-1], past.shape.rank - 1
+        padded = tf.pad(past, [[0, 0]] * others + [[REACH, REACH]])
+        # Not `padded[...]`, whose gradient takes three times as long.
+        shifted = [
+            tf.slice(padded, [0] * others + [offset], [-1] * others + [bins])
+            for offset in range(2 * REACH + 1)
+        ]
         return tf.linalg.matrix_transpose(tf.concat(shifted, axis=-2))
 
 
