@@ -161,6 +161,11 @@ def test_a_diverging_run_goes_back_more_slowly_and_then_ends(dataset, tmp_path, 
     assert not list((tmp_path / "wild").glob("checkpoints/*"))
     assert capsys.readouterr().out.count("warning: training diverged") == 2
 
+    # With steps this large the loss first grows, and grows.
+    growing = {**WAVE, "learning_rate": 1.0, "warmup_steps": 50, "max_rollbacks": 0}
+    with pytest.raises(CommandError, match=r"\(the loss rose from .* nats a sample\) after 0 roll-backs"):
+        train(dataset, tmp_path / "grows", growing, 8)
+
     run = tmp_path / "run"
     train(dataset, run, WAVE, 1)
     evaluate, bad = Trainer.evaluate, iter([True])

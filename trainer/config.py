@@ -88,7 +88,7 @@ class Config:
     checkpoints_to_keep: int = _setting(3, "newest checkpoints that stay")
     checkpoint_secs: float = _setting(300.0, "longest time between checkpoints; each epoch has one too")
     max_rollbacks: int = _setting(
-        3, "times that a run whose loss is no number goes back, with a lower learning rate"
+        3, "times that a run whose loss explodes or is no number goes back, with a lower learning rate"
     )
 
     def __post_init__(self) -> None:

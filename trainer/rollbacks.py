@@ -1,4 +1,4 @@
-"""What a run went back for: `rollbacks.jsonl`, one line each time its figures were no numbers any more."""
+"""What a run went back for: `rollbacks.jsonl`, one line each time its training diverged."""
 
 from __future__ import annotations
 

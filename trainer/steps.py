@@ -15,6 +15,7 @@ from preprocessing.manifest import Manifest
 from trainer import batches, checkpoint, log, rollbacks
 from trainer.config import Config, DatasetFacts
 from trainer.dataset import Clips
+from trainer.divergence import LOOK_STEPS, DivergedError, LossWatch
 from trainer.feed import feed
 from trainer.interrupt import StoppedError, StopRequest
 from trainer.learner import Learner, Totals
@@ -22,12 +23,6 @@ from trainer.models import WaveformVAE
 from trainer.profiling import Profile
 from trainer.run_directory import CHECKPOINTS
 from trainer.team import Team
-
-LOOK_STEPS = 10  # between two looks at the figures: each waits for the device
-
-
-class DivergedError(Exception):
-    """A weight, a loss or a figure is no number any more."""
 
 
 class Position(NamedTuple):
@@ -83,6 +78,7 @@ class Trainer:
         team.take_over(checkpoint.variables_of(at))
         totals = Totals(*tf.unstack(at.totals)) if int(at.step) else None
         self.position = Position(int(at.epoch), int(at.step), totals, float(at.secs))
+        self._watch = LossWatch()
         self._saved_at = time.monotonic()
         self._left: Iterator[batches.Batch] | None = None
         self._snr_db: float | None = None  # of the test clips, after the epoch before
@@ -145,7 +141,7 @@ class Trainer:
         `streams` are this worker's own part of it.
 
         Raises:
-            DivergedError: The loss is no number any more.
+            DivergedError: The loss or a weight is no number any more, or the loss has exploded.
             StoppedError: A signal has come; the run is saved.
         """
         config, epoch = self.config, self.position.epoch + 1
@@ -156,7 +152,9 @@ class Trainer:
             for index, batch in zip(range(first, steps), self._fed(streams, manifest), strict=False):
                 done = steps * (epoch - 1) + index
                 rate = self._learning_rate(done, total)
-                sums = self._step(batch, done, config.beta_at(epoch - 1 + index / steps), rate)
+                beta = config.beta_at(epoch - 1 + index / steps)
+                sums = self._step(batch, done, beta, rate)
+                self._watch.add(sums, beta)
                 before = self.position.totals
                 totals = sums if before is None else before.plus(sums)
                 self.position = Position(epoch - 1, index + 1, totals, time.monotonic() - started)
@@ -240,6 +238,7 @@ class Trainer:
             raise DivergedError(f"the loss is no number at step {self.steps}")
         if not bool(self._learner.is_finite()):
             raise DivergedError(f"a weight is no number at step {self.steps}")
+        self._watch.look()
 
     def _clips_per_sec(self) -> float:
         return float(self.position.totals.samples) / self.clip_samples / self.position.secs

@@ -19,6 +19,7 @@ from trainer.batches import count_steps
 from trainer.cluster import Cluster
 from trainer.config import Config, DatasetFacts, Run
 from trainer.dataset import Clips
+from trainer.divergence import DivergedError
 from trainer.generate import Options, kept_clips, make_all, write
 from trainer.history import History
 from trainer.interrupt import stop_requests
@@ -26,7 +27,7 @@ from trainer.music import MusicMaker
 from trainer.profiling import Profile, parse_range
 from trainer.run_directory import CHECKPOINTS, EVENTS, GENERATED, POINTER, REPORT, RunDirectory
 from trainer.shards import fetch_shards, find_dataset
-from trainer.steps import DivergedError, Trainer
+from trainer.steps import Trainer
 from trainer.team import Team
 
 SPLITS = ("train", "test")
