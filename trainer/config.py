@@ -30,7 +30,7 @@ class Config:
     """A run's settings; the defaults are the preset `wave`. Each has its reason, which `--help` prints."""
 
     preset: str = _setting("wave", "the model: tiny, wave or wave-large, or seed, the reference notebook's")
-    epochs: int = _setting(15, "passes over the training split; an hour for 400 clips on two cores")
+    epochs: int = _setting(15, "passes over the training split; half an hour for 400 clips on two cores")
     batch_size: int = _setting(8, "crops per step, over all replicas; small, for many steps on few clips")
     crop_samples: int = _setting(
         32_768, "samples of a training example, enough for some bars; 0: whole clips"

@@ -3,6 +3,7 @@
     notebook      the preset `seed` beside a plain loop: eager step, librosa decoding each epoch
     input         an epoch's steps beside as many on one batch that is in memory
     replicas      a plain step without a strategy beside MirroredStrategy with 1 and 2 logical devices
+    parts         a step beside one with Keras's own optimizer or recurrent layers
     checkpoints   steps with a checkpoint each 10 seconds beside steps without
     arithmetic    floating-point operations of a step beside a large matrix product
     generation    seconds of music per second, eight clips at once
@@ -14,6 +15,8 @@ of the ratios of neighbouring turns, of wall time and of the processor's. `make 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import itertools
 import os
 import statistics
@@ -21,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -32,12 +36,13 @@ from bench_preprocessing import CLIP_SECS, RATE_HZ, write_corpus
 from preprocessing.__main__ import main as preprocess
 from trainer import checkpoint, dataset, loss
 from trainer import config as configs
+from trainer import learner as learner_room
 from trainer.batches import Batch, count_steps, training_batches
 from trainer.config import PRESETS, Config
 from trainer.dataset import Clips
 from trainer.feed import feed
 from trainer.learner import Learner
-from trainer.models import Condition, make_model
+from trainer.models import Condition, make_model, prior
 from trainer.music import MusicMaker
 from trainer.shards import open_dataset
 from trainer.team import Team
@@ -192,6 +197,32 @@ def replicas(bench: Bench) -> None:
         bench.ratios(sides, STEPS)
 
 
+def parts(bench: Bench) -> None:
+    """What the optimizer and the recurrence gain that this project has of its own."""
+
+    def adam(learning_rate: float, global_clipnorm: float | None) -> tf.keras.optimizers.Adam:
+        return tf.keras.optimizers.Adam(learning_rate, global_clipnorm=global_clipnorm)
+
+    replaced = {
+        "as it is": contextlib.nullcontext(),
+        "Keras's Adam": mock.patch.object(learner_room, "FusedAdam", adam),
+        "Keras's GRU": mock.patch.object(
+            prior, "GRU", functools.partial(tf.keras.layers.GRU, return_sequences=True)
+        ),
+    }
+    for preset in ("wave", "seed"):
+        config, strategy, sides = PRESETS[preset], Team(None, 1).strategy, {}
+        (batch,) = feed(tf.data.Dataset.from_tensors(bench.batch(config)), strategy)
+        for name, replacement in replaced.items():
+            if preset == "seed" and name == "Keras's GRU":
+                continue  # it has none
+            with replacement:
+                step = bench.learner(config, strategy)
+            sides[name] = lambda step=step, batch=batch: [step(batch) for _ in range(STEPS)]
+        heading(f"A step of `{preset}`", "ms a step", "ratio", "CPU ms", "ratio")
+        bench.ratios(sides, STEPS)
+
+
 def checkpoints(bench: Bench) -> None:
     """What a checkpoint each 10 seconds adds to steps, in the processor's time: both share the cores."""
     heading("Checkpoints", "MB", "holds the step, ms", "CPU ms in all", f"each {CHECKPOINT_SECS:g} s costs")
@@ -254,9 +285,9 @@ def arithmetic(bench: Bench) -> None:
 
 
 def count_operations(learner: Learner, batch: Batch) -> float:
-    """Of one step, by TensorFlow's own count of its graph, and those of the GRUs, whose loop it does not see.
+    """Of one step, by TensorFlow's own count of its graph, and those of the GRUs' loops, unseen by it.
 
-    A GRU of n units takes 6 n (inputs + n) operations a step, and twice as many on the way back.
+    In a loop a GRU of n units has a product of 6 n^2 operations a step and clip, and one on the way back.
     """
     noise = tf.zeros([learner.config.batch_size, learner.model.noise_size(batch.audio.shape[-1])])
     graph = tf.function(learner._gradients).get_concrete_function(batch, noise, tf.constant(1.0)).graph
@@ -265,7 +296,7 @@ def count_operations(learner: Learner, batch: Batch) -> float:
     counted = tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
     units = learner.config.prior_units
     frames = learner.model.steps(batch.audio.shape[-1])
-    return counted + learner.config.batch_size * frames * 2 * 3 * 6 * units * (2 * units)
+    return counted + learner.config.batch_size * frames * 2 * 2 * 6 * units**2
 
 
 def generation(bench: Bench) -> None:
@@ -283,6 +314,7 @@ TABLES = {
     "notebook": notebook,
     "input": stall,
     "replicas": replicas,
+    "parts": parts,
     "checkpoints": checkpoints,
     "arithmetic": arithmetic,
     "generation": generation,
