@@ -158,8 +158,7 @@ def test_stopped_by_a_signal_and_started_again(dataset, tmp_path):
         _, error = process.communicate(timeout=60)
     assert process.returncode == 75
     assert "stopped on request in epoch" in error
-    steps = max(int(path.stem.split("-")[1]) for path in (run / "checkpoints").glob("*.index"))
-    saved = steps // 10  # epochs that are whole
+    saved = len((run / "metrics.jsonl").read_text().splitlines())  # epochs that are whole and measured
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**config, "epochs": saved}))  # 200 epochs are not waited for
     again = call("trainer", "train", "--data", dataset, "--run", run, "--epochs", saved + 1)
