@@ -26,7 +26,7 @@ def test_an_explosion_is_told_with_its_figures():
 
 
 def test_what_happens_to_healthy_runs_is_none():
-    watch = LossWatch()
+    watch, told = LossWatch(), []
     watch.look()  # before the first step
     for losses in (
         [3.0],  # a quiet batch
@@ -34,9 +34,14 @@ def test_what_happens_to_healthy_runs_is_none():
         [0.9 * EXPLODED_TIMES * 300] * LOOK_STEPS,  # a warm-up
         [-3.0] * LOOK_STEPS,
         [-3.0] * 6 + [1e6] * 4,  # some batches like no other
+        [1e6] * LOOK_STEPS,  # and one that is not healthy
     ):
         watched(*losses, watch=watch)
-        watch.look()
+        try:
+            watch.look()
+        except DivergedError:
+            told.append(losses)
+    assert told == [[1e6] * LOOK_STEPS]
 
 
 def test_the_lowest_counts_not_the_last():
