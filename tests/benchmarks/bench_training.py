@@ -31,11 +31,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import librosa
 import numpy as np
 import tensorflow as tf
-from bench_preprocessing import CLIP_SECS, RATE_HZ, write_corpus
+from bench_preprocessing import CLIP_SECS, RATE_HZ
+from turns import Bench, heading, seconds, spent
 
-from preprocessing.__main__ import main as preprocess
 from trainer import checkpoint, dataset, loss
-from trainer import config as configs
 from trainer import learner as learner_room
 from trainer.batches import Batch, count_steps, training_batches
 from trainer.config import PRESETS, Config
@@ -44,7 +43,6 @@ from trainer.feed import feed
 from trainer.learner import Learner
 from trainer.models import Condition, make_model, prior
 from trainer.music import MusicMaker
-from trainer.shards import open_dataset
 from trainer.team import Team
 
 CHECKPOINT_SECS = 10.0
@@ -53,66 +51,6 @@ CLIPS_AT_ONCE = 8
 STEPS = 8  # of a turn
 EPOCHS = 10_000  # more than any turn takes
 COMPARED = PRESETS["tiny"]  # in all but the first table and the last
-
-
-class Bench:
-    """A dataset of noise, and how long things take on it."""
-
-    def __init__(self, corpus: Path, clips: int, turns: int) -> None:
-        write_corpus(corpus, clips)
-        self.paths = sorted(corpus.glob("*/*.wav"))
-        self.turns = turns
-        self.output = corpus.with_name(f"{corpus.name}-dataset")
-        if preprocess(["--input", str(corpus), "--output", str(self.output), "--shards", "4"]):
-            raise SystemExit("preprocessing failed")
-        self.folder, self.manifest = open_dataset(str(self.output), corpus)
-        self.facts = configs.facts_of(self.manifest, str(self.output))
-        self.clips = dataset.open_split(self.folder, self.manifest, "train")
-
-    def learner(self, config: Config, strategy: tf.distribute.Strategy) -> Callable[[Batch], None]:
-        """A step on a batch, which waits for its end."""
-        learner = Learner(config, self.facts, strategy)
-        counter = itertools.count()
-
-        def step(batch: Batch) -> None:
-            float(learner.train_step(batch, tf.constant(next(counter)), tf.constant(0.5)).log_likelihood)
-
-        step.learner = learner
-        return step
-
-    def batch(self, config: Config) -> Batch:
-        """The first of an epoch, as `tf.data` gives it."""
-        return next(iter(training_batches([self.clips], config, self.manifest, [1])))
-
-    def ratios(self, sides: dict[str, Callable[[], None]], unit: float = 1.0) -> None:
-        """Prints a row for each side: time a unit, and its ratio to the first's; a first turn warms up."""
-        turns = [[spent(side) for side in sides.values()] for _ in range(self.turns + 1)][1:]
-        for index, name in enumerate(sides):
-            cells = []
-            for kind in range(2):
-                took = statistics.median(turn[index][kind] for turn in turns)
-                ratio = statistics.median(turn[index][kind] / turn[0][kind] for turn in turns)
-                cells += [f"{1000 * took / unit:.1f}", f"{ratio:.2f}"]
-            print(f"| {name} | {' | '.join(cells)} |", flush=True)
-
-
-def seconds(side: Callable, *arguments: object) -> float:
-    """Of one call."""
-    started = time.perf_counter()
-    side(*arguments)
-    return time.perf_counter() - started
-
-
-def spent(side: Callable, *arguments: object) -> tuple[float, float]:
-    """Wall seconds and processor seconds, of all threads, of one call."""
-    started = time.process_time()
-    wall = seconds(side, *arguments)
-    return wall, time.process_time() - started
-
-
-def heading(title: str, *columns: str) -> None:
-    """Of a Markdown table."""
-    print(f"\n{title}\n\n| | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}", flush=True)
 
 
 def notebook(bench: Bench) -> None:
