@@ -3,7 +3,7 @@
 #   make image                   all that k8s/overlays/local runs, with docker, podman or buildah
 #   docker build --target preprocessing -t gtzan-cvae-preprocessing:0.1.0 .
 #   docker build --target trainer -t gtzan-cvae-trainer:0.1.0 .
-#   docker build --target trainer -t gtzan-cvae-trainer:0.1.0-cuda --build-arg REQUIREMENTS=requirements-cuda.lock .
+#   docker build --target trainer -t gtzan-cvae-trainer:0.1.0-cuda --build-arg REQUIREMENTS=requirements/trainer-cuda.lock .
 #
 # The last can use a GPU: its lock adds CUDA 12.2 and cuDNN 8.9 as wheels, which TensorFlow finds by itself. The
 # node brings only the NVIDIA driver.
@@ -16,14 +16,14 @@ WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 # Builds are not isolated: pip would fetch their setuptools unchecked.
-COPY requirements-build.lock ./
+COPY requirements/build.lock requirements/
 RUN python -m venv --without-pip /venv \
-    && pip --python /venv install --no-deps --require-hashes -r requirements-build.lock
+    && pip --python /venv install --no-deps --require-hashes -r requirements/build.lock
 
 FROM build AS build-preprocessing
-COPY requirements-preprocessing.lock ./
+COPY requirements/preprocessing.lock requirements/
 RUN pip --python /venv install --no-deps --no-build-isolation --use-pep517 --require-hashes \
-    -r requirements-preprocessing.lock
+    -r requirements/preprocessing.lock
 COPY setup.py pyproject.toml ./
 COPY preprocessing preprocessing
 COPY trainer trainer
@@ -31,9 +31,9 @@ RUN pip --python /venv install --no-deps --no-build-isolation --use-pep517 . \
     && pip --python /venv uninstall --yes setuptools
 
 FROM build AS build-trainer
-ARG REQUIREMENTS=requirements.lock
-COPY ${REQUIREMENTS} ./
-RUN pip --python /venv install --no-deps --no-build-isolation --use-pep517 --require-hashes -r ${REQUIREMENTS}
+ARG REQUIREMENTS=requirements/trainer.lock
+COPY ${REQUIREMENTS} requirements/
+RUN pip --python /venv install --no-deps --no-build-isolation --use-pep517 --require-hashes -r "requirements/${REQUIREMENTS##*/}"
 COPY setup.py pyproject.toml ./
 COPY preprocessing preprocessing
 COPY trainer trainer
@@ -41,10 +41,10 @@ COPY trainer trainer
 RUN pip --python /venv install --no-deps --no-build-isolation --use-pep517 .
 
 FROM build AS build-storage-emulator
-COPY requirements-emulator.lock ./
-RUN pip --python /venv install --no-deps --require-hashes -r requirements-emulator.lock \
+COPY requirements/emulator.lock requirements/
+RUN pip --python /venv install --no-deps --require-hashes -r requirements/emulator.lock \
     && pip --python /venv uninstall --yes setuptools
-COPY tests/storage_emulator.py /venv/lib/python3.11/site-packages/
+COPY k8s/emulator/storage_emulator.py /venv/lib/python3.11/site-packages/
 
 FROM ${BASE} AS runtime
 ARG VERSION=0.1.0

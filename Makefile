@@ -10,7 +10,7 @@
 #   make bench-training            time training and generation beside what one would compare them with
 #   make lock                      resolve the lock files again
 #   make image image-test          the images, built and tried with docker, podman or buildah (BUILDER=buildah)
-#   make image REQUIREMENTS=requirements-cuda.lock     the trainer's with CUDA
+#   make image REQUIREMENTS=requirements/trainer-cuda.lock     the trainer's with CUDA
 #   make deploy OVERLAY=gke-gpu    onto the cluster that kubectl talks to
 #   make submit-preprocessing PROJECT=... REGION=... BUCKET=...     on Dataflow
 
@@ -39,10 +39,10 @@ setup: $(INSTALLED)
 	python3 -m venv .tools || { echo "setup: python3 cannot make environments: install python3-venv, or uv" >&2; exit 1; }
 	.tools/bin/python -m pip install --quiet "uv==$(UV_VERSION)"
 
-$(INSTALLED): requirements-dev.lock setup.py $(filter .tools/bin/uv,$(UV))
+$(INSTALLED): requirements/dev.lock setup.py $(filter .tools/bin/uv,$(UV))
 	@echo "setup: the locked packages into .venv (about 3 GB; two minutes, and more where they must be downloaded)"
 	$(UV) venv --quiet --allow-existing --python 3.11 .venv
-	VIRTUAL_ENV=.venv $(UV) pip sync --quiet --require-hashes --compile-bytecode requirements-dev.lock
+	VIRTUAL_ENV=.venv $(UV) pip sync --quiet --require-hashes --compile-bytecode requirements/dev.lock
 	VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -65,7 +65,7 @@ bench-training: $(INSTALLED)
 
 demo: $(INSTALLED)
 ifeq ($(DEMO),demo)
-	$(BIN)/python -m preprocessing.demo --output $(INPUT)
+	$(BIN)/python -m preprocessing.synthetic.corpus --output $(INPUT)
 endif
 	$(BIN)/python -m preprocessing --input "$(INPUT)" --output $(DEMO)/dataset
 	$(BIN)/python -m trainer train --data $(DEMO)/dataset --run $(DEMO)/run --preset tiny
@@ -74,12 +74,12 @@ endif
 
 LOCK = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 lock: $(filter .tools/bin/uv,$(UV))
-	$(LOCK) -o requirements.lock requirements.in
-	$(LOCK) -c requirements.lock -o requirements-dev.lock requirements-dev.in
-	$(LOCK) -c requirements.lock -o requirements-cuda.lock requirements-cuda.in
-	$(LOCK) -c requirements.lock -o requirements-preprocessing.lock setup.py
-	$(LOCK) -c requirements.lock -o requirements-build.lock requirements-build.in
-	$(LOCK) -c requirements-dev.lock -o requirements-emulator.lock requirements-emulator.in
+	$(LOCK) -o requirements/trainer.lock requirements/trainer.in
+	$(LOCK) -c requirements/trainer.lock -o requirements/dev.lock requirements/dev.in
+	$(LOCK) -c requirements/trainer.lock -o requirements/trainer-cuda.lock requirements/trainer-cuda.in
+	$(LOCK) -c requirements/trainer.lock -o requirements/preprocessing.lock setup.py
+	$(LOCK) -c requirements/trainer.lock -o requirements/build.lock requirements/build.in
+	$(LOCK) -c requirements/dev.lock -o requirements/emulator.lock requirements/emulator.in
 
 # IMAGE_FLAGS go to the builder, e.g. IMAGE_FLAGS='--build-arg BASE=registry.example/python:3.11-slim-bookworm'.
 IMAGES = python3 k8s/images.py $(if $(BUILDER),--builder $(BUILDER)) $(if $(REQUIREMENTS),--requirements $(REQUIREMENTS))

@@ -1,4 +1,4 @@
-from setuptools import setup
+from setuptools import find_packages, setup
 
 # What runs is pinned, with hashes, in the lock files; these are the bounds within which the code is right.
 AUDIO = [
@@ -10,7 +10,7 @@ AUDIO = [
     "indexed-gzip>=1.9",
     "tqdm>=4.66",
 ]
-PAGES = ["matplotlib>=3.8", "pillow>=10"]
+PAGES = ["jinja2>=3.1", "matplotlib>=3.8", "pillow>=10"]
 CLOUD = ["google-cloud-storage>=2.19,<3", "google-crc32c>=1.5", "protobuf>=4.25,<5"]
 
 setup(
@@ -19,8 +19,8 @@ setup(
     description="Trains convolutional variational autoencoders on music and makes music with them",
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
-    packages=["preprocessing", "trainer", "trainer.models"],
-    package_data={"preprocessing": ["emulator.json"], "trainer": ["report.html"]},
+    packages=find_packages(include=["preprocessing*", "trainer*"]),
+    package_data={"preprocessing.storage": ["emulator.json"], "trainer.reporting": ["report.html"]},
     # The trainer's weight comes with its extra: workers of a Beam job do without.
     install_requires=[*AUDIO, *CLOUD, *PAGES, "apache-beam[gcp]>=2.72,<2.73"],
     extras_require={
@@ -28,6 +28,7 @@ setup(
             "tensorflow>=2.15.1,<2.16",
             "tensorflow-addons>=0.23,<0.24",
             "tensorflow-io>=0.36,<0.37",
+            "python-json-logger>=3",
             "scikit-learn>=1.3",
             "setuptools<81",  # TensorBoard 2.15 imports pkg_resources
         ],
@@ -35,7 +36,7 @@ setup(
     entry_points={
         "console_scripts": [
             "gtzan-preprocess = preprocessing.__main__:program",
-            "gtzan-demo-corpus = preprocessing.demo:main",
+            "gtzan-demo-corpus = preprocessing.synthetic.corpus:main",
             "gtzan-train = trainer.__main__:main",
         ]
     },

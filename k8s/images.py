@@ -69,7 +69,7 @@ def image(target: str, suffix: str = "") -> str:
 
 def cuda_suffix(requirements: str) -> str:
     """What a lock file adds to the trainer's tag: nothing, or -cuda."""
-    return requirements.removeprefix("requirements").removesuffix(".lock")
+    return Path(requirements).stem.removeprefix("trainer")
 
 
 def find_builder(asked: str | None) -> str:
@@ -177,7 +177,9 @@ def test(builder: str, suffix: str) -> None:
             containers.run(name, "--help")
             containers.run(name, "-c", PROBE, *unwanted, python=True)
         containers.run(emulator, "-c", SERVE, python=True)
-        containers.run(preprocessing, "-m", "preprocessing.demo", "--output", "/tmp/music", python=True)
+        containers.run(
+            preprocessing, "-m", "preprocessing.synthetic.corpus", "--output", "/tmp/music", python=True
+        )
         containers.run(preprocessing, "--input=/tmp/music", "--output=/tmp/datasets", "--versioned")
         containers.run(
             trainer, "train", "--data=/tmp/datasets", "--run=/tmp/run", "--preset=tiny", "--epochs=1"
@@ -192,8 +194,8 @@ def main() -> None:
     parser.add_argument("--builder", choices=BUILD, help="(default: the first that works)")
     parser.add_argument(
         "--requirements",
-        default="requirements.lock",
-        help="what the trainer runs on; requirements-cuda.lock adds CUDA, and -cuda to its tag",
+        default="requirements/trainer.lock",
+        help="what the trainer runs on; requirements/trainer-cuda.lock adds CUDA, and -cuda to its tag",
     )
     parser.add_argument("--flags", default="", help="more flags for the builder, e.g. '--build-arg BASE=...'")
     given = parser.parse_args()

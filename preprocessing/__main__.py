@@ -13,11 +13,12 @@ import warnings
 from pathlib import Path
 from typing import NoReturn
 
+from preprocessing.dataset.splits import SPLIT_RULES
 from preprocessing.errors import SentenceParser, run_command
-from preprocessing.gtzan import SPLIT_RULES
 from preprocessing.options import AudioFormat, Options, default_clip_samples
 
 PROGRAM = "python -m preprocessing"
+EMULATOR_CREDENTIALS = Path(__file__).parent / "storage" / "emulator.json"
 MALLOC_ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
 
 
@@ -170,9 +171,9 @@ def _run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
         max_bad_fraction=flags.max_bad_fraction,
     )
     _silence(flags.verbose)
-    from preprocessing import job
+    from preprocessing.pipeline import launcher
 
-    job.run(options, beam_flags)
+    launcher.run(options, beam_flags)
 
 
 def _carry_credentials_for_an_emulator() -> None:
@@ -181,8 +182,7 @@ def _carry_credentials_for_an_emulator() -> None:
     So it finds some that never expire and open nothing, unless the user has named others.
     """
     if os.environ.get("STORAGE_EMULATOR_HOST"):
-        nothing = Path(__file__).with_name("emulator.json")
-        os.environ.setdefault("GOOGLE_APPLICATION_CREDENTIALS", str(nothing))
+        os.environ.setdefault("GOOGLE_APPLICATION_CREDENTIALS", str(EMULATOR_CREDENTIALS))
 
 
 def _inspect(argv: list[str]) -> int:
@@ -199,7 +199,7 @@ def _inspect(argv: list[str]) -> int:
 
     def run() -> None:
         _silence(flags.verbose)
-        from preprocessing.inspection import inspect
+        from preprocessing.validation.validate import inspect
 
         print(inspect(flags.dataset, flags.html))
 

@@ -12,34 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 import storage_emulator
-from faulty_proxy import FaultyProxy
-from written_dataset import Dataset
+from support.faulty_proxy import FaultyProxy
+from support.tiny_corpus import GENRES, TINY, write_clip
+from support.written_dataset import Dataset
 
-import preprocessing
+from preprocessing.__main__ import EMULATOR_CREDENTIALS
 from preprocessing.__main__ import main as preprocess
-
-RATE_HZ = 1_000
-CLIP_SAMPLES = 1_024
-GENRES = ("blues", "rock")
-# Flags that bring the tiny corpus into the tiny format.
-TINY = ["--sample-rate-hz", str(RATE_HZ), "--clip-secs", "1.024", "--clip-samples", str(CLIP_SAMPLES)]
-
-# A wave model that trains on the tiny corpus in seconds: as settings and as flags.
-WAVE = {
-    "channels": 8,
-    "hop_samples": 16,
-    "crop_samples": 256,
-    "crops_per_clip": 4,
-    "warmup_steps": 4,
-    "latent_dim": 4,
-    "local_dim": 3,
-    "peaks": 2,
-    "prior_units": 8,
-    "prior_mixtures": 2,
-    "texture_units": 6,
-    "sample_clips": 2,
-}
-WAVE_FLAGS = [part for name, value in WAVE.items() for part in (f"--{name.replace('_', '-')}", str(value))]
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
@@ -49,26 +27,6 @@ import tensorflow as tf  # noqa: E402 (after its log level)
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-
-
-def write_clip(path: Path, number: int, rate_hz: int = 8_000, secs: float = 1.1, **kwargs: str) -> None:
-    """A few partials that differ from clip to clip, as a real audio file."""
-    rng = np.random.default_rng(number)
-    time_secs = np.arange(round(secs * rate_hz)) / rate_hz
-    partials = [np.sin(2 * np.pi * hz * time_secs + phase) for hz, phase in rng.uniform(40, 400, (3, 2))]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, 0.25 * np.sum(partials, axis=0), rate_hz, **kwargs)
-
-
-@contextlib.contextmanager
-def undrawn() -> Iterator[None]:
-    """Trains without pictures and music, which take as long as all the rest."""
-    from trainer import samples, train
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(samples, "draw_pictures", lambda *_: {})
-        patch.setattr(train, "make_all", lambda *_: ())
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +63,7 @@ def storage_server() -> Iterator[str]:
         "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
         "NO_GCE_CHECK": "true",  # do not look for a metadata server
         "GOOGLE_CLOUD_PROJECT": "test",
-        "GOOGLE_APPLICATION_CREDENTIALS": str(Path(preprocessing.__file__).with_name("emulator.json")),
+        "GOOGLE_APPLICATION_CREDENTIALS": str(EMULATOR_CREDENTIALS),
     }
     server = storage_emulator.start("127.0.0.1", port, "music")
     before = {name: os.environ.get(name) for name in settings}

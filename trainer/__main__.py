@@ -13,29 +13,29 @@ import sys
 import warnings
 
 from preprocessing.errors import USAGE, CommandError, run_command
-from trainer import log
-from trainer.cluster import find
+from trainer import event_log
+from trainer.cli import PROGRAM, build_parser
 from trainer.config import MAX_SEED, Config, flag, resolve
-from trainer.flags import PROGRAM, build_parser
-from trainer.verdict import Criteria
+from trainer.registry.promotion import Criteria
+from trainer.training.cluster import find
 
 
 def _train(flags: argparse.Namespace) -> None:
     given, cluster = _settings(flags), find(os.environ)
     resolve(given, None)  # nonsense is refused before TensorFlow takes its seconds to start
-    from trainer.storage import default_cache
-    from trainer.train import train_and_evaluate
+    from trainer.runs.storage import default_cache
+    from trainer.training.train import train_and_evaluate
 
     cache = flags.cache_dir or default_cache()
     report = train_and_evaluate(
         flags.data, flags.run, given, flags.replicas, cache, profile=flags.profile, cluster=cluster
     )
     if cluster is None or cluster.index == 0:
-        log.tell("done", f"listen and look: {report}", report=report)
+        event_log.tell("done", f"listen and look: {report}", report=report)
 
 
 def _status(flags: argparse.Namespace) -> None:
-    from trainer.status import status
+    from trainer.runs.status import status
 
     print(status(flags.run))
 
@@ -53,8 +53,8 @@ def _generate(flags: argparse.Namespace) -> None:
     for name, value in {"amount": flags.amount, **attributes}.items():
         if value is not None and not math.isfinite(value):
             raise CommandError(f"{flag(name)} must be a finite number, not {value}", USAGE)
-    from trainer.generate import Options, generate
-    from trainer.storage import default_cache
+    from trainer.generation.generate import Options, generate
+    from trainer.runs.storage import default_cache
 
     same = set(Options._fields) & set(vars(flags))
     options = Options(
@@ -70,8 +70,8 @@ def _evaluate(flags: argparse.Namespace) -> None:
     for name, low in {"count": 2, "seed": 0, "temperature": 0, "guidance": 0}.items():
         if getattr(flags, name) is not None and not low <= getattr(flags, name) <= MAX_SEED:
             raise CommandError(f"{flag(name)} must be at least {low}, not {getattr(flags, name)}", USAGE)
-    from trainer.evaluate import Options, evaluate
-    from trainer.storage import default_cache
+    from trainer.evaluation.evaluate import Options, evaluate
+    from trainer.runs.storage import default_cache
 
     same = {name: getattr(flags, name) for name in set(Options._fields) & set(vars(flags))}
     options = Options(embeddings=tuple(flags.embedding), **same)
@@ -87,8 +87,8 @@ def _retrain(flags: argparse.Namespace) -> None:
         if getattr(flags, name) < low:
             raise CommandError(f"{flag(name)} must be at least {low}, not {getattr(flags, name)}", USAGE)
     given = _settings(flags)
-    from trainer.retrain import Options, retrain
-    from trainer.storage import default_cache
+    from trainer.registry.retrain import Options, retrain
+    from trainer.runs.storage import default_cache
 
     same = {name: getattr(flags, name) for name in set(Options._fields) & set(vars(flags))}
     options = Options(
@@ -103,7 +103,7 @@ def _retrain(flags: argparse.Namespace) -> None:
 
 
 def _champion(flags: argparse.Namespace) -> None:
-    from trainer import champion
+    from trainer.registry import champion
 
     if flags.action == "promote":
         print(champion.promote(flags.models, flags.candidate))
@@ -139,10 +139,10 @@ def main(argv: list[str] | None = None) -> int:
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
     if "log_format" in flags:
-        log.use(flags.log_format)
+        event_log.use(flags.log_format)
 
     def refuse(message: str, exit_code: int) -> None:
-        log.tell("error", message, log.ERROR, exit_code=exit_code)
+        event_log.tell("error", message, event_log.ERROR, exit_code=exit_code)
 
     return run_command(PROGRAM, lambda: COMMANDS[flags.command](flags), flags.verbose, refuse)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from preprocessing.dataset.manifest import Manifest, Statistics
 from preprocessing.errors import USAGE, CommandError
-from preprocessing.manifest import Manifest, Statistics
 
 NAME = "config.json"
 MAX_SEED = 2**31 - 1

@@ -54,7 +54,7 @@ def loop(corpus: Path, output: Path) -> None:
     import librosa
     import tensorflow as tf
 
-    from preprocessing import example
+    from preprocessing.dataset import example
 
     with tf.io.TFRecordWriter(str(output / "train.tfrecord")) as writer:
         for path in sorted(corpus.glob("*/*.wav")):

@@ -34,16 +34,18 @@ import tensorflow as tf
 from bench_preprocessing import CLIP_SECS, RATE_HZ
 from turns import Bench, heading, seconds, spent
 
-from trainer import checkpoint, dataset, loss
-from trainer import learner as learner_room
-from trainer.batches import Batch, count_steps, training_batches
 from trainer.config import PRESETS, Config
-from trainer.dataset import Clips
-from trainer.feed import feed
-from trainer.learner import Learner
-from trainer.models import Condition, make_model, prior
-from trainer.music import MusicMaker
-from trainer.team import Team
+from trainer.data import dataset
+from trainer.data.dataset import Clips
+from trainer.data.distribute import feed
+from trainer.data.input_pipeline import Batch, count_steps, training_batches
+from trainer.generation.generator import MusicMaker
+from trainer.models import Condition, make_model, priors
+from trainer.runs import checkpoints as checkpoint
+from trainer.training import loss
+from trainer.training import train_step as learner_room
+from trainer.training.distribution import Team
+from trainer.training.train_step import Learner
 
 CHECKPOINT_SECS = 10.0
 MATRIX = 2_048
@@ -145,7 +147,7 @@ def parts(bench: Bench) -> None:
         "as it is": contextlib.nullcontext(),
         "Keras's Adam": mock.patch.object(learner_room, "FusedAdam", adam),
         "Keras's GRU": mock.patch.object(
-            prior, "GRU", functools.partial(tf.keras.layers.GRU, return_sequences=True)
+            priors, "GRU", functools.partial(tf.keras.layers.GRU, return_sequences=True)
         ),
     }
     for preset in ("wave", "seed"):

@@ -13,11 +13,11 @@ from bench_preprocessing import write_corpus
 
 from preprocessing.__main__ import main as preprocess
 from trainer import config as configs
-from trainer import dataset
-from trainer.batches import Batch, training_batches
 from trainer.config import Config
-from trainer.learner import Learner
-from trainer.shards import open_dataset
+from trainer.data import dataset
+from trainer.data.fetch import open_dataset
+from trainer.data.input_pipeline import Batch, training_batches
+from trainer.training.train_step import Learner
 
 
 class Bench:

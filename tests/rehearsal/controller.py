@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from manifests import Document, Rendered, Workload
+from support.manifests import Document, Rendered, Workload
 
 from rehearsal.node import PATIENCE_SECS, Node, Pod, last_line, wrong
 

@@ -6,13 +6,13 @@ import json
 import time
 from typing import Any
 
+from preprocessing.dataset.splits import SPLITS
 from preprocessing.errors import BAD_DATA, DONE, STOPPED
-from preprocessing.gtzan import SPLITS
 from rehearsal.node import PATIENCE_SECS, POLL_SECS, Pod, last_line, wrong
 from rehearsal.stage import Stage, must, must_be_complete, must_fail_at_once, verdict_of
-from trainer.run_directory import METRICS, POINTER, REPORT
-from trainer.storage import Folder
-from trainer.verdict import PROMOTED, REFUSED, UNCHANGED
+from trainer.registry.promotion import PROMOTED, REFUSED, UNCHANGED
+from trainer.runs.directory import METRICS, POINTER, REPORT
+from trainer.runs.storage import Folder
 
 
 def nothing_there(stage: Stage) -> str:

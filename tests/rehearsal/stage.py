@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from manifests import K8S, Rendered, Workload, render
+from support.manifests import K8S, Rendered, Workload, render
 
-from preprocessing import demo
-from preprocessing.manifest import Manifest
+from preprocessing.dataset.manifest import Manifest
+from preprocessing.synthetic import corpus
 from rehearsal.controller import Ended, run_job
 from rehearsal.node import Node, Pod, wait_until_ready, wrong
-from trainer.flags import build_parser
-from trainer.pointer import NAME as CHAMPION
-from trainer.shards import find_dataset
-from trainer.storage import Folder
+from trainer.cli import build_parser
+from trainer.data.fetch import find_dataset
+from trainer.runs.champion_pointer import NAME as CHAMPION
+from trainer.runs.storage import Folder
 
 MOST_CLIPS = 18  # of a genre
 
@@ -50,7 +50,7 @@ class Stage:
         self.run = Folder(train.run)
         self.music = node.claimed(self.rendered, "laptop") / "music"
         self._numbers = itertools.count(1)
-        demo.write_corpus(self._archive, MOST_CLIPS)
+        corpus.write_corpus(self._archive, MOST_CLIPS)
 
     def workload(self, kind: str, name: str) -> Workload:
         """One of the overlay."""
@@ -86,7 +86,7 @@ class Stage:
 
     def bring_music(self, clips_per_genre: int) -> None:
         """The first clips of each genre, as they were composed."""
-        for genre in demo.GENRES:
+        for genre in corpus.GENRES:
             (self.music / genre).mkdir(exist_ok=True)
             for clip in sorted((self._archive / genre).iterdir())[:clips_per_genre]:
                 shutil.copyfile(clip, self.music / genre / clip.name)
@@ -95,8 +95,8 @@ class Stage:
         """White noise in place of every clip, under the same name."""
         rng = np.random.default_rng(0)
         for clip in sorted(self.music.rglob("*.wav")):
-            noise = rng.uniform(-0.9, 0.9, demo.CLIP_SAMPLES)
-            soundfile.write(clip, noise, demo.SAMPLE_RATE, subtype="PCM_16")
+            noise = rng.uniform(-0.9, 0.9, corpus.CLIP_SAMPLES)
+            soundfile.write(clip, noise, corpus.SAMPLE_RATE, subtype="PCM_16")
 
     def dataset(self) -> Manifest:
         """The newest version."""

@@ -8,8 +8,8 @@ __all__ = ["ANY_GENRE", "Condition", "Guidance", "Terms", "WaveformVAE", "make_m
 
 def make_model(config: Config, facts: DatasetFacts) -> WaveformVAE:
     """Builds the preset's model, its weights made from `config.seed`."""
-    from trainer.models.seed import SeedCVAE
-    from trainer.models.wave import WaveCVAE
+    from trainer.models.hierarchical import WaveCVAE
+    from trainer.models.reference import SeedCVAE
 
     model = {"seed": SeedCVAE}.get(config.preset, WaveCVAE)(config, facts)
     model.make_weights(len(facts.attributes))

@@ -1,0 +1,1 @@
+"""Decode audio files of any origin to mono waveforms."""

@@ -1,0 +1,179 @@
+"""The record: one clip is one `tf.train.Example` in a TFRecord file; the writer beside the reader.
+
+    audio          float_list, clip_samples values in [-1, 1]
+    track_id       bytes_list, e.g. b"classical.00045"
+    genre          bytes_list, e.g. b"classical"
+    sample_rate_hz int64_list
+    valid_samples  int64_list, samples before padding
+    source_sha256  bytes_list, of the source file, 64 hexadecimal digits
+    source_uri     bytes_list
+    loudness_db, centroid_hz, tempo_bpm   float_list, one value each; NaN where it cannot be measured
+
+A TFRecord is: length (uint64), masked CRC-32C of the length, the Example, masked CRC-32C of the Example; all
+little-endian (tensorflow/core/lib/io/record_writer.h). Written here without TensorFlow, whose import would
+cost every worker seconds and hundreds of megabytes; the message is wire-compatible, as the tests show with
+TensorFlow's own reader.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+import google_crc32c
+import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+_Field = descriptor_pb2.FieldDescriptorProto
+
+
+class Attributes(NamedTuple):
+    """What a clip sounds like (see `preprocessing.features.attributes`); NaN where it cannot be measured."""
+
+    loudness_db: float
+    centroid_hz: float
+    tempo_bpm: float
+
+
+class Record(NamedTuple):
+    """One clip. `audio` is `[clip_samples]` float32 in [-1, 1], zero from `valid_samples` on."""
+
+    audio: np.ndarray
+    track_id: str
+    genre: str
+    sample_rate_hz: int
+    valid_samples: int
+    source_sha256: str
+    source_uri: str
+    attributes: Attributes
+
+
+class CorruptRecordError(Exception):
+    """A TFRecord file is cut or has a wrong checksum."""
+
+
+def _example_class() -> type:
+    """The message class of `tf.train.Example` (tensorflow/core/example/{example,feature}.proto).
+
+    It lives in a pool of its own, so that TensorFlow can register its own copy in the same process.
+    """
+    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
+
+    def message(name: str, *fields: tuple) -> descriptor_pb2.DescriptorProto:
+        added = file.message_type.add(name=name)
+        for number, (field, kind, label, type_name) in enumerate(fields, start=1):
+            added.field.add(name=field, number=number, type=kind, label=label, type_name=type_name)
+        return added
+
+    one, many = _Field.LABEL_OPTIONAL, _Field.LABEL_REPEATED
+    message("BytesList", ("value", _Field.TYPE_BYTES, many, None))
+    message("FloatList", ("value", _Field.TYPE_FLOAT, many, None))
+    message("Int64List", ("value", _Field.TYPE_INT64, many, None))
+    feature = message(
+        "Feature",
+        ("bytes_list", _Field.TYPE_MESSAGE, one, ".tensorflow.BytesList"),
+        ("float_list", _Field.TYPE_MESSAGE, one, ".tensorflow.FloatList"),
+        ("int64_list", _Field.TYPE_MESSAGE, one, ".tensorflow.Int64List"),
+    )
+    feature.oneof_decl.add(name="kind")
+    for field in feature.field:
+        field.oneof_index = 0
+    features = message(
+        "Features", ("feature", _Field.TYPE_MESSAGE, many, ".tensorflow.Features.FeatureEntry")
+    )
+    entry = features.nested_type.add(name="FeatureEntry")
+    entry.options.map_entry = True
+    entry.field.add(name="key", number=1, type=_Field.TYPE_STRING, label=one)
+    entry.field.add(
+        name="value", number=2, type=_Field.TYPE_MESSAGE, label=one, type_name=".tensorflow.Feature"
+    )
+    message("Example", ("features", _Field.TYPE_MESSAGE, one, ".tensorflow.Features"))
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
+
+
+Example = _example_class()
+
+
+def encode(record: Record) -> bytes:
+    """The record as a serialized `tf.train.Example`."""
+    example = Example()
+    feature = example.features.feature
+    # Assigning 90,001 Python floats takes 20 ms; parsing the same list from packed bytes takes 0.1 ms.
+    packed = memoryview(np.ascontiguousarray(record.audio, "<f4")).cast("B")
+    feature["audio"].float_list.MergeFromString(b"".join((b"\x0a", _varint(len(packed)), packed)))
+    for name in ("track_id", "genre", "source_sha256", "source_uri"):
+        text = getattr(record, name).encode("utf-8", "surrogateescape")  # a path may hold any bytes
+        feature[name].bytes_list.value.append(text)
+    for name in ("sample_rate_hz", "valid_samples"):
+        feature[name].int64_list.value.append(getattr(record, name))
+    for name, value in record.attributes._asdict().items():
+        feature[name].float_list.value.append(value)
+    return example.SerializeToString(deterministic=True)
+
+
+def decode(data: bytes) -> Record:
+    """The inverse of `encode`."""
+    feature = Example.FromString(data).features.feature
+    texts = {
+        name: feature[name].bytes_list.value[0].decode("utf-8", "surrogateescape")
+        for name in ("track_id", "genre", "source_sha256", "source_uri")
+    }
+    return Record(
+        audio=np.array(feature["audio"].float_list.value, np.float32),
+        sample_rate_hz=feature["sample_rate_hz"].int64_list.value[0],
+        valid_samples=feature["valid_samples"].int64_list.value[0],
+        attributes=Attributes(*(feature[name].float_list.value[0] for name in Attributes._fields)),
+        **texts,
+    )
+
+
+def frame(data: bytes) -> bytes:
+    """`data` as one TFRecord."""
+    length = struct.pack("<Q", len(data))
+    return b"".join((length, _masked_crc(length), data, _masked_crc(data)))
+
+
+def read_frames(stream: BinaryIO) -> Iterator[bytes]:
+    """The payloads of a TFRecord stream.
+
+    Raises:
+        CorruptRecordError: The file is cut, or a checksum differs.
+    """
+    position = 0
+    while head := stream.read(12):
+        if len(head) < 12 or _masked_crc(head[:8]) != head[8:]:
+            raise CorruptRecordError(f"a damaged record length at byte {position}")
+        (length,) = struct.unpack("<Q", head[:8])
+        body = stream.read(length + 4)
+        if len(body) < length + 4 or _masked_crc(body[:-4]) != body[-4:]:
+            raise CorruptRecordError(f"a damaged record at byte {position}")
+        yield body[:-4]
+        position += 12 + len(body)
+
+
+def positions(stream: BinaryIO) -> Iterator[int]:
+    """Where in a TFRecord stream each record begins; only lengths are read."""
+    position = 0
+    while head := stream.read(12):
+        yield position
+        (length,) = struct.unpack("<Q", head[:8])
+        position += 12 + length + 4
+        stream.seek(position)
+
+
+def _masked_crc(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def _varint(value: int) -> bytes:
+    """Base-128 varint of the protobuf wire format."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -1,0 +1,1 @@
+"""Measure clips: attributes, tempo and the fingerprint that finds duplicates."""

@@ -1,0 +1,1 @@
+"""HTML that the pages of both programs share."""

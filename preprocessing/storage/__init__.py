@@ -1,0 +1,1 @@
+"""Files and objects: Beam's file systems, Google Cloud Storage and the lease."""

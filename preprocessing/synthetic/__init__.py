@@ -1,0 +1,1 @@
+"""Synthesize the demo corpus."""

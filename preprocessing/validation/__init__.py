@@ -1,0 +1,1 @@
+"""Verify a finished dataset and report on it."""

@@ -1,0 +1,254 @@
+"""Versions of a dataset, what is kept from one to the next, and two jobs on one output."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from support.tiny_corpus import TINY, write_clip
+from support.faulty_proxy import outage
+
+from preprocessing.__main__ import main
+from preprocessing.dataset import versions
+from preprocessing.dataset.manifest import from_json
+from preprocessing.errors import STORAGE_FAILED, USAGE, CommandError
+from preprocessing.pipeline import shards
+from preprocessing.storage import beam_files, lease
+from preprocessing.storage.gcs import Object, TryLaterError
+from trainer.data.fetch import open_dataset
+
+
+def run(corpus, output, *flags):
+    return main(["--input", str(corpus), "--output", str(output), "--shards", "4", *TINY, *flags])
+
+
+def newest(root):
+    folder = versions.latest(str(root))
+    return folder, from_json(beam_files.read(f"{folder}/dataset.json"), folder)
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """The names of the shards that are decoded."""
+    names = []
+    process = shards.WriteShard.process
+
+    def noted(self, element):
+        names.append(element[0])
+        return process(self, element)
+
+    monkeypatch.setattr(shards.WriteShard, "process", noted)
+    return names
+
+
+@pytest.mark.parametrize("where", ["local", "bucket"])
+def test_a_new_file_makes_a_version_of_which_only_its_shard_is_new(
+    corpus, tmp_path, storage_server, where, written, capsys
+):
+    source = tmp_path / "in"
+    shutil.copytree(corpus, source)
+    output = str(tmp_path / "out") if where == "local" else f"{storage_server}/versions"
+    assert run(source, output, "--versioned") == 0
+    first, before = newest(output)
+    assert first == f"{output}/{before.digest}"
+    assert len(written) == len(before.shards) > 3
+    written.clear()
+    assert run(source, output, "--versioned") == 0
+    assert "is up to date" in capsys.readouterr().out
+    assert written == []
+
+    write_clip(source / "rock/rock.00077.wav", 577)
+    assert run(source, output, "--versioned") == 0
+    second, after = newest(output)
+    assert after.digest != before.digest
+    (changed,) = written
+    unchanged = {shard.name: shard for shard in before.shards}
+    for shard in after.shards:
+        assert (shard == unchanged[shard.name]) == (shard.name != changed)
+        assert len(beam_files.read(f"{second}/{shard.name}")) == shard.bytes
+    assert main(["inspect", output]) == 0
+    folder, opened = open_dataset(output, tmp_path / "cache")  # as the trainer does
+    assert opened == after
+    assert (folder / changed).stat().st_size == next(s.bytes for s in after.shards if s.name == changed)
+    assert beam_files.exists(f"{first}/dataset.json")
+
+    # As if from nothing: what was kept is what would have been made.
+    assert run(source, f"{output}-anew") == 0
+    for name in ("records.jsonl", "quarantine.jsonl", *(shard.name for shard in after.shards)):
+        assert beam_files.read(f"{output}-anew/{name}") == beam_files.read(f"{second}/{name}")
+    assert from_json(beam_files.read(f"{output}-anew/dataset.json"), "") == after
+
+    # Back to what was: the version is there, and LATEST returns to it.
+    (source / "rock/rock.00077.wav").unlink()
+    assert run(source, output, "--versioned") == 0
+    assert newest(output)[0] == first
+
+
+def test_a_copy_that_comes_back_is_no_copy_any_more(tmp_path, written):
+    for number in range(12):
+        write_clip(tmp_path / f"in/rock/rock.{number:05d}.wav", number)
+    write_clip(tmp_path / "in/rock/a copy.flac", 3)
+    assert run(tmp_path / "in", tmp_path / "out", "--versioned") == 0
+    first, before = newest(tmp_path / "out")
+    assert before.quarantined == {"duplicate": 1}
+    assert "rock.00003.wav" in beam_files.read(f"{first}/quarantine.jsonl").decode()
+    (tmp_path / "in/rock/a copy.flac").unlink()
+    assert run(tmp_path / "in", tmp_path / "out", "--versioned") == 0
+    _, after = newest(tmp_path / "out")
+    assert after.quarantined == {}
+    assert sum(shard.records for shard in after.shards) == 12
+    # And the other way round: a shard that is kept loses what a new file is the first copy of.
+    written.clear()
+    write_clip(tmp_path / "in/rock/a copy.flac", 3)
+    assert run(tmp_path / "in", tmp_path / "out", "--versioned") == 0
+    assert newest(tmp_path / "out")[0] == first
+    assert len(written) < len(before.shards)
+
+
+@pytest.mark.parametrize("where", ["local", "bucket"])
+def test_of_two_jobs_on_one_output_one_goes_on(corpus, tmp_path, storage_server, where, capsys, quick_lease):
+    output = str(tmp_path / "out") if where == "local" else f"{storage_server}/two-jobs"
+    with lease.hold(output):
+        assert run(corpus, output) == USAGE
+    assert "another process (process" in capsys.readouterr().err
+    assert not beam_files.exists(f"{output}/dataset.json")
+    assert run(corpus, output) == 0
+    assert not beam_files.exists(f"{output}/{lease.NAME}")
+
+
+def test_a_lock_ends_with_its_owner(tmp_path):
+    program = (
+        "import sys, time\nfrom preprocessing import lease\n"
+        "with lease.hold(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout.readline() == "held\n"
+    with pytest.raises(CommandError, match=f"process {owner.pid}"), lease.hold(str(tmp_path)):
+        pass
+    owner.kill()
+    owner.wait()
+    with lease.hold(str(tmp_path)):
+        pass
+
+
+@pytest.fixture
+def quick_lease(monkeypatch):
+    monkeypatch.setenv("STORAGE_LEASE_SECS", "1")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker of xdist ignores it
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_lease_is_renewed_expires_and_is_lost(storage_server, quick_lease):
+    uri = f"{storage_server}/leases"
+    with lease.hold(uri):
+        time.sleep(1.5)  # longer than it lasts: it was renewed
+        with pytest.raises(CommandError, match="another process"), lease.hold(uri):
+            pass
+    dead = {"owner": "a dead one", "expires": time.time() + 1.0}
+    beam_files.write(f"{uri}/{lease.NAME}", json.dumps(dead).encode())
+    with lease.hold(uri):  # after it has expired
+        assert time.time() > dead["expires"]
+
+    def take_over():
+        beam_files.write(
+            f"{uri}/{lease.NAME}", json.dumps({"owner": "b", "expires": time.time() + 60}).encode()
+        )
+
+    thief = threading.Timer(0.5, take_over)
+    with pytest.raises(CommandError, match="taken over") as raised, lease.hold(uri) as held:
+        thief.start()
+        time.sleep(20)
+    assert held.lost
+    assert raised.value.exit_code == STORAGE_FAILED
+    beam_files.delete([f"{uri}/{lease.NAME}"])
+
+
+def test_a_lease_is_taken_though_the_first_answers_do_not_come(storage_server, quick_lease, proxy):
+    proxy.planned = ["silent"] * 3  # longer than the time between two renewals
+    with lease.hold(f"{storage_server}/silent") as held:
+        held.check()
+        assert proxy.planned == []
+        assert not held.lost
+        assert lease.owner(f"{storage_server}/silent").startswith(f"process {os.getpid()} ")
+
+
+def test_an_answer_that_got_lost_loses_no_lease(storage_server, quick_lease, proxy):
+    proxy.planned = ["lost"] * 3
+    with lease.hold(f"{storage_server}/deaf") as held:
+        deadline = time.monotonic() + 10
+        while proxy.planned and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not proxy.planned
+        assert not held.lost
+        held.check()
+    assert lease.owner(f"{storage_server}/deaf") is None
+
+
+def test_a_lease_outlasts_storage_if_nobody_takes_it(storage_server, quick_lease, proxy):
+    uri = f"{storage_server}/cut-off"
+    with lease.hold(uri, outlasts_storage=True) as held:
+        with outage(proxy, ("503", "reset")):
+            time.sleep(1.5)
+            with pytest.raises(TryLaterError):
+                held.check()
+            assert not held.lost
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                held.check()
+                break
+            except TryLaterError:
+                time.sleep(0.05)
+        held.check()
+    with pytest.raises(CommandError, match="taken over"), lease.hold(uri), outage(proxy, ("503",)):
+        time.sleep(20)  # one that does not look before it writes must not go on
+
+
+@pytest.mark.parametrize("damage", ["no records", "other records", "no manifest"])
+def test_a_damaged_version_is_made_again(corpus, tmp_path, damage, written):
+    shutil.copytree(corpus, tmp_path / "in")
+    assert run(tmp_path / "in", tmp_path / "out", "--versioned") == 0
+    folder, made = newest(tmp_path / "out")
+    name = "dataset.json" if damage == "no manifest" else "records.jsonl"
+    whole = Path(folder, name).read_bytes()
+    if damage == "no records":
+        Path(folder, name).unlink()
+    else:
+        Path(folder, name).write_bytes(whole[:-100])
+    (tmp_path / "in/rock/rock.00003.wav").touch()  # so that there is something to do
+    written.clear()
+    assert run(tmp_path / "in", tmp_path / "out", "--versioned") == 0
+    assert len(written) == len(made.shards)
+    assert main(["inspect", str(tmp_path / "out")]) == 0
+    assert newest(tmp_path / "out")[0] == folder
+
+
+def test_latest_moves_only_from_where_it_was(storage_server, monkeypatch, proxy):
+    root = f"{storage_server}/pointer"
+    proxy.planned = ["lost"]
+    versions.move_latest(root, "a" * 64)
+    assert not proxy.planned
+    assert versions.latest(root) == f"{root}/{'a' * 64}"
+    read = Object.read
+
+    def read_then_lose(self):
+        monkeypatch.setattr(Object, "read", read)
+        there = self.read()
+        self.write(b"b" * 64, there[1])
+        return there
+
+    monkeypatch.setattr(Object, "read", read_then_lose)
+    with pytest.raises(CommandError, match="was moved by another job"):
+        versions.move_latest(root, "c" * 64)
+    assert versions.latest(root) == f"{root}/{'b' * 64}"
+    beam_files.write(f"{root}/LATEST", b"../../somewhere")
+    assert versions.latest(root) is None

@@ -1,0 +1,54 @@
+"""The corpus, the format and the model that most tests use, as small as they can be."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+RATE_HZ = 1_000
+CLIP_SAMPLES = 1_024
+GENRES = ("blues", "rock")
+# Flags that bring the tiny corpus into the tiny format.
+TINY = ["--sample-rate-hz", str(RATE_HZ), "--clip-secs", "1.024", "--clip-samples", str(CLIP_SAMPLES)]
+
+# A wave model that trains on the tiny corpus in seconds: as settings and as flags.
+WAVE = {
+    "channels": 8,
+    "hop_samples": 16,
+    "crop_samples": 256,
+    "crops_per_clip": 4,
+    "warmup_steps": 4,
+    "latent_dim": 4,
+    "local_dim": 3,
+    "peaks": 2,
+    "prior_units": 8,
+    "prior_mixtures": 2,
+    "texture_units": 6,
+    "sample_clips": 2,
+}
+WAVE_FLAGS = [part for name, value in WAVE.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def write_clip(path: Path, number: int, rate_hz: int = 8_000, secs: float = 1.1, **kwargs: str) -> None:
+    """A few partials that differ from clip to clip, as a real audio file."""
+    rng = np.random.default_rng(number)
+    time_secs = np.arange(round(secs * rate_hz)) / rate_hz
+    partials = [np.sin(2 * np.pi * hz * time_secs + phase) for hz, phase in rng.uniform(40, 400, (3, 2))]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, 0.25 * np.sum(partials, axis=0), rate_hz, **kwargs)
+
+
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """Trains without pictures and music, which take as long as all the rest."""
+    from trainer.training import samples, train
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples, "draw_pictures", lambda *_: {})
+        patch.setattr(train, "make_all", lambda *_: ())
+        yield

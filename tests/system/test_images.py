@@ -1,0 +1,103 @@
+"""The Dockerfile by rule, and that its images are what the manifests run; `make image-test` runs them."""
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import images
+import pytest
+from support.dockerfile import STAGES, TEXT, entry_point
+from support.manifests import K8S, OVERLAYS, overlay
+
+ROOT = K8S.parent
+TARGETS = ["preprocessing", "trainer", "storage-emulator"]
+MODULES = {"preprocessing": "preprocessing", "trainer": "trainer", "storage-emulator": "storage_emulator"}
+
+
+def locked(name):
+    """Package -> version of a lock file."""
+    return dict(re.findall(r"^([a-z0-9-]+)(?:\[.*\])?==([^ ]+)", (ROOT / name).read_text(), re.M))
+
+
+def test_hadolint_finds_nothing():
+    hadolint = Path(sysconfig.get_path("scripts"), "hadolint")
+    done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_base_is_pinned_by_digest():
+    (base,) = re.findall(r"^ARG BASE=(\S+)$", TEXT, re.M)
+    assert re.fullmatch(r"docker\.io/library/python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}", base)
+    assert set(re.findall(r"^FROM (\S+)", TEXT, re.M)) == {"${BASE}", "build", "runtime"}
+
+
+def test_only_checked_packages_are_installed():
+    installs = re.findall(r"pip --python /venv install .*?(?=&&|$)", TEXT, re.M)
+    assert len(installs) == 6
+    for install in installs:
+        assert "--no-deps" in install
+        if not install.strip().endswith(" ."):  # the project itself
+            assert "--require-hashes" in install
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_images_start_their_module_as_the_manifests_user(target):
+    assert entry_point(target) == ["python", "-m", MODULES[target]]
+    assert STAGES[target].startswith("FROM runtime ")
+    assert not re.search(r"^(RUN|USER) ", STAGES[target], re.M)  # what is copied was built elsewhere
+    user = re.search(r"^USER (.+)$", STAGES["runtime"], re.M)[1]
+    workloads = [w for name in OVERLAYS for w in overlay(name).workloads() if w.container["name"] == target]
+    assert workloads
+    for workload in workloads:
+        security = workload.pod["securityContext"]
+        assert user == f"{security['runAsUser']}:{security['runAsGroup']}"
+        assert "command" not in workload.container  # args are flags of the entry point
+
+
+def test_the_local_overlay_runs_what_make_image_builds():
+    assert {images.image(target) for target in images.TARGETS} == {
+        workload.container["image"] for workload in overlay("local").workloads()
+    }
+    (label,) = re.findall(r"^ARG VERSION=(\S+)$", TEXT, re.M)
+    assert label == images.version()
+
+
+@pytest.mark.parametrize("name", ["preprocessing", "build", "trainer-cuda", "emulator", "dev"])
+def test_locks_agree(name):
+    versions, main = locked(f"requirements/{name}.lock"), locked("requirements/trainer.lock")
+    assert versions
+    assert not {(package, main[package]) for package in versions.keys() & main} - set(versions.items())
+
+
+def test_preprocessing_does_without_tensorflow():
+    assert not [package for package in locked("requirements/preprocessing.lock") if "tensor" in package]
+
+
+@pytest.mark.parametrize("what", ["build", "test"])
+def test_without_a_builder_it_says_what_is_missing(what, tmp_path):
+    done = subprocess.run(
+        [sys.executable, K8S / "images.py", what],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PATH": str(tmp_path)},
+    )
+    assert done.returncode == 1
+    assert "container builder" in done.stderr
+    assert all(f"{name} is not installed" in done.stderr for name in ("docker", "podman", "buildah"))
+
+
+def test_a_builder_that_does_not_work_says_why(tmp_path):
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\necho no daemon >&2\nexit 1\n")
+    docker.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, K8S / "images.py", "build"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PATH": str(tmp_path)},
+    )
+    assert done.returncode == 1
+    assert "docker does not work (no daemon)" in done.stderr

@@ -1,0 +1,181 @@
+"""Rules for every pod of every overlay: what it may do, what it may use, what becomes of its failures."""
+
+import re
+
+import pytest
+from support.manifests import OVERLAYS, every_workload, overlay
+
+# Of the pod security standards, level restricted: kinds of volumes that a pod may have.
+RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim"}
+RESTRICTED_VOLUMES |= {"projected", "secret"}
+UNITS = {"m": 1e-3, "": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+
+WORKLOADS = [pytest.param(name, w, id=f"{name}-{w.kind}-{w.name}") for name, w in every_workload()]
+JOBS = [case for case in WORKLOADS if case.values[1].job]
+TRAINERS = [case for case in WORKLOADS if case.values[1].container["name"] == "trainer"]
+
+every_pod = pytest.mark.parametrize(("name", "workload"), WORKLOADS)
+every_job = pytest.mark.parametrize(("name", "workload"), JOBS)
+every_trainer = pytest.mark.parametrize(("name", "workload"), TRAINERS)
+
+
+def amount(quantity):
+    """A quantity of Kubernetes as a number."""
+    number, unit = re.fullmatch(r"([\d.]+)(\w*)", str(quantity)).groups()
+    return float(number) * UNITS[unit]
+
+
+@pytest.mark.parametrize("name", ["base", *OVERLAYS])
+def test_the_namespace_refuses_what_is_not_restricted(name):
+    (namespace,) = overlay(name).of("Namespace").values()
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    namespaced = [d for d in overlay(name).documents if d["kind"] not in ("Namespace", "PersistentVolume")]
+    assert {d["metadata"]["namespace"] for d in namespaced} == {namespace["metadata"]["name"]}
+
+
+@every_pod
+def test_pods_meet_the_restricted_profile(name, workload):
+    pod, container = workload.pod, workload.container
+    assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC", "initContainers"}
+    assert all(volume.keys() - {"name"} <= RESTRICTED_VOLUMES for volume in pod.get("volumes", []))
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+    assert not any("hostPort" in port for port in container.get("ports", []))
+
+
+@every_pod
+def test_no_pod_holds_a_token_of_the_cluster(name, workload):
+    if account := workload.pod.get("serviceAccountName"):
+        assert overlay(name).of("ServiceAccount")[account]["automountServiceAccountToken"] is False
+    else:
+        assert workload.pod["automountServiceAccountToken"] is False
+
+
+@every_pod
+def test_pods_bound_what_they_use(name, workload):
+    requests, limits = (workload.container["resources"][bound] for bound in ("requests", "limits"))
+    for resource in ("cpu", "memory", "ephemeral-storage"):
+        assert 0 < amount(requests[resource]) <= amount(limits[resource])
+    in_memory = on_disk = 0
+    for volume in workload.pod.get("volumes", []):
+        if "emptyDir" in volume:
+            size = amount(volume["emptyDir"]["sizeLimit"])
+            in_memory += size * (volume["emptyDir"].get("medium") == "Memory")
+            on_disk += size * ("medium" not in volume["emptyDir"])
+    assert on_disk <= amount(limits["ephemeral-storage"])
+    assert 2 * in_memory <= amount(limits["memory"])
+
+
+@every_job
+def test_the_temporary_folder_can_be_written(name, workload):
+    mounted = {mount["mountPath"]: mount["name"] for mount in workload.container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in workload.pod["volumes"]}
+    assert "emptyDir" in volumes[mounted["/tmp"]]
+
+
+@every_trainer
+def test_trainers_have_shared_memory_and_time_to_save(name, workload):
+    mounted = {mount["mountPath"]: mount["name"] for mount in workload.container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in workload.pod["volumes"]}
+    assert volumes[mounted["/dev/shm"]]["emptyDir"]["medium"] == "Memory"
+    assert workload.pod["terminationGracePeriodSeconds"] >= 60
+
+
+@every_job
+def test_exit_codes_decide_what_is_tried_again(name, workload):
+    assert workload.pod["restartPolicy"] == "Never"  # a podFailurePolicy asks for it
+    action_of = {}
+    for rule in workload.job["podFailurePolicy"]["rules"]:
+        if "onExitCodes" in rule:
+            assert rule["onExitCodes"]["containerName"] == workload.container["name"]
+            assert rule["onExitCodes"]["operator"] == "In"
+            action_of |= dict.fromkeys(rule["onExitCodes"]["values"], rule["action"])
+        else:
+            action_of |= {condition["type"]: rule["action"] for condition in rule["onPodConditions"]}
+    assert action_of == {2: "FailJob", 3: "FailJob", 75: "Ignore", "DisruptionTarget": "Ignore"}
+
+
+@every_job
+def test_jobs_end_and_are_cleared_away(name, workload):
+    assert 0 < workload.job["backoffLimit"] <= 6
+    assert 0 < workload.job["activeDeadlineSeconds"] <= 2 * 24 * 3600
+    assert workload.job["ttlSecondsAfterFinished"] >= 24 * 3600  # its logs can still be read the next day
+
+
+@every_pod
+def test_images_are_pinned(name, workload):
+    image = workload.container["image"]
+    assert re.fullmatch(r"\S+?(:\d+\.\d+\.\d+(-\w+)?|@sha256:[0-9a-f]{64})", image), image
+
+
+@every_trainer
+def test_trainers_get_gpus_where_there_are_some(name, workload):
+    limits, tolerated = workload.container["resources"]["limits"], workload.pod.get("tolerations", [])
+    if name == "local":
+        assert not limits.keys() & {"nvidia.com/gpu"}
+    else:
+        assert int(limits["nvidia.com/gpu"]) >= 1
+        assert workload.container["image"].endswith("-cuda")
+        assert {one["key"] for one in tolerated} == {"nvidia.com/gpu", "cloud.google.com/gke-spot"}
+
+
+@pytest.mark.parametrize("name", ["base", *OVERLAYS])
+def test_all_trainers_are_confined_alike(name):
+    def what_differs_by_purpose(key):
+        return key in ("args", "env", "ports")
+
+    alike = []
+    for workload in overlay(name).workloads():
+        if workload.container["name"] == "trainer":
+            container = {k: v for k, v in workload.container.items() if not what_differs_by_purpose(k)}
+            pod = {k: v for k, v in workload.pod.items() if k not in ("containers", "subdomain")}
+            alike.append((container, pod, workload.job["podFailurePolicy"]))
+    assert len(alike) >= 2
+    assert all(one == alike[0] for one in alike)
+
+
+def selects(policy, workload):
+    wanted = policy["spec"]["podSelector"].get("matchLabels", {})
+    return wanted.items() <= workload.template["metadata"]["labels"].items()
+
+
+def rules(name, workload, direction):
+    """What the network policies together let a pod do, as (peers, protocol and port)."""
+    policies = [p["spec"] for p in overlay(name).of("NetworkPolicy").values() if selects(p, workload)]
+    assert any(direction.capitalize() in policy["policyTypes"] for policy in policies), "nothing is forbidden"
+    found = set()
+    for rule in (rule for policy in policies for rule in policy.get(direction, [])):
+        peers = str(rule.get("to", rule.get("from", "anywhere")))
+        ports = rule.get("ports", [{"protocol": "any", "port": "any"}])
+        found |= {(peers, f"{port['protocol']} {port['port']}") for port in ports}
+    return found
+
+
+def to(component):
+    return str([{"podSelector": {"matchLabels": {"app.kubernetes.io/component": component}}}])
+
+
+DNS_AND_TLS = {("anywhere", "UDP 53"), ("anywhere", "TCP 53"), ("anywhere", "TCP 443")}
+METADATA = {
+    (str([{"ipBlock": {"cidr": "169.254.169.254/32"}}]), "TCP 80"),
+    (str([{"ipBlock": {"cidr": "169.254.169.252/32"}}]), "TCP 988"),
+}
+OWN = {
+    "local": {(to("storage-emulator"), "TCP 9023")},
+    "gke-gpu": METADATA,
+    "gke-multiworker": METADATA,
+}
+
+
+@every_pod
+def test_pods_reach_storage_and_workers_each_other(name, workload):
+    workers = {(to("worker"), "any any")} if workload.name == "train-multiworker" else set()
+    assert rules(name, workload, "egress") == DNS_AND_TLS | OWN[name] | workers
+    from_own = {(str([{"podSelector": {}}]), "TCP 9023")} if workload.name == "storage-emulator" else set()
+    assert rules(name, workload, "ingress") == workers | from_own

@@ -1,0 +1,170 @@
+"""Programs killed at any moment, and run again: the same dataset and the same run, to the bit."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+import tensorflow as tf
+from support.tiny_corpus import TINY, WAVE_FLAGS, write_clip
+
+from preprocessing.storage import lease
+from trainer.runs.directory import working_copy
+from trainer.runs.storage import Prefix
+
+KILLS = 20
+KILLED_RUNS = 5  # at each kind of moment
+
+
+def content(folder):
+    """A dataset's files; a lock that its owner's death left is none."""
+    files = (path for path in folder.iterdir() if path.is_file() and path.name != lease.NAME)
+    return {path.name: path.read_bytes() for path in files}
+
+
+def final(run):
+    """What a run ended with: its rows without times, and the bytes of its weights, average and optimizer."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    figures = [{name: value for name, value in row.items() if "sec" not in name} for row in rows]
+    newest = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(run / "checkpoints")))
+    kept = ("averaged", "model", "optimizer", "step")
+    names = [name for name in newest.get_variable_to_shape_map() if name.startswith(kept)]
+    return figures, {name: newest.get_tensor(name).tobytes() for name in sorted(names)}
+
+
+def start(module, *flags, log=subprocess.DEVNULL):
+    return subprocess.Popen([sys.executable, "-m", module, *map(str, flags)], stdout=log, stderr=log)
+
+
+def killed(process, after_secs):
+    """Ends a program with SIGKILL, unless it was quicker; returns whether it was killed."""
+    try:
+        process.wait(after_secs)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+    return False
+
+
+def secs_of(process):
+    """How long a program takes that nobody kills."""
+    started = time.monotonic()
+    assert process.wait() == 0
+    return time.monotonic() - started
+
+
+@pytest.mark.slow
+def test_twenty_killed_jobs_end_as_one_that_was_not(tmp_path):
+    for number in range(60):
+        write_clip(tmp_path / f"in/rock/rock.{number:05d}.wav", number)
+    write_clip(tmp_path / "in/rock/again.flac", 3)
+    (tmp_path / "in/rock/broken.mp3").write_bytes(b"no audio")
+
+    def job(output):
+        return start("preprocessing", "--input", tmp_path / "in", "--output", output, "--shards", "6", *TINY)
+
+    whole_secs = secs_of(job(tmp_path / "whole"))
+    expected = content(tmp_path / "whole")
+    rng = random.Random(0)
+    interrupted = 0
+    for kill in range(KILLS):
+        output = tmp_path / f"killed-{kill}"
+        # Most of a small job is start-up; its second half is where there is something to lose.
+        interrupted += killed(job(output), whole_secs * rng.uniform(0.4, 1.0))
+        assert not (output / "dataset.json").exists() or content(output) == expected
+        assert job(output).wait() == 0
+        assert content(output) == expected
+        assert not (output / ".staging").exists()
+    assert interrupted > KILLS / 2
+
+
+def until(process, is_time):
+    """Ends a program with SIGKILL at a moment, unless it was quicker; returns whether it was killed."""
+    while process.poll() is None:
+        if is_time():
+            process.kill()
+            process.wait()
+            return True
+        time.sleep(0.001)
+    return False
+
+
+def after(secs, condition=lambda: True):
+    """Becomes true so long after `condition` first was."""
+    since = []
+
+    def is_time():
+        if not since and condition():
+            since.append(time.monotonic())
+        return bool(since) and time.monotonic() - since[0] >= secs
+
+    return is_time
+
+
+def nth_time(number, condition):
+    """Becomes true when `condition` has become so for the `number`th time."""
+    seen = [False]
+
+    def is_time():
+        now = condition()
+        if now != seen[-1]:
+            seen.append(now)
+        return seen.count(True) >= number
+
+    return is_time
+
+
+@pytest.fixture(scope="module")
+def unbroken(dataset, tmp_path_factory):
+    """A run that nobody killed: its flags, how it ended, and its seconds of starting and of training."""
+    flags = ["--data", dataset, *WAVE_FLAGS, "--epochs", "8", "--checkpoint-secs", "0.2"]
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    began = time.monotonic()
+    process = start("trainer", "train", "--run", run, *flags)
+    while not (run / "config.json").exists() and process.poll() is None:
+        time.sleep(0.01)
+    start_secs = time.monotonic() - began
+    assert process.wait() == 0
+    return flags, final(run), start_secs, time.monotonic() - began - start_secs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(KILLED_RUNS))
+@pytest.mark.parametrize("moment", ["start-up", "mid-epoch", "checkpoint", "upload"])
+def test_a_killed_run_ends_in_the_same_bits(
+    unbroken, storage_server, proxy, tmp_path, monkeypatch, moment, number
+):
+    flags, expected, start_secs, train_secs = unbroken
+    rng = random.Random(f"{moment} {number}")
+    monkeypatch.setenv("STORAGE_LEASE_SECS", "2")
+    proxy.share = 0.1
+    is_remote = moment == "upload" or number % 2 == 0
+    run = f"{storage_server}/killed/{moment}-{number}" if is_remote else str(tmp_path / "run")
+    copy = working_copy(run, tmp_path / "cache")
+    outbox = copy.with_name(f"{copy.name}.outbox")
+
+    def job(cache):
+        with (tmp_path / f"{cache}.log").open("w") as log:
+            return start("trainer", "train", "--run", run, "--cache-dir", tmp_path / cache, *flags, log=log)
+
+    is_time = {
+        "start-up": after(start_secs * rng.uniform(0, 1)),
+        "mid-epoch": after(train_secs * rng.uniform(0, 0.7), (copy / "config.json").exists),
+        "checkpoint": nth_time(rng.randint(1, 8), lambda: any(copy.glob("checkpoints/*temp*"))),
+        "upload": nth_time(rng.randint(1, 4), lambda: outbox.exists() and any(outbox.iterdir())),
+    }
+    assert until(job("cache"), is_time[moment])
+    # On a bucket every other run goes on where nothing but the bucket is.
+    cache = "another" if is_remote and number % 4 == 0 else "cache"
+    assert job(cache).wait() == 0, (tmp_path / f"{cache}.log").read_text()[-1000:]
+    if is_remote:
+        prefix = Prefix(run)
+        prefix.download([name for name in prefix.list() if name != lease.NAME], tmp_path / "bucket")
+    rows, values = final(tmp_path / "bucket" if is_remote else copy)
+    assert rows == expected[0]
+    assert [
+        name for name in values.keys() | expected[1].keys() if values.get(name) != expected[1].get(name)
+    ] == []

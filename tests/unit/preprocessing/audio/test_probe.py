@@ -1,0 +1,244 @@
+import io
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from preprocessing.audio.header import Header
+from preprocessing.audio.probe import read_header
+
+FRAMES = 2_000
+PLACEHOLDERS = (0, 0x7FFFF000, 0x7FFFFF00, 0xFFFFFFFF)
+
+
+def encoded(kind, subtype, channels=2, rate_hz=8_000, frames=FRAMES, endian=None):
+    stream = io.BytesIO()
+    noise = 0.1 * np.random.default_rng(0).standard_normal((frames, channels))
+    soundfile.write(stream, noise, rate_hz, format=kind, subtype=subtype, endian=endian)
+    return stream.getvalue()
+
+
+def header_of(data):
+    return read_header(io.BytesIO(data))
+
+
+def with_number(data, place, layout, value):
+    changed = bytearray(data)
+    struct.pack_into(layout, changed, place, value)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "container", "frame_bytes"),
+    [
+        ("WAV", "PCM_U8", "WAV", 2),
+        ("WAV", "PCM_24", "WAV", 6),
+        ("WAV", "DOUBLE", "WAV", 16),
+        ("WAV", "ULAW", "WAV", 2),
+        ("WAVEX", "PCM_16", "WAV", 4),
+        ("RF64", "PCM_32", "RF64", 8),
+        ("W64", "FLOAT", "W64", 8),
+        ("AU", "PCM_16", "AU", 4),
+        ("AU", "ALAW", "AU", 2),
+        ("AIFF", "PCM_24", "AIFF", 6),
+        ("AIFF", "FLOAT", "AIFC", 8),
+    ],
+)
+@pytest.mark.parametrize("endian", ["FILE", "BIG", "LITTLE"])
+def test_what_an_uncompressed_file_promises(kind, subtype, container, frame_bytes, endian):
+    if kind not in {"WAV", "AU", "AIFF"} or subtype in {"ULAW", "ALAW", "FLOAT"}:
+        endian = "FILE"  # the only one it has
+    data = encoded(kind, subtype, endian=endian)
+    header = header_of(data)
+    # Big-endian WAV is RIFX; a byte order is told in AIFC only.
+    assert header.container == ("AIFC" if kind == "AIFF" and endian != "FILE" else container)
+    assert (header.channels, header.rate_hz, header.frames) == (2, 8_000, FRAMES)
+    assert header.frame_bytes == frame_bytes
+    assert (header.decodable, header.sure, header.missing) == (True, True, "")
+    assert header.data_bytes == FRAMES * frame_bytes
+    assert header.data_at + header.data_bytes == header.body_end <= len(data)
+    assert_equal_sounds(data, as_a_decoder_sees(data, header))
+
+
+def as_a_decoder_sees(data, header):
+    return header.head + data[header.body_at : header.body_end]
+
+
+def assert_equal_sounds(data, seen):
+    (expected, rate_hz), (found, found_rate_hz) = (soundfile.read(io.BytesIO(file)) for file in (data, seen))
+    assert rate_hz == found_rate_hz
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("subtype", ["IMA_ADPCM", "MS_ADPCM"])
+def test_of_compressed_samples_only_the_bytes_are_promised(subtype):
+    header = header_of(encoded("WAV", subtype))
+    assert (header.frames, header.frame_bytes) == (None, None)
+    assert header.data_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "expected"),
+    [
+        ("FLAC", "PCM_24", Header("FLAC", channels=2, rate_hz=8_000, frames=FRAMES)),
+        ("OGG", "VORBIS", Header("Ogg", "Vorbis", channels=2, rate_hz=8_000)),
+        ("OGG", "OPUS", Header("Ogg", "Opus", channels=2)),
+        ("MP3", "MPEG_LAYER_III", Header("MP3")),
+        ("CAF", "PCM_16", Header("CAF", decodable=False)),
+        ("SVX", "PCM_16", Header("16SV", decodable=False)),
+    ],
+)
+def test_what_the_other_containers_say(kind, subtype, expected):
+    assert header_of(encoded(kind, subtype, channels=expected.channels or 1)) == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0\0\0\x20ftypM4A \0\0\0\0",
+        bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
+        bytes.fromhex("1a45dfa3") + b"\x9fB\x86\x81\x01webm",
+        b"wvpk\x20\0\0\0",
+        b"MAC \x96\x0f\0\0",
+        bytes.fromhex("fff15080") + bytes(20),
+        b"#!AMR\n",
+        b"DSD \x1c\0\0\0",
+        b"FRM8\0\0\0\0\0\0\0\0DSD ",
+        b"MThd\0\0\0\x06",
+        b"RIFF\0\0\0\0AVI LIST",
+        with_number(encoded("WAV", "PCM_16"), 20, "<H", 0x161),  # Windows Media
+        with_number(encoded("WAV", "PCM_16"), 20, "<H", 0x38),  # NMS ADPCM, see WAV_CODECS
+        with_number(encoded("AU", "PCM_16"), 12, ">I", 24),  # G.722
+        encoded("AIFF", "ULAW").replace(b"ulaw", b"QDM2"),
+        encoded("OGG", "VORBIS").replace(b"\x01vorbis", b"Speex  "),
+    ],
+)
+def test_audio_that_cannot_be_decoded_is_known(data):
+    assert header_of(data).decodable is False
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"RI", b"a sentence " * 9, b"\x89PNG\r\n\x1a\n" + bytes(99), bytes(999), b"\xff" * 3]
+)
+def test_what_is_no_audio_has_no_header(data):
+    assert header_of(data) is None
+
+
+def test_text_with_a_byte_order_mark_only_looks_like_an_mp3():
+    assert header_of(("a sentence " * 99).encode("utf-16")).sure is False
+
+
+def test_tags_before_the_file_are_passed_over():
+    tag = b"ID3\x04\0\0\0\0\x02\x05" + bytes(261)
+    plain = header_of(encoded("WAV", "PCM_16"))
+    tagged = header_of(tag + encoded("WAV", "PCM_16"))
+    assert tagged.body_at == plain.body_at + len(tag)
+    assert tagged.data_at == plain.data_at + len(tag)
+    assert tagged.file_bytes == plain.file_bytes + len(tag)
+    assert header_of(b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + bytes(99)).container == "MP3"
+
+
+@pytest.mark.parametrize("size", PLACEHOLDERS)
+@pytest.mark.parametrize(
+    ("kind", "place", "layout"), [("WAV", 40, "<I"), ("AU", 8, ">I"), ("AIFF", 22, ">I"), ("RF64", 28, "<Q")]
+)
+def test_a_size_left_open_promises_nothing(kind, place, layout, size):
+    if layout == "<Q":
+        size = {0: 0, 0xFFFFFFFF: 2**64 - 1}.get(size, 2**63 - 1)
+    data = with_number(encoded(kind, "PCM_16"), place, layout, size)
+    header = header_of(data)
+    assert header.frames is None
+    assert header.data_bytes is None or kind == "AIFF"  # where another number was changed, that of frames
+    assert_equal_sounds(encoded(kind, "PCM_16"), as_a_decoder_sees(data, header))
+
+
+def test_no_size_and_a_chunk_behind_it_is_an_empty_file():
+    empty = with_number(encoded("WAV", "PCM_16")[:44], 40, "<I", 0)
+    assert header_of(empty + b"LIST\x04\0\0\0INFO").data_bytes == 0
+    assert header_of(empty + b"LIST\xff\xff\xff\0INFO").data_bytes is None
+
+
+@pytest.mark.parametrize(("kind", "subtype"), [("WAV", "FLOAT"), ("RF64", "PCM_16"), ("AIFF", "ULAW")])
+def test_of_the_chunks_a_decoder_sees_two(kind, subtype):
+    data = encoded(kind, subtype)
+    order = ">" if kind == "AIFF" else "<"
+    remarks = b"".join(b"LIST" + struct.pack(f"{order}I", size) + bytes(size) for size in (4, 200_000))
+    unclosed = 2 * b"LIST\xf7\xff\xff\xff"
+    changed = data[:12] + remarks + data[12:] + unclosed
+    header = header_of(changed)
+    seen = as_a_decoder_sees(changed, header)
+    assert b"LIST" not in seen
+    assert_equal_sounds(data, seen)
+
+
+def test_samples_of_more_than_32_bits_get_an_rf64_head():
+    class Huge(io.BytesIO):
+        def seek(self, place, whence=0):
+            return super().seek(place, whence) + (5 * 2**30 if whence == 2 else 0)
+
+    header = read_header(Huge(with_number(encoded("WAV", "PCM_16"), 40, "<I", 0xFFFFFFFF)))
+    assert header.head[:4] == b"RF64"
+    assert struct.unpack_from("<Q", header.head, 28)[0] == 5 * 2**30 + FRAMES * 4
+
+
+def test_an_mp3_without_a_length_gets_a_frame_that_leaves_it_open():
+    data = encoded("MP3", "MPEG_LAYER_III", rate_hz=44_100, frames=44_100)
+    untagged = data[data.index(b"\xff\xfb", 4) :]
+    header = header_of(untagged)
+    assert header.head[:2] == b"\xff\xfb"
+    assert b"Info" in header.head
+    assert header.body_at == 0
+
+
+MAGICS = [
+    b"RIFF\0\0\0\0WAVEfmt ",
+    b"RF64\0\0\0\0WAVEds64",
+    b"FORM\0\0\0\0AIFCCOMM",
+    b"FORM\0\0\0\0AIFFSSND",
+    encoded("W64", "PCM_16")[:48],
+    b".snd",
+    b"fLaC\0",
+    b"OggS" + bytes(22) + b"\1\0OpusHead",
+    b"OggS" + bytes(22) + b"\1\0\1vorbis",
+    b"ID3\3\0\0\0\0\0\x05",
+    b"\xff\xfb\x90\0",
+    b"caff",
+]
+
+
+@settings(max_examples=400, derandomize=True, database=None, deadline=None)
+@given(st.sampled_from([b"", *MAGICS]), st.binary(max_size=200))
+def test_no_bytes_make_it_raise(magic, rest):
+    header = header_of(magic + rest)
+    assert header is None or isinstance(header, Header)
+
+
+@settings(max_examples=200, derandomize=True, database=None, deadline=None)
+@given(
+    st.sampled_from(
+        [("WAV", "PCM_16"), ("W64", "FLOAT"), ("RF64", "PCM_16"), ("AIFF", "ULAW"), ("AU", "PCM_16")]
+    ),
+    st.integers(0, 150),
+    st.binary(min_size=1, max_size=12),
+    st.integers(40, 400),
+)
+def test_no_change_of_a_real_header_makes_it_raise(kind, place, content, length):
+    data = encoded(*kind, frames=100)
+    header = header_of((data[:place] + content + data[place + len(content) :])[:length])
+    assert header is None or len(header.head) < 400
+
+
+def test_chunks_without_end_are_not_followed_for_long():
+    class Counting(io.BytesIO):
+        looks = 0
+
+        def seek(self, *where):
+            self.looks += 1
+            return super().seek(*where)
+
+    stream = Counting(b"RIFF\0\0\0\0WAVE" + b"JUNK\0\0\0\0" * 100_000)
+    assert read_header(stream).channels is None
+    assert stream.looks < 1_000

@@ -1,0 +1,64 @@
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from preprocessing.dataset import example
+
+RECORD = example.Record(
+    audio=np.linspace(-1, 1, 90_001, dtype=np.float32),
+    track_id="jazz.00018",
+    genre="jazz",
+    sample_rate_hz=3_000,
+    valid_samples=90_001,
+    source_sha256="ab" * 32,
+    source_uri="gs://music/jazz/jazz.00018.au",
+    attributes=example.Attributes(loudness_db=-17.5, centroid_hz=431.25, tempo_bpm=120.0),
+)
+
+
+def test_a_record_comes_back_as_it_was():
+    again = example.decode(example.encode(RECORD))
+    np.testing.assert_array_equal(again.audio, RECORD.audio)
+    assert again[1:] == RECORD[1:]
+
+
+def test_tensorflow_reads_what_we_write(tmp_path):
+    path = tmp_path / "clips.tfrecord"
+    path.write_bytes(2 * example.frame(example.encode(RECORD)))
+    serialized = list(tf.data.TFRecordDataset(str(path)))  # checks the checksums
+    assert len(serialized) == 2
+    features = {
+        "audio": tf.io.FixedLenFeature([90_001], tf.float32),
+        "track_id": tf.io.FixedLenFeature([], tf.string),
+        "valid_samples": tf.io.FixedLenFeature([], tf.int64),
+        "centroid_hz": tf.io.FixedLenFeature([], tf.float32),
+    }
+    parsed = tf.io.parse_single_example(serialized[0], features)
+    np.testing.assert_array_equal(parsed["audio"], RECORD.audio)
+    assert parsed["track_id"] == b"jazz.00018"
+    assert parsed["valid_samples"] == 90_001
+    assert parsed["centroid_hz"] == 431.25
+
+
+def test_we_read_what_tensorflow_writes(tmp_path):
+    path = str(tmp_path / "clips.tfrecord")
+    message = tf.train.Example.FromString(example.encode(RECORD))
+    with tf.io.TFRecordWriter(path) as writer:
+        writer.write(message.SerializeToString())
+    with open(path, "rb") as stream:  # noqa: PTH123 (a stream as the reader gets it)
+        (payload,) = example.read_frames(stream)
+    assert example.decode(payload).source_uri == RECORD.source_uri
+
+
+def test_a_path_of_any_bytes_survives():
+    uri = b"/music/caf\xe9/caf\xe9.1.wav".decode("utf-8", "surrogateescape")
+    assert example.decode(example.encode(RECORD._replace(source_uri=uri))).source_uri == uri
+
+
+@pytest.mark.parametrize("damage", [lambda d: d[:-3], lambda d: d[:5], lambda d: d[:40] + b"!" + d[41:]])
+def test_damage_is_found(damage):
+    framed = example.frame(example.encode(RECORD))
+    with pytest.raises(example.CorruptRecordError):
+        list(example.read_frames(io.BytesIO(framed + damage(framed))))

@@ -1,0 +1,50 @@
+import hashlib
+
+import pytest
+
+from preprocessing.dataset import splits
+from preprocessing.dataset.splits import Track, hash_splits, parse_track, seed_splits
+
+
+@pytest.mark.parametrize(
+    ("uri", "track"),
+    [
+        ("a/blues/blues.00007.wav", Track("blues.00007", "blues", 7)),
+        ("gs://b/x/jazz/jazz.00018.au", Track("jazz.00018", "jazz", 18)),
+        ("rock/rock.00000.MP3", Track("rock.00000", "rock", 0)),
+        ("a/новая музыка/новая музыка.1.flac", Track("новая музыка.1", "новая музыка", 1)),
+        ("a/blues/rock.00007.wav", Track("blues.rock.00007", "blues", None)),
+        ("a/blues/blues.seven.wav", Track("blues.blues.seven", "blues", None)),
+        ("Kind of Blue/So What.flac", Track("Kind of Blue.So What", "Kind of Blue", None)),
+        ("noise/hiss", Track("noise.hiss", "noise", None)),
+        ("blues.00007.wav", None),
+        ("/blues.00007.wav", None),
+        ("../blues.00007.wav", None),
+    ],
+)
+def test_a_path_is_parsed(uri, track):
+    assert parse_track(uri) == track
+
+
+def test_the_seeds_lists():
+    assert len(set(splits.SEED_TRAIN_NUMBERS)) == 13
+    assert len(set(splits.SEED_TEST_NUMBERS)) == 12
+    assert splits.SEED_IN_BOTH == (45,)
+    assert seed_splits(Track("classical.00045", "classical", 45)) == ("train", "test")
+    assert seed_splits(Track("classical.00000", "classical", 0)) == ("train",)
+    assert seed_splits(Track("classical.00004", "classical", 4)) == ("test",)
+    assert seed_splits(Track("classical.00001", "classical", 1)) == ()
+
+
+def test_the_hash_split_is_what_its_digest_says_and_near_80_10_10():
+    counts = dict.fromkeys(splits.SPLITS, 0)
+    for genre in splits.GENRES:
+        for number in range(100):
+            track = Track(f"{genre}.{number:05d}", genre, number)
+            (split,) = hash_splits(track)
+            counts[split] += 1
+            percent = int(hashlib.sha256(track.track_id.encode()).hexdigest()[:16], 16) % 100
+            assert split == ("train" if percent < 80 else "validation" if percent < 90 else "test")
+    assert sum(counts.values()) == 1_000
+    assert abs(counts["train"] - 800) < 40
+    assert abs(counts["test"] - 100) < 30

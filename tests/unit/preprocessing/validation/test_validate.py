@@ -1,0 +1,280 @@
+"""A dataset read back and held against its manifest: what is good passes, and every fault has its line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.written_dataset import CLIP_SAMPLES, TEST_0, TRAIN, TRAIN_0, TRAIN_1, make_record
+
+from preprocessing.dataset import example, records
+from preprocessing.dataset.manifest import NAME, QUARANTINE_NAME
+from preprocessing.dataset.quarantine import Rejected
+from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.storage import beam_files
+from preprocessing.validation.validate import SHOWN_FAULTS, inspect
+
+
+@pytest.fixture
+def faults(capsys):
+    """What `inspect` prints of a damaged dataset, a line a fault."""
+
+    def of(uri):
+        with pytest.raises(CommandError, match=r"is damaged, faults found: \d+.*; delete it") as caught:
+            inspect(uri)
+        assert caught.value.exit_code == BAD_DATA
+        return capsys.readouterr().out.splitlines()
+
+    return of
+
+
+def test_a_good_dataset_passes_with_its_figures(made):
+    made.rejected = [
+        Rejected("/corpus/jazz/a.wav", "not_audio", "no"),
+        Rejected("/corpus/jazz/b.wav", "duplicate", "the same recording as /corpus/jazz/jazz.00000.wav"),
+    ]
+    lines = inspect(made.write()).splitlines()
+    cells = {line.split()[0]: line.split()[1:] for line in lines}
+    assert cells["jazz"] == ["4", "0", "2", "0:00:12", "-13.8", "200.3", "120.0"]
+    assert cells["rock"] == ["4", "0", "2", "0:00:12", "-13.8", "200.3", "-"]
+    assert cells["all"][:4] == ["8", "0", "4", "0:00:24"]
+    assert cells["shards"] == ["2", "0", "1"]
+    assert cells["MB"] == ["0.1", "0.0", "0.0"]
+    assert "quarantined: 1 (not_audio 1)" in lines
+    assert "left alone: 1 (duplicate 1)" in lines
+    assert re.fullmatch(rf"{made.folder}: digest [0-9a-f]{{12}}", lines[-2])
+    assert lines[-1] == "verified: 3 shards, 12 records, every checksum good"
+
+
+def with_sample(place, value):
+    clip = make_record(TRAIN[0]).audio
+    clip[place] = value
+    return clip
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"audio": with_sample(3, np.nan)}, "NaN or infinite samples"),
+        ({"audio": with_sample(3, -1.5)}, "samples beyond [-1, 1], up to 1.5"),
+        ({"audio": with_sample(-1, 0.1)}, "the padding, from sample 2,000 on, is not zero"),
+        ({"audio": np.zeros(100, np.float32)}, "100 samples instead of 2,048"),
+        ({"sample_rate_hz": 500}, "sample_rate_hz is 500, not 1000"),
+    ],
+)
+def test_a_record_that_breaks_a_promise_is_named(made, faults, changes, fault):
+    made.change(TRAIN_0, 0, **changes)
+    assert faults(made.write()) == [f"{TRAIN_0}: record 1 (jazz.00000): {fault}"]
+
+
+@pytest.mark.parametrize("valid_samples", [0, -1, CLIP_SAMPLES + 1])
+def test_valid_samples_must_be_some_of_the_clip(made, faults, valid_samples):
+    made.change(TRAIN_1, 3, valid_samples=valid_samples)
+    made.list_records()
+    what = f"valid_samples is {valid_samples:,}, not 1 to 2,048"
+    assert faults(made.write()) == [f"{TRAIN_1}: record 4 (rock.00003): {what}"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "here", "listed"),
+    [
+        ({"genre": "rock"}, "'jazz'", "'rock'"),
+        ({"valid_samples": 7}, "2000", "7"),
+        ({"tempo_bpm": 119.0}, "120.0", "119.0"),
+        ({"tempo_bpm": None}, "120.0", "None"),
+        ({"source_sha256": "cd"}, repr("ab" * 32), "'cd'"),
+        ({"source_uri": "/x"}, "'/corpus/jazz/jazz.00000.wav'", "'/x'"),
+        ({"shard": TRAIN_1}, repr(TRAIN_0), repr(TRAIN_1)),
+    ],
+)
+def test_a_line_that_is_not_its_record_is_named(made, faults, changes, here, listed):
+    made.change_entry(0, **changes)
+    (name,) = changes
+    fault = f"{TRAIN_0}: record 1 (jazz.00000): {name} is {here}, and {listed} in records.jsonl"
+    assert faults(made.write()) == [fault]
+
+
+def test_an_unknown_number_is_a_number_too(made, faults):
+    made.change_entry(2, tempo_bpm=120.0)
+    assert faults(made.write()) == [
+        f"{TRAIN_0}: record 3 (rock.00000): tempo_bpm is None, and 120.0 in records.jsonl"
+    ]
+
+
+def test_a_flipped_bit_is_found_where_it_is(made, faults):
+    shard = Path(made.write()) / TRAIN_0
+    content = bytearray(shard.read_bytes())
+    size = len(content) // 4
+    content[size + size // 2] ^= 1
+    shard.write_bytes(content)
+    damage, sha256 = faults(str(made.folder))
+    assert damage == (
+        f"{TRAIN_0}: record 2: a damaged record at byte {size}; the rest of the shard is not read"
+    )
+    assert sha256 == f"{TRAIN_0}: its SHA-256 is not the one in dataset.json"
+
+
+def test_a_shard_that_is_cut_is_found(made, faults):
+    shard = Path(made.write()) / TEST_0
+    size = shard.stat().st_size
+    shard.write_bytes(shard.read_bytes()[:-10])
+    lines = faults(str(made.folder))
+    assert lines[0].startswith(f"{TEST_0}: record 4: a damaged record at byte")
+    assert lines[1] == f"{TEST_0}: {size - 10:,} bytes instead of {size:,}"
+    assert len(lines) == 3
+
+
+def test_a_shard_that_lacks_its_last_record_is_found(made, faults):
+    shard = Path(made.write()) / TEST_0
+    size = shard.stat().st_size
+    shard.write_bytes(shard.read_bytes()[: size // 4 * 3])
+    assert faults(str(made.folder)) == [
+        f"{TEST_0}: 3 records instead of 4",
+        f"{TEST_0}: {size // 4 * 3:,} bytes instead of {size:,}",
+        f"{TEST_0}: its SHA-256 is not the one in dataset.json",
+        "dataset.json: it counts 2 clips of rock in test, the shards 1",
+        f"records.jsonl: rock.00009 is in no shard, it should be in {TEST_0}",
+    ]
+
+
+def test_a_missing_shard_is_one_fault(made, faults):
+    (Path(made.write()) / TRAIN_1).unlink()
+    assert faults(str(made.folder)) == [f"{TRAIN_1}: it is missing"]
+
+
+def test_a_wrong_digest_and_wrong_counts_are_found(made, faults):
+    counts = {"train": {"jazz": 5, "rock": 4}, "validation": {}, "test": {"jazz": 2, "rock": 2}}
+    assert faults(made.write(counts=counts, digest="ab", genres=["jazz"])) == [
+        "dataset.json: it counts 5 clips of jazz in train, the shards 4",
+        "dataset.json: its genres are ['jazz'], those of its records ['jazz', 'rock']",
+        "dataset.json: its digest is not that of its options and shards",
+    ]
+
+
+def test_a_record_twice_is_found(made, faults):
+    made.shards[TRAIN_1].append(made.shards[TRAIN_0][0])
+    made.list_records()
+    assert faults(made.write()) == [
+        "records.jsonl: line 2: jazz.00000 has a line already",
+        f"{TRAIN_0}: record 1 (jazz.00000): shard is '{TRAIN_0}', and '{TRAIN_1}' in records.jsonl",
+        f"{TRAIN_1}: record 5 (jazz.00000): its track_id is also that of a record in {TRAIN_0}",
+    ]
+
+
+def test_a_recording_on_two_sides_is_found(made, faults):
+    made.change_entry(0, recording_id="jazz.00008")
+    assert faults(made.write()) == ["records.jsonl: recording jazz.00008 is in test and train"]
+
+
+def test_the_lists_of_the_seed_may_share_a_track(made, faults):
+    made.shards[TEST_0].append(made.shards[TRAIN_0][0])
+    made.list_records()
+    made.options = {"split": "seed"}
+    assert "13 records" in inspect(made.write())
+    made.options = {"split": "hash"}
+    assert len(faults(made.write())) >= 3
+
+
+def test_what_is_no_example_is_named(made, faults):
+    folder = Path(made.write())
+    content = example.frame(b"\xff\xff") + example.frame(b"")
+    (folder / TEST_0).write_bytes(content)
+    lines = faults(str(folder))
+    assert [line.split(" (")[0] for line in lines[:2]] == [
+        f"{TEST_0}: record {number}: it cannot be decoded" for number in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "its SHA-256 is not the one in dataset.json"),
+        (b"{}\n", "line 1 is damaged"),
+        (b"no\n", "line 1 is damaged"),
+        (None, "it is missing"),
+    ],
+)
+@pytest.mark.parametrize("name", [records.NAME, QUARANTINE_NAME])
+def test_damaged_lists_are_found(made, faults, name, content, fault):
+    path = Path(made.write()) / name
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    if (name, content) == (QUARANTINE_NAME, b""):
+        assert inspect(str(made.folder))
+        return
+    assert any(line.startswith(f"{name}: {fault}") for line in faults(str(made.folder)))
+
+
+def test_a_value_of_another_type_is_damage(made, faults):
+    made.change_entry(0, track_id=5)
+    made.change_entry(1, loudness_db="loud")
+    made.entries.sort(key=lambda entry: str(entry.track_id))
+    text = "".join(f"{entry.to_json()}\n" for entry in made.entries).encode()
+    made.entries = []
+    folder = Path(made.write(records_sha256=hashlib.sha256(text).hexdigest()))
+    (folder / records.NAME).write_bytes(text)
+    lines = faults(str(folder))
+    assert "records.jsonl: line 1 is damaged (its track_id is 5)" in lines
+    assert any("its loudness_db is 'loud'" in line for line in lines)
+
+
+def test_all_faults_are_told_up_to_some_tens(made, faults, capsys):
+    (Path(made.write()) / TRAIN_0).unlink()
+    (made.folder / TEST_0).unlink()
+    (made.folder / QUARANTINE_NAME).unlink()
+    assert len(faults(str(made.folder))) == 3
+    for name, of in made.shards.items():
+        for place in range(len(of)):
+            made.change(name, place, sample_rate_hz=1, valid_samples=0, genre="pop", source_uri="/x")
+    with pytest.raises(CommandError, match=r"faults found: \d+, \d+ of them not shown"):
+        inspect(made.write())
+    assert len(capsys.readouterr().out.splitlines()) == SHOWN_FAULTS
+
+
+def test_a_fault_is_one_line_whatever_a_track_is_called(made, faults):
+    made.change(TRAIN_0, 0, track_id="jazz\n.0")
+    assert faults(made.write()) == [
+        f"{TRAIN_0}: record 1 (jazz .0): records.jsonl has no line of it",
+        f"records.jsonl: jazz.00000 is in no shard, it should be in {TRAIN_0}",
+    ]
+
+
+def test_an_empty_dataset_is_none(made, faults):
+    made.shards, made.entries = {}, []
+    assert faults(made.write(genres=[])) == ["dataset.json: it has no record"]
+
+
+@pytest.mark.parametrize("content", [None, b"{"])
+def test_without_a_manifest_there_is_no_dataset(tmp_path, content):
+    if content is not None:
+        (tmp_path / NAME).write_bytes(content)
+    with pytest.raises(CommandError, match=r"dataset.json .*preprocess") as caught:
+        inspect(str(tmp_path))
+    assert caught.value.exit_code == BAD_DATA
+
+
+def test_the_latest_version_is_followed(made, faults, tmp_path):
+    made.write()
+    digest = json.loads((made.folder / NAME).read_bytes())["digest"]
+    root = tmp_path / "versions"
+    root.mkdir()
+    (root / "LATEST").write_text(f"{digest}\n")
+    made.folder.rename(root / digest)
+    assert f"{root}/{digest}: digest {digest[:12]}" in inspect(str(root))
+    (root / "LATEST").write_text("ab" * 32)
+    (root / digest).rename(root / ("ab" * 32))
+    assert faults(str(root)) == [f"dataset.json: its digest is {digest}, not the one that LATEST names"]
+
+
+def test_a_bucket_is_read_and_its_page_written(made, storage_server):
+    made.write()
+    for path in made.folder.iterdir():
+        beam_files.write(f"{storage_server}/inspected/{path.name}", path.read_bytes())
+    page_uri = f"{storage_server}/pages/music.html"
+    assert "every checksum good" in inspect(f"{storage_server}/inspected", page_uri)
+    assert beam_files.read(page_uri).startswith(b"<!doctype html>")

@@ -1,0 +1,155 @@
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+from support.tiny_corpus import CLIP_SAMPLES, GENRES
+
+from preprocessing.errors import BAD_DATA, CommandError
+from trainer.config import Config
+from trainer.data import dataset as datasets
+from trainer.data import integrity
+from trainer.data.fetch import open_dataset
+from trainer.data.input_pipeline import ALL_OPEN, count_steps, training_batches
+from trainer.models import ANY_GENRE
+
+
+@pytest.fixture
+def opened(dataset, tmp_path):
+    return open_dataset(str(dataset), tmp_path)
+
+
+def examples(batches):
+    """Everything of an epoch, in order: audio `[examples, samples]`, genres, attributes."""
+    rows = list(batches.as_numpy_iterator())
+    real = np.concatenate([row.weight for row in rows]) > 0
+    parts = ([row.audio, row.condition.genre, row.condition.attributes] for row in rows)
+    return [np.concatenate(part)[real] for part in zip(*parts, strict=True)]
+
+
+def test_a_split_is_what_the_manifest_says(opened):
+    folder, manifest = opened
+    rows = list(datasets.open_split(folder, manifest, "train").as_numpy_iterator())
+    assert len(rows) == manifest.split_records("train")
+    for clip in rows:
+        assert clip.audio.shape == (CLIP_SAMPLES,)
+        assert np.abs(clip.audio).max() <= 1
+        assert clip.track_id.decode().startswith(GENRES[clip.condition.genre])
+    attributes = np.stack([clip.condition.attributes for clip in rows])
+    assert attributes.shape[1] == len(manifest.attributes) == 2  # a second of audio has no tempo
+    np.testing.assert_allclose(attributes.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(attributes.std(axis=0), 1, atol=1e-4)
+
+
+def test_order_is_a_function_of_seed_and_epoch(opened):
+    clips = datasets.open_split(*opened, "train")
+    config = Config(batch_size=4, crop_samples=256)
+
+    def order(epoch, seed=0):
+        seeded = dataclasses.replace(config, seed=seed)
+        return examples(training_batches([clips], seeded, opened[1], [epoch]))[0]
+
+    np.testing.assert_array_equal(order(1), order(1))
+    assert not np.array_equal(order(1), order(2))
+    assert not np.array_equal(order(1), order(1, seed=1))
+
+
+def test_crops_are_pieces_of_every_clip_at_random_places(opened):
+    folder, manifest = opened
+    clips = datasets.open_split(folder, manifest, "train")
+    whole = np.stack([clip.audio for clip in clips.as_numpy_iterator()])
+    config = Config(batch_size=4, crop_samples=300, crops_per_clip=3, gain_db=0.0)
+    crops = examples(training_batches([clips], config, manifest, [1]))[0]
+    assert len(crops) == 3 * len(whole)
+    assert count_steps(manifest, config) == -(-len(crops) // 4)
+    windows = np.lib.stride_tricks.sliding_window_view(whole, 300, axis=1)
+    places = [np.argwhere((windows == crop).all(axis=2))[0] for crop in crops]
+    counts = np.bincount([clip for clip, _ in places], minlength=len(whole))
+    assert (counts == 3).all()
+    assert len({int(start) for _, start in places}) > len(places) // 2
+
+
+def test_a_louder_crop_is_told_that_it_is_louder(opened):
+    folder, manifest = opened
+    clips = datasets.open_split(folder, manifest, "train")
+    settings = {"batch_size": 4, "crop_samples": 300, "crops_per_clip": 2, "condition_dropout": 0.0}
+
+    def of(gain_db):
+        config = Config(gain_db=gain_db, **settings)
+        return examples(training_batches([clips], config, manifest, [1]))
+
+    (audio, _, attributes), (louder, _, told) = of(0.0), of(6.0)
+    gains_db = 20 * np.log10(np.abs(louder).max(axis=1) / np.abs(audio).max(axis=1))
+    assert gains_db.min() < -2
+    assert 2 < gains_db.max() <= 6
+    changes = (told - attributes) * [manifest.attributes[name].std for name in sorted(manifest.attributes)]
+    column = sorted(manifest.attributes).index("loudness_db")
+    np.testing.assert_allclose(changes[:, column], gains_db, atol=1e-3)
+    np.testing.assert_allclose(np.delete(changes, column, axis=1), 0, atol=1e-5)
+
+
+def test_whole_clips_keep_their_length_and_the_last_batch_is_filled_with_nothing(opened):
+    folder, manifest = opened
+    clips = datasets.open_split(folder, manifest, "train")
+    batches = list(training_batches([clips], Config(batch_size=7, crop_samples=0), manifest, [1]))
+    real = [int((batch.weight.numpy() > 0).sum()) for batch in batches]
+    assert sum(real) == manifest.split_records("train")
+    assert real[:-1] == [7] * (len(batches) - 1)
+    assert 0 < real[-1] < 7, "choose a batch size that leaves a remainder"
+    for batch in batches:
+        assert batch.audio.shape == (7, CLIP_SAMPLES)
+        assert batch.position.numpy().tolist() == list(range(7))
+        assert batch.weight.numpy().sum() == pytest.approx(1.0)
+
+
+def test_parts_of_the_condition_are_left_open_and_the_others_are_right(opened):
+    clips = datasets.open_split(*opened, "train")
+
+    def conditions(dropout):
+        config = Config(batch_size=8, crop_samples=256, crops_per_clip=20, condition_dropout=dropout)
+        return examples(training_batches([clips], config, opened[1], [1]))[1:]
+
+    genres, attributes = conditions(0.0)
+    assert ANY_GENRE not in genres
+    assert np.isfinite(attributes).all()
+    genres, attributes = conditions(0.4)
+    expected = 0.4 + 0.6 * ALL_OPEN
+    assert np.mean(genres == ANY_GENRE) == pytest.approx(expected, abs=0.08)
+    assert np.isnan(attributes).mean(axis=0) == pytest.approx(expected, abs=0.08)
+    nothing = (genres == ANY_GENRE) & np.isnan(attributes).all(axis=1)
+    assert nothing.mean() > ALL_OPEN / 2
+    assert set(conditions(1.0)[0]) == {ANY_GENRE}
+
+
+def test_a_shard_with_a_flipped_bit_is_found_before_training(dataset, tmp_path, monkeypatch):
+    folder, cache = tmp_path / "data", tmp_path / "cache"
+    shutil.copytree(dataset, folder)
+    hashed = []
+    sha256 = integrity._sha256
+    monkeypatch.setattr(integrity, "_sha256", lambda path: hashed.append(path.name) or sha256(path))
+    _, manifest = open_dataset(str(folder), cache)
+    assert sorted(hashed) == sorted(shard.name for shard in manifest.shards)
+    hashed.clear()
+    open_dataset(str(folder), cache)
+    assert hashed == []  # known by its size and time
+    damaged = folder / manifest.shards[-1].name
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    for _ in range(2):
+        with pytest.raises(CommandError, match=rf"{damaged.name} is missing, or not what") as caught:
+            open_dataset(str(folder), cache)
+        assert caught.value.exit_code == BAD_DATA
+    assert hashed == [damaged.name] * 2
+    next((cache / integrity.FOLDER).iterdir()).write_text("not JSON")
+    damaged.unlink()
+    with pytest.raises(CommandError, match=rf"{damaged.name} is missing"):
+        open_dataset(str(folder), cache)
+
+
+def test_an_empty_split_is_a_sentence(opened):
+    folder, manifest = opened
+    without = dataclasses.replace(manifest, shards=manifest.split_shards("train"))
+    with pytest.raises(CommandError, match="no clips in its split test") as caught:
+        datasets.open_split(folder, without, "test")
+    assert caught.value.exit_code == BAD_DATA

@@ -1,0 +1,50 @@
+import librosa
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer.dsp.mel import MELS, QUIETEST_DB, log_mel, mel_scale, snr_db
+from trainer.models import Terms
+from trainer.training.loss import replica_loss
+
+
+def sine(hz, rate_hz, secs=2.0, amplitude=1.0):
+    return (amplitude * np.sin(2 * np.pi * hz * np.arange(int(secs * rate_hz)) / rate_hz)).astype(np.float32)
+
+
+def test_snr_in_closed_form():
+    audio = tf.constant(np.stack([sine(100, 3_000), sine(200, 3_000), np.zeros(6_000, np.float32)]))
+    np.testing.assert_allclose(snr_db(audio, 0 * audio), [0, 0, 0], atol=1e-4)  # silence
+    np.testing.assert_allclose(snr_db(audio, 0.9 * audio)[:2], [20, 20], atol=1e-3)
+    np.testing.assert_allclose(snr_db(audio, -audio)[:2], [-20 * np.log10(2)] * 2, atol=1e-3)
+
+
+@pytest.mark.parametrize("rate_hz", [3_000, 22_050])
+@pytest.mark.parametrize("part", [0.1, 0.35, 0.8])
+def test_a_tone_is_loudest_in_the_band_of_its_frequency(rate_hz, part):
+    hz = part * rate_hz / 2
+    spectrogram = log_mel(sine(hz, rate_hz)[np.newaxis], rate_hz).numpy()[0]
+    scale = mel_scale(rate_hz)
+    assert spectrogram.shape[1] == len(scale.band_hz) == MELS
+    assert spectrogram.shape[0] == pytest.approx(2 * rate_hz / scale.hop_samples, abs=2)
+    loudest = scale.band_hz[spectrogram[10:-10].mean(axis=0).argmax()]
+    mels = librosa.hz_to_mel([hz, loudest], htk=True)
+    assert abs(mels[0] - mels[1]) < 1.5 * librosa.hz_to_mel(rate_hz / 2, htk=True) / MELS
+
+
+def test_log_mel_is_in_db():
+    loud, quiet = (log_mel(sine(440, 3_000, amplitude=a)[np.newaxis], 3_000) for a in (1.0, 0.1))
+    assert float(tf.reduce_max(loud) - tf.reduce_max(quiet)) == pytest.approx(20.0, abs=0.1)
+    assert float(tf.reduce_min(log_mel(np.zeros([1, 6_000], np.float32), 3_000))) == QUIETEST_DB
+
+
+def test_the_loss_is_the_same_however_the_batch_is_divided():
+    objective = tf.constant([1.0, 2.0, 3.0, 4.0, 5.0])
+
+    def share(part):
+        return float(replica_loss(Terms(part, part, part), tf.fill(part.shape, 0.2)))
+
+    assert share(objective) == pytest.approx(3.0)
+    assert share(objective[:4]) + share(objective[4:]) == pytest.approx(3.0)
+    filled = Terms(*[tf.constant([1.0, 5.0, 99.0])] * 3)
+    assert float(replica_loss(filled, tf.constant([0.5, 0.5, 0.0]))) == pytest.approx(3.0)

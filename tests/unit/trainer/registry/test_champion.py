@@ -1,0 +1,214 @@
+"""Who is champion: promotion, roll-back and pruning, on a folder and on a bucket; nothing is trained here."""
+
+import dataclasses
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from preprocessing.dataset.manifest import Statistics
+from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
+from preprocessing.storage import lease
+from trainer.__main__ import main
+from trainer.config import PRESETS, DatasetFacts, Run
+from trainer.registry import candidates, champion
+from trainer.runs import champion_pointer
+from trainer.runs.champion_pointer import MovedError, candidate_uri
+from trainer.runs.directory import POINTER, fetch_run
+from trainer.runs.storage import Folder, Prefix
+
+FACTS = DatasetFacts("datasets/aa", "aa" * 32, 3_000, 90_001, ("jazz",), {}, [], {"train": {"jazz": 3}})
+RUN = Run(PRESETS["tiny"], FACTS)
+NAMES = [f"{number:012x}-{number:012x}" for number in range(8)]
+
+
+@pytest.fixture(params=["local", "bucket"])
+def models(request, tmp_path):
+    if request.param == "local":
+        return str(tmp_path / "models")
+    return f"{request.getfixturevalue('storage_server')}/{tmp_path.name}/models"
+
+
+def write(folder, name, content):
+    if folder.startswith("gs://"):
+        Prefix(folder).write(name, content)
+    else:
+        path = Path(folder) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def make_candidate(models, name, checkpoint=True):
+    folder = candidate_uri(models, name)
+    write(folder, "config.json", RUN.to_json().encode())
+    if checkpoint:
+        write(folder, "checkpoints/step-10.index", b"weights")
+        write(folder, POINTER, b'model_checkpoint_path: "step-10"\n')
+    return folder
+
+
+def of(models):
+    state = champion.read(models)
+    return state.champion.candidate, [one.candidate for one in state.earlier], list(state.withdrawn)
+
+
+def test_promoted_and_rolled_back_by_hand(models, capsys):
+    for name in NAMES[:3]:
+        make_candidate(models, name)
+        assert main(["champion", "promote", "--models", models, "--candidate", name]) == 0
+    assert of(models) == (NAMES[2], [NAMES[1], NAMES[0]], [])
+    assert main(["champion", "rollback", "--models", models]) == 0
+    assert of(models) == (NAMES[1], [NAMES[0]], [NAMES[2]])
+    capsys.readouterr()
+    assert main(["champion", "show", "--models", models]) == 0
+    said = capsys.readouterr().out
+    for line in (
+        f"champion    {candidate_uri(models, NAMES[1])}",
+        "by hand",
+        "dataset     aaaaaaaaaaaa datasets/aa",
+        "model       tiny, 8 epochs, seed 0",
+        f"before      {NAMES[0]}",
+        f"withdrawn   {NAMES[2]}",
+    ):
+        assert line in said
+    # Made champion again, it is withdrawn no more, and stands in the history once.
+    assert main(["champion", "promote", "--models", models, "--candidate", NAMES[2]]) == 0
+    assert main(["champion", "promote", "--models", models, "--candidate", NAMES[0]]) == 0
+    assert of(models) == (NAMES[0], [NAMES[2], NAMES[1]], [])
+
+
+def test_nonsense_is_one_sentence_and_moves_nothing(models, capsys):
+    make_candidate(models, NAMES[0])
+    make_candidate(models, NAMES[1], checkpoint=False)
+
+    def refused(code, said, *flags):
+        assert main(["champion", *flags, "--models", models]) == code
+        assert said in capsys.readouterr().err
+
+    refused(BAD_DATA, "run python -m trainer retrain", "show")
+    refused(BAD_DATA, "no champion to go back to", "rollback")
+    refused(BAD_DATA, "there is no such candidate", "promote", "--candidate", NAMES[2])
+    refused(BAD_DATA, "there is no such candidate", "promote", "--candidate", "../models")
+    refused(BAD_DATA, "has no checkpoint yet", "promote", "--candidate", NAMES[1])
+    assert champion_pointer.read(models)[0] is None
+    assert main(["champion", "promote", "--models", models, "--candidate", NAMES[0]]) == 0
+    before = champion_pointer.read(models)[0]
+    refused(BAD_DATA, "no champion to go back to", "rollback")
+    refused(BAD_DATA, "has no checkpoint yet", "promote", "--candidate", NAMES[1])
+    assert champion_pointer.read(models)[0] == before
+    for content in (b"{", b'{"candidate": "x"}', json.dumps({"candidate": NAMES[0]}).encode()):
+        write(models, champion_pointer.NAME, content)
+        refused(BAD_DATA, "champion.json is damaged", "show")
+
+
+def test_a_champion_whose_files_are_gone_is_not_gone_back_to(models):
+    for name in NAMES[:2]:
+        make_candidate(models, name)
+        champion.promote(models, name)
+    Folder(candidate_uri(models, NAMES[0])).delete(POINTER)
+    with pytest.raises(CommandError, match="has no checkpoint yet") as caught:
+        champion.rollback(models)
+    assert caught.value.exit_code == BAD_DATA
+    assert of(models)[0] == NAMES[1]
+
+
+def test_of_two_who_read_the_same_only_one_moves_it(models):
+    for name in NAMES[:3]:
+        make_candidate(models, name)
+    one = other = champion.read(models)
+    champion.crown(models, one, NAMES[0], champion.RETRAINING)
+    with pytest.raises(MovedError, match="moved by another process") as caught:
+        champion.crown(models, other, NAMES[1], champion.RETRAINING)
+    assert caught.value.exit_code == STORAGE_FAILED
+    assert of(models) == (NAMES[0], [], [])
+    one = other = champion.read(models)
+    champion.crown(models, one, NAMES[2], champion.RETRAINING)
+    with pytest.raises(MovedError):
+        champion.crown(models, other, NAMES[1], champion.RETRAINING)
+    assert of(models) == (NAMES[2], [NAMES[0]], [])
+
+
+def test_an_answer_that_got_lost_is_no_move_by_another(storage_server, tmp_path):
+    models = f"{storage_server}/{tmp_path.name}/lost"
+    champion_pointer.move(models, b"mine", 0)
+    champion_pointer.move(models, b"mine", 0)  # as the client does when it heard nothing
+    with pytest.raises(MovedError):
+        champion_pointer.move(models, b"yours", 0)
+
+
+def test_who_is_being_trained_is_not_promoted(models, monkeypatch):
+    monkeypatch.setenv("STORAGE_LEASE_SECS", "1")  # an owner that lives is seen to within that
+    with lease.hold(make_candidate(models, NAMES[0])), pytest.raises(CommandError, match="another") as caught:
+        champion.promote(models, NAMES[0])
+    assert caught.value.exit_code == USAGE
+
+
+def test_only_the_newest_stay_and_whom_somebody_needs(models):
+    for number, name in enumerate(NAMES):
+        folder = make_candidate(models, name, checkpoint=number != 6)
+        if not models.startswith("gs://"):
+            for file in ("config.json", POINTER):
+                path = Path(folder) / file
+                if path.exists():
+                    os.utime(path, (number, number))
+        time.sleep(0.002)
+    write(champion_pointer.join(models, champion_pointer.CANDIDATES, "mine"), "config.json", b"{}")
+    for name in (NAMES[1], NAMES[3]):
+        champion.promote(models, name)
+    with lease.hold(candidate_uri(models, NAMES[2])):
+        gone = candidates.prune(models, keep=2)
+    assert sorted(gone) == [NAMES[0], NAMES[4], NAMES[5]]
+    left = {
+        name.partition("/")[0]
+        for name in Folder(champion_pointer.join(models, champion_pointer.CANDIDATES)).list()
+    }
+    assert left == {NAMES[1], NAMES[2], NAMES[3], NAMES[6], NAMES[7], "mine"}
+    for name in gone:
+        assert Folder(candidate_uri(models, name)).list() == []
+    assert candidates.prune(models, keep=2) == [NAMES[2]]
+
+
+def test_the_history_is_as_long_as_promised(models):
+    for name in NAMES:
+        make_candidate(models, name)
+        champion.promote(models, name)
+    assert of(models) == (NAMES[7], NAMES[6:3:-1], [])
+
+
+def test_a_folder_of_models_stands_for_its_champion(models, tmp_path):
+    make_candidate(models, NAMES[0])
+    champion.promote(models, NAMES[0])
+    assert champion_pointer.follow(models) == candidate_uri(models, NAMES[0])
+    copy = fetch_run(models, tmp_path / "cache")
+    assert (copy / "checkpoints/step-10.index").read_bytes() == b"weights"
+
+
+def test_a_candidates_name_is_a_function_of_what_it_depends_on():
+    config, digest = PRESETS["tiny"], "ab" * 32
+    name = candidates.name_of(config, digest, None)
+    assert champion_pointer.CANDIDATE_NAME.fullmatch(name)
+    assert name == candidates.name_of(dataclasses.replace(config, checkpoint_secs=1.0), digest, None)
+    others = [
+        candidates.name_of(dataclasses.replace(config, seed=1), digest, None),
+        candidates.name_of(config, "cd" * 32, None),
+        candidates.name_of(config, digest, name),
+    ]
+    assert len({name, *others}) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "facts", "fit"),
+    [
+        ({"epochs": 99, "peaks": 3, "seed": 5, "preset": "wave"}, {"digest": "b", "uri": "x"}, True),
+        ({"channels": 95}, {}, False),
+        ({"preset": "seed"}, {}, False),
+        ({}, {"genres": ("blues",)}, False),
+        ({}, {"attributes": {"tempo_bpm": Statistics(1.0, 1.0, 0.0, 2.0)}}, False),
+        ({}, {"sample_rate_hz": 4_000}, False),
+    ],
+)
+def test_weights_fit_where_shapes_and_meanings_are_the_same(settings, facts, fit):
+    other = Run(dataclasses.replace(RUN.config, **settings), dataclasses.replace(FACTS, **facts))
+    assert candidates.weights_fit(RUN, other) is fit

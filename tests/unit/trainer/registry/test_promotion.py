@@ -1,0 +1,74 @@
+import json
+import math
+
+import pytest
+
+from trainer.registry.promotion import METRICS, Compared, Criteria, decide, gain, without_nan
+
+CRITERIA = Criteria("snr_db", min_gain=0.02, max_loss=0.1)
+FIGURES = {"snr_db": 6.0, "stft_distance": 1.2, "log_mel_distance_db": 5.0, "frechet_log_mel": 100.0}
+
+
+def compared(what="the new clips", **changed):
+    return Compared(what, "0" * 64, 10, FIGURES, {**FIGURES, **changed})
+
+
+def test_less_error_is_gain_whatever_the_metrics_direction():
+    better = {"snr_db": 7.0, "stft_distance": 1.1, "log_mel_distance_db": 4.5, "frechet_log_mel": 81.0}
+    for name in METRICS:
+        assert gain(name, FIGURES[name], better[name]) > 0 > gain(name, better[name], FIGURES[name])
+    assert gain("stft_distance", 1.0, 0.98) == pytest.approx(0.02)
+    assert gain("frechet_log_mel", 100.0, 81.0) == pytest.approx(0.1)  # a squared distance
+    assert gain("snr_db", 6.0, 6.0 + 20 * math.log10(1 / 0.9)) == pytest.approx(0.1)
+    assert gain("snr_db", -3.0, -3.0) == 0
+
+
+def test_what_is_no_number_never_wins():
+    assert gain("snr_db", 6.0, math.nan) == -math.inf
+    assert gain("snr_db", math.nan, math.nan) == -math.inf
+    assert gain("snr_db", math.nan, 6.0) == math.inf
+    assert gain("stft_distance", 0.0, 0.0) == 0
+    assert gain("stft_distance", 0.0, 0.1) == -math.inf
+    promoted, reason = decide([compared(snr_db=math.nan)], CRITERIA)
+    assert not promoted
+    assert "no error that can be measured in snr_db" in reason
+
+
+@pytest.mark.parametrize(
+    ("sets", "promoted", "said"),
+    [
+        ([compared(snr_db=6.3)], True, "3.4% less error in snr_db on the new clips"),
+        (
+            [compared(snr_db=6.1)],
+            False,
+            "1.1% less error in snr_db on the new clips, where 2.0% less is needed",
+        ),
+        ([compared(snr_db=5.9)], False, "1.2% more error"),
+        ([compared(snr_db=6.3, stft_distance=1.3)], True, "snr_db"),
+        ([compared(snr_db=6.3, stft_distance=1.4)], False, "16.7% more error in stft_distance"),
+        # The chosen metric need not gain on the champion's own clips, but must not lose there.
+        ([compared(snr_db=6.3), compared("the champion's clips", snr_db=5.8)], True, "snr_db"),
+        ([compared(snr_db=9.0), compared("the champion's clips", snr_db=4.0)], False, "the champion's clips"),
+    ],
+)
+def test_a_candidate_must_gain_on_one_metric_and_lose_on_none(sets, promoted, said):
+    found, reason = decide(sets, CRITERIA)
+    assert found is promoted
+    assert said in reason
+
+
+def test_the_first_candidate_must_be_better_than_silence():
+    def first(**figures):
+        return decide([Compared("the new clips", "0" * 64, 10, None, {**FIGURES, **figures})], CRITERIA)
+
+    assert first()[0]
+    assert "silence" in first(snr_db=-0.1)[1]
+    assert not first(snr_db=-0.1)[0]
+    assert not first(frechet_log_mel=math.inf)[0]
+
+
+def test_a_verdict_is_strict_json():
+    one = compared(snr_db=math.nan).to_json()
+    again = json.loads(json.dumps(without_nan(one), allow_nan=False))
+    assert again["candidate"]["snr_db"] is None
+    assert again["gains"]["stft_distance"] == 0

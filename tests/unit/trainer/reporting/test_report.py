@@ -1,0 +1,198 @@
+"""The page about a run, parsed as a browser would: what it plays and shows, and what it never loads."""
+
+import base64
+import io
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from trainer.reporting.figures import write_wav
+from trainer.reporting.report import write_report
+
+RATE_HZ = 3_000
+NAMES = ["00", "01"]
+HOSTILE = '<script>alert(1)</script> & "jazz" $title'
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and the text outside of styles and scripts."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        if self.tags and self.tags[-1][0] not in ("style", "script"):
+            self.text += data
+
+    def attributes(self, tag, name):
+        return [attributes[name] for found, attributes in self.tags if found == tag and name in attributes]
+
+
+def epoch(number, **changes):
+    metrics = {"epoch": number, "train_elbo": -9_000.5 + number, "test_elbo": -9_100.5 + number}
+    metrics |= {"train_log_likelihood": -8_000.0, "test_log_likelihood": -8_100.0, "train_kl": 1_000.0}
+    metrics |= {"test_kl": 1_001.0, "test_snr_db": 3.25, "epoch_secs": 50.0, "clips_per_sec": 12.0}
+    return metrics | changes
+
+
+def write_metrics(run, *epochs):
+    (run / "metrics.jsonl").write_text("".join(json.dumps(metrics) + "\n" for metrics in epochs))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of two epochs over two clips of a second."""
+    samples = tmp_path / "samples"
+    noise = np.random.default_rng(0)
+    for folder in ("originals", "epoch-0001", "epoch-0002"):
+        (samples / folder).mkdir(parents=True)
+    for name in NAMES:
+        clip = noise.uniform(-0.5, 0.5, RATE_HZ).astype(np.float32)
+        write_wav(samples / f"originals/{name}.wav", clip, RATE_HZ)
+        for share, folder in ((0.5, "epoch-0001"), (0.9, "epoch-0002")):
+            write_wav(samples / folder / f"reconstruction-{name}.wav", clip * share, RATE_HZ)
+            write_wav(samples / folder / f"new-{name}.wav", clip[::-1] * share, RATE_HZ)
+    clips = [{"name": name, "track_id": f"jazz.000{name}", "genre": "jazz"} for name in NAMES]
+    (samples / "clips.json").write_text(json.dumps(clips))
+    Image.new("RGB", (60, 40), "navy").save(samples / "training.gif")
+    dataset = {
+        "uri": "data",
+        "genres": ["jazz"],
+        "counts": {"train": {"jazz": 40}, "test": {"jazz": 5}},
+        "sample_rate_hz": RATE_HZ,
+    }
+    config = {"preset": "wave", "epochs": 2, "parameters": 1_234_567, "dataset": dataset}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    write_metrics(tmp_path, epoch(1), epoch(2))
+    return tmp_path
+
+
+def test_a_report_plays_every_clip_of_the_last_epoch(run):
+    path = write_report(run)
+    assert path == run / "report.html"
+    sounds = Page(path).attributes("audio", "src")
+    assert len(sounds) == 6
+    decoded = []
+    for sound in sounds:
+        kind, content = sound.split(",", 1)
+        assert kind == "data:audio/flac;base64"
+        decoded.append(soundfile.read(io.BytesIO(base64.b64decode(content)))[0])
+    assert [len(audio) for audio in decoded] == [8_000] * 6
+    assert np.std(decoded[1]) == pytest.approx(0.9 * np.std(decoded[0]), rel=1e-3)
+
+
+def test_a_report_shows_a_picture_of_every_clip_and_the_training(run):
+    pictures = Page(write_report(run)).attributes("img", "src")
+    shown = [Image.open(io.BytesIO(base64.b64decode(picture.split(",", 1)[1]))) for picture in pictures]
+    assert [picture.format for picture in shown] == ["GIF"] + ["PNG"] * 6
+    assert all(np.ptp(np.asarray(picture.convert("RGBA"))) > 100 for picture in shown[1:])
+    assert pictures[1] != pictures[2]
+
+
+def test_a_report_tells_the_figures(run):
+    text = Page(write_report(run, "Bounds a quantised density.", "Ten genres", parameters=1_234_567)).text
+    facts = ["Ten genres", "wave", "1,234,567", "1 min 40 s", "40 train, 5 test", "jazz.00001", "3.2"]
+    figures = ["\N{MINUS SIGN}8,998.5", "\N{MINUS SIGN}9,098.5", "Bounds a quantised density.", "20.0 dB"]
+    for expected in facts + figures:
+        assert expected in text
+
+
+def test_a_report_draws_both_curves_of_each_term(run):
+    page = Page(write_report(run))
+    curves = page.attributes("svg", "class")
+    assert (curves.count("train"), curves.count("test")) == (4, 4)
+    write_metrics(run, epoch(1, test_elbo=-5.0), epoch(2))
+    assert Page(write_report(run)).attributes("path", "d") != page.attributes("path", "d")
+
+
+def test_a_report_loads_nothing(run):
+    page = Page(write_report(run))
+    links = [
+        value
+        for _, attributes in page.tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "data")
+    ]
+    assert links
+    assert all(link.startswith("data:") for link in links)
+    assert "url(" not in (run / "report.html").read_text("utf-8")
+
+
+def test_names_are_text_and_never_markup(run):
+    clips = [{"name": name, "track_id": HOSTILE, "genre": HOSTILE} for name in NAMES]
+    (run / "samples/clips.json").write_text(json.dumps(clips))
+    (run / "config.json").write_text(
+        json.dumps({"preset": HOSTILE, "dataset": {"uri": HOSTILE, "genres": [HOSTILE]}})
+    )
+    page = Page(write_report(run, note=HOSTILE))
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert page.text.count(HOSTILE) >= 8
+
+
+def test_a_diverged_run_still_has_a_page(run):
+    lost = epoch(
+        2, train_elbo=float("nan"), test_elbo=float("-inf"), test_snr_db=None, test_kl=1e38, epoch_secs=None
+    )
+    write_metrics(run, epoch(1), lost, epoch(3, train_elbo=float("nan"), test_elbo=None, train_kl=1e38))
+    page = Page(write_report(run))
+    assert "not finite" in page.text
+    assert "1.00e+38" in page.text
+    assert "2 of 3 epochs without a finite value" in page.text
+    assert "Best test ELBO: \N{MINUS SIGN}9,099.5 nats, in epoch 1." in page.text
+    assert not any("nan" in path or "inf" in path for path in page.attributes("path", "d"))
+
+
+def test_a_resumed_run_counts_each_epoch_once(run):
+    write_metrics(run, epoch(1), epoch(2, test_elbo=-1.0), epoch(2))
+    text = Page(write_report(run)).text
+    assert "1 min 40 s" in text
+    assert "\N{MINUS SIGN}1.0" not in text
+
+
+def test_a_report_needs_neither_configuration_nor_gif_nor_new_clips(run):
+    (run / "config.json").unlink()
+    (run / "samples/training.gif").unlink()
+    for path in run.glob("samples/*/new-*.wav"):
+        path.unlink()
+    page = Page(write_report(run))
+    assert len(page.attributes("audio", "src")) == 4
+    assert "New music" not in page.text
+    assert "Epoch by epoch" not in page.text
+
+
+def test_music_made_after_training_has_a_section_for_each_way(run):
+    made = []
+    for way, title, genre in (("prior", "jazz", "jazz"), ("transfer", "jazz.00001 as rock", "rock")):
+        (run / "generated" / way).mkdir(parents=True)
+        write_wav(run / f"generated/{way}/00.wav", np.zeros(RATE_HZ, np.float32), RATE_HZ)
+        made.append({"file": f"{way}/00.wav", "way": way, "title": title, "genre": genre, "from": None})
+    (run / "generated/music.json").write_text(json.dumps(made))
+    page = Page(write_report(run))
+    for text in ("Made from nothing", "As another genre", "jazz.00001 as rock"):
+        assert text in page.text
+    assert "as rock, rock" not in page.text
+
+
+@pytest.mark.parametrize("missing", ["metrics.jsonl", "samples/clips.json", "samples/originals/00.wav"])
+def test_a_run_that_lacks_a_part_is_named(run, missing):
+    (run / missing).unlink()
+    with pytest.raises(
+        FileNotFoundError, match=f"{missing} does not exist: train at least one epoch"
+    ) as error:
+        write_report(run)
+    assert str(run) in str(error.value)
+
+
+def test_a_run_without_an_epoch_is_an_error(run):
+    write_metrics(run)
+    with pytest.raises(FileNotFoundError, match="is empty: train at least one epoch"):
+        write_report(run)

@@ -1,0 +1,261 @@
+"""Everything on object storage, over its real protocol: preprocessing, training, resuming, generating."""
+
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from support.tiny_corpus import CLIP_SAMPLES, TINY, WAVE_FLAGS
+from gcp_storage_emulator.server import RequestHandler
+
+from preprocessing.__main__ import main as preprocess
+from preprocessing.errors import BAD_DATA, STOPPED, STORAGE_FAILED, USAGE, CommandError
+from preprocessing.storage import lease
+from trainer.__main__ import main as trainer
+from trainer.data.fetch import open_dataset
+from trainer.generation.generator import load
+from trainer.runs.directory import POINTER, RunDirectory, fetch_run
+from trainer.runs.storage import Prefix
+
+
+def upload_folder(folder: Path, uri: str):
+    Prefix(uri).upload([path.relative_to(folder).as_posix() for path in folder.rglob("*.wav")], folder)
+
+
+@pytest.fixture(scope="module")
+def remote_dataset(storage_server, corpus, dataset):
+    """The corpus uploaded and preprocessed from the bucket into the bucket."""
+    upload_folder(corpus, f"{storage_server}/corpus")
+    output = f"{storage_server}/dataset"
+    flags = ["--input", f"{storage_server}/corpus", "--output", output, "--shards", "3", *TINY]
+    assert preprocess(flags) == 0
+    return output
+
+
+def names(uri):
+    return [name for name in Prefix(uri).list() if name != lease.NAME]
+
+
+def test_beam_writes_the_same_dataset_to_a_bucket(remote_dataset, dataset, tmp_path, capsys):
+    local = json.loads((dataset / "dataset.json").read_text())
+    folder, manifest = open_dataset(remote_dataset, tmp_path)
+    assert manifest.digest == local["digest"]
+    assert names(remote_dataset) == sorted(path.name for path in dataset.iterdir())
+    assert sorted(path.name for path in folder.iterdir()) == sorted(shard.name for shard in manifest.shards)
+    uri = remote_dataset.rsplit("/", 1)[0]
+    assert preprocess(["--input", f"{uri}/corpus", "--output", remote_dataset, "--shards", "3", *TINY]) == 0
+    assert "is up to date" in capsys.readouterr().out
+
+
+def test_shards_are_fetched_once_and_checked(remote_dataset, storage_server, tmp_path):
+    folder, manifest = open_dataset(remote_dataset, tmp_path)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    open_dataset(remote_dataset, tmp_path)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    name = manifest.shards[0].name
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    open_dataset(remote_dataset, tmp_path)
+    assert (folder / name).read_bytes() == whole
+
+    copy = f"{storage_server}/damaged"
+    Prefix(copy).upload([path.name for path in folder.iterdir()], folder)
+    Prefix(copy).write("dataset.json", Prefix(remote_dataset).read("dataset.json"))
+    data = bytearray((folder / name).read_bytes())
+    data[100] ^= 1
+    Prefix(copy).write(name, bytes(data))
+    with pytest.raises(CommandError, match=name) as caught:
+        open_dataset(copy, tmp_path / "fresh")
+    assert caught.value.exit_code == BAD_DATA
+
+
+def test_a_silent_connection_keeps_nobody_waiting(storage_server, monkeypatch):
+    monkeypatch.setattr(RequestHandler, "timeout", 0.2)
+    address = urlsplit(os.environ["STORAGE_EMULATOR_HOST"])
+    with socket.create_connection((address.hostname, address.port)):
+        assert Prefix(f"{storage_server}/nothing").list() == []
+
+
+def test_train_resume_and_generate_on_a_bucket(remote_dataset, storage_server, tmp_path):
+    run, music = f"{storage_server}/runs/wave", f"{storage_server}/music"
+
+    def train(machine, *flags):
+        cache = ["--cache-dir", str(tmp_path / machine)]
+        return trainer(["train", "--data", remote_dataset, "--run", run, *cache, *flags])
+
+    assert train("one", *WAVE_FLAGS, "--epochs", "2") == 0
+    assert train("another", "--epochs", "3") == 0  # another machine, with nothing but the bucket
+    rows = [json.loads(line) for line in Prefix(run).read("metrics.jsonl").splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    there = names(run)
+    assert {"config.json", "report.html", "samples/training.gif", POINTER} <= set(there)
+    assert "samples/epoch-0001/new-00.wav" in there
+    assert sum(name.startswith("events/") for name in there) == 2
+    assert b"step-30" in Prefix(run).read(POINTER)
+
+    cache = ["--cache-dir", str(tmp_path / "third")]
+    assert trainer(["generate", "--run", run, "--output", music, "--count", "2", *cache]) == 0
+    assert {"prior/00.wav", "transfer/01.wav", "vary/spectrograms.png", "music.json"} <= set(names(music))
+    assert load(run, tmp_path / "fourth").prior(1).shape == (1, CLIP_SAMPLES)
+
+
+class Recorder(Prefix):
+    """Writes down what happens to the bucket, in order, and can be told to wait."""
+
+    def __init__(self, uri):
+        super().__init__(uri)
+        self.log = []
+        self.go = threading.Event()
+        self.go.set()
+
+    def upload(self, names, folder):
+        self.go.wait(20)
+        super().upload(names, folder)
+        self.log += [("upload", name) for name in names]
+
+    def write(self, name, data):
+        super().write(name, data)
+        self.log.append(("write", name))
+
+    def delete(self, name):
+        super().delete(name)
+        self.log.append(("delete", name))
+
+
+def save(path: Path, epoch: int, keep: int):
+    """What a checkpoint manager does to the folder."""
+    folder = path / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    (folder / f"epoch-{epoch}.index").write_text(f"index {epoch}")
+    (folder / f"epoch-{epoch}.data-00000-of-00001").write_text(f"data {epoch}")
+    (folder / "checkpoint").write_text(f'model_checkpoint_path: "epoch-{epoch}"')
+    for old in folder.glob(f"epoch-{epoch - keep}.*"):
+        old.unlink()
+
+
+def test_the_pointer_comes_after_its_files_and_before_deletions(storage_server, tmp_path):
+    run = RunDirectory(f"{storage_server}/runs/order", tmp_path)
+    recorder = run._mirror.prefix = Recorder(run.uri)
+    with run:
+        for epoch in (1, 2, 3):
+            save(run.path, epoch, keep=1)
+            run.commit()
+            deadline = time.monotonic() + 20
+            while recorder.log.count(("write", POINTER)) < epoch and time.monotonic() < deadline:
+                time.sleep(0.01)
+    epochs, uploaded, deleted = 0, set(), set()
+    for action, name in recorder.log:
+        if action == "upload":
+            uploaded.add(name)
+        elif action == "delete":
+            deleted.add(name)
+        else:
+            epochs += 1
+            files = {f"checkpoints/epoch-{epochs}.index", f"checkpoints/epoch-{epochs}.data-00000-of-00001"}
+            assert files <= uploaded, "a pointer before its files"
+            assert not any(f"epoch-{epochs - 1}." in name for name in deleted), (
+                "a deletion before the pointer"
+            )
+    assert epochs == 3
+    assert set(names(run.uri)) == {
+        POINTER,
+        "checkpoints/epoch-3.index",
+        "checkpoints/epoch-3.data-00000-of-00001",
+    }
+    assert fetch_run(run.uri, tmp_path / "reader").joinpath(POINTER).read_text().endswith('"epoch-3"')
+
+
+def test_a_slow_bucket_holds_nothing_up_and_gets_whole_checkpoints(storage_server, tmp_path):
+    run = RunDirectory(f"{storage_server}/runs/slow", tmp_path)
+    recorder = run._mirror.prefix = Recorder(run.uri)
+    with run:
+        recorder.go.clear()
+        for epoch in range(1, 6):  # the bucket stands still; training goes on and rotates its checkpoints out
+            save(run.path, epoch, keep=1)
+            run.commit()
+        assert names(run.uri) == []
+        recorder.go.set()
+        deadline = time.monotonic() + 20
+        while Prefix(run.uri).read(POINTER) is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        run.commit()  # no upload has failed for want of a file that was rotated out
+    assert Prefix(run.uri).read(POINTER).endswith(b'"epoch-5"')
+    assert [name for name in names(run.uri) if name.endswith(".index")] == ["checkpoints/epoch-5.index"]
+    assert not list(tmp_path.glob("runs/*.outbox/*"))
+    assert not list(tmp_path.glob("runs/*.behind"))
+
+
+class Failing(Prefix):
+    def upload(self, names, folder):
+        raise CommandError(f"{self.uri} cannot be reached: 503", STORAGE_FAILED)
+
+
+@pytest.mark.parametrize("ending", [None, CommandError("stopped on request", STOPPED)])
+def test_what_could_not_be_uploaded_stays_and_goes_up_next_time(storage_server, tmp_path, ending):
+    uri = f"{storage_server}/runs/behind-{ending is None}"
+    with RunDirectory(uri, tmp_path) as run:
+        save(run.path, 1, keep=3)
+    run = RunDirectory(uri, tmp_path)
+    run._mirror.prefix = Failing(uri)
+    with pytest.raises(CommandError, match=r"is kept in .* goes up when it is started") as caught, run:
+        save(run.path, 2, keep=3)
+        if ending:
+            raise ending
+    assert caught.value.exit_code == STORAGE_FAILED
+    assert Prefix(uri).read(POINTER).endswith(b'"epoch-1"')
+    with RunDirectory(uri, tmp_path) as run:
+        assert (run.path / "checkpoints/epoch-2.index").exists()
+    assert Prefix(uri).read(POINTER).endswith(b'"epoch-2"')
+
+
+def test_a_bucket_that_another_machine_has_moved_wins(storage_server, tmp_path):
+    uri = f"{storage_server}/runs/moved"
+    run = RunDirectory(uri, tmp_path / "one")
+    run._mirror.prefix = Failing(uri)
+    with pytest.raises(CommandError), run:
+        save(run.path, 1, keep=3)
+    with RunDirectory(uri, tmp_path / "two") as run:
+        save(run.path, 7, keep=3)
+    with RunDirectory(uri, tmp_path / "one") as run:
+        assert [path.name for path in run.path.glob("*/*.index")] == ["epoch-7.index"]
+
+
+def test_a_run_that_was_taken_over_uploads_nothing_more(storage_server, tmp_path):
+    run = RunDirectory(f"{storage_server}/runs/taken", tmp_path)
+    with pytest.raises(CommandError, match="taken over by another process") as raised, run:
+        run._lease.lost = True
+        save(run.path, 1, keep=1)
+        run.commit()
+    assert raised.value.exit_code == STORAGE_FAILED
+    assert names(run.uri) == []
+
+
+def test_a_reader_gets_a_whole_checkpoint_while_the_run_goes_on(storage_server, tmp_path, monkeypatch):
+    uri = f"{storage_server}/runs/read"
+    with RunDirectory(uri, tmp_path) as run:
+        save(run.path, 1, keep=1)
+    download, moved = Prefix.download, []
+
+    def slow(self, names, folder):
+        if not moved:  # between the reader's listing and its download
+            moved.append(True)
+            with RunDirectory(uri, tmp_path) as run:
+                save(run.path, 2, keep=1)
+        download(self, names, folder)
+
+    monkeypatch.setattr(Prefix, "download", slow)
+    copy = fetch_run(uri, tmp_path / "reader")
+    assert (copy / "checkpoints/epoch-2.index").read_text() == "index 2"
+    assert (copy / POINTER).read_text().endswith('"epoch-2"')
+
+
+def test_a_bucket_that_is_not_there_is_code_4_and_keeps_the_run(storage_server, dataset, tmp_path, capsys):
+    flags = ["--data", str(dataset), "--run", "gs://no-such-bucket/run", "--cache-dir", str(tmp_path)]
+    assert trainer(["train", *flags, *WAVE_FLAGS, "--epochs", "1"]) == STORAGE_FAILED
+    assert "gs://no-such-bucket/run cannot be reached" in capsys.readouterr().err
+    assert trainer(["train", "--data", f"{storage_server}/nothing", *flags[2:]]) == BAD_DATA
+    assert trainer(["train", "--data", "gs://", *flags[2:]]) == USAGE

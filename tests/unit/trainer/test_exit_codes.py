@@ -1,0 +1,73 @@
+"""What a run leaves behind."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.tiny_corpus import CLIP_SAMPLES, RATE_HZ, WAVE
+from PIL import Image
+
+from preprocessing.features.attributes import measure
+from trainer.generation.generator import load
+from trainer.reporting.figures import read_wav
+from trainer.training.train import train_and_evaluate
+
+FIGURES = ("elbo", "log_likelihood", "kl")
+
+
+def train(data, run, given, epochs):
+    train_and_evaluate(str(data), str(run), {**given, "epochs": epochs}, 1, run.parent / "cache")
+
+
+def test_a_run_leaves_all_it_promises(dataset, tmp_path, capsys):
+    run = tmp_path / "run"
+    train(dataset, run, {**WAVE, "checkpoints_to_keep": 1}, 3)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert set(rows[-1]) == {
+        "epoch", "beta", "learning_rate", "epoch_secs", "clips_per_sec", "test_snr_db",
+        *(f"{split}_{figure}" for split in ("train", "test") for figure in FIGURES),
+    }  # fmt: skip
+    for row in rows:
+        assert row["test_elbo"] == pytest.approx(row["test_log_likelihood"] - row["test_kl"])
+    assert rows[-1]["train_elbo"] > rows[0]["train_elbo"]
+    assert [path.name for path in (run / "checkpoints").glob("*.index")] == ["step-30.index"]
+    clips = json.loads((run / "samples/clips.json").read_text())
+    assert [clip["name"] for clip in clips] == ["00", "01"]
+    for epoch in (1, 2, 3):
+        folder = run / f"samples/epoch-{epoch:04d}"
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "latents.png", "new-00.wav", "new-01.wav", "reconstruction-00.wav", "reconstruction-01.wav",
+            "spectrograms.png", "waveforms.png",
+        ]  # fmt: skip
+        assert all(len(read_wav(path)) == CLIP_SAMPLES for path in folder.glob("*.wav"))
+    assert Image.open(run / "samples/training.gif").n_frames == 3
+    page = (run / "report.html").read_text()
+    assert page.count("<audio") == 6 + 5 * 2 + 5  # six ways, one of five steps
+    assert "no lower bound" not in page
+    tags = set()
+    for path in (run / "events").iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            tags |= {value.tag for value in event.summary.value}
+    assert {
+        "train/elbo",
+        "test/snr_db",
+        "clips_per_sec",
+        "reconstruction",
+        "spectrograms",
+        "latents",
+    } <= tags
+    # A reconstruction in the report is the checkpoint's own.
+    music = load(run)
+    original = read_wav(run / "samples/originals/00.wav")[np.newaxis]
+    sound = measure(original[0], RATE_HZ)._asdict()
+    told = {name: sound[name] for name in music.facts.attributes}
+    again = music.reconstruct(original, clips[0]["genre"], told)[0]
+    heard = read_wav(run / "samples/epoch-0003/reconstruction-00.wav")
+    np.testing.assert_allclose(again, heard, atol=1e-3)
+    assert "epoch   3" in capsys.readouterr().out
+
+
+def test_the_report_of_the_seed_says_why_its_elbo_misleads(dataset, tmp_path):
+    train(dataset, tmp_path / "seed", {"preset": "seed", "sample_clips": 2}, 1)
+    assert "no lower bound" in (tmp_path / "seed/report.html").read_text()

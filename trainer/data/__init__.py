@@ -1,0 +1,1 @@
+"""The input pipeline: from a dataset's shards to distributed batches."""

@@ -1,0 +1,194 @@
+"""The command `evaluate`: JSON, a Markdown table, pictures, and a section of the report."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from trainer.config import GUIDANCE, USUAL_GUIDANCE
+from trainer.data.fetch import open_dataset
+from trainer.evaluation.embeddings import make_embedding
+from trainer.evaluation.evaluator import Clips, Judge, Row, read_clips
+from trainer.generation.generator import MusicMaker, load
+from trainer.reporting import figures as render
+from trainer.reporting import report
+from trainer.runs.directory import CHECKPOINTS, EVALUATION, EVENTS, METRICS
+from trainer.runs.storage import Prefix, is_remote
+from trainer.training import samples
+from trainer.training.train import train_and_evaluate
+
+OWN_EMBEDDING = "log-mel"
+SEED_EPOCHS = 5
+
+
+class Options(NamedTuple):
+    """What `evaluate` can be told; `seed_run` is the baseline's run, trained where it is not there."""
+
+    split: str = "test"
+    count: int = 48
+    embeddings: tuple[str, ...] = ()
+    seed: int = 0
+    seed_run: str | None = None
+    temperature: float = 1.0
+    guidance: float | None = None  # each way's own
+
+
+def evaluate(run: str, data: str, output: str | None, cache: Path, options: Options) -> str:
+    """Judges a run and its baselines on clips that it was not trained on; returns where the tables are.
+
+    Raises:
+        CommandError: Another dataset's format or an unknown embedding (2), no run or no data (3), storage
+            failed (4).
+    """
+    output = output or f"{run.rstrip('/')}/{EVALUATION}"
+    embeddings = [make_embedding(name) for name in dict.fromkeys((OWN_EMBEDDING, *options.embeddings))]
+    music = load(run, cache)
+    folder, manifest = open_dataset(data, cache)
+    train, held_out = (read_clips(music, folder, manifest, split) for split in ("train", options.split))
+    if len(held_out.audio) < 2:
+        raise CommandError(f"--split {options.split} of {data} has fewer than 2 clips to judge by", BAD_DATA)
+    seed_music = _seed_baseline(run, data, options, cache)
+    judge = Judge(train, held_out, embeddings, music.sample_rate_hz, options.seed)
+    tables = _judge(judge, music, seed_music, options)
+    tables["about"] = {
+        "run": run,
+        "data": data,
+        "split": options.split,
+        "training_clips": len(train.audio),
+        "held_out_clips": len(held_out.audio),
+        "epoch": _epoch(music),
+        "caveat": f"Of the preset seed: {seed_music.model.caveat}",
+        **{name: getattr(options, name) for name in ("count", "seed", "temperature", "guidance")},
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        target = Path(temporary) if is_remote(output) else Path(output)
+        target.mkdir(parents=True, exist_ok=True)
+        (target / "evaluation.json").write_text(json.dumps(tables, indent=2, allow_nan=True) + "\n")
+        (target / "evaluation.md").write_text(markdown(tables))
+        _draw(target, music, held_out, options)
+        if is_remote(output):
+            Prefix(output).upload(sorted(path.name for path in target.iterdir()), target)
+    if not is_remote(run) and (music.path / METRICS).exists():
+        _to_tensorboard(music.path, Path(output), _epoch(music))
+        parameters = sum(int(tf.size(weights)) for weights in music.model.trainable_variables)
+        report.write_report(music.path, note=music.model.caveat, parameters=parameters)
+    print(markdown(tables))
+    return f"{output}/evaluation.md"
+
+
+def _judge(judge: Judge, music: MusicMaker, seed_music: MusicMaker, options: Options) -> dict:
+    settings = {"temperature": options.temperature, "guidance": options.guidance}
+    samples_per_value = music.clip_samples / music.model.values_per_clip(music.clip_samples)
+    stages = {
+        "fidelity": (
+            lambda: judge.fidelity("reconstruction", music),
+            lambda: judge.fidelity_of_pca(samples_per_value),
+            lambda: judge.fidelity("seed", seed_music),
+        ),
+        "likeness": (
+            lambda: judge.likeness("prior", music, options.count, settings),
+            lambda: judge.likeness("seed", seed_music, options.count, {}),
+            lambda: judge.likeness_of_baselines(options.count),
+        ),
+        "obedience": (lambda: judge.obedience(music, options.count, settings),),
+    }
+    tables: dict[str, list[Row]] = {name: [] for name in stages}
+    with tqdm(total=sum(map(len, stages.values())), desc="judging", unit=" tables", leave=False) as bar:
+        for name, makers in stages.items():
+            for make in makers:
+                made = make()
+                tables[name] += made if isinstance(made, list) else [made] if made else []
+                bar.update()
+    return tables
+
+
+def markdown(tables: dict) -> str:
+    """The tables of an evaluation as Markdown, one column for each figure."""
+    titles = {
+        "fidelity": "Reconstruction of held-out clips",
+        "likeness": "New music",
+        "obedience": "What is asked, and what is heard",
+    }
+    about = tables["about"]
+    lines = [
+        f"{about['held_out_clips']} clips of the split {about['split']}, {about['training_clips']} training "
+        f"clips, epoch {about['epoch']}, {about['count']} new clips, seed {about['seed']}, temperature "
+        f"{about['temperature']:g}, guidance {_guidance(about['guidance'])}.",
+        "",
+    ]
+    for name, title in titles.items():
+        rows = tables[name]
+        if rows:
+            lines += [f"### {title}", "", *_markdown_table(rows), ""]
+    return "\n".join([*lines, about["caveat"], ""])
+
+
+def _guidance(given: float | None) -> str:
+    return f"{GUIDANCE:g}, or {USUAL_GUIDANCE:g} with nothing asked" if given is None else f"{given:g}"
+
+
+def _markdown_table(rows: list[Row]) -> list[str]:
+    """Figures down, rows across: there are more figures than rows."""
+    names = [row.get("what", "value") for row in rows]
+    figures = dict.fromkeys(figure for row in rows for figure in row if figure != "what")
+    head = [f"| figure | {' | '.join(names)} |", f"|---|{'---:|' * len(rows)}"]
+    return head + [
+        f"| {figure.replace('_', ' ')} | {' | '.join(_shown(row.get(figure)) for row in rows)} |"
+        for figure in figures
+    ]
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, int) or not math.isfinite(value):
+        return f"{value}"
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
+
+
+def _seed_baseline(run: str, data: str, options: Options, cache: Path) -> MusicMaker:
+    seed_run = options.seed_run or f"{run.rstrip('/')}-seed"
+    try:
+        return load(seed_run, cache)
+    except CommandError as error:
+        if error.exit_code != BAD_DATA or options.seed_run:
+            raise
+    print(f"{seed_run}: training the baseline, preset seed; --seed-run names one that is trained already")
+    try:
+        train_and_evaluate(data, seed_run, {"preset": "seed", "epochs": SEED_EPOCHS}, None, cache)
+    except CommandError as error:  # it diverged for good; what it was before is a baseline too
+        if error.exit_code != USAGE:
+            raise
+        print(error)
+    return load(seed_run, cache)
+
+
+def _draw(folder: Path, music: MusicMaker, held_out: Clips, options: Options) -> None:
+    """The latents of the slowest level by genre, and new clips under real ones."""
+    latents = music.model.encode(held_out.audio, held_out.condition)
+    slowest = music.model.level_values(latents)[music.model.levels[0]].numpy()
+    render.draw_latents(folder / "latents.png", slowest, list(held_out.genres))
+    shown = min(samples.PICTURED_CLIPS, len(held_out.audio))
+    rows = {"real": held_out.audio[:shown], "new": music.prior(shown, options.seed)}
+    heading = "held-out clips, and below them new ones of which nothing was asked"
+    samples.draw_pictures(folder, rows, music.sample_rate_hz, held_out.track_ids[:shown], heading)
+
+
+def _to_tensorboard(run: Path, folder: Path, epoch: int) -> None:
+    with tf.summary.create_file_writer(str(run / EVENTS)).as_default(step=epoch):
+        for path in sorted(folder.glob("*.png")):
+            image = tf.io.decode_png(tf.io.read_file(str(path)), channels=3)
+            tf.summary.image(f"evaluation/{path.stem}", image[tf.newaxis])
+
+
+def _epoch(music: MusicMaker) -> int:
+    """Finished epochs of the run's newest checkpoint."""
+    newest = tf.train.latest_checkpoint(str(music.path / CHECKPOINTS))
+    return int(tf.train.load_variable(newest, "epoch/.ATTRIBUTES/VARIABLE_VALUE"))

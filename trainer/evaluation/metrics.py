@@ -1,0 +1,124 @@
+"""Numbers about sets of clips and sets of embeddings: fidelity, likeness, variety and obedience.
+
+Sets of clips are `[clips, samples]` float32 in [-1, 1]; sets of embeddings are `[n, dim]`, one row each.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import scipy.spatial.distance
+import scipy.stats
+
+from preprocessing.features.attributes import onset_envelope
+
+SMALLEST_PART = 1e-10  # of a clip's energy: keeps SI-SDR within 100 dB of zero
+ACTIVE_VARIANCE = 0.01  # of a posterior mean over clips
+FEWEST_PAIRS = 3  # of a rank correlation: two are always in order or in reverse
+
+
+def si_sdr_db(audio: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
+    """Scale-invariant signal-to-distortion ratio, `[clips, samples]` twice -> `[clips]` float64, in dB.
+
+    Le Roux et al. 2019, "SDR - half-baked or well done?", without removing means. With the cosine
+    c between a clip and its reconstruction it is c^2 / (1 - c^2). It ends at -100 and 100 dB; silence on
+    either side has no direction and scores -100 dB.
+    """
+    wanted, got = np.asarray(audio, np.float64), np.asarray(reconstruction, np.float64)
+    energies = np.sum(wanted**2, axis=-1) * np.sum(got**2, axis=-1)
+    products = np.sum(wanted * got, axis=-1) ** 2
+    explained = np.divide(products, energies, out=np.zeros_like(energies), where=energies > 0)
+    distorted = np.maximum(1 - explained, 0)
+    return 10 * np.log10((explained + SMALLEST_PART) / (distorted + SMALLEST_PART))
+
+
+def frechet_distance(real: np.ndarray, other: np.ndarray) -> float:
+    """Fréchet distance of the Gaussians fitted to two sets of embeddings; 0 for the same set.
+
+    Dowson & Landau 1982; Heusel et al. 2017, "GANs trained by a two time-scale update rule", equation 6. It
+    is a squared distance and biased upwards for few rows: compare only sets of the same size.
+
+    Args:
+        real: `[n, dim]` embeddings.
+        other: `[m, dim]` embeddings.
+
+    Raises:
+        ValueError: A set has fewer than two rows, so no covariance.
+    """
+    real, other = np.asarray(real, np.float64), np.asarray(other, np.float64)
+    if min(len(real), len(other)) < 2:
+        raise ValueError(f"a covariance needs two rows or more, not {len(real)} and {len(other)}")
+    covariance, other_covariance = (np.atleast_2d(np.cov(rows, rowvar=False)) for rows in (real, other))
+    values, vectors = np.linalg.eigh(covariance)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    # C1 C2 has the eigenvalues of this symmetric product, which stay real where rows are fewer than dims.
+    products = np.linalg.eigvalsh(root @ other_covariance @ root)
+    shift = np.sum((real.mean(axis=0) - other.mean(axis=0)) ** 2)
+    shared = np.sum(np.sqrt(np.maximum(products, 0)))
+    return max(float(shift + np.trace(covariance) + np.trace(other_covariance) - 2 * shared), 0.0)
+
+
+def nearest_distances(clips: np.ndarray, others: np.ndarray, leave_out_self: bool = False) -> np.ndarray:
+    """Euclidean distance of each row to the nearest of `others`, `[n, dim]` and `[m, dim]` -> `[n]` float64.
+
+    With `leave_out_self`, row i of `others` is row i of `clips` and does not count; alone, it is at infinity.
+
+    Raises:
+        ValueError: `others` is empty, or not of the shape of `clips` though rows are to be left out.
+    """
+    distances = scipy.spatial.distance.cdist(clips, others)
+    if leave_out_self:
+        if len(clips) != len(others):
+            raise ValueError(f"{len(clips)} rows cannot be left out of {len(others)} others")
+        np.fill_diagonal(distances, np.inf)
+    return distances.min(axis=1)
+
+
+def diversity(embeddings: np.ndarray) -> float:
+    """Mean Euclidean distance between different rows of `[n, dim]`; NaN for fewer than two."""
+    if len(embeddings) < 2:
+        return math.nan
+    return float(scipy.spatial.distance.pdist(embeddings).mean())
+
+
+def active_units(means: np.ndarray) -> int:
+    """How many latent dimensions say something of a clip, from `[clips, dim]` posterior means.
+
+    Burda et al. 2016, "Importance weighted autoencoders", section 5.1: those whose posterior mean has a
+    variance over clips above 0.01, under a prior of variance 1.
+    """
+    return int(np.sum(np.var(means, axis=0, dtype=np.float64) > ACTIVE_VARIANCE))
+
+
+def rank_correlation(asked: np.ndarray, measured: np.ndarray) -> float:
+    """Spearman's rank correlation of `[n]` and `[n]`, in [-1, 1].
+
+    Pairs with a NaN do not count. It is NaN for fewer than three pairs, or where one side is constant.
+    """
+    pairs = np.stack([asked, measured]).astype(np.float64)
+    pairs = pairs[:, ~np.isnan(pairs).any(axis=0)]
+    if pairs.shape[1] < FEWEST_PAIRS or np.any(np.ptp(pairs, axis=1) == 0):
+        return math.nan
+    return float(scipy.stats.spearmanr(*pairs).statistic)
+
+
+def onset_correlation(audio: np.ndarray, other: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    """Whether two clips have their onsets together: Pearson correlation of their onset envelopes.
+
+    Args:
+        audio: `[clips, samples]` float32 in [-1, 1].
+        other: The same shape.
+        sample_rate_hz: The rate of both.
+
+    Returns:
+        `[clips]` float64 in [-1, 1]; 0 where an envelope is constant, as that of silence is.
+    """
+    envelopes = ([onset_envelope(clip, sample_rate_hz) for clip in clips] for clips in (audio, other))
+    return np.array([_correlation(*pair) for pair in zip(*envelopes, strict=True)])
+
+
+def _correlation(one: np.ndarray, two: np.ndarray) -> float:
+    if np.ptp(one) == 0 or np.ptp(two) == 0:
+        return 0.0
+    return float(np.corrcoef(one, two)[0, 1])

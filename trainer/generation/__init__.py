@@ -1,0 +1,1 @@
+"""Generate clips with a trained model."""

@@ -1,0 +1,269 @@
+"""Waveforms and spectrograms as files: WAV sound, PNG pictures and a GIF of training.
+
+Nothing here needs TensorFlow or touches pyplot's global state. A diverged model's not-a-number values are
+drawn and heard as silence: the picture of a failure is still worth having.
+"""
+
+import io
+from itertools import cycle
+from pathlib import Path
+
+import librosa
+import librosa.display
+import matplotlib
+import numpy as np
+import soundfile
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+from PIL import Image
+
+from preprocessing.html.page import SPECTROGRAM_RANGE_DB, pcm16
+
+PICTURE_WIDTH_PX = 1440
+GIF_WIDTH_PX = 960
+GIF_MAX_FRAMES = 32  # some six megabytes of spectrograms, which a page can still carry
+GIF_LAST_FRAME_SECS = 2.0
+GIF_COLOURS = 48
+ROW_COLOURS = ("#4a5568", "#2b6cb0", "#c05621")
+
+_DPI = 100
+_TOP_PX, _ROW_PX, _BOTTOM_PX = 76, 200, 36
+_LABEL_PX, _LEFT_PX, _RIGHT_PX, _COLOUR_BAR_PX = 14, 106, 20, 90
+_ENVELOPE_POINTS = 400  # about one for each pixel of a column
+_SPECTROGRAM_COLUMNS = 320
+
+
+def write_wav(path: Path, audio: np.ndarray, sample_rate_hz: int, output_rate_hz: int | None = None) -> None:
+    """Write one mono clip as a 16-bit PCM WAV file.
+
+    Args:
+        path: the file, in a folder that exists.
+        audio: float32 [samples]; values beyond [-1, 1] are clipped, not-a-number is silence.
+        sample_rate_hz: the rate of `audio`.
+        output_rate_hz: the rate of the file, where it is to differ.
+    """
+    rate_hz = output_rate_hz or sample_rate_hz
+    soundfile.write(path, pcm16(audio, sample_rate_hz, rate_hz), rate_hz, subtype="PCM_16")
+
+
+def read_wav(path: Path) -> np.ndarray:
+    """Read a mono WAV file as float32 [samples] in [-1, 1], at the file's own rate."""
+    audio, _ = soundfile.read(path, dtype="float32")
+    return audio
+
+
+def draw_waveforms(
+    path: Path, rows: dict[str, np.ndarray], sample_rate_hz: int, titles: list[str], heading: str
+) -> None:
+    """Draw a grid of waveforms, one row of pictures for each entry of `rows`, as one PNG file.
+
+    Args:
+        path: the file, in a folder that exists.
+        rows: a label and its clips, float [clips, samples] in [-1, 1], for each row from the top.
+        sample_rate_hz: the rate of every clip.
+        titles: one for each column, written above the first row.
+        heading: the line above the whole picture.
+    """
+    figure, grid = _grid(rows, titles, heading, right_px=_RIGHT_PX)
+    for clips, colour, axes_row in zip(rows.values(), cycle(ROW_COLOURS), grid):
+        for clip, axes in zip(clips, axes_row, strict=True):
+            _draw_envelope(axes, clip, sample_rate_hz, colour)
+            axes.set_ylim(-1, 1)
+    originals = next(iter(rows.values()))
+    _keep_outer_ticks(grid, clip_secs=originals.shape[1] / sample_rate_hz)
+    path.write_bytes(_png(figure))
+
+
+def draw_spectrograms(
+    path: Path,
+    rows: dict[str, np.ndarray],
+    sample_rate_hz: int,
+    hop_secs: float,
+    mel_hz: np.ndarray,
+    titles: list[str],
+    heading: str,
+) -> None:
+    """Draw a grid of log-mel spectrograms, one row of pictures for each entry of `rows`, as one PNG file.
+
+    One colour scale serves the whole picture, from the loudest cell of the first row (the originals) down
+    by 80 dB, so that a reconstruction too quiet or too loud looks so.
+
+    Args:
+        path: the file, in a folder that exists.
+        rows: a label and its spectrograms, float [clips, frames, mels] in dB, for each row from the top.
+        sample_rate_hz: the rate of the clips, which bounds the frequency axis at its half.
+        hop_secs: the time from one frame to the next.
+        mel_hz: float [mels], the centre of each band in Hz, rising.
+        titles: one for each column, written above the first row.
+        heading: the line above the whole picture.
+    """
+    figure, grid = _grid(rows, titles, heading, right_px=_COLOUR_BAR_PX)
+    originals = next(iter(rows.values()))
+    top_db = _loudest_db(originals)
+    for spectrograms, axes_row in zip(rows.values(), grid, strict=True):
+        for spectrogram, axes in zip(spectrograms, axes_row, strict=True):
+            mesh = _draw_spectrogram(axes, spectrogram, hop_secs, mel_hz, top_db)
+            axes.set_ylim(0, sample_rate_hz / 2)
+            axes.yaxis.set_major_formatter(EngFormatter("Hz"))
+    _keep_outer_ticks(grid, clip_secs=originals.shape[1] * hop_secs)
+    _draw_colour_bar(figure, mesh, beside=grid[:, -1])
+    path.write_bytes(_png(figure))
+
+
+def write_training_gif(path: Path, frames: list[Path], frame_secs: float = 0.5) -> None:
+    """Join pictures of one size, in order, into an animated GIF that loops and rests on its last picture.
+
+    Args:
+        path: the file, in a folder that exists.
+        frames: the pictures' files, at least one; more than 32 are thinned evenly, first and last kept.
+        frame_secs: how long each picture stands; the last stands for 2 seconds.
+
+    Raises:
+        ValueError: there are no frames.
+    """
+    if not frames:
+        raise ValueError(f"{path}: a GIF needs at least one picture")
+    kept = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), GIF_MAX_FRAMES)).round().astype(int))
+    pictures = [_gif_picture(frames[index]) for index in kept]
+    durations_ms = [round(frame_secs * 1000)] * (len(pictures) - 1) + [round(GIF_LAST_FRAME_SECS * 1000)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations_ms, loop=0)
+
+
+def _gif_picture(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        width, height = picture.size
+        scale = min(1.0, GIF_WIDTH_PX / width)
+        small = picture.convert("RGB").resize(
+            (round(width * scale), round(height * scale)), Image.Resampling.BOX
+        )
+    return small.quantize(GIF_COLOURS, dither=Image.Dither.NONE)  # dither's noise doubles the file
+
+
+def _grid(
+    rows: dict[str, np.ndarray], titles: list[str], heading: str, right_px: int
+) -> tuple[Figure, np.ndarray]:
+    """Make a figure of empty axes [rows, columns] with its heading, column titles and row labels."""
+    height_px = _TOP_PX + _ROW_PX * len(rows) + _BOTTOM_PX
+    figure = Figure(figsize=(PICTURE_WIDTH_PX / _DPI, height_px / _DPI), dpi=_DPI)
+    margins = {
+        "left": _LEFT_PX / PICTURE_WIDTH_PX,
+        "right": 1 - right_px / PICTURE_WIDTH_PX,
+        "top": 1 - _TOP_PX / height_px,
+        "bottom": _BOTTOM_PX / height_px,
+    }
+    grid = figure.subplots(
+        len(rows), len(titles), squeeze=False, gridspec_kw={**margins, "wspace": 0.03, "hspace": 0.1}
+    )
+    bold = {"fontweight": "bold", "va": "center"}
+    figure.text(_LABEL_PX / PICTURE_WIDTH_PX, 1 - 26 / height_px, heading, fontsize=15, **bold)
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, fontsize=11)
+    for label, axes_row in zip(rows, grid, strict=True):
+        box = axes_row[0].get_position()
+        x, y = _LABEL_PX / PICTURE_WIDTH_PX, (box.y0 + box.y1) / 2
+        figure.text(x, y, label, rotation=90, fontsize=13, **bold)
+    return figure, grid
+
+
+def _keep_outer_ticks(grid: np.ndarray, clip_secs: float) -> None:
+    """Hide the inner axes' ticks, which repeat the outer ones and take half of the drawing time."""
+    for (row, column), axes in np.ndenumerate(grid):
+        axes.set_xlim(0, clip_secs)
+        axes.xaxis.set_major_locator(MaxNLocator(5, prune="upper"))
+        axes.xaxis.set_major_formatter("{x:g} s")
+        axes.xaxis.set_visible(row == len(grid) - 1)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_visible(column == 0)
+        axes.set(xlabel="", ylabel="")
+        axes.tick_params(labelsize=9)
+
+
+def _draw_envelope(axes: Axes, clip: np.ndarray, sample_rate_hz: int, colour: str) -> None:
+    """Fill between each span's least and greatest sample.
+
+    librosa's waveshow takes three times as long, and mirrors the greater of the two about zero.
+    """
+    hop = max(1, len(clip) // _ENVELOPE_POINTS)
+    spans = clip[: len(clip) // hop * hop].reshape(-1, hop)
+    secs = np.arange(len(spans)) * hop / sample_rate_hz
+    axes.fill_between(secs, spans.min(axis=1), spans.max(axis=1), color=colour, linewidth=0.6)
+
+
+def _draw_spectrogram(
+    axes: Axes, spectrogram: np.ndarray, hop_secs: float, mel_hz: np.ndarray, top_db: float
+) -> QuadMesh:
+    """Draw one spectrogram [frames, mels] in dB, its frames joined until none is narrower than a pixel."""
+    joined = -(-len(spectrogram) // _SPECTROGRAM_COLUMNS)
+    columns = spectrogram[: len(spectrogram) // joined * joined].reshape(-1, joined, len(mel_hz)).mean(axis=1)
+    floor_db = top_db - SPECTROGRAM_RANGE_DB
+    return librosa.display.specshow(
+        np.nan_to_num(columns, nan=floor_db).T,
+        x_coords=(np.arange(len(columns)) + 0.5) * joined * hop_secs,
+        y_coords=mel_hz,
+        x_axis="s",
+        y_axis="mel",
+        cmap="magma",
+        vmin=floor_db,
+        vmax=top_db,
+        ax=axes,
+    )
+
+
+def _draw_colour_bar(figure: Figure, mesh: QuadMesh, beside: np.ndarray) -> None:
+    top, bottom = beside[0].get_position(), beside[-1].get_position()
+    axes = figure.add_axes((top.x1 + 0.01, bottom.y0, 0.01, top.y1 - bottom.y0))
+    figure.colorbar(mesh, cax=axes, format="{x:g} dB")
+    axes.tick_params(labelsize=9)
+
+
+def _loudest_db(spectrograms: np.ndarray) -> float:
+    finite = spectrograms[np.isfinite(spectrograms)]
+    return float(finite.max()) if finite.size else 0.0
+
+
+def _png(figure: Figure) -> bytes:
+    """Paint a figure and shrink its file to a third by a palette of 256 colours."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    file = io.BytesIO()
+    picture.quantize(256, dither=Image.Dither.NONE).save(file, format="PNG")
+    return file.getvalue()
+
+
+def draw_latents(path: Path, latents: np.ndarray, genres: list[str]) -> None:
+    """Draw latents of clips as a map, one point for each clip, coloured by genre.
+
+    The two directions are those in which the latents differ most (principal components).
+
+    Args:
+        path: the file, in a folder that exists.
+        latents: float [clips, dim].
+        genres: one for each clip.
+    """
+    centred = np.nan_to_num(latents - latents.mean(axis=0))
+    _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
+    plane = centred @ directions[:2].T
+    share = sizes[:2] ** 2 / max(float(np.sum(sizes**2)), 1e-12)
+    figure = Figure(figsize=(9, 6), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    colours = matplotlib.colormaps["tab10" if len(set(genres)) <= 10 else "tab20"]
+    for index, genre in enumerate(sorted(set(genres))):
+        chosen = plane[np.array(genres) == genre]
+        colour = colours(index % colours.N)
+        axes.scatter(*_two(chosen), s=36, color=colour, label=genre, alpha=0.8, linewidths=0)
+    axes.set_xlabel(f"first principal component, {share[0]:.0%} of the variance")
+    if len(share) > 1:
+        axes.set_ylabel(f"second, {share[1]:.0%}")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title("Latents of held-out clips")
+    path.write_bytes(_png(figure))
+
+
+def _two(points: np.ndarray) -> np.ndarray:
+    """`[clips, 1 or 2]` -> `[2, clips]`; a latent of one value lies on a line."""
+    return np.pad(points, [(0, 0), (0, 2 - points.shape[1])]).T

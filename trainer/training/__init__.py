@@ -1,0 +1,1 @@
+"""Train a model: the loop, the train step and what surrounds them."""

@@ -1,0 +1,65 @@
+"""What a run has measured: `metrics.jsonl`, TensorBoard, and one line an epoch on the screen."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import tensorflow as tf
+
+from preprocessing.errors import BAD_DATA, CommandError
+from trainer import event_log
+from trainer.runs.directory import EVENTS, METRICS
+from trainer.training.samples import Rendered
+
+
+class History:
+    """The rows of a run, one an epoch. Rows after `epoch`, the newest checkpoint's, are dropped: they will be
+    measured again, and each epoch stands in the file once.
+    """
+
+    def __init__(self, run: Path, epoch: int) -> None:
+        self._path = run / METRICS
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epoch]
+        if [json.loads(line)["epoch"] for line in kept] != list(range(1, epoch + 1)):
+            raise CommandError(
+                f"{self._path} lacks epochs that the checkpoint of epoch {epoch} has: use a new --run",
+                BAD_DATA,
+            )
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text("".join(f"{line}\n" for line in kept))
+        temporary.replace(self._path)
+        self._writer = tf.summary.create_file_writer(str(run / EVENTS))
+
+    def __enter__(self) -> History:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def add(self, row: dict[str, float], rendered: Rendered) -> None:
+        """Records one epoch everywhere."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        epoch = row["epoch"]
+        with self._writer.as_default(step=epoch):
+            for name, value in row.items():
+                if name != "epoch":
+                    tf.summary.scalar(re.sub("^(train|test)_", r"\1/", name), value)
+            for name, clips in rendered.audio.items():
+                audio = tf.constant(clips)[..., tf.newaxis]
+                tf.summary.audio(name, audio, rendered.sample_rate_hz, max_outputs=len(clips))
+            for name, picture in rendered.pictures.items():
+                image = tf.io.decode_png(tf.io.read_file(str(picture)), channels=3)
+                tf.summary.image(name, image[tf.newaxis])
+        self._writer.flush()
+        event_log.tell(
+            "epoch",
+            f"epoch {epoch:>3}  ELBO train {row['train_elbo']:>9.0f}  test {row['test_elbo']:>9.0f} nats  "
+            f"(log-lik. {row['test_log_likelihood']:.0f}, KL {row['test_kl']:.0f})  "
+            f"SNR {row['test_snr_db']:>6.2f} dB  {row['epoch_secs']:.1f} s  "
+            f"{row['clips_per_sec']:.1f} clip/s",
+            **row,
+        )

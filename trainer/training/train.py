@@ -1,0 +1,275 @@
+"""Training, top to bottom: strategy, data, restore, epochs, evaluation, samples, checkpoint, report."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from preprocessing.dataset.manifest import Manifest
+from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from trainer import config as configs
+from trainer import event_log
+from trainer.config import Config, DatasetFacts, Run
+from trainer.data import dataset
+from trainer.data.dataset import Clips
+from trainer.data.fetch import fetch_shards, find_dataset
+from trainer.data.input_pipeline import count_steps
+from trainer.generation.generate import Options, kept_clips, make_all, write
+from trainer.generation.generator import MusicMaker
+from trainer.reporting import report
+from trainer.runs import rollbacks
+from trainer.runs.directory import CHECKPOINTS, EVENTS, GENERATED, POINTER, REPORT, RunDirectory
+from trainer.training import samples
+from trainer.training.cluster import Cluster
+from trainer.training.distribution import Team
+from trainer.training.divergence import DivergedError
+from trainer.training.history import History
+from trainer.training.loop import Trainer
+from trainer.training.profiling import Profile, parse_range
+from trainer.training.signals import stop_requests
+
+SPLITS = ("train", "test")
+
+
+def train_and_evaluate(
+    data: str,
+    run: str,
+    given: dict,
+    replicas: int | None,
+    cache: Path,
+    *,
+    profile: str | None = None,
+    cluster: Cluster | None = None,
+    start: Path | None = None,
+) -> str:
+    """Trains the run to its last epoch, from its newest checkpoint if it has one.
+
+    Args:
+        data: A dataset directory, local or `gs://`.
+        run: The run directory, local or `gs://`; created if it is new.
+        given: The configuration's fields that the user set.
+        replicas: Devices of this process to use; None means all GPUs, else one CPU.
+        cache: Where remote data is kept.
+        profile: The training steps to profile, as FIRST:LAST.
+        cluster: The processes that train together; None: this one alone.
+        start: A local run whose weights a new run begins with, of a model with the same shapes.
+
+    Returns:
+        Where the report is, below `run`.
+
+    Raises:
+        CommandError: Contradicting configuration or too few devices (2), bad or missing data (3), storage
+            failed (4), stopped on request or by another worker's end (75).
+    """
+    profiled = parse_range(profile) if profile else range(0)
+    team = Team(cluster, replicas)
+    home, manifest = find_dataset(data)
+    with team.together(), _run_directory(run, cache, team) as directory, stop_requests() as stop:
+        path = directory.path
+        with _damage_named(data):
+            config = _agree_on_config(path, data, manifest, given, team)
+            _refuse_long_profile(profiled, config, manifest)
+            numbers = team.own(config.streams)
+            used = dataset.shards_of(manifest, numbers, config.streams)
+            folder = fetch_shards(home, manifest, used, cache)
+            facts = configs.facts_of(manifest, data)
+            if team.is_chief:
+                configs.save(Run(config, facts), path)
+            streams, test_clips = _open_splits(folder, manifest, config, numbers)
+            trained = False
+            while True:
+                recorded = Profile(profiled, path / EVENTS) if profiled else None
+                with Trainer(config, facts, team, path, stop, directory.commit, recorded, start) as trainer:
+                    try:
+                        _greet(run, trainer, start)
+                        trained |= _train(trainer, manifest, streams, test_clips)
+                        break
+                    except DivergedError as error:
+                        trainer.finish_saving()
+                        _go_back(trainer, error)
+        if team.is_chief:
+            _make_music_and_report(trainer, facts, trained)
+        team.agree(True)  # the others wait for the chief: a worker that ends would look like one that died
+    return f"{run.rstrip('/')}/{REPORT}"
+
+
+@contextlib.contextmanager
+def _run_directory(run: str, cache: Path, team: Team) -> Iterator[RunDirectory]:
+    """The run's own for the chief; the others keep nothing."""
+    if team.is_chief:
+        with RunDirectory(run, cache) as directory:
+            yield directory
+    else:
+        with tempfile.TemporaryDirectory() as nowhere, RunDirectory(nowhere, cache) as directory:
+            yield directory
+
+
+def _open_splits(
+    folder: Path, manifest: Manifest, config: Config, numbers: range
+) -> tuple[list[Clips], Clips]:
+    """The streams `numbers` of the training split, and the test split; in memory where they fit."""
+    streams = [dataset.open_split(folder, manifest, "train", number, config.streams) for number in numbers]
+    test_clips = dataset.open_split(folder, manifest, "test")
+    if dataset.fits(manifest, SPLITS, config.cache_mb):
+        return [dataset.hold(clips) for clips in streams], dataset.hold(test_clips)
+    return streams, test_clips
+
+
+def _train(trainer: Trainer, manifest: Manifest, streams: list[Clips], test_clips: Clips) -> bool:
+    """Every epoch that is left; returns whether there was one."""
+    left = range(trainer.position.epoch + 1, trainer.config.epochs + 1)
+    with contextlib.ExitStack() as stack:
+        record = stack.enter_context(_record(trainer, manifest, test_clips)) if trainer.is_chief else None
+        for epoch in left:
+            row = trainer.train_epoch(streams, manifest)
+            row |= trainer.evaluation.evaluate(test_clips)
+            if record:
+                record(epoch, row)
+            trainer.finish_epoch()
+    trainer.finish_saving()
+    return bool(left)
+
+
+@contextlib.contextmanager
+def _record(
+    trainer: Trainer, manifest: Manifest, test_clips: Clips
+) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """What an epoch leaves in the run: its row of figures, sounds and pictures."""
+    path, model = trainer.path, trainer.model
+    fixed = samples.choose(path, test_clips, model, trainer.config, manifest)
+    with History(path, trainer.position.epoch) as history:
+        yield lambda epoch, row: history.add(row, samples.render_epoch(path, fixed, model, manifest, epoch))
+
+
+def _make_music_and_report(trainer: Trainer, facts: DatasetFacts, trained: bool) -> None:
+    path = trainer.path
+    samples.render_training_gif(path)
+    if trained or not (path / GENERATED).exists():
+        music = MusicMaker(trainer.model, facts, path)
+        made = make_all(music, kept_clips(music), Options(count=trainer.config.sample_clips))
+        write(path / GENERATED, list(made), facts.sample_rate_hz, Options())
+    parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
+    report.write_report(path, note=trainer.model.caveat, parameters=parameters)
+
+
+def _go_back(trainer: Trainer, error: DivergedError) -> None:
+    """Notes a roll-back: the next trainer starts from the newest checkpoint, with a lower learning rate.
+
+    Raises:
+        CommandError: There were as many as the configuration allows (exit code 2).
+    """
+    config, path = trainer.config, trainer.path
+    earlier = rollbacks.read(path)
+    newest = tf.train.latest_checkpoint(str(path / CHECKPOINTS))
+    to_step = int(newest.rsplit("-", 1)[1]) if newest else 0
+    if len(earlier) >= config.max_rollbacks:
+        raise CommandError(
+            f"training diverged ({error}) after {len(earlier)} roll-backs: the run stays as it was at step "
+            f"{to_step}; start a new --run with a lower --learning-rate",
+            USAGE,
+        ) from error
+    rollbacks.add(path, rollbacks.Rollback(trainer.training.loop, to_step, str(error)))
+    rate = config.learning_rate * rollbacks.learning_rate_scale(path)
+    event_log.tell(
+        "rollback",
+        f"training diverged ({error}): back to step {to_step}, learning rate {rate:.2g}",
+        event_log.WARNING,
+        step=trainer.training.loop,
+        to_step=to_step,
+        learning_rate=rate,
+    )
+
+
+def _agree_on_config(path: Path, data: str, manifest: Manifest, given: dict[str, Any], team: Team) -> Config:
+    """The chief's configuration, by which all workers train.
+
+    Raises:
+        CommandError: It does not fit the flags, the data or the workers (exit code 2).
+    """
+    chiefs = _resolve_config(path, data, manifest, given, team.workers) if team.is_chief else None
+    config = Config(**team.share(dataclasses.asdict(chiefs) if chiefs else None))
+    replicas = team.strategy.num_replicas_in_sync
+    if config.batch_size < replicas:
+        raise CommandError(f"--batch-size {config.batch_size} is less than the {replicas} replicas", USAGE)
+    if config.streams % team.workers:
+        raise CommandError(
+            f"the {config.streams} streams of the run cannot be divided among {team.workers} workers: train "
+            "with as many workers as before, or fewer that divide it",
+            USAGE,
+        )
+    return config
+
+
+def _resolve_config(path: Path, data: str, manifest: Manifest, given: dict[str, Any], workers: int) -> Config:
+    """What a new run is given; a run that has a checkpoint keeps its own."""
+    earlier = configs.load(path) if (path / POINTER).exists() else None
+    if earlier is None:
+        given = {"streams": workers} | given
+    config = configs.resolve(given, earlier.config if earlier else None)
+    facts = configs.facts_of(manifest, data)
+    if earlier and earlier.dataset.digest != facts.digest:
+        raise CommandError(
+            f"--run was trained on the dataset {earlier.dataset.digest[:12]} ({earlier.dataset.uri}), "
+            f"--data {data} is {facts.digest[:12]}{_difference(facts, earlier.dataset)}: use a new --run",
+            USAGE,
+        )
+    return config
+
+
+def _difference(facts: DatasetFacts, own: DatasetFacts) -> str:
+    """What keeps a model of one dataset from another; nothing where they only have other clips."""
+    parts = []
+    if (facts.sample_rate_hz, facts.clip_samples) != (own.sample_rate_hz, own.clip_samples):
+        parts.append(
+            f"clips of {facts.clip_samples} samples at {facts.sample_rate_hz} Hz, not {own.clip_samples} at "
+            f"{own.sample_rate_hz} Hz"
+        )
+    if facts.genres != own.genres:
+        parts.append(f"the classes {', '.join(facts.genres)}, not {', '.join(own.genres)}")
+    if list(facts.attributes) != list(own.attributes):
+        parts.append(f"the attributes {', '.join(facts.attributes)}, not {', '.join(own.attributes)}")
+    return f" and has {' and '.join(parts)}" if parts else ""
+
+
+@contextlib.contextmanager
+def _damage_named(data: str) -> Iterator[None]:
+    try:
+        yield
+    except tf.errors.DataLossError as error:
+        reason = error.message.splitlines()[0]
+        raise CommandError(f"--data {data} is damaged ({reason}): preprocess again", BAD_DATA) from error
+
+
+def _refuse_long_profile(steps: range, config: Config, manifest: Manifest) -> None:
+    last = config.epochs * count_steps(manifest, config)
+    if steps and steps[-1] > last:
+        raise CommandError(f"--profile {steps[0]}:{steps[-1]}, but the run has {last} steps", USAGE)
+
+
+def _greet(run: str, trainer: Trainer, warm: Path | None) -> None:
+    config, position, strategy = trainer.config, trainer.position, trainer.strategy
+    parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
+    devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    if not trainer.is_chief:
+        return
+    where = f"epoch {position.epoch}" + (f" and {position.step} steps" if position.step else "")
+    beginning = "from the beginning" if warm is None else f"from the weights of {warm}"
+    start = f"resuming after {where}" if trainer.training.loop else beginning
+    event_log.tell(
+        "start",
+        f"{run}: {config.preset}, {parameters:,} parameters, {strategy.num_replicas_in_sync} "
+        f"replica(s) on {devices}, {config.epochs} epochs, {start}",
+        run=run,
+        preset=config.preset,
+        parameters=parameters,
+        replicas=strategy.num_replicas_in_sync,
+        epochs=config.epochs,
+        epoch=position.epoch,
+        step=trainer.training.loop,
+    )
