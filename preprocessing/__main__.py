@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--split",
         choices=sorted(SPLIT_RULES),
         default="hash",
-        help="hash: 80/10/10 by a digest of the track's id; seed: the 13 training and 12 test numbers of the "
+        help="hash: 80/10/10 by a digest of the track's id; reference: the 13 training and 12 test numbers of the "
         "reference notebook (default: %(default)s)",
     )
     _add_format(parser)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 import storage_emulator
 from support.faulty_proxy import FaultyProxy
 from support.tiny_corpus import GENRES, TINY, write_clip
@@ -21,7 +18,7 @@ from preprocessing.__main__ import main as preprocess
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-import tensorflow as tf  # noqa: E402 (after its log level)
+import tensorflow as tf
 
 # Two replicas on any machine; TensorFlow divides a processor only before its first use.
 tf.config.set_logical_device_configuration(

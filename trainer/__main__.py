@@ -50,7 +50,7 @@ def _generate(flags: argparse.Namespace) -> None:
         if value is not None and not low <= value < math.inf:
             raise CommandError(f"{flag(name)} must be at least {low}, not {value}", USAGE)
     attributes = {name: getattr(flags, name) for name in ("loudness_db", "centroid_hz", "tempo_bpm")}
-    for name, value in {"amount": flags.amount, **attributes}.items():
+    for name, value in {"noise_scale": flags.noise_scale, **attributes}.items():
         if value is not None and not math.isfinite(value):
             raise CommandError(f"{flag(name)} must be a finite number, not {value}", USAGE)
     from trainer.generation.generate import Options, generate
@@ -58,7 +58,7 @@ def _generate(flags: argparse.Namespace) -> None:
 
     same = set(Options._fields) & set(vars(flags))
     options = Options(
-        ways=tuple(flags.way),
+        modes=tuple(flags.mode),
         attributes={name: value for name, value in attributes.items() if value is not None},
         **{name: getattr(flags, name) for name in same},
     )
@@ -83,7 +83,7 @@ def _retrain(flags: argparse.Namespace) -> None:
     for name in ("min_gain", "max_loss"):
         if not 0 <= getattr(flags, name) < math.inf:
             raise CommandError(f"{flag(name)} must be at least 0, not {getattr(flags, name)}", USAGE)
-    for name, low in {"count": 2, "keep": 1}.items():
+    for name, low in {"count": 2, "max_candidates": 1}.items():
         if getattr(flags, name) < low:
             raise CommandError(f"{flag(name)} must be at least {low}, not {getattr(flags, name)}", USAGE)
     given = _settings(flags)
@@ -98,8 +98,8 @@ def _retrain(flags: argparse.Namespace) -> None:
         **same,
     )
     with contextlib.redirect_stdout(sys.stderr):  # whoever started it reads one line, the verdict
-        verdict = retrain(options)
-    print(json.dumps(verdict, allow_nan=False))
+        decision = retrain(options)
+    print(json.dumps(decision, allow_nan=False))
 
 
 def _champion(flags: argparse.Namespace) -> None:

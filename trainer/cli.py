@@ -7,7 +7,16 @@ import dataclasses
 from pathlib import Path
 
 from preprocessing.errors import SentenceParser
-from trainer.config import FROM_CHAMPION, GUIDANCE, PRESETS, STARTS, USUAL_GUIDANCE, WAYS, Config, flag
+from trainer.config import (
+    FROM_CHAMPION,
+    GUIDANCE,
+    INITIALIZATIONS,
+    MODES,
+    PRESETS,
+    UNCONDITIONAL_GUIDANCE,
+    Config,
+    flag,
+)
 from trainer.registry.promotion import METRICS, Criteria
 
 PROGRAM = "python -m trainer"
@@ -92,7 +101,7 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
         "generate",
         allow_abbrev=False,
         help="make music with a trained run",
-        description="Make music in every way that the model knows, or some: prior (new clips), vary (known "
+        description="Make music in every mode that the model has, or some: prior (new clips), variation (known "
         "ones, moved in the latent space), reconstruct (through the model and back), interpolate (from one "
         "clip to another), transfer (a clip as another genre) and continue (its beginning, then the model).",
     )
@@ -101,14 +110,18 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
         "--output", required=True, metavar="DIR", help="folder for the WAV files and pictures, local or gs://"
     )
     generate.add_argument(
-        "--way", action="append", default=[], choices=WAYS, help="only this way; may be given several times"
+        "--mode",
+        action="append",
+        default=[],
+        choices=MODES,
+        help="only this mode; may be given several times",
     )
 
     def number(name: str, kind: type, help_: str, default: float | None = None, unit: str = "X") -> None:
         shown = "" if default is None else f" (default: {default:g})"
         generate.add_argument(name, type=kind, default=default, metavar=unit, help=help_ + shown)
 
-    number("--count", int, "clips of each way", 4, "N")
+    number("--count", int, "clips of each mode", 4, "N")
     number("--seed", int, "of all that is random", 0, "N")
     generate.add_argument(
         "--genre", metavar="NAME", help="only this genre, if the model knows genres (default: each in turn)"
@@ -122,7 +135,7 @@ def _add_generate(commands: argparse._SubParsersAction) -> None:
     number("--secs", float, "length of new and continued clips (default: as in training)", unit="SECS")
     number("--temperature", float, "of the prior: lower is more typical, higher more adventurous", 1.0)
     number("--guidance", float, "how strongly genre and attributes count; 1 as in training", GUIDANCE)
-    number("--amount", float, "how far vary moves, in standard deviations of the prior", 0.5)
+    number("--noise-scale", float, "how far variation moves, in standard deviations of the prior", 0.5)
     number("--steps", int, "clips of an interpolation, both ends included", 5, "N")
     generate.add_argument(
         "--data",
@@ -177,9 +190,9 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is new (default: 0)")
     evaluate.add_argument(
-        "--seed-run",
+        "--baseline-run",
         metavar="DIR",
-        help="trained run of the preset seed (default: the run's name with -seed; trained if missing)",
+        help="trained run of the preset reference (default: the run's name with -reference; trained if missing)",
     )
     evaluate.add_argument(
         "--temperature", type=float, default=1.0, metavar="X", help="of the prior (default: 1)"
@@ -188,7 +201,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--guidance",
         type=float,
         metavar="X",
-        help=f"of the prior (default: {GUIDANCE:g} where something is asked, else {USUAL_GUIDANCE:g})",
+        help=f"of the prior (default: {GUIDANCE:g} where something is asked, else {UNCONDITIONAL_GUIDANCE:g})",
     )
     _add_shared(evaluate)
 
@@ -210,8 +223,8 @@ def _add_retrain(commands: argparse._SubParsersAction) -> None:
         "--models", required=True, metavar="DIR", help="folder of champion and candidates, local or gs://"
     )
     retrain.add_argument(
-        "--start",
-        choices=STARTS,
+        "--init-from",
+        choices=INITIALIZATIONS,
         default=FROM_CHAMPION,
         help=f"weights to begin with; the champion's only where they fit (default: {FROM_CHAMPION})",
     )
@@ -240,7 +253,7 @@ def _add_retrain(commands: argparse._SubParsersAction) -> None:
         "--count", type=int, default=48, metavar="N", help="new clips to judge each model by (default: 48)"
     )
     retrain.add_argument(
-        "--keep",
+        "--max-candidates",
         type=int,
         default=5,
         metavar="N",

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from preprocessing.errors import USAGE, CommandError
-from trainer.config import DatasetFacts
-from trainer.models import ANY_GENRE, Condition
+from trainer.config import DatasetMetadata
+from trainer.models import DROPPED_GENRE, Condition
 from trainer.models.condition_encoder import TEMPO
 
 GOLDEN_RATIO = 0.6180339887498949  # whose multiples, modulo 1, fill the unit interval evenly (Weyl 1916)
@@ -18,8 +18,12 @@ Genre = str | Sequence[str | None] | None
 Attributes = Mapping[str, float | Sequence[float] | None] | None
 
 
-def condition_of(
-    facts: DatasetFacts, conditional: bool, count: int, genre: Genre = None, attributes: Attributes = None
+def make_condition(
+    metadata: DatasetMetadata,
+    conditional: bool,
+    count: int,
+    genre: Genre = None,
+    attributes: Attributes = None,
 ) -> Condition:
     """What is asked of `count` clips, as the model takes it.
 
@@ -35,33 +39,33 @@ def condition_of(
     if len(names) != count:
         raise CommandError(f"{count} clips need as many genres, not {len(names)}", USAGE)
     for name in {*names} - {None}:
-        if name not in facts.genres:
-            raise CommandError(f"this run knows the genres {', '.join(facts.genres)}, not {name}", USAGE)
-    columns = np.full([count, len(facts.attributes)], np.nan, np.float32)
+        if name not in metadata.genres:
+            raise CommandError(f"this run knows the genres {', '.join(metadata.genres)}, not {name}", USAGE)
+    columns = np.full([count, len(metadata.attributes)], np.nan, np.float32)
     for name, value in asked.items():
-        if name not in facts.attributes:
-            known = ", ".join(facts.attributes) or "none"
+        if name not in metadata.attributes:
+            known = ", ".join(metadata.attributes) or "none"
             raise CommandError(f"this run knows the attributes {known}, not {name}", USAGE)
         values = np.asarray(value, np.float32)
         if values.shape not in ((), (count,)):
             raise CommandError(f"{count} clips need one {name} or as many, not {values.size}", USAGE)
-        of = facts.attributes[name]
-        columns[:, list(facts.attributes).index(name)] = (values - of.mean) / of.std
-    rows = [ANY_GENRE if name is None else facts.genres.index(name) for name in names]
+        of = metadata.attributes[name]
+        columns[:, list(metadata.attributes).index(name)] = (values - of.mean) / of.std
+    rows = [DROPPED_GENRE if name is None else metadata.genres.index(name) for name in names]
     return Condition(np.array(rows, np.int32), columns)
 
 
-def usual_conditions(facts: DatasetFacts, count: int, start: float) -> Condition:
+def empirical_conditions(metadata: DatasetMetadata, count: int, start: float) -> Condition:
     """Those of training clips, spread evenly: a clip's depends on its own number and on `start` in [0, 1).
 
     The tempo stays open: a clip that is told one keeps a clear beat, and much music does not.
     """
-    usual = facts.usual
+    usual = metadata.empirical_conditions
     drawn = [usual[int((start + number * GOLDEN_RATIO) % 1 * len(usual))] for number in range(count)]
     columns = [
         [math.nan if name == TEMPO or row[name] is None else (row[name] - of.mean) / of.std for row in drawn]
-        for name, of in facts.attributes.items()
+        for name, of in metadata.attributes.items()
     ]
-    genres = [facts.genres.index(row["genre"]) for row in drawn]
+    genres = [metadata.genres.index(row["genre"]) for row in drawn]
     attributes = np.array(columns, np.float32).reshape(len(columns), count).T
     return Condition(np.array(genres, np.int32), attributes)

@@ -15,10 +15,15 @@ from preprocessing.errors import USAGE, CommandError
 NAME = "config.json"
 MAX_SEED = 2**31 - 1
 PRECISIONS = ("float32", "bfloat16", "float16")
-WAYS = ("prior", "vary", "reconstruct", "interpolate", "transfer", "continue")  # of making music
-FROM_CHAMPION, FROM_NOTHING = STARTS = ("champion", "nothing")  # the weights that retraining begins with
+MODES = ("prior", "variation", "reconstruct", "interpolate", "transfer", "continue")  # of making music
+FROM_CHAMPION, FROM_SCRATCH = INITIALIZATIONS = (
+    "champion",
+    "nothing",
+)  # the weights that retraining begins with
 GUIDANCE = 3.0  # how much what is asked counts: genres are heard more often, and the music is no less real
-USUAL_GUIDANCE = 4.0  # of the genre that is drawn where nothing is asked: less, and clips are too much alike
+UNCONDITIONAL_GUIDANCE = (
+    4.0  # of the genre that is drawn where nothing is asked: less, and clips are too much alike
+)
 
 
 def _setting(default: Any, reason: str, choices: tuple[str, ...] = ()) -> Any:
@@ -29,7 +34,7 @@ def _setting(default: Any, reason: str, choices: tuple[str, ...] = ()) -> Any:
 class Config:
     """A run's settings; the defaults are the preset `wave`. Each has its reason, which `--help` prints."""
 
-    preset: str = _setting("wave", "the model: tiny, wave or wave-large, or seed, the reference notebook's")
+    preset: str = _setting("wave", "the model: tiny, wave or wave-large, or reference, the notebook's")
     epochs: int = _setting(15, "passes over the training split; half an hour for 400 clips on two cores")
     batch_size: int = _setting(8, "crops per step, over all replicas; small, for many steps on few clips")
     crop_samples: int = _setting(
@@ -43,7 +48,7 @@ class Config:
     beta: float = _setting(0.5, "weight of the KL terms after their warm-up; 1 is the ELBO, less is clearer")
     beta_warmup_epochs: float = _setting(1.5, "epochs over which beta grows from 0, lest latents collapse")
     free_bits: float = _setting(0.05, "nats per latent value that the KL terms leave alone")
-    envelope_weight: float = _setting(
+    spectral_envelope_weight: float = _setting(
         0.1, "weight of the likelihood of the envelope alone, which keeps it the scale of what fills it"
     )
     spectral_weight: float = _setting(
@@ -52,11 +57,11 @@ class Config:
     condition_dropout: float = _setting(0.25, "part of the crops of which a genre or attribute is left open")
     gain_db: float = _setting(3.0, "crops are played up to so much louder or softer, and told so")
     latent_dim: int = _setting(32, "values of a clip's global latent")
-    local_dim: int = _setting(11, "values of a step's local latent")
-    peaks: int = _setting(
+    sequence_latent_dim: int = _setting(11, "values of a step's local latent")
+    sparse_coefficients: int = _setting(
         10, "coefficients kept of a step, two values each: with local_dim 8.2 samples a value"
     )
-    grain: float = _setting(
+    residual_noise_scale: float = _setting(
         0.15, "noise between the peaks of a known clip, in sizes of the smallest: 0 for SNR, more for spectra"
     )
     hop_samples: int = _setting(128, "samples between MDCT frames: 43 ms at 3,000 Hz resolve beats and tones")
@@ -64,7 +69,9 @@ class Config:
     channels: int = _setting(192, "width of encoder and decoder")
     prior_units: int = _setting(256, "width of the local prior's GRUs")
     prior_mixtures: int = _setting(8, "Gaussians of the local prior's mixture")
-    texture_units: int = _setting(48, "width of the network that predicts coefficients from those before")
+    coefficient_model_units: int = _setting(
+        48, "width of the network that predicts coefficients from those before"
+    )
     seed: int = _setting(0, "of weights, data order, noise and the fixed latents")
     sample_clips: int = _setting(4, "test clips and latents that are rendered each epoch")
     precision: str = _setting(
@@ -79,7 +86,7 @@ class Config:
     ema_decay: float = _setting(
         0.0, "of the moving average of the weights that is evaluated and makes the music; 0: the weights"
     )
-    streams: int = _setting(
+    input_shards: int = _setting(
         1, "parts that the training shards are dealt into, each with its rows of a batch; a worker reads some"
     )
     cache_mb: int = _setting(
@@ -109,15 +116,18 @@ class Config:
                 raise CommandError(
                     f"{flag(field.name)} must be one of {known}, not {getattr(self, field.name)}", USAGE
                 )
-        if self.batch_size % self.streams:
+        if self.batch_size % self.input_shards:
             raise CommandError(
-                f"--batch-size {self.batch_size} cannot be divided among --streams {self.streams}", USAGE
+                f"--batch-size {self.batch_size} cannot be divided among --input-shards {self.input_shards}",
+                USAGE,
             )
         if not 0 < self.learning_rate < float("inf"):
             raise CommandError(f"--learning-rate must be above 0, not {self.learning_rate}", USAGE)
         step = self.frames_per_step * self.hop_samples
-        if self.peaks > step:
-            raise CommandError(f"--peaks {self.peaks}, but a step has {step} coefficients", USAGE)
+        if self.sparse_coefficients > step:
+            raise CommandError(
+                f"--sparse-coefficients {self.sparse_coefficients}, but a step has {step} coefficients", USAGE
+            )
         if 0 < self.crop_samples < step:
             raise CommandError(f"--crop-samples {self.crop_samples} is less than a step of {step}", USAGE)
 
@@ -138,17 +148,17 @@ class Config:
 _AT_LEAST = {
     **dict.fromkeys(
         [
-            "epochs", "batch_size", "crops_per_clip", "latent_dim", "local_dim", "peaks", "hop_samples",
-            "frames_per_step", "channels", "prior_units", "prior_mixtures", "texture_units", "sample_clips",
-            "checkpoints_to_keep", "accumulate_steps", "streams",
+            "epochs", "batch_size", "crops_per_clip", "latent_dim", "sequence_latent_dim", "sparse_coefficients", "hop_samples",
+            "frames_per_step", "channels", "prior_units", "prior_mixtures", "coefficient_model_units", "sample_clips",
+            "checkpoints_to_keep", "accumulate_steps", "input_shards",
         ],
         1,
     ),
     **dict.fromkeys(
         [
             "crop_samples", "final_learning_rate", "warmup_steps", "gradient_clip_norm", "beta",
-            "beta_warmup_epochs", "free_bits", "envelope_weight", "spectral_weight", "condition_dropout",
-            "gain_db", "grain", "seed", "checkpoint_secs", "max_rollbacks", "cache_mb",
+            "beta_warmup_epochs", "free_bits", "spectral_envelope_weight", "spectral_weight", "condition_dropout",
+            "gain_db", "residual_noise_scale", "seed", "checkpoint_secs", "max_rollbacks", "cache_mb",
         ],
         0,
     ),
@@ -163,7 +173,7 @@ PRESETS: dict[str, Config] = {
         crop_samples=16_384,
         channels=96,
         prior_units=128,
-        texture_units=32,
+        coefficient_model_units=32,
     ),
     "wave": Config(),
     # A day on one GPU, at 22,050 Hz: the same times in samples, more of everything.
@@ -175,18 +185,18 @@ PRESETS: dict[str, Config] = {
         crops_per_clip=4,
         learning_rate=5e-4,
         latent_dim=64,
-        local_dim=32,
-        peaks=44,
+        sequence_latent_dim=32,
+        sparse_coefficients=44,
         hop_samples=512,
         channels=512,
         prior_units=768,
         prior_mixtures=16,
-        texture_units=96,
+        coefficient_model_units=96,
         ema_decay=0.999,
     ),
     # As its authors ran it: whole clips of one time step, a latent plane, nothing annealed or clipped.
-    "seed": Config(
-        preset="seed",
+    "reference": Config(
+        preset="reference",
         epochs=20,
         crop_samples=0,
         crops_per_clip=1,
@@ -204,12 +214,12 @@ PRESETS: dict[str, Config] = {
 
 # What may differ from the run's own configuration when it is started again: more of it, or anything, where it
 # changes no bit of the result.
-MAY_GROW = ("epochs",)
-MAY_CHANGE = ("cache_mb", "checkpoint_secs", "checkpoints_to_keep", "max_rollbacks")
+EXTENDABLE = ("epochs",)
+RESUMABLE = ("cache_mb", "checkpoint_secs", "checkpoints_to_keep", "max_rollbacks")
 
 
 @dataclass(frozen=True)
-class DatasetFacts:
+class DatasetMetadata:
     """What a run remembers of the dataset it was started on."""
 
     uri: str
@@ -218,20 +228,20 @@ class DatasetFacts:
     clip_samples: int
     genres: tuple[str, ...]
     attributes: dict[str, Statistics]  # name -> over the training split; the order of a condition's columns
-    usual: list[dict[str, str | float | None]]  # genre and attributes of some training clips
+    empirical_conditions: list[dict[str, str | float | None]]  # genre and attributes of some training clips
     counts: dict[str, dict[str, int]]  # split -> genre -> clips
 
 
-def facts_of(manifest: Manifest, uri: str) -> DatasetFacts:
+def metadata_of(manifest: Manifest, uri: str) -> DatasetMetadata:
     """What a run remembers of a dataset."""
-    return DatasetFacts(
+    return DatasetMetadata(
         uri=uri,
         digest=manifest.digest,
         sample_rate_hz=manifest.sample_rate_hz,
         clip_samples=manifest.clip_samples,
         genres=tuple(manifest.genres),
         attributes=dict(sorted(manifest.attributes.items())),
-        usual=manifest.usual,
+        empirical_conditions=manifest.empirical_conditions,
         counts=manifest.counts,
     )
 
@@ -241,7 +251,7 @@ class Run:
     """A run's whole description, as `config.json` holds it."""
 
     config: Config
-    dataset: DatasetFacts
+    dataset: DatasetMetadata
 
     def to_json(self) -> str:
         """Flat settings and a `dataset` object."""
@@ -283,7 +293,7 @@ def parse(content: bytes, uri: str) -> Run:
         dataset["genres"] = tuple(dataset["genres"])
         dataset["attributes"] = {name: Statistics(**of) for name, of in dataset["attributes"].items()}
         fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-        return Run(Config(**fields), DatasetFacts(**dataset))
+        return Run(Config(**fields), DatasetMetadata(**dataset))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CommandError(f"{uri} cannot be read ({error}): use a new --run", USAGE) from error
 
@@ -298,7 +308,7 @@ def resolve(given: dict[str, Any], earlier: Config | None) -> Config:
         return dataclasses.replace(PRESETS[given.get("preset", "wave")], **given)
     for name, value in given.items():
         own = getattr(earlier, name)
-        allowed = name in MAY_CHANGE or (name in MAY_GROW and value >= own)
+        allowed = name in RESUMABLE or (name in EXTENDABLE and value >= own)
         if value != own and not allowed:
             raise CommandError(
                 f"{flag(name)} {value} contradicts the run's {NAME}, which has {own}: "

@@ -17,8 +17,8 @@ from preprocessing.errors import BAD_DATA, USAGE, CommandError
 NAME = "dataset.json"
 QUARANTINE_NAME = "quarantine.jsonl"
 LATEST_NAME = "LATEST"  # beside versions of a dataset: the digest of the newest, which is its folder's name
-SCHEMA_VERSION = 3
-USUAL_CLIPS = 128  # enough to draw what a clip usually is
+SCHEMA_VERSION = 4
+MAX_EMPIRICAL_CONDITIONS = 128  # enough to draw what a clip usually is
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ class Manifest:
     counts: dict[str, dict[str, int]]  # split -> genre -> clips
     quarantined: dict[str, int]  # reason -> files
     attributes: dict[str, Statistics]  # name -> over the training split, or over all if it has none
-    usual: list[dict[str, str | float | None]]  # genre and attributes of training clips, at most USUAL_CLIPS
+    empirical_conditions: list[
+        dict[str, str | float | None]
+    ]  # genre and attributes of training clips, at most USUAL_CLIPS
     records_sha256: str  # of records.jsonl
     inputs_fingerprint: str  # of the listing (paths, sizes, times): tells cheaply whether anything changed
     schema_version: int = SCHEMA_VERSION

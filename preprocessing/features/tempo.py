@@ -53,8 +53,10 @@ def tempo_bpm(onsets: np.ndarray, frames_per_sec: float) -> float:
     windows = frames_of(padded, size, size // TEMPO_WINDOW_OVERLAP)
     spectra = scipy.fft.rfft(windows * _hann(size), scipy.fft.next_fast_len(2 * size - 1, real=True))
     tempogram = scipy.fft.irfft(spectra.real**2 + spectra.imag**2)[:, :size]
-    peaks = np.abs(tempogram).max(axis=1, keepdims=True)
-    strength = (tempogram / np.where(peaks > np.finfo(np.float32).tiny, peaks, 1.0)).mean(axis=0)
+    sparse_coefficients = np.abs(tempogram).max(axis=1, keepdims=True)
+    strength = (
+        tempogram / np.where(sparse_coefficients > np.finfo(np.float32).tiny, sparse_coefficients, 1.0)
+    ).mean(axis=0)
     return 60.0 * frames_per_sec / int(np.argmax(np.log1p(1e6 * strength) + _log_prior(size, frames_per_sec)))
 
 

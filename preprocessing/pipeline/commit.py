@@ -17,9 +17,9 @@ import apache_beam as beam
 from preprocessing.dataset import records, versions
 from preprocessing.dataset.example import Attributes
 from preprocessing.dataset.manifest import (
+    MAX_EMPIRICAL_CONDITIONS,
     NAME,
     QUARANTINE_NAME,
-    USUAL_CLIPS,
     Manifest,
     Shard,
     Statistics,
@@ -108,7 +108,7 @@ class Commit(beam.DoFn):
         return folder
 
     def _rejected(self, results: list[ShardResult]) -> list[Rejected]:
-        """Each bad file once, also where the seed's lists read it for two splits."""
+        """Each bad file once, also where the reference's lists read it for two splits."""
         lines = beam_files.read(self._staged(REJECTED)).decode().splitlines()
         by_name = {Rejected(**json.loads(line)) for line in lines}
         return sorted(by_name.union(*(result.rejected for result in results)))
@@ -125,7 +125,7 @@ class Commit(beam.DoFn):
         listings = json.loads(beam_files.read(self._staged(LISTINGS)))
         # What a model may know.
         training = [entry for entry in entries if entry.split == "train"] or entries
-        usual = min(len(training), USUAL_CLIPS)
+        usual = min(len(training), MAX_EMPIRICAL_CONDITIONS)
         audio_format = self.options.audio
         return Manifest(
             sample_rate_hz=audio_format.sample_rate_hz,
@@ -137,7 +137,7 @@ class Commit(beam.DoFn):
             counts={split: dict(sorted(genres.items())) for split, genres in counts.items()},
             quarantined=reasons,
             attributes=_statistics(training),
-            usual=[_told(training[len(training) * rank // usual]) for rank in range(usual)],
+            empirical_conditions=[_told(training[len(training) * rank // usual]) for rank in range(usual)],
             records_sha256=records_sha256,
             inputs_fingerprint=self.fingerprint,
         )

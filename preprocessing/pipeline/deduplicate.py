@@ -33,7 +33,7 @@ class _Recording(NamedTuple):
     source_sha256: str
 
 
-class FindCopies(beam.DoFn):
+class FindDuplicates(beam.DoFn):
     """All shards -> each with the recordings that must go from it."""
 
     def __init__(self, sample_rate_hz: int) -> None:
@@ -43,7 +43,7 @@ class FindCopies(beam.DoFn):
         """Reads audio of recordings alone whose fingerprints are neighbours."""
         shards = sorted(shards, key=lambda shard: shard.name)
         recordings = sorted(_recordings(shards))
-        first = self._first_of_each(recordings, _Ear(shards))
+        first = self._first_of_each(recordings, _ClipReader(shards))
         dropped: dict[int, set[str]] = defaultdict(set)
         rejected: dict[int, list[Rejected]] = defaultdict(list)
         for place, original in enumerate(first):
@@ -54,9 +54,9 @@ class FindCopies(beam.DoFn):
                 rejected[copy.shard].append(Rejected(copy.uri, "duplicate", detail))
         for number, shard in enumerate(shards):
             result = shard._replace(rejected=[*shard.rejected, *rejected[number]])
-            yield result, frozenset(dropped[number]) | shard.void
+            yield result, frozenset(dropped[number]) | shard.invalid
 
-    def _first_of_each(self, recordings: list[_Recording], heard: _Ear) -> list[int]:
+    def _first_of_each(self, recordings: list[_Recording], heard: _ClipReader) -> list[int]:
         """Of each recording the place of the first by name that it is a copy of, or its own."""
         first = list(range(len(recordings)))
 
@@ -74,13 +74,13 @@ class FindCopies(beam.DoFn):
         for pair in duplicates.neighbours([recordings[place].fingerprint for place in distinct]):
             one, other = (distinct[number] for number in pair)
             earlier, later = sorted((original(one), original(other)))
-            if recordings[earlier].uri == recordings[later].uri:  # or on two sides by the seed's lists
+            if recordings[earlier].uri == recordings[later].uri:  # or on two sides by the reference's lists
                 continue
             if self._same(recordings[one], recordings[other], heard):
                 first[later] = earlier
         return [original(place) for place in range(len(recordings))]
 
-    def _same(self, one: _Recording, other: _Recording, heard: _Ear) -> bool:
+    def _same(self, one: _Recording, other: _Recording, heard: _ClipReader) -> bool:
         if abs(one.samples - other.samples) > LENGTH_TOLERANCE * max(one.samples, other.samples):
             return False
         last = min(len(one.places), len(other.places)) - 1
@@ -91,7 +91,7 @@ class FindCopies(beam.DoFn):
         )
 
 
-class _Ear:
+class _ClipReader:
     """Reads single clips back from staged shards, keeping the last ones."""
 
     def __init__(self, shards: list[ShardResult]) -> None:
@@ -122,7 +122,7 @@ def _recordings(shards: list[ShardResult]) -> Iterator[_Recording]:
             places[entry.recording_id].append(place)
         for recording_id, its in places.items():
             entries = [of_shard[place] for place in its]
-            if recording_id not in shard.void and entries[0].fingerprint:
+            if recording_id not in shard.invalid and entries[0].fingerprint:
                 samples = sum(entry.valid_samples for entry in entries)
                 yield _Recording(
                     entries[0].source_uri,

@@ -40,7 +40,7 @@ def build(pipeline: beam.Pipeline, options: Options, fingerprint: str, staging: 
         (made, kept)
         | "All shards" >> beam.Flatten()
         | "Collect shards" >> beam.combiners.ToList()
-        | "Find copies" >> beam.ParDo(deduplicate.FindCopies(options.audio.sample_rate_hz))
+        | "Find copies" >> beam.ParDo(deduplicate.FindDuplicates(options.audio.sample_rate_hz))
         | "Drop copies" >> beam.ParDo(DropRecords(staging))
         | "Collect what stays" >> beam.combiners.ToList()
         | "Commit dataset" >> beam.ParDo(commit.Commit(options, fingerprint, staging))

@@ -39,7 +39,7 @@ def is_same_work(folder: str, made: Manifest, options: Options, plan: Plan) -> b
     )
 
 
-def untouched(folder: str, made: Manifest, options: Options, plan: Plan) -> list[ShardResult]:
+def reusable_shards(folder: str, made: Manifest, options: Options, plan: Plan) -> list[ShardResult]:
     """The shards that a job need not decode again, as if it had.
 
     A shard that once lost a copy of another recording is made again: the other one may be gone.

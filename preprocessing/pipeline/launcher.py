@@ -13,7 +13,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineState, create_run
 from tqdm import tqdm
 
 from preprocessing.dataset.manifest import NAME, QUARANTINE_NAME, Manifest, from_json
-from preprocessing.dataset.splits import SEED_IN_BOTH, SPLITS
+from preprocessing.dataset.splits import REFERENCE_IN_BOTH, SPLITS
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError, SentenceParser
 from preprocessing.options import Options
 from preprocessing.pipeline import commit, graph, incremental
@@ -53,7 +53,7 @@ def run(options: Options, beam_flags: list[str]) -> None:
             recordings = sum(map(manifest.split_records, SPLITS))
             _refuse_bad(options, Outcome(folder, recordings, manifest.quarantined))
         else:
-            kept = incremental.untouched(*made, options, plan) if made else []
+            kept = incremental.reusable_shards(*made, options, plan) if made else []
             folder = _make(options, plan, kept, staging, beam_flags)
     uri = beam_files.join(folder, NAME)
     print(summary(from_json(beam_files.read(uri), uri), folder))
@@ -146,10 +146,10 @@ def summary(manifest: Manifest, output: str) -> str:
 
 
 def _warnings(options: Options) -> Iterator[str]:
-    if options.split == "seed":
-        numbers = ", ".join(map(str, SEED_IN_BOTH))
+    if options.split == "reference":
+        numbers = ", ".join(map(str, REFERENCE_IN_BOTH))
         yield (
-            f"warning: the seed's lists share track number {numbers}: "
+            f"warning: the reference's lists share track number {numbers}: "
             "it is trained on and tested on, so the test figures flatter the model"
         )
 

@@ -122,7 +122,7 @@ def _nothing_found(options: Options, found: discovery.Found) -> str:
             f"--input {options.input} has no files: give a folder of genre folders, a pattern or an archive"
         )
     wanted = f" of the genres {', '.join(options.genres)}" if options.genres else ""
-    chosen = " whose number is in the seed's lists" if options.split == "seed" else ""
+    chosen = " whose number is in the reference's lists" if options.split == "reference" else ""
     return (
         f"--input {options.input} has {len(found.sources)} files but no clip{wanted}{chosen}: "
         "the folder that a file lies in names its class, as in <genre>/<genre>.<number>.wav"

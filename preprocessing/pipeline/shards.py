@@ -43,7 +43,7 @@ class ShardResult(NamedTuple):
     sha256: str
     packed: bytes  # of the entries, as `pack` makes it: a runner holds several copies of what it passes on
     rejected: list[Rejected]
-    void: frozenset[str] = frozenset()  # recordings that turned out bad when part of them was written
+    invalid: frozenset[str] = frozenset()  # recordings that turned out bad when part of them was written
 
     @property
     def entries(self) -> list[Entry]:
@@ -104,7 +104,7 @@ class WriteShard(beam.DoFn):
         file, opener = _ShardFile(self.staging, name), Opener(self.staging)
         entries: list[Entry] = []
         rejected: list[Rejected] = []
-        void: set[str] = set()
+        invalid: set[str] = set()
         for clip in sorted(clips, key=lambda clip: clip.recording_id):
             try:
                 for entry, framed in self._records(clip, opener):
@@ -112,10 +112,10 @@ class WriteShard(beam.DoFn):
                     entries.append(entry)
             except decode.BadAudioError as bad:
                 rejected.append(_rejected(clip, bad))
-                void.add(clip.recording_id)
+                invalid.add(clip.recording_id)
         opener.close()
-        void &= {entry.recording_id for entry in entries}
-        yield ShardResult(name, *file.close(), pack(entries), rejected, frozenset(void))
+        invalid &= {entry.recording_id for entry in entries}
+        yield ShardResult(name, *file.close(), pack(entries), rejected, frozenset(invalid))
 
     def _records(self, clip: Clip, opener: Opener) -> Iterator[tuple[Entry, bytes]]:
         try:
@@ -191,7 +191,7 @@ class DropRecords(beam.DoFn):
                     file.append(example.frame(payload))
                     kept.append(entry)
         path, size, sha256 = file.close()
-        yield result._replace(staged=path, bytes=size, sha256=sha256, packed=pack(kept), void=frozenset())
+        yield result._replace(staged=path, bytes=size, sha256=sha256, packed=pack(kept), invalid=frozenset())
 
 
 def _at_hand(stream: BinaryIO, size: int) -> tuple[BinaryIO, str]:

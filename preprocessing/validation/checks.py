@@ -24,7 +24,7 @@ from preprocessing.dataset.splits import SPLITS
 from preprocessing.sources.discovery import Rejected
 from preprocessing.storage import beam_files
 
-# Of a record in its dataset: the track's id, and the split where the seed's lists share a track.
+# Of a record in its dataset: the track's id, and the split where the reference's lists share a track.
 Key = tuple[str, str]
 Line = TypeVar("Line", Entry, Rejected)
 # What a line's values are, where they are no text.
@@ -98,7 +98,7 @@ class Reading:
         return track_id, split if self._shares_tracks() else ""
 
     def _shares_tracks(self) -> bool:
-        return self.manifest.options.get("split") == "seed"
+        return self.manifest.options.get("split") == "reference"
 
     def _read_entries(self) -> None:
         content = self._read(records.NAME)

@@ -1,6 +1,6 @@
 """What training and generation cost, each beside what one would compare it with, in one process.
 
-    notebook      the preset `seed` beside a plain loop: eager step, librosa decoding each epoch
+    notebook      the preset `reference` beside a plain loop: eager step, librosa decoding each epoch
     input         an epoch's steps beside as many on one batch that is in memory
     replicas      a plain step without a strategy beside MirroredStrategy with 1 and 2 logical devices
     parts         a step beside one with Keras's own optimizer or recurrent layers
@@ -39,13 +39,13 @@ from trainer.data import dataset
 from trainer.data.dataset import Clips
 from trainer.data.distribute import feed
 from trainer.data.input_pipeline import Batch, count_steps, training_batches
-from trainer.generation.generator import MusicMaker
+from trainer.generation.generator import Generator
 from trainer.models import Condition, make_model, priors
 from trainer.runs import checkpoints as checkpoint
 from trainer.training import loss
 from trainer.training import train_step as learner_room
-from trainer.training.distribution import Team
-from trainer.training.train_step import Learner
+from trainer.training.distribution import Distribution
+from trainer.training.train_step import TrainState
 
 CHECKPOINT_SECS = 10.0
 MATRIX = 2_048
@@ -56,10 +56,10 @@ COMPARED = PRESETS["tiny"]  # in all but the first table and the last
 
 
 def notebook(bench: Bench) -> None:
-    """An epoch of the preset `seed` over the training clips."""
-    config = PRESETS["seed"]
+    """An epoch of the preset `reference` over the training clips."""
+    config = PRESETS["reference"]
     count = bench.manifest.split_records("train")
-    model, adam = make_model(config, bench.facts), tf.keras.optimizers.Adam(config.learning_rate)
+    model, adam = make_model(config, bench.metadata), tf.keras.optimizers.Adam(config.learning_rate)
 
     def plain() -> None:
         for first in range(0, count, config.batch_size):
@@ -69,21 +69,21 @@ def notebook(bench: Bench) -> None:
             nothing = Condition(tf.zeros([len(paths)], tf.int32), tf.zeros([len(paths), 0]))
             with tf.GradientTape() as tape:
                 noise = tf.random.normal([len(paths), config.latent_dim])
-                terms = model.terms(audio, nothing, noise, tf.constant(1.0))
-                value = loss.replica_loss(terms, tf.fill([len(paths)], 1 / len(paths)))
+                elbo_terms = model.elbo_terms(audio, nothing, noise, tf.constant(1.0))
+                value = loss.replica_loss(elbo_terms, tf.fill([len(paths)], 1 / len(paths)))
             adam.apply_gradients(
                 zip(tape.gradient(value, model.trainable_variables), model.trainable_variables, strict=True)
             )
 
     ours = epoch_of(bench, config, dataset.hold(bench.clips))
-    heading(f"Preset `seed`, an epoch of {count} clips", "ms a clip", "ratio", "CPU ms", "ratio")
+    heading(f"Preset `reference`, an epoch of {count} clips", "ms a clip", "ratio", "CPU ms", "ratio")
     bench.ratios({"this trainer": ours, "notebook loop: eager step, librosa each epoch": plain}, count)
 
 
 def epoch_of(bench: Bench, config: Config, clips: Clips) -> Callable[[], None]:
     """A whole epoch, as the trainer takes it."""
-    strategy = Team(None, 1).strategy
-    step, steps = bench.learner(config, strategy), count_steps(bench.manifest, config)
+    strategy = Distribution(None, 1).strategy
+    step, steps = bench.train_state(config, strategy), count_steps(bench.manifest, config)
     batches = feed(training_batches([clips], config, bench.manifest, range(1, EPOCHS)), strategy)
 
     def epoch() -> None:
@@ -96,7 +96,7 @@ def epoch_of(bench: Bench, config: Config, clips: Clips) -> Callable[[], None]:
 
 def stall(bench: Bench) -> None:
     """How long a step waits for its batch."""
-    strategy = Team(None, 1).strategy
+    strategy = Distribution(None, 1).strategy
     held = epoch_of(bench, COMPARED, dataset.hold(bench.clips))
     step = held.step
     steps = count_steps(bench.manifest, COMPARED)
@@ -124,10 +124,10 @@ def replicas(bench: Bench) -> None:
         sides = {}
         for name, strategy in {
             "one device, no strategy": tf.distribute.get_strategy(),
-            "MirroredStrategy, 1 device": Team(None, 1).strategy,
-            "MirroredStrategy, 2 logical devices": Team(None, 2).strategy,
+            "MirroredStrategy, 1 device": Distribution(None, 1).strategy,
+            "MirroredStrategy, 2 logical devices": Distribution(None, 2).strategy,
         }.items():
-            step = bench.learner(config, strategy)
+            step = bench.train_state(config, strategy)
             part = batch
             if name.startswith("Mirrored"):
                 (part,) = feed(tf.data.Dataset.from_tensors(batch), strategy)
@@ -150,14 +150,14 @@ def parts(bench: Bench) -> None:
             priors, "GRU", functools.partial(tf.keras.layers.GRU, return_sequences=True)
         ),
     }
-    for preset in ("wave", "seed"):
-        config, strategy, sides = PRESETS[preset], Team(None, 1).strategy, {}
+    for preset in ("wave", "reference"):
+        config, strategy, sides = PRESETS[preset], Distribution(None, 1).strategy, {}
         (batch,) = feed(tf.data.Dataset.from_tensors(bench.batch(config)), strategy)
         for name, replacement in replaced.items():
-            if preset == "seed" and name == "Keras's GRU":
+            if preset == "reference" and name == "Keras's GRU":
                 continue  # it has none
             with replacement:
-                step = bench.learner(config, strategy)
+                step = bench.train_state(config, strategy)
             sides[name] = lambda step=step, batch=batch: [step(batch) for _ in range(STEPS)]
         heading(f"A step of `{preset}`", "ms a step", "ratio", "CPU ms", "ratio")
         bench.ratios(sides, STEPS)
@@ -166,11 +166,13 @@ def parts(bench: Bench) -> None:
 def checkpoints(bench: Bench) -> None:
     """What a checkpoint each 10 seconds adds to steps, in the processor's time: both share the cores."""
     heading("Checkpoints", "MB", "holds the step, ms", "CPU ms in all", f"each {CHECKPOINT_SECS:g} s costs")
-    for name in ("tiny", "wave", "seed"):
-        step = bench.learner(PRESETS[name], Team(None, 1).strategy)
-        (batch,) = feed(tf.data.Dataset.from_tensors(bench.batch(PRESETS[name])), Team(None, 1).strategy)
+    for name in ("tiny", "wave", "reference"):
+        step = bench.train_state(PRESETS[name], Distribution(None, 1).strategy)
+        (batch,) = feed(
+            tf.data.Dataset.from_tensors(bench.batch(PRESETS[name])), Distribution(None, 1).strategy
+        )
         with tempfile.TemporaryDirectory() as folder:
-            whole = tf.train.Checkpoint(**step.learner.parts)
+            whole = tf.train.Checkpoint(**step.train_state.parts)
             writer = checkpoint.Writer(whole, Path(folder), keep=1)
             turns = [one_save(step, batch, writer, number) for number in range(bench.turns + 1)][1:]
             size = sum(path.stat().st_size for path in Path(folder).glob("*")) / 1e6
@@ -209,10 +211,10 @@ def arithmetic(bench: Bench) -> None:
     heading("Arithmetic", "GFLOP a step", "clip/s", "GFLOP/s", "of a matrix product")
     for name in ("tiny", "wave"):
         config = PRESETS[name]
-        step = bench.learner(config, Team(None, 1).strategy)
+        step = bench.train_state(config, Distribution(None, 1).strategy)
         batch = bench.batch(config)
-        operations = count_operations(step.learner, batch)
-        (batch,) = feed(tf.data.Dataset.from_tensors(batch), Team(None, 1).strategy)
+        operations = count_operations(step.train_state, batch)
+        (batch,) = feed(tf.data.Dataset.from_tensors(batch), Distribution(None, 1).strategy)
         pairs = [(seconds(multiply) / 4, seconds(step, batch)) for _ in range(3 * bench.turns)]
         pairs = pairs[bench.turns :]  # the first warm up
         most = [2 * MATRIX**3 / took for took, _ in pairs]
@@ -224,27 +226,27 @@ def arithmetic(bench: Bench) -> None:
         print(f"| `{name}` | {operations / 1e9:.1f} | {clips:.1f} | {rate:.0f} | {share:.0%} |", flush=True)
 
 
-def count_operations(learner: Learner, batch: Batch) -> float:
+def count_operations(train_state: TrainState, batch: Batch) -> float:
     """Of one step, by TensorFlow's own count of its graph, and those of the GRUs' loops, unseen by it.
 
     In a loop a GRU of n units has a product of 6 n^2 operations a step and clip, and one on the way back.
     """
-    noise = tf.zeros([learner.config.batch_size, learner.model.noise_size(batch.audio.shape[-1])])
-    graph = tf.function(learner._gradients).get_concrete_function(batch, noise, tf.constant(1.0)).graph
+    noise = tf.zeros([train_state.config.batch_size, train_state.model.noise_size(batch.audio.shape[-1])])
+    graph = tf.function(train_state._gradients).get_concrete_function(batch, noise, tf.constant(1.0)).graph
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     options["output"] = "none"
     counted = tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
-    units = learner.config.prior_units
-    frames = learner.model.steps(batch.audio.shape[-1])
-    return counted + learner.config.batch_size * frames * 2 * 2 * 6 * units**2
+    units = train_state.config.prior_units
+    frames = train_state.model.steps(batch.audio.shape[-1])
+    return counted + train_state.config.batch_size * frames * 2 * 2 * 6 * units**2
 
 
 def generation(bench: Bench) -> None:
     """Eight new clips at once, from their noise to their samples."""
     heading(f"Generation, {CLIPS_AT_ONCE} clips of {CLIP_SECS:g} s at once", "s", "times real time")
     for name in ("tiny", "wave"):
-        music = MusicMaker(make_model(PRESETS[name], bench.facts), bench.facts, Path())
-        genre = bench.facts.genres[0]
+        music = Generator(make_model(PRESETS[name], bench.metadata), bench.metadata, Path())
+        genre = bench.metadata.genres[0]
         times = [seconds(music.prior, CLIPS_AT_ONCE, seed, genre) for seed in range(bench.turns + 1)]
         took = statistics.median(times[1:])
         print(f"| `{name}` | {took:.2f} | {CLIPS_AT_ONCE * CLIP_SECS / took:.0f} |", flush=True)
@@ -271,7 +273,7 @@ def main() -> None:
     )
     parser.add_argument("--corpus", type=Path, default=Path(tempfile.gettempdir()) / "gtzan-cvae-bench")
     flags = parser.parse_args()
-    Team(None, 2)  # divides the processor before its first use
+    Distribution(None, 2)  # divides the processor before its first use
     bench = Bench(flags.corpus / str(flags.clips), flags.clips, flags.turns)
     print(f"{os.cpu_count()} cores, {flags.clips} clips of {CLIP_SECS:g} s, TensorFlow {tf.__version__}")
     for name in flags.table or TABLES:

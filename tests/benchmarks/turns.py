@@ -17,7 +17,7 @@ from trainer.config import Config
 from trainer.data import dataset
 from trainer.data.fetch import open_dataset
 from trainer.data.input_pipeline import Batch, training_batches
-from trainer.training.train_step import Learner
+from trainer.training.train_step import TrainState
 
 
 class Bench:
@@ -31,18 +31,18 @@ class Bench:
         if preprocess(["--input", str(corpus), "--output", str(self.output), "--shards", "4"]):
             raise SystemExit("preprocessing failed")
         self.folder, self.manifest = open_dataset(str(self.output), corpus)
-        self.facts = configs.facts_of(self.manifest, str(self.output))
+        self.metadata = configs.metadata_of(self.manifest, str(self.output))
         self.clips = dataset.open_split(self.folder, self.manifest, "train")
 
-    def learner(self, config: Config, strategy: tf.distribute.Strategy) -> Callable[[Batch], None]:
+    def train_state(self, config: Config, strategy: tf.distribute.Strategy) -> Callable[[Batch], None]:
         """A step on a batch, which waits for its end."""
-        learner = Learner(config, self.facts, strategy)
+        train_state = TrainState(config, self.metadata, strategy)
         counter = itertools.count()
 
         def step(batch: Batch) -> None:
-            float(learner.train_step(batch, tf.constant(next(counter)), tf.constant(0.5)).log_likelihood)
+            float(train_state.train_step(batch, tf.constant(next(counter)), tf.constant(0.5)).log_likelihood)
 
-        step.learner = learner
+        step.train_state = train_state
         return step
 
     def batch(self, config: Config) -> Batch:

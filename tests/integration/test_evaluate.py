@@ -11,13 +11,13 @@ from trainer.evaluation.evaluate import markdown
 from trainer.training.train import train_and_evaluate
 
 FRECHET = "frechet_log-mel"
-BASELINE = {"preset": "seed", "sample_clips": 2}
+BASELINE = {"preset": "reference", "sample_clips": 2}
 
 
 @pytest.fixture(scope="module")
 def run(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    for name, given in (("wave", {"preset": "wave", **WAVE}), ("wave-seed", BASELINE)):
+    for name, given in (("wave", {"preset": "wave", **WAVE}), ("wave-reference", BASELINE)):
         with undrawn():
             train_and_evaluate(str(dataset), str(folder / name), {**given, "epochs": 1}, 1, folder / "cache")
     return folder / "wave"
@@ -30,32 +30,35 @@ def tables(run, dataset):
 
 
 def test_every_table_has_its_baselines(tables):
-    rows = {name: {row["what"]: row for row in tables[name]} for name in ("fidelity", "likeness")}
-    assert list(rows["fidelity"]) == ["reconstruction", "PCA", "seed"]
-    assert set(rows["likeness"]) == {
+    rows = {
+        name: {row["what"]: row for row in tables[name]}
+        for name in ("reconstruction_quality", "generation_quality")
+    }
+    assert list(rows["reconstruction_quality"]) == ["reconstruction", "PCA", "reference"]
+    assert set(rows["generation_quality"]) == {
         "prior, nothing asked", "prior, genres in turn", "seed, nothing asked", "real held-out clips",
         "real clips with random phases", "noise shaped like the corpus",
     }  # fmt: skip
-    model, pca = rows["fidelity"]["reconstruction"], rows["fidelity"]["PCA"]
+    model, pca = rows["reconstruction_quality"]["reconstruction"], rows["reconstruction_quality"]["PCA"]
     for figure in ("snr_db", "si_sdr_db", "stft_distance", "log_mel_distance_db", FRECHET):
         assert math.isfinite(model[figure])
         assert math.isfinite(pca[figure])
-    floor = rows["likeness"]["real held-out clips"]
-    assert floor[FRECHET] == min(row[FRECHET] for row in rows["likeness"].values())
+    floor = rows["generation_quality"]["real held-out clips"]
+    assert floor[FRECHET] == min(row[FRECHET] for row in rows["generation_quality"].values())
     assert {"active_units_piece", "active_units_local", "kl_piece_nats_per_clip"} <= set(model)
     kl = model["kl_piece_nats_per_clip"] + model["kl_local_nats_per_clip"]
     assert model["elbo_nats_per_clip"] == pytest.approx(model["log_likelihood_nats_per_clip"] - kl, rel=1e-4)
     bits = -model["elbo_nats_per_clip"] / CLIP_SAMPLES / math.log(2)
     assert model["bits_per_sample"] == pytest.approx(bits)
-    (obedience,) = tables["obedience"]
-    assert obedience["genres"] == 2
-    assert 0 <= obedience["accuracy_of_transferred_clips"] <= 1
-    assert -1 <= obedience["rank_correlation_of_loudness_db"] <= 1
+    (condition_adherence,) = tables["condition_adherence"]
+    assert condition_adherence["genres"] == 2
+    assert 0 <= condition_adherence["accuracy_of_transferred_clips"] <= 1
+    assert -1 <= condition_adherence["rank_correlation_of_loudness_db"] <= 1
 
 
 def test_the_figures_are_the_models_own(tables, run):
     row = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    assert tables["fidelity"][0]["snr_db"] == pytest.approx(row["test_snr_db"], abs=1e-3)
+    assert tables["reconstruction_quality"][0]["snr_db"] == pytest.approx(row["test_snr_db"], abs=1e-3)
 
 
 def test_the_report_and_the_table_show_them(tables, run):
@@ -73,7 +76,7 @@ def test_the_same_seed_gives_the_same_tables(tables, run, dataset, tmp_path):
     flags = ["evaluate", "--run", str(run), "--data", str(dataset), "--output", str(tmp_path), "--count", "4"]
     assert main(flags) == 0
     again = json.loads((tmp_path / "evaluation.json").read_text())
-    for name in ("fidelity", "likeness", "obedience"):
+    for name in ("reconstruction_quality", "generation_quality", "condition_adherence"):
         for row, other in zip(tables[name], again[name], strict=True):
             assert row.keys() == other.keys()
             for figure in row:
@@ -87,7 +90,7 @@ def test_the_same_seed_gives_the_same_tables(tables, run, dataset, tmp_path):
         (["--embedding", "{tmp}/nothing"], USAGE, "nothing"),
         (["--count", "1"], USAGE, "--count must be"),
         (["--run", "{tmp}/nowhere"], BAD_DATA, "has no config.json"),
-        (["--seed-run", "{tmp}/nowhere"], BAD_DATA, "has no config.json"),
+        (["--baseline-run", "{tmp}/nowhere"], BAD_DATA, "has no config.json"),
         (["--data", "{tmp}"], BAD_DATA, "no dataset.json"),
     ],
 )

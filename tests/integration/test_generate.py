@@ -8,7 +8,7 @@ from support.tiny_corpus import CLIP_SAMPLES, GENRES, RATE_HZ, WAVE, undrawn
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer.__main__ import main
-from trainer.config import USUAL_GUIDANCE, WAYS
+from trainer.config import MODES, UNCONDITIONAL_GUIDANCE
 from trainer.generation.generator import load
 from trainer.training.train import train_and_evaluate
 
@@ -26,16 +26,16 @@ def wave(dataset, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def seed(dataset, tmp_path_factory):
-    return trained(dataset, tmp_path_factory.mktemp("seed"), {"preset": "seed"})
+def reference(dataset, tmp_path_factory):
+    return trained(dataset, tmp_path_factory.mktemp("reference"), {"preset": "reference"})
 
 
 def clips(count=3, samples=CLIP_SAMPLES):
     return np.random.default_rng(0).uniform(-0.2, 0.2, (count, samples)).astype(np.float32)
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_others(wave, seed):
-    for run in (wave, seed):
+def test_the_same_seed_gives_the_same_bits_and_another_others(wave, reference):
+    for run in (wave, reference):
         music, again = load(run), load(run)
         made = music.prior(count=3, seed=5)
         assert made.shape == (3, CLIP_SAMPLES)
@@ -56,10 +56,10 @@ def test_the_same_seed_gives_the_same_bits_and_another_others(wave, seed):
 
 def test_with_nothing_asked_clips_are_asked_to_be_what_music_usually_is(wave):
     music = load(wave)
-    assert {row["genre"] for row in music.facts.usual} == set(GENRES)
+    assert {row["genre"] for row in music.metadata.empirical_conditions} == set(GENRES)
     left_open = music.prior(2, seed=5, genre=[None, None])
     row = {"genre": "rock", "loudness_db": -9.0, "centroid_hz": None, "tempo_bpm": 90.0}
-    music.facts = dataclasses.replace(music.facts, usual=[row])
+    music.metadata = dataclasses.replace(music.metadata, empirical_conditions=[row])
     made = music.prior(2, seed=5)
     told = {"genre": "rock", "attributes": {"loudness_db": -9.0}}
     for other in (left_open, music.prior(2, seed=5, **told)):
@@ -67,22 +67,22 @@ def test_with_nothing_asked_clips_are_asked_to_be_what_music_usually_is(wave):
     # Guided is the genre that was drawn, and no attribute.
     ungenred = music.prior(2, seed=5, attributes=told["attributes"], guidance=1.0)
     np.testing.assert_allclose(music.prior(2, seed=5, guidance=0.0), ungenred, atol=5e-4)
-    music.facts = dataclasses.replace(music.facts, usual=[{**row, "loudness_db": None}])
-    guided = music.prior(2, seed=5, genre="rock", guidance=USUAL_GUIDANCE)
+    music.metadata = dataclasses.replace(music.metadata, empirical_conditions=[{**row, "loudness_db": None}])
+    guided = music.prior(2, seed=5, genre="rock", guidance=UNCONDITIONAL_GUIDANCE)
     np.testing.assert_allclose(music.prior(2, seed=5), guided, atol=5e-4)
-    music.facts = dataclasses.replace(music.facts, usual=[row])
+    music.metadata = dataclasses.replace(music.metadata, empirical_conditions=[row])
     np.testing.assert_allclose(music.prior(3, seed=5)[:2], made, atol=1e-5)
 
 
 def test_variations_depart_from_the_reconstruction_by_the_amount(wave):
     music = load(wave)
     still = music.reconstruct(clips())
-    np.testing.assert_allclose(music.vary(clips(), amount=0.0), still, atol=1e-6)
+    np.testing.assert_allclose(music.vary(clips(), noise_scale=0.0), still, atol=1e-6)
     distances = [np.abs(music.vary(clips(), amount) - still).mean() for amount in (0.1, 0.5, 2.0)]
     assert 0 < distances[0] < distances[1] < distances[2]
 
 
-def test_an_interpolation_goes_from_one_reconstruction_to_the_other(wave, seed):
+def test_an_interpolation_goes_from_one_reconstruction_to_the_other(wave, reference):
     for run, genre in ((wave, ["blues", "rock"]), (seed, None)):
         music = load(run)
         first, last = clips(2)
@@ -114,7 +114,7 @@ def test_a_guidance_of_nothing_ignores_what_is_asked(wave):
     np.testing.assert_array_equal(music.prior(1, **nothing), music.prior(1))
 
 
-def test_new_clips_have_any_length_and_follow_what_is_asked(wave, seed):
+def test_new_clips_have_any_length_and_follow_what_is_asked(wave, reference):
     music = load(wave)
     assert music.prior(2, secs=2.5).shape == (2, 2.5 * RATE_HZ)
     loud, soft = (music.prior(1, attributes={"loudness_db": level}) for level in (-5.0, -40.0))
@@ -131,14 +131,17 @@ def test_new_clips_have_any_length_and_follow_what_is_asked(wave, seed):
         (lambda: music.prior(1, secs=0.001), "at least 32 samples"),
         (lambda: load(seed).prior(1, genre="rock"), "not trained on genres"),
         (lambda: load(seed).prior(1, secs=2.0), "clips of 1024 samples only"),
-        (lambda: load(seed).transfer(clips(), None), "knows the ways prior, vary, reconstruct, interpolate"),
+        (
+            lambda: load(seed).transfer(clips(), None),
+            "knows the modes prior, variation, reconstruct, interpolate",
+        ),
     ):
         with pytest.raises(CommandError, match=said) as caught:
             make()
         assert caught.value.exit_code == USAGE
 
 
-def test_the_seed_is_heard_as_its_authors_hear_it(seed):
+def test_the_seed_is_heard_as_its_authors_hear_it(reference):
     made = load(seed).prior(count=2)
     assert 0 <= made.min() <= made.max() <= 1  # the sigmoid of the logits
 
@@ -147,22 +150,22 @@ def test_the_command_makes_music_in_every_way(wave, dataset, tmp_path):
     flags = ["generate", "--run", str(wave), "--output", str(tmp_path / "music"), "--count", "3"]
     assert main([*flags, "--data", str(dataset), "--output-rate-hz", "8000", "--steps", "4"]) == 0
     listed = json.loads((tmp_path / "music/music.json").read_text())
-    counts = {way: sum(one["way"] == way for one in listed) for way in WAYS}
-    assert counts == {way: 4 if way == "interpolate" else 3 for way in WAYS}
+    counts = {way: sum(one["mode"] == way for one in listed) for way in MODES}
+    assert counts == {way: 4 if way == "interpolate" else 3 for way in MODES}
     for one in listed:
         info = soundfile.info(tmp_path / "music" / one["file"])
         assert (info.samplerate, info.channels) == (8_000, 1)
         assert info.duration == pytest.approx(CLIP_SAMPLES / RATE_HZ, abs=0.01)
-        if one["way"] in ("vary", "reconstruct", "continue"):
+        if one["mode"] in ("variation", "reconstruct", "continue"):
             assert one["from"].startswith(one["genre"])
-        if one["way"] == "transfer":
+        if one["mode"] == "transfer":
             assert not one["from"].startswith(one["genre"])
-    for way in WAYS:
+    for way in MODES:
         assert {"waveforms.png", "spectrograms.png"} <= {p.name for p in (tmp_path / "music" / way).iterdir()}
-    assert main([*flags, "--way", "prior", "--genre", "rock", "--secs", "2", "--tempo-bpm", "120"]) == USAGE
-    assert main([*flags, "--way", "prior", "--genre", "rock", "--secs", "2", "--loudness-db", "-12"]) == 0
+    assert main([*flags, "--mode", "prior", "--genre", "rock", "--secs", "2", "--tempo-bpm", "120"]) == USAGE
+    assert main([*flags, "--mode", "prior", "--genre", "rock", "--secs", "2", "--loudness-db", "-12"]) == 0
     listed = json.loads((tmp_path / "music/music.json").read_text())
-    assert [(one["way"], one["genre"]) for one in listed] == [("prior", "rock")] * 3
+    assert [(one["mode"], one["genre"]) for one in listed] == [("prior", "rock")] * 3
     assert soundfile.info(tmp_path / "music/prior/00.wav").duration == pytest.approx(2.0)
 
 
@@ -171,11 +174,11 @@ def test_the_command_makes_music_in_every_way(wave, dataset, tmp_path):
     [
         (["--run", "{tmp}/nowhere"], BAD_DATA, "has no config.json"),
         (["--run", "{wave}", "--genre", "polka"], USAGE, "not polka"),
-        (["--run", "{seed}", "--genre", "rock"], USAGE, "not trained on genres"),
-        (["--run", "{seed}", "--way", "transfer"], USAGE, "not transfer"),
+        (["--run", "{reference}", "--genre", "rock"], USAGE, "not trained on genres"),
+        (["--run", "{reference}", "--mode", "transfer"], USAGE, "not transfer"),
         (["--run", "{wave}", "--count", "0"], USAGE, "--count must be"),
         (["--run", "{wave}", "--data", "{tmp}"], BAD_DATA, "no dataset.json"),
-        (["--run", "{wave}", "--amount", "nan"], USAGE, "--amount must be"),
+        (["--run", "{wave}", "--noise-scale", "nan"], USAGE, "--noise-scale must be"),
         (["--run", "{wave}", "--seed", "-1"], USAGE, "--seed must be"),
         (["--run", "{wave}", "--steps", "1"], USAGE, "--steps must be"),
         (["--run", "{wave}", "--temperature", "-1"], USAGE, "--temperature must be"),

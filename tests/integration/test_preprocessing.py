@@ -12,7 +12,12 @@ from support.tiny_corpus import CLIP_SAMPLES, GENRES, RATE_HZ, TINY, write_clip
 from preprocessing.__main__ import main
 from preprocessing.dataset import example
 from preprocessing.dataset.manifest import from_json
-from preprocessing.dataset.splits import SEED_TEST_NUMBERS, SEED_TRAIN_NUMBERS, hash_splits, parse_track
+from preprocessing.dataset.splits import (
+    REFERENCE_TEST_NUMBERS,
+    REFERENCE_TRAIN_NUMBERS,
+    hash_splits,
+    parse_track,
+)
 from preprocessing.features import fingerprint
 from preprocessing.pipeline.plan import Clip
 from preprocessing.storage import beam_files
@@ -61,18 +66,18 @@ def test_every_clip_becomes_a_record_of_its_split(corpus, dataset):
 
 
 def test_the_seeds_split_reads_number_45_twice_and_says_so(tmp_path, capsys):
-    for number in {*SEED_TRAIN_NUMBERS, *SEED_TEST_NUMBERS, 1, 2}:
+    for number in {*REFERENCE_TRAIN_NUMBERS, *REFERENCE_TEST_NUMBERS, 1, 2}:
         write_clip(tmp_path / f"in/classical/classical.{number:05d}.wav", number)
     write_clip(tmp_path / "in/rock/rock.00000.wav", 0)
-    assert run(tmp_path / "in", tmp_path / "out", "--split", "seed", "--genre", "classical") == 0
+    assert run(tmp_path / "in", tmp_path / "out", "--split", "reference", "--genre", "classical") == 0
     _, records = read(tmp_path / "out")
     numbers = {
         split: sorted(parse_track(r.source_uri).number for r in rows) for split, rows in records.items()
     }
-    assert numbers["train"] == sorted(SEED_TRAIN_NUMBERS)
-    assert numbers["test"] == sorted(SEED_TEST_NUMBERS)
+    assert numbers["train"] == sorted(REFERENCE_TRAIN_NUMBERS)
+    assert numbers["test"] == sorted(REFERENCE_TEST_NUMBERS)
     assert {r.genre for r in records["train"]} == {"classical"}
-    assert "warning: the seed's lists share track number 45" in capsys.readouterr().out
+    assert "warning: the reference's lists share track number 45" in capsys.readouterr().out
 
 
 def test_bad_files_are_quarantined_and_the_others_kept(corpus, tmp_path, capsys):

@@ -21,10 +21,14 @@ from trainer.registry.holdout import held_out
 from trainer.runs.champion_pointer import candidate_uri
 from trainer.runs.storage import Folder, Prefix
 from trainer.training import train
-from trainer.training.loop import Trainer
+from trainer.training.loop import TrainingLoop
 
 FLAGS = [*WAVE_FLAGS, "--epochs", "1", "--replicas", "1", "--count", "4", "--min-gain", "0.01"]
-MORE = [*FLAGS, "--peaks", "6"]  # what is kept of a clip's steps makes it truer, and no weight larger
+MORE = [
+    *FLAGS,
+    "--sparse-coefficients",
+    "6",
+]  # what is kept of a clip's steps makes it truer, and no weight larger
 
 
 def run(datasets, models, *flags, cache):
@@ -80,13 +84,13 @@ def trained(versions, quick, tmp_path_factory):
     models, cache = root / "models", root / "cache"
     assert run(versions["first"], models, *FLAGS, cache=cache) == 0
     with pytest.MonkeyPatch.context() as patch:
-        save = Trainer._save_if_due
+        save = TrainingLoop._save_if_due
 
         def ask(self):
             self._stop.asked = self.steps == 3
             save(self)
 
-        patch.setattr(Trainer, "_save_if_due", ask)
+        patch.setattr(TrainingLoop, "_save_if_due", ask)
         assert run(versions["more"], models, *MORE, cache=cache) == STOPPED
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrain, "_judge", killed)
@@ -131,8 +135,8 @@ def test_the_first_that_is_better_than_silence_is_promoted(trained, versions):
     (first,) = of(trained)
     state = champion.read(str(trained)).champion
     assert state.by == "retraining"
-    found = json.loads((trained / "candidates" / first / "verdict.json").read_text())
-    assert (found["verdict"], found["champion"], found["start"]) == ("promoted", None, None)
+    found = json.loads((trained / "candidates" / first / "promotion.json").read_text())
+    assert (found["decision"], found["champion"], found["start"]) == ("promoted", None, None)
     assert "silence" in found["reason"]
     assert state.figures == found["sets"][0]["candidate"]
     assert state.figures["snr_db"] > 0
@@ -151,7 +155,7 @@ def test_nothing_new_is_no_work(models, versions, tmp_path):
     command = [sys.executable, "-c", program, *flags, "--checkpoint-secs", "7"]
     answer = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60, check=False)
     assert (answer.returncode, answer.stderr) == (0, "")
-    assert json.loads(answer.stdout)["verdict"] == "unchanged"
+    assert json.loads(answer.stdout)["decision"] == "unchanged"
     assert bytes_of(models) == before
 
 
@@ -160,11 +164,13 @@ def test_killed_after_training_a_better_one_is_promoted(models, versions, tmp_pa
     monkeypatch.setattr(train, "train_and_evaluate", forbidden)
     assert run(versions["more"], models, *MORE, cache=tmp_path) == 0
     found = said(capsys)
-    assert (found["verdict"], found["candidate"], found["start"]) == ("promoted", better, first)
+    assert (found["decision"], found["candidate"], found["start"]) == ("promoted", better, first)
     assert [one["what"] for one in found["sets"]] == ["the new clips", "the champion's clips"]
     assert all(one["gains"]["snr_db"] > 0.01 for one in found["sets"])
     assert of(models) == [better, first]
-    assert json.loads((models / "candidates" / better / "verdict.json").read_text())["verdict"] == "promoted"
+    assert (
+        json.loads((models / "candidates" / better / "promotion.json").read_text())["decision"] == "promoted"
+    )
 
     page = (models / "candidates" / better / "comparison.html").read_text()
     for text in ("Promoted", "Must gain", "On the champion&#x27;s clips", "gains enough", "New music"):
@@ -192,7 +198,7 @@ def test_one_that_gains_too_little_is_refused_once(models, versions, tmp_path, m
     flags = [*MORE, "--min-gain", "0.9"]
     assert run(versions["more"], models, *flags, cache=tmp_path) == 0
     found = said(capsys)
-    assert found["verdict"] == "refused"
+    assert found["decision"] == "refused"
     assert "90.0% less is needed" in found["reason"]
     assert "ffffffffffff is gone" in found["notes"][0]
     assert len(found["sets"]) == 1
@@ -209,12 +215,12 @@ def test_one_that_gains_too_little_is_refused_once(models, versions, tmp_path, m
 def test_one_that_learned_noise_wins_on_noise_alone(models, versions, quick, tmp_path, capsys):
     before = (models / "champion.json").read_bytes()
     flags = [*FLAGS, "--epochs", "2", "--metric", "log_mel_distance_db"]
-    assert run(versions["noise"], models, *flags, "--keep", "1", cache=tmp_path) == 0
+    assert run(versions["noise"], models, *flags, "--max-candidates", "1", cache=tmp_path) == 0
     found = said(capsys)
     new, champions = found["sets"]
     assert new["gains"]["log_mel_distance_db"] > 0.02
     assert champions["gains"]["log_mel_distance_db"] < -0.1
-    assert found["verdict"] == "refused"
+    assert found["decision"] == "refused"
     assert "on the champion's clips" in found["reason"]
     assert (models / "champion.json").read_bytes() == before
     # Of three candidates the champion and the newest stay.
@@ -232,27 +238,29 @@ def test_of_two_at_once_the_second_is_judged_again(
         uris[name] = f"{storage_server}/{tmp_path.name}/{name}"
         files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
         Prefix(uris[name]).upload(files, folder)
-    crown, states = champion.crown, []
+    promote_candidate, states = champion.promote_candidate, []
 
     def late(models, state, name, by):
         if not states:
             champion.promote(models, other)
         states.append(state)
-        return crown(models, state, name, by)
+        return promote_candidate(models, state, name, by)
 
     with monkeypatch.context() as patch:
         patch.setattr(train, "train_and_evaluate", forbidden)
         patch.setattr(
-            champion, "promote", lambda models, name: crown(models, champion.read(models), name, "hand")
+            champion,
+            "promote",
+            lambda models, name: promote_candidate(models, champion.read(models), name, "hand"),
         )
         patch.setattr(champion, "crown", late)
         assert run(uris["datasets"], uris["models"], *MORE, cache=tmp_path / "cache") == 0
     found = said(capsys)
     assert [state.champion.candidate for state in states] == [first, other]
-    assert (found["verdict"], found["champion"]) == ("promoted", other)
+    assert (found["decision"], found["champion"]) == ("promoted", other)
     assert of(uris["models"]) == [better, other, first]
     there = Folder(candidate_uri(uris["models"], better))
-    assert json.loads(there.read("verdict.json"))["champion"] == other
+    assert json.loads(there.read("promotion.json"))["champion"] == other
     assert b"<audio" in there.read("comparison.html")
     assert load(uris["models"], tmp_path / "reader").prior(1).shape == (1, CLIP_SAMPLES)
 
@@ -271,7 +279,7 @@ def test_another_format_is_refused_before_any_work(models, versions, tmp_path, m
     [
         (["--min-gain", "-0.1"], USAGE, "--min-gain must be at least 0"),
         (["--max-loss", "nan"], USAGE, "--max-loss must be at least 0"),
-        (["--keep", "0"], USAGE, "--keep must be at least 1"),
+        (["--max-candidates", "0"], USAGE, "--max-candidates must be at least 1"),
         (["--count", "1"], USAGE, "--count must be at least 2"),
         (["--epochs", "0"], USAGE, "--epochs must be"),
         ([], BAD_DATA, "no dataset.json"),

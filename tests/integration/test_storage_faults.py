@@ -10,8 +10,8 @@ import time
 
 import pytest
 import tensorflow as tf
-from support.tiny_corpus import WAVE_FLAGS
 from support.faulty_proxy import FAULTS, outage
+from support.tiny_corpus import WAVE_FLAGS
 
 from preprocessing.errors import STORAGE_FAILED, USAGE, CommandError
 from preprocessing.storage import lease

@@ -10,10 +10,10 @@ from preprocessing.errors import BAD_DATA, STOPPED, USAGE, CommandError
 from trainer.generation.generator import load
 from trainer.runs import rollbacks
 from trainer.runs.directory import RunDirectory
-from trainer.training.loop import Trainer
+from trainer.training.loop import TrainingLoop
 from trainer.training.train import train_and_evaluate
 
-SEED = {"preset": "seed", "sample_clips": 2, "learning_rate": 1e-3}
+REFERENCE = {"preset": "reference", "sample_clips": 2, "learning_rate": 1e-3}
 FIGURES = ("elbo", "log_likelihood", "kl")
 
 
@@ -28,7 +28,7 @@ def weights(run):
 
 
 @pytest.mark.parametrize(
-    "given", [pytest.param(WAVE, id="wave"), pytest.param(SEED, id="seed", marks=pytest.mark.slow)]
+    "given", [pytest.param(WAVE, id="wave"), pytest.param(REFERENCE, id="seed", marks=pytest.mark.slow)]
 )
 def test_two_replicas_give_what_one_gives(dataset, tmp_path, given):
     # Five to a batch: three and two to a replica, and a last batch that is smaller still.
@@ -76,7 +76,7 @@ def straight(dataset, tmp_path_factory):
 
 
 def test_interrupted_and_resumed_is_the_same_run(dataset, straight, tmp_path, monkeypatch):
-    own = Trainer._save_if_due
+    own = TrainingLoop._save_if_due
     # In the middle of the first epoch, and at the second's last step, when it is not yet measured.
     for stop_at in (4, 17):
         calls = 0
@@ -88,7 +88,7 @@ def test_interrupted_and_resumed_is_the_same_run(dataset, straight, tmp_path, mo
             own(self)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "_save_if_due", ask_once)
+            patch.setattr(TrainingLoop, "_save_if_due", ask_once)
             with pytest.raises(CommandError, match="and saved: the same command goes on") as caught:
                 train(dataset, tmp_path / "resumed", WAVE, 3)
         assert caught.value.exit_code == STOPPED
@@ -102,8 +102,8 @@ def test_interrupted_and_resumed_is_the_same_run(dataset, straight, tmp_path, mo
 
 def test_a_checkpoint_is_due_by_the_clock(dataset, tmp_path, monkeypatch):
     names = []
-    save = Trainer.save
-    monkeypatch.setattr(Trainer, "save", lambda self: (save(self), names.append(self.steps)))
+    save = TrainingLoop.save
+    monkeypatch.setattr(TrainingLoop, "save", lambda self: (save(self), names.append(self.steps)))
     train(dataset, tmp_path / "often", {**WAVE, "checkpoint_secs": 0.0}, 1)
     assert names == [*range(1, 11), 10, 10]  # each step, before the test clips, and at the epoch's end
     names.clear()
@@ -137,7 +137,7 @@ def test_contradictions_and_missing_data_change_nothing(dataset, straight, tmp_p
         ({}, "is 000000000000: use a new --run"),
         ({"sample_rate_hz": 2_000}, "has clips of 1024 samples at 2000 Hz, not 1024 at 1000 Hz: use"),
         ({"genres": ["blues", "rock", "ska"]}, "has the classes blues, rock, ska, not blues, rock: use"),
-        ({"schema_version": 2}, "has schema version 2, this program reads 3"),
+        ({"schema_version": 2}, "has schema version 2, this program reads 4"),
     ):
         (other / "dataset.json").write_text(json.dumps({**fields, "digest": "0" * 64, **changes}))
         refused(other, {}, 3, USAGE, said)
@@ -168,7 +168,7 @@ def test_a_diverging_run_goes_back_more_slowly_and_then_ends(dataset, tmp_path, 
 
     run = tmp_path / "run"
     train(dataset, run, WAVE, 1)
-    evaluate, bad = Trainer.evaluate, iter([True])
+    evaluate, bad = TrainingLoop.evaluate, iter([True])
 
     def bad_once(self, clips):
         if next(bad, False):
@@ -177,7 +177,7 @@ def test_a_diverging_run_goes_back_more_slowly_and_then_ends(dataset, tmp_path, 
             )
         return evaluate(self, clips)
 
-    monkeypatch.setattr(Trainer, "evaluate", bad_once)
+    monkeypatch.setattr(TrainingLoop, "evaluate", bad_once)
     rows = train(dataset, run, {}, 3)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert all(np.isfinite(value) for row in rows for value in row.values())

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from support.tiny_corpus import TINY, write_clip
 from support.faulty_proxy import outage
+from support.tiny_corpus import TINY, write_clip
 
 from preprocessing.__main__ import main
 from preprocessing.dataset import versions
@@ -158,12 +158,12 @@ def test_a_lease_is_renewed_expires_and_is_lost(storage_server, quick_lease):
     with lease.hold(uri):  # after it has expired
         assert time.time() > dead["expires"]
 
-    def take_over():
+    def broadcast_variables():
         beam_files.write(
             f"{uri}/{lease.NAME}", json.dumps({"owner": "b", "expires": time.time() + 60}).encode()
         )
 
-    thief = threading.Timer(0.5, take_over)
+    thief = threading.Timer(0.5, broadcast_variables)
     with pytest.raises(CommandError, match="taken over") as raised, lease.hold(uri) as held:
         thief.start()
         time.sleep(20)

@@ -48,9 +48,9 @@ def train(stage: Stage) -> str:
 
 def first_champion(stage: Stage) -> str:
     """There is no champion yet."""
-    verdict = verdict_of(stage.cron_job("retrain"))
-    _must_promote(stage, verdict)
-    return f"promoted: {verdict['reason']}"
+    decision = verdict_of(stage.cron_job("retrain"))
+    _must_promote(stage, decision)
+    return f"promoted: {decision['reason']}"
 
 
 def nothing_new(stage: Stage) -> str:
@@ -58,10 +58,10 @@ def nothing_new(stage: Stage) -> str:
     version, before = stage.dataset().digest, stage.candidates()
     must_be_complete(stage.cron_job("preprocess"))
     must(stage.dataset().digest == version, "the same music made another version of the dataset")
-    verdict = verdict_of(stage.cron_job("retrain"))
-    must(verdict["verdict"] == UNCHANGED, f"with nothing new the verdict is: {verdict['reason']}")
+    decision = verdict_of(stage.cron_job("retrain"))
+    must(decision["decision"] == UNCHANGED, f"with nothing new the verdict is: {decision['reason']}")
     must(stage.candidates() == before, "with nothing new, something in the folder of models has changed")
-    return f"unchanged: {verdict['reason']}"
+    return f"unchanged: {decision['reason']}"
 
 
 def better_candidate(stage: Stage) -> str:
@@ -69,12 +69,12 @@ def better_candidate(stage: Stage) -> str:
     before = json.loads(stage.champion())
     stage.bring_music(14)
     _preprocess_new_version(stage)
-    verdict = verdict_of(stage.cron_job("retrain"))
-    must(verdict["start"] == before["candidate"], "the candidate did not begin with the champion's weights")
-    _must_promote(stage, verdict)
+    decision = verdict_of(stage.cron_job("retrain"))
+    must(decision["start"] == before["candidate"], "the candidate did not begin with the champion's weights")
+    _must_promote(stage, decision)
     earlier = [one["candidate"] for one in json.loads(stage.champion())["earlier"]]
     must(earlier == [before["candidate"]], "the champion before is not there to go back to")
-    return f"promoted: {verdict['reason']}; {_least_gain(verdict)}"
+    return f"promoted: {decision['reason']}; {_least_gain(decision)}"
 
 
 def spoiled_dataset(stage: Stage) -> str:
@@ -82,11 +82,11 @@ def spoiled_dataset(stage: Stage) -> str:
     before, written = stage.champion(), stage.candidates()["champion.json"]
     stage.spoil_music()
     _preprocess_new_version(stage)
-    verdict = verdict_of(stage.cron_job("retrain"))
-    must(verdict["verdict"] == REFUSED, f"the candidate of a spoiled dataset was not refused: {verdict}")
+    decision = verdict_of(stage.cron_job("retrain"))
+    must(decision["decision"] == REFUSED, f"the candidate of a spoiled dataset was not refused: {decision}")
     must(stage.champion() == before, "champion.json is not what it was before a candidate was refused")
     must(stage.candidates()["champion.json"] == written, "champion.json was written for a refused candidate")
-    return f"refused: {verdict['reason']}"
+    return f"refused: {decision['reason']}"
 
 
 def two_at_once(stage: Stage) -> str:
@@ -96,9 +96,9 @@ def two_at_once(stage: Stage) -> str:
     _preprocess_new_version(stage)
     jobs = stage.at_once(lambda: stage.cron_job("retrain"), lambda: stage.by_hand("retrain"))
     verdicts = [verdict_of(job) for job in jobs]
-    outcomes = sorted(verdict["verdict"] for verdict in verdicts)
+    outcomes = sorted(decision["decision"] for decision in verdicts)
     must(outcomes == sorted([PROMOTED, REFUSED]), f"of two retrainings at once, the verdicts are {outcomes}")
-    won, lost = sorted(verdicts, key=lambda verdict: verdict["verdict"] != PROMOTED)
+    won, lost = sorted(verdicts, key=lambda decision: decision["decision"] != PROMOTED)
     _must_promote(stage, won)
     must(won["candidate"] != lost["candidate"], "two configurations have made one candidate")
     must(won["champion"] == before["candidate"], "the winner was not judged beside the champion before")
@@ -137,15 +137,15 @@ def _preprocess_new_version(stage: Stage) -> None:
     must(Folder(f"{stage.datasets}/{before}").list(), f"the version before, {before[:12]}, is gone")
 
 
-def _must_promote(stage: Stage, verdict: dict[str, Any]) -> None:
-    must(verdict["verdict"] == PROMOTED, f"the candidate was not promoted: {verdict['reason']}")
+def _must_promote(stage: Stage, decision: dict[str, Any]) -> None:
+    must(decision["decision"] == PROMOTED, f"the candidate was not promoted: {decision['reason']}")
     champion = json.loads(stage.champion())["candidate"]
-    must(champion == verdict["candidate"], f"champion.json names {champion}, not the promoted candidate")
+    must(champion == decision["candidate"], f"champion.json names {champion}, not the promoted candidate")
 
 
-def _least_gain(verdict: dict[str, Any]) -> str:
+def _least_gain(decision: dict[str, Any]) -> str:
     """How near a promotion was to losing too much."""
-    gains = [(gain, name) for one in verdict["sets"] for name, gain in one["gains"].items()]
+    gains = [(gain, name) for one in decision["sets"] for name, gain in one["gains"].items()]
     return "least gain {:+.1%} in {}".format(*min(gains))
 
 

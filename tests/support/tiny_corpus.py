@@ -24,11 +24,11 @@ WAVE = {
     "crops_per_clip": 4,
     "warmup_steps": 4,
     "latent_dim": 4,
-    "local_dim": 3,
-    "peaks": 2,
+    "sequence_latent_dim": 3,
+    "sparse_coefficients": 2,
     "prior_units": 8,
     "prior_mixtures": 2,
-    "texture_units": 6,
+    "coefficient_model_units": 6,
     "sample_clips": 2,
 }
 WAVE_FLAGS = [part for name, value in WAVE.items() for part in (f"--{name.replace('_', '-')}", str(value))]

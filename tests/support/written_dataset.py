@@ -101,7 +101,7 @@ class Dataset:
             counts={split: dict(genres) for split, genres in counts.items()},
             quarantined=dict(Counter(one.reason for one in self.rejected)),
             attributes={},
-            usual=[],
+            empirical_conditions=[],
             records_sha256=hashlib.sha256(lines).hexdigest(),
             inputs_fingerprint="",
         ).with_digest()

@@ -11,14 +11,14 @@ from zoneinfo import ZoneInfo
 
 import kubernetes_validate
 import kubernetes_validate.utils as schemas
-import preprocessing.pipeline.launcher
 import pytest
 import storage_emulator
-import trainer.cli
 import yaml
 from support.manifests import K8S, OVERLAYS, overlay, render
 
 import preprocessing.__main__
+import preprocessing.pipeline.launcher
+import trainer.cli
 
 NEWEST = int(kubernetes_validate.latest_version().split(".")[1])
 GKE = ["gke-gpu", "gke-multiworker"]

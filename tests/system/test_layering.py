@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 SHARED = {"attributes", "bucket", "example", "manifest", "gtzan", "errors", "lease", "page", "records"}
 WITHOUT_THIRD_PARTIES = {
     "preprocessing": {"__main__", "errors", "gtzan", "manifest", "options", "records"},
-    "trainer": {"__main__", "cluster", "config", "flags", "interrupt", "verdict"},
+    "trainer": {"__main__", "cluster", "config", "flags", "interrupt", "decision"},
 }
 WITHOUT_TENSORFLOW = {
     "candidates",
@@ -40,7 +40,7 @@ ORDER = {
         "composition", "demo", "__main__",
     ],
     "trainer": [
-        "cluster", "config", "verdict", "flags", "log", "interrupt", "layers", "mdct", "spectral",
+        "cluster", "config", "decision", "flags", "log", "interrupt", "layers", "mdct", "spectral",
         "models.base", "models.seed", "models.condition", "models.recurrence", "models.prior",
         "models.texture", "models.envelope", "models.wave", "models", "storage", "verified", "shards",
         "pointer", "mirror", "run_directory", "champion", "candidates", "held_out", "checkpoint",

@@ -127,7 +127,7 @@ def test_closing_the_node_ends_its_pods(tmp_path):
 
 
 def test_a_verdict_is_one_line(play):
-    assert verdict_of(play("""echo '{"verdict": "refused"}'""")) == {"verdict": "refused"}
+    assert verdict_of(play("""echo '{"decision": "refused"}'""")) == {"decision": "refused"}
     with pytest.raises(CommandError, match="2 lines"):
         verdict_of(play("echo so; echo '{}'"))
 

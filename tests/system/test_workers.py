@@ -121,9 +121,9 @@ def wait_for(path, secs=240):
 def test_two_workers_give_what_one_gives(start, tmp_path):
     """The one process reads the same two streams."""
     alone, together = tmp_path / "alone", tmp_path / "together"
-    trained = [*start(alone, 1, "--epochs", "1", "--streams", "2"), *start(together, 2, "--epochs", "1")]
+    trained = [*start(alone, 1, "--epochs", "1", "--input-shards", "2"), *start(together, 2, "--epochs", "1")]
     assert [one.wait(300) for one in trained] == [0, 0, 0]
-    assert json.loads((together / "config.json").read_text())["streams"] == 2
+    assert json.loads((together / "config.json").read_text())["input_shards"] == 2
     assert (together / "report.html").exists()
     assert_same_run(together, alone)
 
@@ -131,7 +131,7 @@ def test_two_workers_give_what_one_gives(start, tmp_path):
 @pytest.mark.slow
 def test_a_stop_of_one_worker_stops_and_saves_all(start, tmp_path):
     alone, together = tmp_path / "alone", tmp_path / "together"
-    assert [one.wait(300) for one in start(alone, 1, "--epochs", "2", "--streams", "2")] == [0]
+    assert [one.wait(300) for one in start(alone, 1, "--epochs", "2", "--input-shards", "2")] == [0]
     workers = start(together, 2, "--epochs", "2")
     wait_for(together / "checkpoints/checkpoint")
     workers[1].send_signal(signal.SIGTERM)

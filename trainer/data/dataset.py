@@ -27,27 +27,27 @@ class Clip(NamedTuple):
 Clips = tf.data.Dataset | Clip  # of a split: read when they are needed, or held in memory, stacked
 
 
-def shards_of(manifest: Manifest, numbers: range, streams: int) -> list[Shard]:
+def shards_of(manifest: Manifest, numbers: range, input_shards: int) -> list[Shard]:
     """What a worker reads whose streams are `numbers`: its training shards, and all of the test split."""
     training = manifest.split_shards("train")
-    own = [shard for number in numbers for shard in training[number::streams]]
+    own = [shard for number in numbers for shard in training[number::input_shards]]
     return own + manifest.split_shards("test")
 
 
 def open_split(
-    folder: Path, manifest: Manifest, split: str, stream: int = 0, streams: int = 1
+    folder: Path, manifest: Manifest, split: str, stream: int = 0, input_shards: int = 1
 ) -> tf.data.Dataset:
     """`Clip`s in the shards' order; of several streams, those of every so manieth shard.
 
     Raises:
         CommandError: The split has no clips (exit code 3), or fewer shards than streams (2).
     """
-    shards = manifest.split_shards(split)[stream::streams]
+    shards = manifest.split_shards(split)[stream::input_shards]
     if not shards:
-        if streams > 1:
+        if input_shards > 1:
             raise CommandError(
-                f"{folder} has too few shards in its split {split} for {streams} streams: preprocess with "
-                f"--shards {8 * streams}, or train with fewer --streams",
+                f"{folder} has too few shards in its split {split} for {input_shards} streams: preprocess with "
+                f"--shards {8 * input_shards}, or train with fewer --input-shards",
                 USAGE,
             )
         raise CommandError(

@@ -12,7 +12,7 @@ import tensorflow as tf
 from preprocessing.dataset.manifest import Manifest
 from trainer.config import Config
 from trainer.data.dataset import Clip, Clips
-from trainer.models import ANY_GENRE, Condition
+from trainer.models import DROPPED_GENRE, Condition
 
 SHUFFLE_CLIPS = 512  # clips held while shuffling: 180 MB at the default format
 SHUFFLE_CROPS = 4_096
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
 
 def training_batches(
-    streams: Sequence[Clips], config: Config, manifest: Manifest, epochs: Sequence[int], first: int = 0
+    input_shards: Sequence[Clips], config: Config, manifest: Manifest, epochs: Sequence[int], first: int = 0
 ) -> tf.data.Dataset:
     """`Batch`es of some epochs, one after the other; of a worker that has only some streams, their rows.
 
@@ -48,31 +48,31 @@ def training_batches(
         config: Says how many streams there are in all.
         manifest: Of the dataset.
         epochs: Whose order it is, from 1.
-        first: See `streams`.
+        first: See `input_shards`.
     """
-    numbers = range(first, first + len(streams))
+    numbers = range(first, first + len(input_shards))
     seeds = [[_epoch_seeds(config.seed, epoch, number) for number in numbers] for epoch in epochs]
 
     def of_epoch(seeds: tf.Tensor) -> tf.data.Dataset:
         tf.random.set_seed(1)  # of this graph alone, lest the program's own has a part in the order
-        return _epoch(streams, config, manifest, seeds, first)
+        return _epoch(input_shards, config, manifest, seeds, first)
 
     return _ahead(tf.data.Dataset.from_tensor_slices(tf.constant(seeds, tf.int64)).flat_map(of_epoch))
 
 
 def _epoch(
-    streams: Sequence[Clips], config: Config, manifest: Manifest, seeds: tf.Tensor, first: int
+    input_shards: Sequence[Clips], config: Config, manifest: Manifest, seeds: tf.Tensor, first: int
 ) -> tf.data.Dataset:
     """`Batch`es of one epoch, of which `seeds` are the `[streams, 3]`."""
-    size = config.batch_size // config.streams
+    size = config.batch_size // config.input_shards
     counts = _stream_examples(manifest, config)
     parts = []
-    for number, clips in enumerate(streams):
+    for number, clips in enumerate(input_shards):
         examples = _examples(clips, config, manifest, seeds[number])
         part = _full_batches(examples, size, _crop_length(config, manifest))
         lacking = count_steps(manifest, config) - -(-counts[first + number] // size)
         parts.append(part.concatenate(_nothing(part).repeat(lacking)) if lacking else part)
-    position = size * first + tf.range(size * len(streams))
+    position = size * first + tf.range(size * len(input_shards))
 
     def join(step: tf.Tensor, *parts: tuple[tf.Tensor, Condition, tf.Tensor]) -> Batch:
         audio, condition, real = zip(*parts, strict=True)
@@ -119,7 +119,7 @@ def _examples(clips: Clips, config: Config, manifest: Manifest, seeds: tf.Tensor
             left_open |= chance[:, 1:2] < ALL_OPEN
         attributes = clip.condition.attributes + gain_db * tf.constant(louder, tf.float32)
         condition = Condition(
-            tf.where(left_open[:, 0], ANY_GENRE, clip.condition.genre),
+            tf.where(left_open[:, 0], DROPPED_GENRE, clip.condition.genre),
             tf.where(left_open[:, 1:], math.nan, attributes),
         )
         return tf.data.Dataset.from_tensor_slices((audio, condition))
@@ -138,7 +138,7 @@ def _examples(clips: Clips, config: Config, manifest: Manifest, seeds: tf.Tensor
 
 def count_steps(manifest: Manifest, config: Config) -> int:
     """Batches that `training_batches` gives in an epoch: as many as the longest stream has."""
-    return -(-max(_stream_examples(manifest, config)) // (config.batch_size // config.streams))
+    return -(-max(_stream_examples(manifest, config)) // (config.batch_size // config.input_shards))
 
 
 def evaluation_batches(clips: Clips, batch_size: int, worker: int = 0, workers: int = 1) -> tf.data.Dataset:
@@ -184,7 +184,7 @@ def _ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
 def _stream_examples(manifest: Manifest, config: Config) -> list[int]:
     """How many an epoch has of each stream."""
     shards = manifest.split_shards("train")
-    dealt = (shards[number :: config.streams] for number in range(config.streams))
+    dealt = (shards[number :: config.input_shards] for number in range(config.input_shards))
     return [sum(shard.records for shard in own) * _crops_per_clip(config) for own in dealt]
 
 

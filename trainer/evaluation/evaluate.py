@@ -12,11 +12,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
-from trainer.config import GUIDANCE, USUAL_GUIDANCE
+from trainer.config import GUIDANCE, UNCONDITIONAL_GUIDANCE
 from trainer.data.fetch import open_dataset
 from trainer.evaluation.embeddings import make_embedding
-from trainer.evaluation.evaluator import Clips, Judge, Row, read_clips
-from trainer.generation.generator import MusicMaker, load
+from trainer.evaluation.evaluator import Clips, Evaluator, Row, read_clips
+from trainer.generation.generator import Generator, load
 from trainer.reporting import figures as render
 from trainer.reporting import report
 from trainer.runs.directory import CHECKPOINTS, EVALUATION, EVENTS, METRICS
@@ -25,17 +25,17 @@ from trainer.training import samples
 from trainer.training.train import train_and_evaluate
 
 OWN_EMBEDDING = "log-mel"
-SEED_EPOCHS = 5
+BASELINE_EPOCHS = 5
 
 
 class Options(NamedTuple):
-    """What `evaluate` can be told; `seed_run` is the baseline's run, trained where it is not there."""
+    """What `evaluate` can be told; `baseline_run` is the baseline's run, trained where it is not there."""
 
     split: str = "test"
     count: int = 48
     embeddings: tuple[str, ...] = ()
     seed: int = 0
-    seed_run: str | None = None
+    baseline_run: str | None = None
     temperature: float = 1.0
     guidance: float | None = None  # each way's own
 
@@ -54,9 +54,9 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
     train, held_out = (read_clips(music, folder, manifest, split) for split in ("train", options.split))
     if len(held_out.audio) < 2:
         raise CommandError(f"--split {options.split} of {data} has fewer than 2 clips to judge by", BAD_DATA)
-    seed_music = _seed_baseline(run, data, options, cache)
-    judge = Judge(train, held_out, embeddings, music.sample_rate_hz, options.seed)
-    tables = _judge(judge, music, seed_music, options)
+    baseline = _load_baseline(run, data, options, cache)
+    judge = Evaluator(train, held_out, embeddings, music.sample_rate_hz, options.seed)
+    tables = _judge(judge, music, baseline, options)
     tables["about"] = {
         "run": run,
         "data": data,
@@ -64,7 +64,7 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
         "training_clips": len(train.audio),
         "held_out_clips": len(held_out.audio),
         "epoch": _epoch(music),
-        "caveat": f"Of the preset seed: {seed_music.model.caveat}",
+        "caveat": f"Of the preset reference: {baseline.model.caveat}",
         **{name: getattr(options, name) for name in ("count", "seed", "temperature", "guidance")},
     }
     with tempfile.TemporaryDirectory() as temporary:
@@ -83,21 +83,21 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
     return f"{output}/evaluation.md"
 
 
-def _judge(judge: Judge, music: MusicMaker, seed_music: MusicMaker, options: Options) -> dict:
+def _judge(judge: Evaluator, music: Generator, baseline: Generator, options: Options) -> dict:
     settings = {"temperature": options.temperature, "guidance": options.guidance}
     samples_per_value = music.clip_samples / music.model.values_per_clip(music.clip_samples)
     stages = {
-        "fidelity": (
-            lambda: judge.fidelity("reconstruction", music),
-            lambda: judge.fidelity_of_pca(samples_per_value),
-            lambda: judge.fidelity("seed", seed_music),
+        "reconstruction_quality": (
+            lambda: judge.reconstruction_quality("reconstruction", music),
+            lambda: judge.reconstruction_quality_of_pca(samples_per_value),
+            lambda: judge.reconstruction_quality("reference", baseline),
         ),
-        "likeness": (
-            lambda: judge.likeness("prior", music, options.count, settings),
-            lambda: judge.likeness("seed", seed_music, options.count, {}),
-            lambda: judge.likeness_of_baselines(options.count),
+        "generation_quality": (
+            lambda: judge.generation_quality("prior", music, options.count, settings),
+            lambda: judge.generation_quality("reference", baseline, options.count, {}),
+            lambda: judge.generation_quality_of_baselines(options.count),
         ),
-        "obedience": (lambda: judge.obedience(music, options.count, settings),),
+        "condition_adherence": (lambda: judge.condition_adherence(music, options.count, settings),),
     }
     tables: dict[str, list[Row]] = {name: [] for name in stages}
     with tqdm(total=sum(map(len, stages.values())), desc="judging", unit=" tables", leave=False) as bar:
@@ -112,9 +112,9 @@ def _judge(judge: Judge, music: MusicMaker, seed_music: MusicMaker, options: Opt
 def markdown(tables: dict) -> str:
     """The tables of an evaluation as Markdown, one column for each figure."""
     titles = {
-        "fidelity": "Reconstruction of held-out clips",
-        "likeness": "New music",
-        "obedience": "What is asked, and what is heard",
+        "reconstruction_quality": "Reconstruction of held-out clips",
+        "generation_quality": "New music",
+        "condition_adherence": "What is asked, and what is heard",
     }
     about = tables["about"]
     lines = [
@@ -131,7 +131,9 @@ def markdown(tables: dict) -> str:
 
 
 def _guidance(given: float | None) -> str:
-    return f"{GUIDANCE:g}, or {USUAL_GUIDANCE:g} with nothing asked" if given is None else f"{given:g}"
+    return (
+        f"{GUIDANCE:g}, or {UNCONDITIONAL_GUIDANCE:g} with nothing asked" if given is None else f"{given:g}"
+    )
 
 
 def _markdown_table(rows: list[Row]) -> list[str]:
@@ -153,24 +155,28 @@ def _shown(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
 
 
-def _seed_baseline(run: str, data: str, options: Options, cache: Path) -> MusicMaker:
-    seed_run = options.seed_run or f"{run.rstrip('/')}-seed"
+def _load_baseline(run: str, data: str, options: Options, cache: Path) -> Generator:
+    baseline_run = options.baseline_run or f"{run.rstrip('/')}-reference"
     try:
-        return load(seed_run, cache)
+        return load(baseline_run, cache)
     except CommandError as error:
-        if error.exit_code != BAD_DATA or options.seed_run:
+        if error.exit_code != BAD_DATA or options.baseline_run:
             raise
-    print(f"{seed_run}: training the baseline, preset seed; --seed-run names one that is trained already")
+    print(
+        f"{baseline_run}: training the baseline, preset reference; --baseline-run names one that is trained already"
+    )
     try:
-        train_and_evaluate(data, seed_run, {"preset": "seed", "epochs": SEED_EPOCHS}, None, cache)
+        train_and_evaluate(
+            data, baseline_run, {"preset": "reference", "epochs": BASELINE_EPOCHS}, None, cache
+        )
     except CommandError as error:  # it diverged for good; what it was before is a baseline too
         if error.exit_code != USAGE:
             raise
         print(error)
-    return load(seed_run, cache)
+    return load(baseline_run, cache)
 
 
-def _draw(folder: Path, music: MusicMaker, held_out: Clips, options: Options) -> None:
+def _draw(folder: Path, music: Generator, held_out: Clips, options: Options) -> None:
     """The latents of the slowest level by genre, and new clips under real ones."""
     latents = music.model.encode(held_out.audio, held_out.condition)
     slowest = music.model.level_values(latents)[music.model.levels[0]].numpy()
@@ -188,7 +194,7 @@ def _to_tensorboard(run: Path, folder: Path, epoch: int) -> None:
             tf.summary.image(f"evaluation/{path.stem}", image[tf.newaxis])
 
 
-def _epoch(music: MusicMaker) -> int:
+def _epoch(music: Generator) -> int:
     """Finished epochs of the run's newest checkpoint."""
     newest = tf.train.latest_checkpoint(str(music.path / CHECKPOINTS))
     return int(tf.train.load_variable(newest, "epoch/.ATTRIBUTES/VARIABLE_VALUE"))

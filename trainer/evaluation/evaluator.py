@@ -23,7 +23,7 @@ from trainer.evaluation import metrics as scores
 from trainer.evaluation.baselines import WindowedPCA, phase_randomized, shaped_noise
 from trainer.evaluation.embeddings import Embedding
 from trainer.evaluation.genre_classifier import GenreClassifier
-from trainer.generation.generator import MusicMaker
+from trainer.generation.generator import Generator
 from trainer.models import Condition
 
 CLIPS_AT_ONCE = 8
@@ -42,7 +42,7 @@ class Clips(NamedTuple):
     track_ids: list[str]
 
 
-class Judge:
+class Evaluator:
     """Holds what all judgements need: real clips, their embeddings, and the seed of what is generated.
 
     The first embedding is the one that the classifier and the distances to the nearest clip use.
@@ -60,21 +60,21 @@ class Judge:
         # A genre of which there is one clip cannot be learned.
         self._classes = [str(genre) for genre, clips in zip(genres, counts, strict=True) if clips > 1]
 
-    def fidelity(self, name: str, music: MusicMaker) -> Row:
+    def reconstruction_quality(self, name: str, music: Generator) -> Row:
         """Reconstructions of the held-out clips by a model."""
         audio, condition = self.held_out.audio, self.held_out.condition
-        made, terms, levels = [], [], []
+        made, elbo_terms, levels = [], [], []
         for first in range(0, len(audio), CLIPS_AT_ONCE):
             part = slice(first, first + CLIPS_AT_ONCE)
             asked = Condition(*(values[part] for values in condition))
             made.append(music.model.reconstruct(audio[part], asked).numpy())
-            terms.append(_terms(music, audio[part], asked))
+            elbo_terms.append(_terms(music, audio[part], asked))
             latents = music.model.encode(audio[part], asked)
             levels.append({name: rows.numpy() for name, rows in music.model.level_values(latents).items()})
-        log_likelihood, kl = (np.concatenate(parts) for parts in zip(*terms, strict=True))
+        log_likelihood, kl = (np.concatenate(parts) for parts in zip(*elbo_terms, strict=True))
         elbo = float(np.mean(log_likelihood - kl.sum(axis=1)))
         samples = audio.shape[1]
-        row = self._fidelity_row(name, np.concatenate(made), music.model.values_per_clip(samples))
+        row = self._reconstruction_row(name, np.concatenate(made), music.model.values_per_clip(samples))
         row |= {
             "elbo_nats_per_clip": elbo,
             "log_likelihood_nats_per_clip": float(np.mean(log_likelihood)),
@@ -86,15 +86,15 @@ class Judge:
             row[f"active_units_{name}"] = scores.active_units(values)
         return row
 
-    def fidelity_of_pca(self, samples_per_value: float) -> Row:
+    def reconstruction_quality_of_pca(self, samples_per_value: float) -> Row:
         """PCA on windows, fitted on the training clips, at a model's latent rate or more values than that."""
         samples = self.held_out.audio.shape[1]
         pca = WindowedPCA.fit(self.train.audio, max(1, math.floor(samples_per_value)))
         kept, window_samples = pca.components.shape
         values = math.ceil(samples / window_samples) * kept
-        return self._fidelity_row("PCA", pca.reconstruct(self.held_out.audio), values)
+        return self._reconstruction_row("PCA", pca.reconstruct(self.held_out.audio), values)
 
-    def _fidelity_row(self, name: str, made: np.ndarray, values: int) -> Row:
+    def _reconstruction_row(self, name: str, made: np.ndarray, values: int) -> Row:
         audio, rate = self.held_out.audio, self.sample_rate_hz
         pair = tf.constant(audio), tf.constant(made.astype(np.float32))
         sizes = distances.window_sizes(rate)
@@ -109,29 +109,33 @@ class Judge:
             **self._frechet(self._embed(made)),
         }
 
-    def likeness_of_baselines(self, count: int) -> list[Row]:
+    def generation_quality_of_baselines(self, count: int) -> list[Row]:
         """Real held-out clips, the floor, and what is only statistically like music."""
         held_out = self.held_out.audio
         samples = held_out.shape[1]
         noise = shaped_noise(self.train.audio, count, samples, self.seed)
         return [
-            self.likeness_of("real held-out clips", held_out),
-            self.likeness_of("real clips with random phases", phase_randomized(held_out, self.seed)),
-            self.likeness_of("noise shaped like the corpus", noise),
+            self.generation_quality_of("real held-out clips", held_out),
+            self.generation_quality_of(
+                "real clips with random phases", phase_randomized(held_out, self.seed)
+            ),
+            self.generation_quality_of("noise shaped like the corpus", noise),
         ]
 
-    def likeness(
-        self, name: str, music: MusicMaker, count: int, settings: dict[str, float | None]
+    def generation_quality(
+        self, name: str, music: Generator, count: int, settings: dict[str, float | None]
     ) -> list[Row]:
         """New clips with nothing asked and, of a conditional model, with genres asked in turn."""
-        rows = [self.likeness_of(f"{name}, nothing asked", music.prior(count, self.seed, **settings))]
+        rows = [
+            self.generation_quality_of(f"{name}, nothing asked", music.prior(count, self.seed, **settings))
+        ]
         if music.model.conditional:
             asked = [music.genres[index % len(music.genres)] for index in range(count)]
             made = music.prior(count, self.seed + 1, asked, **settings)
-            rows.append(self.likeness_of(f"{name}, genres in turn", made))
+            rows.append(self.generation_quality_of(f"{name}, genres in turn", made))
         return rows
 
-    def likeness_of(self, name: str, clips: np.ndarray) -> Row:
+    def generation_quality_of(self, name: str, clips: np.ndarray) -> Row:
         """Clips `[clips, samples]` beside real ones."""
         embedded = self._embed(clips)
         means, real = embedded[self.own].mean(axis=1), self.real[self.own].mean(axis=1)
@@ -143,7 +147,7 @@ class Judge:
             "nearest_training_clip": float(np.median(scores.nearest_distances(means, real))),
         }
 
-    def obedience(self, music: MusicMaker, count: int, settings: dict[str, float | None]) -> Row:
+    def condition_adherence(self, music: Generator, count: int, settings: dict[str, float | None]) -> Row:
         """Whether it does what it is asked: genres as a classifier hears them, and attributes as measured.
 
         New clips are asked to be what the held-out clips are, one after the other, so that the accuracies on
@@ -179,10 +183,10 @@ class Judge:
             **self._attributes(music, count, settings),
         }
 
-    def _attributes(self, music: MusicMaker, count: int, settings: dict[str, float | None]) -> Row:
+    def _attributes(self, music: Generator, count: int, settings: dict[str, float | None]) -> Row:
         """Spearman's correlation of what was asked, spread over the usual range, and what is measured."""
         found = {}
-        for name, of in music.facts.attributes.items():
+        for name, of in music.metadata.attributes.items():
             spread = USUAL_RANGE * np.linspace(-1, 1, count)
             asked = np.clip(of.mean + of.std * spread, of.low, of.high).astype(np.float32)
             made = music.prior(count, self.seed + 2, attributes={name: asked}, **settings)
@@ -204,7 +208,7 @@ class Judge:
 
 
 def read_clips(
-    music: MusicMaker, folder: Path, manifest: Manifest, split: str, chosen: Collection[str] | None = None
+    music: Generator, folder: Path, manifest: Manifest, split: str, chosen: Collection[str] | None = None
 ) -> Clips:
     """The clips of a split, all or those with the track ids `chosen`, in a run's own terms.
 
@@ -226,7 +230,7 @@ def read_clips(
     units = {
         name: attributes[:, column] * of.std + of.mean
         for column, (name, of) in enumerate(sorted(manifest.attributes.items()))
-        if name in music.facts.attributes
+        if name in music.metadata.attributes
     }
     condition = music.condition(len(rows), known, units) if music.model.conditional else None
     condition = condition or Condition(np.zeros(len(rows), np.int32), attributes)
@@ -237,12 +241,12 @@ def _track_id(clip: dataset.Clip) -> str:
     return clip.track_id.decode("utf-8", "replace")
 
 
-def _terms(music: MusicMaker, audio: np.ndarray, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
+def _terms(music: Generator, audio: np.ndarray, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
     """Log-likelihood `[batch]` and KL `[batch, levels]` of one sample of the ELBO."""
     size = music.model.noise_size(audio.shape[1])
     noise = tf.random.stateless_normal([len(audio), size], ELBO_KEY)
-    terms = music.model.terms(tf.constant(audio), condition, noise, tf.constant(1.0))
-    return terms.log_likelihood.numpy(), terms.kl.numpy()
+    elbo_terms = music.model.elbo_terms(tf.constant(audio), condition, noise, tf.constant(1.0))
+    return elbo_terms.log_likelihood.numpy(), elbo_terms.kl.numpy()
 
 
 def _stft_distances(pair: tuple[tf.Tensor, tf.Tensor], sizes: tuple[int, ...]) -> np.ndarray:

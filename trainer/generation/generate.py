@@ -1,4 +1,4 @@
-"""The command `generate`: every way to make music, as WAV files with pictures and a list of what they are."""
+"""The command `generate`: every mode to make music, as WAV files with pictures and a list of what they are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer.config import GUIDANCE
 from trainer.data import dataset
 from trainer.data.fetch import open_dataset
-from trainer.generation.generator import MusicMaker, load
+from trainer.generation.generator import Generator, load
 from trainer.reporting import figures
 from trainer.runs.storage import Prefix, is_remote
 from trainer.training import samples
@@ -28,7 +28,7 @@ CONTINUED_PART = 1 / 3  # of a clip, that a continuation is given
 class Options(NamedTuple):
     """What `generate` can be told; `data` None takes the clips that the run keeps."""
 
-    ways: tuple[str, ...] = ()  # empty: all that the model knows
+    modes: tuple[str, ...] = ()  # empty: all that the model knows
     count: int = 4
     seed: int = 0
     genre: str | None = None
@@ -37,7 +37,7 @@ class Options(NamedTuple):
     secs: float | None = None
     temperature: float = 1.0
     guidance: float = GUIDANCE
-    amount: float = 0.5
+    noise_scale: float = 0.5
     steps: int = 5
     data: str | None = None
     output_rate_hz: int | None = None
@@ -52,9 +52,9 @@ class Start(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What one way made."""
+    """What one mode made."""
 
-    way: str
+    mode: str
     audio: np.ndarray  # [clips, samples]
     titles: list[str]
     genres: list[str | None]  # that each was asked to be
@@ -62,14 +62,14 @@ class Made(NamedTuple):
 
 
 def generate(run: str, output: str, cache: Path, options: Options) -> list[str]:
-    """Writes a folder of WAV files and pictures for each way, and `music.json`; returns the files' names.
+    """Writes a folder of WAV files and pictures for each mode, and `music.json`; returns the files' names.
 
     Raises:
-        CommandError: An unknown way, genre or attribute (2), no run or no data (3), storage failed (4).
+        CommandError: An unknown mode, genre or attribute (2), no run or no data (3), storage failed (4).
     """
     music = load(run, cache)
     starts = _starts(music, options, cache)
-    made = list(make_all(music, starts, options))
+    made = list(generate_all(music, starts, options))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if is_remote(output) else Path(output)
         files = write(folder, made, music.sample_rate_hz, options)
@@ -79,19 +79,19 @@ def generate(run: str, output: str, cache: Path, options: Options) -> list[str]:
     return files
 
 
-def make_all(music: MusicMaker, starts: list[Start], options: Options) -> Iterator[Made]:
-    """Makes music in each of the ways, with a progress bar."""
-    ways = options.ways or music.model.ways
-    for way in ways:
-        music.refuse_unless(way)
-    if not starts and set(ways) != {"prior"}:
-        ways = [way for way in ways if way == "prior"]
+def generate_all(music: Generator, starts: list[Start], options: Options) -> Iterator[Made]:
+    """Makes music in each of the modes, with a progress bar."""
+    modes = options.modes or music.model.modes
+    for mode in modes:
+        music.refuse_unless(mode)
+    if not starts and set(modes) != {"prior"}:
+        modes = [mode for mode in modes if mode == "prior"]
         print(f"no {options.genre} among the clips to start from, so only new ones: --data names a dataset")
-    for way in tqdm(ways, desc="making music", unit=" ways", leave=False):
-        yield _MAKERS[way](music, starts, options)
+    for mode in tqdm(modes, desc="making music", unit=" modes", leave=False):
+        yield _MAKERS[mode](music, starts, options)
 
 
-def _prior(music: MusicMaker, starts: list[Start], options: Options) -> Made:
+def _prior(music: Generator, starts: list[Start], options: Options) -> Made:
     names: list[str | None] = [options.genre] * options.count
     if options.genre is None and music.model.conditional:
         names = [music.genres[index % len(music.genres)] for index in range(options.count)]
@@ -100,17 +100,19 @@ def _prior(music: MusicMaker, starts: list[Start], options: Options) -> Made:
     return Made("prior", audio, [name or f"new {index:02d}" for index, name in enumerate(names)], names, [])
 
 
-def _vary(music: MusicMaker, starts: list[Start], options: Options) -> Made:
+def _vary(music: Generator, starts: list[Start], options: Options) -> Made:
     known = _known(music, starts)
-    return _from(starts, "vary", music.vary(_audio(starts), options.amount, options.seed, known), known)
+    return _from(
+        starts, "variation", music.vary(_audio(starts), options.noise_scale, options.seed, known), known
+    )
 
 
-def _reconstruct(music: MusicMaker, starts: list[Start], options: Options) -> Made:
+def _reconstruct(music: Generator, starts: list[Start], options: Options) -> Made:
     known = _known(music, starts)
     return _from(starts, "reconstruct", music.reconstruct(_audio(starts), known), known)
 
 
-def _interpolate(music: MusicMaker, starts: list[Start], options: Options) -> Made:
+def _interpolate(music: Generator, starts: list[Start], options: Options) -> Made:
     ends = [starts[0], starts[-1]]
     known = _known(music, ends)
     audio = music.interpolate(ends[0].audio, ends[1].audio, options.steps, known)
@@ -119,7 +121,7 @@ def _interpolate(music: MusicMaker, starts: list[Start], options: Options) -> Ma
     return Made("interpolate", audio, titles, [known[0], *[None] * (options.steps - 2), known[1]], [])
 
 
-def _transfer(music: MusicMaker, starts: list[Start], options: Options) -> Made:
+def _transfer(music: Generator, starts: list[Start], options: Options) -> Made:
     known = _known(music, starts)
     targets = [options.to_genre or _next_genre(music, start.genre) for start in starts]
     audio = music.transfer(_audio(starts), targets, known, options.seed, options.guidance)
@@ -128,7 +130,7 @@ def _transfer(music: MusicMaker, starts: list[Start], options: Options) -> Made:
     return made._replace(titles=[f"{start.track_id} as {target}" for start, target in pairs])
 
 
-def _continue(music: MusicMaker, starts: list[Start], options: Options) -> Made:
+def _continue(music: Generator, starts: list[Start], options: Options) -> Made:
     audio = _audio(starts)
     beginnings = audio[:, : int(audio.shape[1] * CONTINUED_PART)]
     known = _known(music, starts)
@@ -141,7 +143,7 @@ def _continue(music: MusicMaker, starts: list[Start], options: Options) -> Made:
 
 _MAKERS = {
     "prior": _prior,
-    "vary": _vary,
+    "variation": _vary,
     "reconstruct": _reconstruct,
     "interpolate": _interpolate,
     "transfer": _transfer,
@@ -149,59 +151,59 @@ _MAKERS = {
 }
 
 
-def _from(starts: list[Start], way: str, audio: np.ndarray, genres: list[str | None]) -> Made:
-    return Made(way, audio, [start.track_id for start in starts], genres, starts)
+def _from(starts: list[Start], mode: str, audio: np.ndarray, genres: list[str | None]) -> Made:
+    return Made(mode, audio, [start.track_id for start in starts], genres, starts)
 
 
 def _audio(starts: list[Start]) -> np.ndarray:
     return np.stack([start.audio for start in starts])
 
 
-def _known(music: MusicMaker, starts: list[Start]) -> list[str | None]:
+def _known(music: Generator, starts: list[Start]) -> list[str | None]:
     """The starts' genres, where the model knows them: a clip from elsewhere has its genre left open."""
     known = music.model.conditional
     return [start.genre if known and start.genre in music.genres else None for start in starts]
 
 
-def _next_genre(music: MusicMaker, genre: str) -> str:
+def _next_genre(music: Generator, genre: str) -> str:
     if genre not in music.genres:
         return music.genres[0]
     return music.genres[(music.genres.index(genre) + 1) % len(music.genres)]
 
 
 def write(folder: Path, made: list[Made], sample_rate_hz: int, options: Options) -> list[str]:
-    """`<way>/00.wav` ..., pictures beside them, and `music.json`; replaces what an earlier call left."""
+    """`<mode>/00.wav` ..., pictures beside them, and `music.json`; replaces what an earlier call left."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for one in made:
-        target = folder / one.way
+        target = folder / one.mode
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
         for index, (clip, title, genre) in enumerate(zip(one.audio, one.titles, one.genres, strict=True)):
-            name = f"{one.way}/{index:02d}.wav"
+            name = f"{one.mode}/{index:02d}.wav"
             figures.write_wav(folder / name, clip, sample_rate_hz, options.output_rate_hz)
             start = one.starts[index].track_id if one.starts else None
-            lines.append({"file": name, "way": one.way, "title": title, "genre": genre, "from": start})
+            lines.append({"file": name, "mode": one.mode, "title": title, "genre": genre, "from": start})
         shown = slice(samples.PICTURED_CLIPS)  # more would be too small to see
-        rows = {one.way: one.audio[shown]}
+        rows = {one.mode: one.audio[shown]}
         if one.starts and one.audio.shape[1] == len(one.starts[0].audio):
             rows = {"original": _audio(one.starts)[shown], **rows}
-        samples.draw_pictures(target, rows, sample_rate_hz, one.titles[shown], one.way)
+        samples.draw_pictures(target, rows, sample_rate_hz, one.titles[shown], one.mode)
     (folder / MUSIC).write_text(json.dumps(lines, indent=2) + "\n")
     return [line["file"] for line in lines]
 
 
-def _starts(music: MusicMaker, options: Options, cache: Path) -> list[Start]:
+def _starts(music: Generator, options: Options, cache: Path) -> list[Start]:
     """The clips to start from: of the dataset's test split if one is given, else those that the run keeps."""
-    if set(options.ways) == {"prior"}:
+    if set(options.modes) == {"prior"}:
         return []
-    found = kept_clips(music) if options.data is None else _test_clips(music, options.data, cache)
+    found = source_clips(music) if options.data is None else _test_clips(music, options.data, cache)
     if options.genre is not None:
         found = [start for start in found if start.genre == options.genre]
     return [found[index % len(found)] for index in range(options.count)] if found else []
 
 
-def kept_clips(music: MusicMaker) -> list[Start]:
+def source_clips(music: Generator) -> list[Start]:
     """The fixed test clips of the run."""
     listed = music.path / samples.CLIPS
     if not listed.exists():
@@ -218,7 +220,7 @@ def kept_clips(music: MusicMaker) -> list[Start]:
     ]
 
 
-def _test_clips(music: MusicMaker, data: str, cache: Path) -> list[Start]:
+def _test_clips(music: Generator, data: str, cache: Path) -> list[Start]:
     folder, manifest = open_dataset(data, cache)
     if manifest.sample_rate_hz != music.sample_rate_hz:
         rates = f"{manifest.sample_rate_hz} Hz, the run's at {music.sample_rate_hz} Hz"

@@ -1,9 +1,9 @@
-"""Music from a trained run: `load(run)` gives an object with the ways to make it.
+"""Music from a trained run: `load(run)` gives an object with the modes to make it.
 
 from trainer.music import load
 music = load("runs/wave")
 clips = music.prior(count=4, genre="jazz", attributes={"tempo_bpm": 120}, seed=1)
-varied = music.vary(clips, amount=0.5)
+varied = music.vary(clips, noise_scale=0.5)
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer import config as configs
-from trainer.conditioning import Attributes, Genre, condition_of, usual_conditions
-from trainer.config import GUIDANCE, USUAL_GUIDANCE, DatasetFacts
+from trainer.conditioning import Attributes, Genre, empirical_conditions, make_condition
+from trainer.config import GUIDANCE, UNCONDITIONAL_GUIDANCE, DatasetMetadata
 from trainer.models import Condition, Guidance, WaveformVAE, make_model
 from trainer.runs.checkpoints import restore_heard
 from trainer.runs.directory import fetch_run
@@ -27,7 +27,7 @@ CLIPS_AT_ONCE = 8
 LATENTS, TEXTURE, CONDITION = range(3)  # what a noise is for: each has its own
 
 
-def load(run: str | Path, cache: Path | None = None) -> MusicMaker:
+def load(run: str | Path, cache: Path | None = None) -> Generator:
     """Loads the newest checkpoint of a run, local or `gs://`.
 
     Raises:
@@ -40,10 +40,10 @@ def load(run: str | Path, cache: Path | None = None) -> MusicMaker:
     model = make_model(described.config, described.dataset)
     if not restore_heard(model, path, described.config):
         raise CommandError(f"--run {run} has no checkpoint yet: train at least one epoch", BAD_DATA)
-    return MusicMaker(model, described.dataset, path)
+    return Generator(model, described.dataset, path)
 
 
-class MusicMaker:
+class Generator:
     """A trained model. Clips are `[clips, samples]` float32 in [-1, 1] at `sample_rate_hz`.
 
     The same arguments give the same bits. `genre` is one of `genres` for all clips, a list with one (or None)
@@ -51,13 +51,13 @@ class MusicMaker:
     which ones a model knows is in `facts.attributes`. A model that is not conditional refuses both.
     """
 
-    def __init__(self, model: WaveformVAE, facts: DatasetFacts, path: Path) -> None:
+    def __init__(self, model: WaveformVAE, metadata: DatasetMetadata, path: Path) -> None:
         self.model = model
-        self.facts = facts
+        self.metadata = metadata
         self.path = path
-        self.sample_rate_hz = facts.sample_rate_hz
-        self.clip_samples = facts.clip_samples
-        self.genres = facts.genres
+        self.sample_rate_hz = metadata.sample_rate_hz
+        self.clip_samples = metadata.clip_samples
+        self.genres = metadata.genres
 
     def prior(
         self,
@@ -80,7 +80,7 @@ class MusicMaker:
             secs: How long; None: as long as the clips that the model was trained on.
             temperature: Below 1 more typical, above 1 more adventurous.
             guidance: How strongly genre and attributes count: 1 as in training, more exaggerates. None:
-                `GUIDANCE`, or where nothing is asked `USUAL_GUIDANCE`, of the genre alone.
+                `GUIDANCE`, or where nothing is asked `UNCONDITIONAL_GUIDANCE`, of the genre alone.
         """
         self.refuse_unless("prior")
         samples = self._samples(secs)
@@ -88,12 +88,16 @@ class MusicMaker:
         asked = genre is not None or any(value is not None for value in (attributes or {}).values())
         if not asked and self.model.conditional:
             start = tf.random.stateless_uniform([], [seed, CONDITION])
-            condition = usual_conditions(self.facts, count, float(start))
+            condition = empirical_conditions(self.metadata, count, float(start))
         # What is drawn is no wish: exaggerated, loud clips would be deafening and quiet ones silent.
-        counts = _guidance(guidance) if asked else Guidance(USUAL_GUIDANCE if guidance is None else guidance)
+        counts = (
+            _guidance(guidance)
+            if asked
+            else Guidance(UNCONDITIONAL_GUIDANCE if guidance is None else guidance)
+        )
 
         def make(condition: Condition, clips: range) -> tf.Tensor:
-            noise = _noise(seed, LATENTS, clips, self.model.draw_noise_size(samples))
+            noise = _noise(seed, LATENTS, clips, self.model.sample_noise_size(samples))
             latents = self.model.draw(condition, samples, noise, temperature, counts)
             return self._decode(latents, condition, samples, seed, clips)
 
@@ -102,24 +106,24 @@ class MusicMaker:
     def vary(
         self,
         clips: np.ndarray,
-        amount: float = 0.5,
+        noise_scale: float = 0.5,
         seed: int = 0,
         genre: Genre = None,
         attributes: Attributes = None,
     ) -> np.ndarray:
         """The reference notebook's way: encode, move the latents, decode.
 
-        `amount` is in standard deviations of the prior; 0 reconstructs. `genre` and `attributes` are what the
+        `noise_scale` is in standard deviations of the prior; 0 reconstructs. `genre` and `attributes` are what the
         clips are said to be.
         """
-        self.refuse_unless("vary")
+        self.refuse_unless("variation")
         clips = self._checked(clips)
         samples = clips.shape[-1]
 
         def make(condition: Condition, numbers: range) -> tf.Tensor:
             latents = self.model.encode(_rows(clips, numbers), condition)
-            noise = _noise(seed, LATENTS, numbers, self.model.draw_noise_size(samples))
-            moved = self.model.perturb(latents, amount, noise) if amount else latents
+            noise = _noise(seed, LATENTS, numbers, self.model.sample_noise_size(samples))
+            moved = self.model.add_noise(latents, noise_scale, noise) if noise_scale else latents
             return self._decode_known(moved, condition, samples)
 
         return self._in_batches(make, self.condition(len(clips), genre, attributes))
@@ -158,7 +162,7 @@ class MusicMaker:
         for step in range(steps):
             position = step / (steps - 1)
             nearer = Condition(*(part[round(position) : round(position) + 1] for part in condition))
-            latents = self.model.blend(first, last, position)
+            latents = self.model.interpolate(first, last, position)
             made.append(self._decode_known(latents, nearer, clips.shape[-1]))
         return np.concatenate(made)
 
@@ -185,7 +189,7 @@ class MusicMaker:
             origin = Condition(*(_rows(part, numbers) for part in sources))
             texture = _noise(0, TEXTURE, range(1), self.model.decode_noise_size(samples))
             latents = self.model.complete(self.model.encode(_rows(clips, numbers), origin), origin, texture)
-            latents = self.model.restyle(latents, origin, target, counts)
+            latents = self.model.transfer_style(latents, origin, target, counts)
             return self.model.decode(latents, target, samples, texture, counts)
 
         return self._in_batches(make, targets)
@@ -208,7 +212,7 @@ class MusicMaker:
             raise CommandError("a continuation must be longer than what it continues", USAGE)
 
         def make(condition: Condition, numbers: range) -> tf.Tensor:
-            noise = _noise(seed, LATENTS, numbers, self.model.draw_noise_size(samples))
+            noise = _noise(seed, LATENTS, numbers, self.model.sample_noise_size(samples))
             known = _rows(beginnings, numbers)
             latents = self.model.extend(known, condition, samples, noise, temperature, _guidance(guidance))
             return self._decode(latents, condition, samples, seed, numbers)
@@ -216,14 +220,14 @@ class MusicMaker:
         return self._in_batches(make, self.condition(len(beginnings), genre, attributes))
 
     def condition(self, count: int, genre: Genre = None, attributes: Attributes = None) -> Condition:
-        """What is asked of `count` clips; raises as `condition_of`."""
-        return condition_of(self.facts, self.model.conditional, count, genre, attributes)
+        """What is asked of `count` clips; raises as `make_condition`."""
+        return make_condition(self.metadata, self.model.conditional, count, genre, attributes)
 
-    def refuse_unless(self, way: str) -> None:
+    def refuse_unless(self, mode: str) -> None:
         """Raises a `CommandError` (2) if the model does not know a way."""
-        if way not in self.model.ways:
+        if mode not in self.model.modes:
             raise CommandError(
-                f"this run's model knows the ways {', '.join(self.model.ways)}, not {way}", USAGE
+                f"this run's model knows the modes {', '.join(self.model.modes)}, not {mode}", USAGE
             )
 
     def _samples(self, secs: float | None) -> int:

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from trainer.config import WAYS
+from trainer.config import MODES
 
-ANY_GENRE = -1  # a genre that is left open
+DROPPED_GENRE = -1  # a genre that is left open
 
 # What a batch of clips is drawn as: tensors whose first axis is the clip, nested as the model likes.
 Latents = Any
@@ -31,7 +31,7 @@ class Guidance(NamedTuple):
 AS_IN_TRAINING = Guidance()
 
 
-class Terms(NamedTuple):
+class ElboTerms(NamedTuple):
     """What one batch contributes, in nats, summed over the samples of the example.
 
     The ELBO is `log_likelihood - sum(kl)`; `objective` is what training minimizes, with its weights and free
@@ -50,17 +50,17 @@ class WaveformVAE(tf.keras.Model):
     """
 
     conditional = False  # on genre and attributes
-    ways: tuple[str, ...] = WAYS[:4]  # of making music
+    modes: tuple[str, ...] = MODES[:4]  # of making music
     any_length = False  # works on clips of another length than it was trained on
     levels: tuple[str, ...] = ()  # of latents, the slowest first
     smallest_samples: int  # of a clip that the model can work on
     caveat = ""  # what a reader of the report must know about this model's figures
 
     def noise_size(self, samples: int) -> int:
-        """Normal values that `terms` needs for a clip of `samples` samples."""
+        """Normal values that `elbo_terms` needs for a clip of `samples` samples."""
         raise NotImplementedError
 
-    def draw_noise_size(self, samples: int) -> int:
+    def sample_noise_size(self, samples: int) -> int:
         """Normal values that `draw` needs for a clip."""
         raise NotImplementedError
 
@@ -72,7 +72,9 @@ class WaveformVAE(tf.keras.Model):
         """Latent values that a clip is kept as, by `encode`."""
         raise NotImplementedError
 
-    def terms(self, audio: tf.Tensor, condition: Condition, noise: tf.Tensor, beta: tf.Tensor) -> Terms:
+    def elbo_terms(
+        self, audio: tf.Tensor, condition: Condition, noise: tf.Tensor, beta: tf.Tensor
+    ) -> ElboTerms:
         """The ELBO's terms with one latent a clip, drawn with `noise` `[batch, noise_size]`."""
         raise NotImplementedError
 
@@ -98,11 +100,11 @@ class WaveformVAE(tf.keras.Model):
         """Latents by level, each `[n, dim]`: a row for each clip, or for each step of each clip."""
         raise NotImplementedError
 
-    def perturb(self, latents: Latents, amount: float, noise: tf.Tensor) -> Latents:
-        """Latents moved by `amount` standard deviations of the prior; `noise` is as for `draw`."""
+    def add_noise(self, latents: Latents, noise_scale: float, noise: tf.Tensor) -> Latents:
+        """Latents moved by `noise_scale` standard deviations of the prior; `noise` is as for `draw`."""
         raise NotImplementedError
 
-    def blend(self, start: Latents, end: Latents, position: float) -> Latents:
+    def interpolate(self, start: Latents, end: Latents, position: float) -> Latents:
         """Latents on the way from `start` (position 0) to `end` (position 1)."""
         raise NotImplementedError
 
@@ -116,5 +118,7 @@ class WaveformVAE(tf.keras.Model):
         """Creates every variable, by one pass over one silent clip of `attributes` attributes."""
         silence = tf.zeros([1, self.smallest_samples])
         condition = Condition(tf.zeros([1], tf.int32), tf.zeros([1, attributes]))
-        self.terms(silence, condition, tf.zeros([1, self.noise_size(silence.shape[-1])]), tf.constant(1.0))
+        self.elbo_terms(
+            silence, condition, tf.zeros([1, self.noise_size(silence.shape[-1])]), tf.constant(1.0)
+        )
         self.built = True

@@ -27,7 +27,7 @@ LOG_SCALE_RANGE = (-3.0, 2.0)  # of a coefficient around its prediction, relativ
 LARGEST = 8.0  # of a coefficient relative to the envelope, as the past is seen
 
 
-class Texture(layers.Layer):
+class CoefficientModel(layers.Layer):
     """Predicts coefficients, in units of the envelope, from those before."""
 
     def __init__(self, bins: int, units: int, precision: str = "float32") -> None:
@@ -79,7 +79,12 @@ class Texture(layers.Layer):
         return self(past, log_scale)
 
     def fill(
-        self, log_scale: tf.Tensor, known: tf.Tensor, limit: tf.Tensor, noise: tf.Tensor, grain: float
+        self,
+        log_scale: tf.Tensor,
+        known: tf.Tensor,
+        limit: tf.Tensor,
+        noise: tf.Tensor,
+        residual_noise_scale: float,
     ) -> tf.Tensor:
         """Draws the coefficients that are not known, frame by frame.
 
@@ -99,7 +104,7 @@ class Texture(layers.Layer):
         for frame in tf.range(frames):
             scale = tf.exp(log_scale[:, frame])
             mean, log_spread = self(past, log_scale[:, frame])
-            spread = tf.minimum(scale * tf.exp(log_spread), grain * limit[:, frame])
+            spread = tf.minimum(scale * tf.exp(log_spread), residual_noise_scale * limit[:, frame])
             drawn = scale * mean + spread * noise[:, frame]
             most = tf.minimum(limit[:, frame], LARGEST * scale)
             drawn = tf.clip_by_value(drawn, -most, most)

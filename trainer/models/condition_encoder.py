@@ -7,8 +7,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from trainer.config import DatasetFacts
-from trainer.models.base import ANY_GENRE, AS_IN_TRAINING, Condition, Guidance
+from trainer.config import DatasetMetadata
+from trainer.models.base import AS_IN_TRAINING, DROPPED_GENRE, Condition, Guidance
 
 layers = tf.keras.layers
 
@@ -38,7 +38,7 @@ class ConditionEncoder(layers.Layer):
         asked = self._embed(condition)
         if guidance == AS_IN_TRAINING:
             return asked
-        no_genre = condition._replace(genre=tf.fill(tf.shape(condition.genre), ANY_GENRE))
+        no_genre = condition._replace(genre=tf.fill(tf.shape(condition.genre), DROPPED_GENRE))
         nothing = no_genre._replace(attributes=tf.fill(tf.shape(condition.attributes), math.nan))
         sounding, unasked = self._embed(no_genre), self._embed(nothing)
         return unasked + guidance.attributes * (sounding - unasked) + guidance.genre * (asked - sounding)
@@ -50,7 +50,7 @@ class ConditionEncoder(layers.Layer):
         return self.mix(tf.concat([genre, values, tf.cast(given, tf.float32)], axis=-1))
 
 
-class BeatClock:
+class BeatPhase:
     """Where in the beat each step lies, and how clear the beat is: `[batch, steps, CLOCK_DIM]`.
 
     The phases of the beat and of its half, each as cosine and sine times its strength, and a one; all zeros
@@ -62,23 +62,25 @@ class BeatClock:
     much music keeps none, or another than the one that was measured, and must not teach to ignore the clock.
     """
 
-    def __init__(self, facts: DatasetFacts, hop_samples: int, frames_per_step: int) -> None:
-        self.frame_secs = hop_samples / facts.sample_rate_hz
+    def __init__(self, metadata: DatasetMetadata, hop_samples: int, frames_per_step: int) -> None:
+        self.frame_secs = hop_samples / metadata.sample_rate_hz
         self.frames_per_step = frames_per_step
-        names = list(facts.attributes)
+        names = list(metadata.attributes)
         self.column = names.index(TEMPO) if TEMPO in names else None
         if self.column is not None:
-            self.tempo = facts.attributes[TEMPO]
+            self.tempo = metadata.attributes[TEMPO]
         reach = round(3 * BEAT_MEMORY_SECS / self.frame_secs)
         offsets = np.arange(-reach, reach + 1) * self.frame_secs / BEAT_MEMORY_SECS
         self._window = np.exp(-0.5 * offsets**2).astype(np.float32)[:, np.newaxis, np.newaxis]
 
-    def of_new(self, condition: Condition, steps: int) -> tf.Tensor:
+    def from_tempo(self, condition: Condition, steps: int) -> tf.Tensor:
         """The clock of a clip that starts on a clear beat."""
         phase = self._phase(condition, steps * self.frames_per_step)
         return self._features(condition, [(tf.ones_like(phase), multiple * phase) for multiple in METRE])
 
-    def of_known(self, condition: Condition, coefficients: tf.Tensor, steps: int | None = None) -> tf.Tensor:
+    def from_audio(
+        self, condition: Condition, coefficients: tf.Tensor, steps: int | None = None
+    ) -> tf.Tensor:
         """The clock of a clip of which the `[batch, frames, bins]` coefficients are known.
 
         Beyond them, up to `steps`, it goes on as it went.

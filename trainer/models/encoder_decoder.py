@@ -41,7 +41,7 @@ class Encoder(layers.Layer):
     """Coefficients -> q(piece | x) and q(local | x)."""
 
     def __init__(
-        self, channels: int, frames_per_step: int, latent_dim: int, local_dim: int, precision: str
+        self, channels: int, frames_per_step: int, latent_dim: int, sequence_latent_dim: int, precision: str
     ) -> None:
         super().__init__()
         dtype = policy(precision)
@@ -54,7 +54,7 @@ class Encoder(layers.Layer):
         # with what happens, which is what `transfer` keeps.
         self.normalization = InstanceNormalization(epsilon=1e-2)
         self.last_block = DilatedBlock(channels, 1, dtype)
-        self.to_local = layers.Conv1D(2 * local_dim, 1)
+        self.to_local = layers.Conv1D(2 * sequence_latent_dim, 1)
 
     def call(self, coefficients: tf.Tensor, condition: tf.Tensor) -> tuple[Posterior, Posterior]:
         """`[batch, frames, bins]`, `[batch, CONDITION_DIM]` -> the posteriors of piece and local latents."""

@@ -15,49 +15,51 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from trainer.config import WAYS, Config, DatasetFacts
+from trainer.config import MODES, Config, DatasetMetadata
 from trainer.dsp import distances, mdct
-from trainer.models.base import AS_IN_TRAINING, Condition, Guidance, Terms, WaveformVAE
-from trainer.models.coefficient_model import LOG_QUIETEST, Texture
-from trainer.models.condition_encoder import BeatClock, ConditionEncoder
+from trainer.models.base import AS_IN_TRAINING, Condition, ElboTerms, Guidance, WaveformVAE
+from trainer.models.coefficient_model import LOG_QUIETEST, CoefficientModel
+from trainer.models.condition_encoder import BeatPhase, ConditionEncoder
 from trainer.models.encoder_decoder import Decoder, Encoder
-from trainer.models.priors import HALF_LOG_2PI, LocalPrior, PiecePrior
+from trainer.models.priors import HALF_LOG_2PI, GlobalPrior, SequencePrior
 
 UNLIMITED = 1e9
 
 
-class WaveLatents(NamedTuple):
+class HierarchicalLatents(NamedTuple):
     """Of a batch of clips."""
 
     piece: tf.Tensor  # [batch, latent_dim]
     local: tf.Tensor  # [batch, steps, local_dim]
     # [batch, frames, bins]: coefficients relative to the envelope; NaN: left to the texture. An encoded clip
-    # has `peaks` of them a step, each of which counts as two values: its place and its size.
+    # has `sparse_coefficients` of them a step, each of which counts as two values: its place and its size.
     fine: tf.Tensor
 
 
-class WaveCVAE(WaveformVAE):
+class HierarchicalVAE(WaveformVAE):
     """See the module. A step is `frames_per_step` MDCT frames of `hop_samples`."""
 
     conditional = True
     any_length = True
-    ways = WAYS
-    levels = ("piece", "local")
+    modes = MODES
+    levels = ("global", "local")
 
-    def __init__(self, config: Config, facts: DatasetFacts) -> None:
+    def __init__(self, config: Config, metadata: DatasetMetadata) -> None:
         super().__init__()
         self.config = config
         self.smallest_samples = config.hop_samples * config.frames_per_step
-        self.sizes = distances.window_sizes(facts.sample_rate_hz)
-        self.clock = BeatClock(facts, config.hop_samples, config.frames_per_step)
-        self.condition = ConditionEncoder(len(facts.genres))
+        self.sizes = distances.window_sizes(metadata.sample_rate_hz)
+        self.clock = BeatPhase(metadata, config.hop_samples, config.frames_per_step)
+        self.condition = ConditionEncoder(len(metadata.genres))
         shape = (config.channels, config.frames_per_step)
-        self.encoder = Encoder(*shape, config.latent_dim, config.local_dim, config.precision)
+        self.encoder = Encoder(*shape, config.latent_dim, config.sequence_latent_dim, config.precision)
         self.decoder = Decoder(*shape, config.hop_samples, config.precision)
-        self.piece_prior = PiecePrior(config.latent_dim)
-        self.local_prior = LocalPrior(config.local_dim, config.prior_units, config.prior_mixtures)
-        self.texture = Texture(config.hop_samples, config.texture_units, config.precision)
-        self._grain = tf.constant(config.grain, tf.float32)
+        self.piece_prior = GlobalPrior(config.latent_dim)
+        self.local_prior = SequencePrior(
+            config.sequence_latent_dim, config.prior_units, config.prior_mixtures
+        )
+        self.texture = CoefficientModel(config.hop_samples, config.coefficient_model_units, config.precision)
+        self._residual_noise_scale = tf.constant(config.residual_noise_scale, tf.float32)
         self._compiled_draw = tf.function(self.local_prior.draw, reduce_retracing=True)
         self._compiled_fill = tf.function(self.texture.fill, reduce_retracing=True)
 
@@ -72,11 +74,11 @@ class WaveCVAE(WaveformVAE):
     def noise_size(self, samples: int) -> int:
         """Of the two posteriors, and of the texture where a spectral term listens to it."""
         texture = self.decode_noise_size(samples) if self.config.spectral_weight else 0
-        return self.config.latent_dim + self.steps(samples) * self.config.local_dim + texture
+        return self.config.latent_dim + self.steps(samples) * self.config.sequence_latent_dim + texture
 
-    def draw_noise_size(self, samples: int) -> int:
+    def sample_noise_size(self, samples: int) -> int:
         """Of the piece and, with one more to choose a component, of the steps."""
-        return self.config.latent_dim + self.steps(samples) * (self.config.local_dim + 1)
+        return self.config.latent_dim + self.steps(samples) * (self.config.sequence_latent_dim + 1)
 
     def decode_noise_size(self, samples: int) -> int:
         """One for each coefficient."""
@@ -84,22 +86,24 @@ class WaveCVAE(WaveformVAE):
 
     def values_per_clip(self, samples: int) -> int:
         """Local latent values: those along time. A peak counts twice, for its place and its size."""
-        return self.steps(samples) * (self.config.local_dim + 2 * self.config.peaks)
+        return self.steps(samples) * (self.config.sequence_latent_dim + 2 * self.config.sparse_coefficients)
 
-    def terms(self, audio: tf.Tensor, condition: Condition, noise: tf.Tensor, beta: tf.Tensor) -> Terms:
+    def elbo_terms(
+        self, audio: tf.Tensor, condition: Condition, noise: tf.Tensor, beta: tf.Tensor
+    ) -> ElboTerms:
         """One sample of the ELBO; in the objective also free bits, the envelope's own fit and the spectra."""
         config, samples = self.config, audio.shape[-1]
         coefficients = self._analyse(audio)
         asked = self.condition(condition)
         piece_q, local_q = self.encoder(coefficients, asked)
-        steps = (self.steps(samples), config.local_dim)
+        steps = (self.steps(samples), config.sequence_latent_dim)
         split = [config.latent_dim, math.prod(steps), noise.shape[-1] - config.latent_dim - math.prod(steps)]
         piece_noise, local_noise, texture_noise = tf.split(noise, split, axis=-1)
         piece = piece_q.draw(piece_noise)
         local_noise = tf.reshape(local_noise, [-1, *steps])
         local = local_q.draw(local_noise)
         kl_piece = kl_of_gaussians(*piece_q, *self.piece_prior(asked))
-        clock = self.clock.of_known(condition, coefficients)
+        clock = self.clock.from_audio(condition, coefficients)
         log_q = tf.reduce_sum(-0.5 * (tf.square(local_noise) + local_q.log_variance) - HALF_LOG_2PI, axis=-1)
         log_p = self.local_prior.log_density(local, tf.concat([piece, asked], axis=-1), clock)
         kl_local = tf.reduce_sum(log_q - log_p, axis=-1)
@@ -108,39 +112,39 @@ class WaveCVAE(WaveformVAE):
         relative = coefficients * tf.exp(-log_scale)
         mean, log_spread = self.texture.of_all_frames(relative, log_scale)
         errors = tf.square((relative - mean) * tf.exp(-log_spread))
-        log_likelihood = _log_normal(errors, log_spread + log_scale) - self._flattery(samples)
+        log_likelihood = _log_normal(errors, log_spread + log_scale) - self._likelihood_correction(samples)
         envelope_alone = _log_normal(tf.square(relative), log_scale)
 
         # Free bits (Kingma et al. 2016, appendix C.8), so that neither level is switched off early.
         counted = tf.maximum(kl_piece, config.free_bits * config.latent_dim)
         counted += tf.maximum(kl_local, config.free_bits * math.prod(steps))
-        objective = beta * counted - log_likelihood - config.envelope_weight * envelope_alone
+        objective = beta * counted - log_likelihood - config.spectral_envelope_weight * envelope_alone
         if config.spectral_weight:
             spread = tf.exp(log_scale + log_spread)
             heard = self._heard(coefficients, mean * tf.exp(log_scale), spread, texture_noise, samples)
             distance = distances.multi_resolution_distance(audio, heard, self.sizes)
             objective += config.spectral_weight * samples * distance
-        return Terms(log_likelihood, tf.stack([kl_piece, kl_local], axis=-1), objective / samples)
+        return ElboTerms(log_likelihood, tf.stack([kl_piece, kl_local], axis=-1), objective / samples)
 
-    def encode(self, audio: tf.Tensor, condition: Condition) -> WaveLatents:
+    def encode(self, audio: tf.Tensor, condition: Condition) -> HierarchicalLatents:
         """The posteriors' means, and the strongest coefficients of each step."""
         coefficients = self._analyse(audio)
         asked = self.condition(condition)
         piece, local = (posterior.mean for posterior in self.encoder(coefficients, asked))
         relative = coefficients * tf.exp(-self.decoder(piece, local, asked))
         strong = tf.abs(coefficients) >= self._limit(coefficients)
-        return WaveLatents(piece, local, tf.where(strong, relative, math.nan))
+        return HierarchicalLatents(piece, local, tf.where(strong, relative, math.nan))
 
     def draw(
         self, condition: Condition, samples: int, noise: tf.Tensor, temperature: float, guidance: Guidance
-    ) -> WaveLatents:
+    ) -> HierarchicalLatents:
         """Piece, then step after step; the fine level is left to the texture."""
         asked = self.condition(condition, guidance)
         noise = self._split_draw_noise(noise, samples)
         mean, log_variance = self.piece_prior(asked)
         piece = mean + temperature * noise[0] * tf.exp(0.5 * log_variance)
-        clock = self.clock.of_new(condition, self.steps(samples))
-        nothing = tf.zeros([tf.shape(piece)[0], 0, self.config.local_dim])
+        clock = self.clock.from_tempo(condition, self.steps(samples))
+        nothing = tf.zeros([tf.shape(piece)[0], 0, self.config.sequence_latent_dim])
         return self._draw_steps(piece, nothing, asked, clock, noise[1], temperature)
 
     def extend(
@@ -151,14 +155,14 @@ class WaveCVAE(WaveformVAE):
         noise: tf.Tensor,
         temperature: float,
         guidance: Guidance,
-    ) -> WaveLatents:
+    ) -> HierarchicalLatents:
         """Latents of `samples` samples that begin with `audio` as it is."""
         coefficients = self._analyse(audio)
         asked = self.condition(condition, guidance)
         piece, local = (posterior.mean for posterior in self.encoder(coefficients, asked))
         # The last step hears the silence that was put behind the beginning.
         whole_steps = max(0, (audio.shape[-1] // self.config.hop_samples - 1) // self.config.frames_per_step)
-        clock = self.clock.of_known(condition, coefficients, self.steps(samples))
+        clock = self.clock.from_audio(condition, coefficients, self.steps(samples))
         step_noise = self._split_draw_noise(noise, samples)[1]
         drawn = self._draw_steps(piece, local[:, :whole_steps], asked, clock, step_noise, temperature)
         frames = whole_steps * self.config.frames_per_step
@@ -166,9 +170,9 @@ class WaveCVAE(WaveformVAE):
         known = coefficients[:, :frames] * tf.exp(-log_scale[:, :frames])
         return drawn._replace(fine=tf.concat([known, drawn.fine[:, frames:]], axis=1))
 
-    def restyle(
-        self, latents: WaveLatents, source: Condition, target: Condition, guidance: Guidance
-    ) -> WaveLatents:
+    def transfer_style(
+        self, latents: HierarchicalLatents, source: Condition, target: Condition, guidance: Guidance
+    ) -> HierarchicalLatents:
         """The same steps and details in another kind of piece.
 
         The piece keeps its place among those of its kind: as many standard deviations from the mean.
@@ -180,7 +184,7 @@ class WaveCVAE(WaveformVAE):
 
     def decode(
         self,
-        latents: WaveLatents,
+        latents: HierarchicalLatents,
         condition: Condition,
         samples: int,
         noise: tf.Tensor,
@@ -190,27 +194,38 @@ class WaveCVAE(WaveformVAE):
         filled, _ = self._fill(latents, self.condition(condition, guidance), noise)
         return tf.clip_by_value(mdct.synthesise(filled, samples), -1.0, 1.0)
 
-    def complete(self, latents: WaveLatents, condition: Condition, noise: tf.Tensor) -> WaveLatents:
+    def complete(
+        self, latents: HierarchicalLatents, condition: Condition, noise: tf.Tensor
+    ) -> HierarchicalLatents:
         """The same clip with nothing of its fine level left open."""
         filled, log_scale = self._fill(latents, self.condition(condition), noise)
         return latents._replace(fine=filled * tf.exp(-log_scale))
 
-    def level_values(self, latents: WaveLatents) -> dict[str, tf.Tensor]:
+    def level_values(self, latents: HierarchicalLatents) -> dict[str, tf.Tensor]:
         """Of the two levels that are learned."""
-        return {"piece": latents.piece, "local": tf.reshape(latents.local, [-1, self.config.local_dim])}
+        return {
+            "global": latents.piece,
+            "local": tf.reshape(latents.local, [-1, self.config.sequence_latent_dim]),
+        }
 
-    def perturb(self, latents: WaveLatents, amount: float, noise: tf.Tensor) -> WaveLatents:
+    def add_noise(
+        self, latents: HierarchicalLatents, noise_scale: float, noise: tf.Tensor
+    ) -> HierarchicalLatents:
         """Piece and steps move; the strongest coefficients stay, in units of the envelope that moved."""
-        steps, local_dim = latents.local.shape[1:]
-        piece, local = tf.split(noise, [self.config.latent_dim, steps * (local_dim + 1)], axis=-1)
-        local = tf.reshape(local, [-1, steps, local_dim + 1])[..., :-1]
-        return latents._replace(piece=latents.piece + amount * piece, local=latents.local + amount * local)
+        steps, sequence_latent_dim = latents.local.shape[1:]
+        piece, local = tf.split(noise, [self.config.latent_dim, steps * (sequence_latent_dim + 1)], axis=-1)
+        local = tf.reshape(local, [-1, steps, sequence_latent_dim + 1])[..., :-1]
+        return latents._replace(
+            piece=latents.piece + noise_scale * piece, local=latents.local + noise_scale * local
+        )
 
-    def blend(self, start: WaveLatents, end: WaveLatents, position: float) -> WaveLatents:
+    def interpolate(
+        self, start: HierarchicalLatents, end: HierarchicalLatents, position: float
+    ) -> HierarchicalLatents:
         """Piece and steps on the straight line; the details fade into each other at constant power."""
         piece, local = (
             (1 - position) * getattr(start, name) + position * getattr(end, name)
-            for name in ("piece", "local")
+            for name in ("global", "local")
         )
         angle = 0.5 * math.pi * position
         parts = [
@@ -219,7 +234,7 @@ class WaveCVAE(WaveformVAE):
         ]
         heard = [tf.where(tf.math.is_nan(fine), 0.0, fine) * weight for fine, weight in parts]
         open_ = [tf.math.is_nan(fine) if weight else tf.ones_like(fine, tf.bool) for fine, weight in parts]
-        return WaveLatents(piece, local, tf.where(open_[0] & open_[1], math.nan, heard[0] + heard[1]))
+        return HierarchicalLatents(piece, local, tf.where(open_[0] & open_[1], math.nan, heard[0] + heard[1]))
 
     def _analyse(self, audio: tf.Tensor) -> tf.Tensor:
         return mdct.analyse(audio, self.config.hop_samples, self.frames(audio.shape[-1]))
@@ -229,10 +244,12 @@ class WaveCVAE(WaveformVAE):
         span = self.config.frames_per_step
         frames, bins = coefficients.shape[1:]
         steps = tf.reshape(tf.abs(coefficients), [-1, frames // span, span * bins])
-        smallest = tf.math.top_k(steps, self.config.peaks).values[..., -1:]
+        smallest = tf.math.top_k(steps, self.config.sparse_coefficients).values[..., -1:]
         return tf.repeat(smallest, span, axis=1)
 
-    def _fill(self, latents: WaveLatents, asked: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _fill(
+        self, latents: HierarchicalLatents, asked: tf.Tensor, noise: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Coefficients and log-scales, both `[batch, frames, bins]`."""
         log_scale = self.decoder(latents.piece, latents.local, asked)
         known = latents.fine * tf.exp(log_scale)
@@ -242,7 +259,7 @@ class WaveCVAE(WaveformVAE):
         limit = tf.reduce_min(tf.reshape(sizes, [-1, frames // span, span * bins]), axis=-1)
         limit = tf.repeat(limit, span, axis=1)[..., tf.newaxis]
         noise = tf.reshape(noise, [-1, frames, bins])
-        return self._compiled_fill(log_scale, known, limit, noise, self._grain), log_scale
+        return self._compiled_fill(log_scale, known, limit, noise, self._residual_noise_scale), log_scale
 
     def _heard(
         self, coefficients: tf.Tensor, mean: tf.Tensor, spread: tf.Tensor, noise: tf.Tensor, samples: int
@@ -250,7 +267,9 @@ class WaveCVAE(WaveformVAE):
         """What `decode` would make of the clip if it had predicted every frame from the true ones before."""
         limit = self._limit(coefficients)
         noise = tf.reshape(noise, [-1, *coefficients.shape[1:]])
-        drawn = tf.clip_by_value(mean + tf.minimum(spread, self._grain * limit) * noise, -limit, limit)
+        drawn = tf.clip_by_value(
+            mean + tf.minimum(spread, self._residual_noise_scale * limit) * noise, -limit, limit
+        )
         return mdct.synthesise(tf.where(tf.abs(coefficients) >= limit, coefficients, drawn), samples)
 
     def _draw_steps(
@@ -261,21 +280,21 @@ class WaveCVAE(WaveformVAE):
         clock: tf.Tensor,
         noise: tf.Tensor,
         temperature: float,
-    ) -> WaveLatents:
+    ) -> HierarchicalLatents:
         context = tf.concat([piece, asked], axis=-1)
         local = self._compiled_draw(known, context, clock, noise, tf.constant(temperature, tf.float32))
-        local = tf.ensure_shape(local, [None, clock.shape[1], self.config.local_dim])
+        local = tf.ensure_shape(local, [None, clock.shape[1], self.config.sequence_latent_dim])
         frames = clock.shape[1] * self.config.frames_per_step
-        return WaveLatents(
+        return HierarchicalLatents(
             piece, local, tf.fill([tf.shape(piece)[0], frames, self.config.hop_samples], math.nan)
         )
 
     def _split_draw_noise(self, noise: tf.Tensor, samples: int) -> tuple[tf.Tensor, tf.Tensor]:
-        steps, local_dim = self.steps(samples), self.config.local_dim
-        piece, local = tf.split(noise, [self.config.latent_dim, steps * (local_dim + 1)], axis=-1)
-        return piece, tf.reshape(local, [-1, steps, local_dim + 1])
+        steps, sequence_latent_dim = self.steps(samples), self.config.sequence_latent_dim
+        piece, local = tf.split(noise, [self.config.latent_dim, steps * (sequence_latent_dim + 1)], axis=-1)
+        return piece, tf.reshape(local, [-1, steps, sequence_latent_dim + 1])
 
-    def _flattery(self, samples: int) -> float:
+    def _likelihood_correction(self, samples: int) -> float:
         """The most by which a density of more coefficients than samples can exceed one of the samples.
 
         A coefficient that the samples do not need is 0, and its density there is at most that of the smallest

@@ -14,7 +14,7 @@ HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 LOG_SCALE_RANGE = (-4.0, 2.0)  # of a mixture's components: neither spikes nor deserts
 
 
-class PiecePrior(layers.Layer):
+class GlobalPrior(layers.Layer):
     """p(piece | condition), a diagonal Gaussian: mean and log-variance, both `[batch, latent_dim]`."""
 
     def __init__(self, latent_dim: int) -> None:
@@ -28,19 +28,19 @@ class PiecePrior(layers.Layer):
         return mean, tf.clip_by_value(log_variance, -6.0, 3.0)
 
 
-class LocalPrior(layers.Layer):
+class SequencePrior(layers.Layer):
     """p(local_t | local_<t, piece, condition, clock): two GRUs with a mixture of Gaussians on top.
 
     Training sees the true past of all steps at once; `draw` lives on its own past.
     """
 
-    def __init__(self, local_dim: int, units: int, mixtures: int) -> None:
+    def __init__(self, sequence_latent_dim: int, units: int, mixtures: int) -> None:
         super().__init__()
-        self.local_dim, self.units, self.mixtures = local_dim, units, mixtures
+        self.sequence_latent_dim, self.units, self.mixtures = sequence_latent_dim, units, mixtures
         self.input_layer = layers.Dense(units, activation=tf.nn.leaky_relu)
         self.first = GRU(units)
         self.second = GRU(units)
-        self.head = layers.Dense(mixtures * (1 + 2 * local_dim))
+        self.head = layers.Dense(mixtures * (1 + 2 * sequence_latent_dim))
 
     def log_density(self, local: tf.Tensor, context: tf.Tensor, clock: tf.Tensor) -> tf.Tensor:
         """`local` `[batch, steps, local_dim]`, `context` `[batch, n]` -> `[batch, steps]`, in nats."""
@@ -69,8 +69,8 @@ class LocalPrior(layers.Layer):
         """
         batch, steps, known_steps = tf.shape(clock)[0], tf.shape(clock)[1], tf.shape(known)[1]
         known = tf.pad(known, [[0, 0], [0, steps - known_steps], [0, 0]])
-        drawn = tf.TensorArray(tf.float32, steps, element_shape=[None, self.local_dim])
-        value = tf.zeros([batch, self.local_dim])
+        drawn = tf.TensorArray(tf.float32, steps, element_shape=[None, self.sequence_latent_dim])
+        value = tf.zeros([batch, self.sequence_latent_dim])
         first = second = tf.zeros([batch, self.units])
         for step in tf.range(steps):
             x = self.input_layer(tf.concat([value, clock[:, step], context], axis=-1))
@@ -90,7 +90,7 @@ class LocalPrior(layers.Layer):
     def _mixture(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Log-weights `[..., mixtures]`, means and log-scales `[..., mixtures, local_dim]`."""
         output = self.head(x)
-        shape = tf.concat([tf.shape(output)[:-1], [self.mixtures, 2 * self.local_dim]], axis=0)
+        shape = tf.concat([tf.shape(output)[:-1], [self.mixtures, 2 * self.sequence_latent_dim]], axis=0)
         means, log_scales = tf.split(tf.reshape(output[..., self.mixtures :], shape), 2, axis=-1)
         return (
             tf.nn.log_softmax(output[..., : self.mixtures]),

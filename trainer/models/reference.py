@@ -6,14 +6,14 @@ import math
 
 import tensorflow as tf
 
-from trainer.config import Config, DatasetFacts
-from trainer.models.base import Condition, Guidance, Terms, WaveformVAE
+from trainer.config import Config, DatasetMetadata
+from trainer.models.base import Condition, ElboTerms, Guidance, WaveformVAE
 from trainer.models.layers import Resnet1DBlock, policy
 
 layers = tf.keras.layers
 
 
-class SeedCVAE(WaveformVAE):
+class ReferenceCVAE(WaveformVAE):
     """A clip is one time step of `clip_samples` channels, so no layer sees time.
 
     Trainable parameters at 90,001 samples and a latent of 2: 12,120,133.
@@ -27,9 +27,9 @@ class SeedCVAE(WaveformVAE):
         "cannot be compared with another model's. Trust the SNR, where silence scores 0 dB, and your ears."
     )
 
-    def __init__(self, config: Config, facts: DatasetFacts) -> None:
+    def __init__(self, config: Config, metadata: DatasetMetadata) -> None:
         super().__init__()
-        self.smallest_samples = clip_samples = facts.clip_samples
+        self.smallest_samples = clip_samples = metadata.clip_samples
         self.latent_dim = config.latent_dim
         dtype = policy(config.precision)
         self.encoder = tf.keras.Sequential(
@@ -65,7 +65,7 @@ class SeedCVAE(WaveformVAE):
         """One vector a clip."""
         return self.latent_dim
 
-    def draw_noise_size(self, samples: int) -> int:
+    def sample_noise_size(self, samples: int) -> int:
         """One vector a clip."""
         return self.latent_dim
 
@@ -86,7 +86,9 @@ class SeedCVAE(WaveformVAE):
         """`[batch, latent_dim]` -> `[batch, clip_samples]`."""
         return self.decoder(latent)[:, 0, :]
 
-    def terms(self, audio: tf.Tensor, condition: Condition, noise: tf.Tensor, beta: tf.Tensor) -> Terms:
+    def elbo_terms(
+        self, audio: tf.Tensor, condition: Condition, noise: tf.Tensor, beta: tf.Tensor
+    ) -> ElboTerms:
         """Bernoulli log-likelihood and a one-sample estimate of the KL, as in the notebook."""
         mean, log_variance = self.posterior(audio)
         latent = self.reparameterize(mean, log_variance, noise)
@@ -94,7 +96,7 @@ class SeedCVAE(WaveformVAE):
         log_likelihood = -tf.reduce_sum(cross_entropy, axis=-1)
         prior = log_normal(latent, tf.zeros_like(latent), tf.zeros_like(latent))
         kl = log_normal(latent, mean, log_variance) - prior
-        return Terms(log_likelihood, kl[:, tf.newaxis], beta * kl - log_likelihood)
+        return ElboTerms(log_likelihood, kl[:, tf.newaxis], beta * kl - log_likelihood)
 
     def encode(self, audio: tf.Tensor, condition: Condition) -> tf.Tensor:
         """The posterior's mean."""
@@ -118,11 +120,11 @@ class SeedCVAE(WaveformVAE):
         """Of the one level."""
         return {"clip": latents}
 
-    def perturb(self, latents: tf.Tensor, amount: float, noise: tf.Tensor) -> tf.Tensor:
+    def add_noise(self, latents: tf.Tensor, noise_scale: float, noise: tf.Tensor) -> tf.Tensor:
         """A step in a random direction."""
-        return latents + amount * noise
+        return latents + noise_scale * noise
 
-    def blend(self, start: tf.Tensor, end: tf.Tensor, position: float) -> tf.Tensor:
+    def interpolate(self, start: tf.Tensor, end: tf.Tensor, position: float) -> tf.Tensor:
         """On the straight line."""
         return (1 - position) * start + position * end
 

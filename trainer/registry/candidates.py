@@ -22,8 +22,8 @@ from trainer.runs.storage import Folder, is_remote
 
 # What the shapes of a model's weights depend on, beside its kind and the dataset's format.
 SHAPING = (
-    "latent_dim", "local_dim", "hop_samples", "frames_per_step", "channels", "prior_units", "prior_mixtures",
-    "texture_units",
+    "latent_dim", "sequence_latent_dim", "hop_samples", "frames_per_step", "channels", "prior_units", "prior_mixtures",
+    "coefficient_model_units",
 )  # fmt: skip
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -31,7 +31,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 def identity(config: Config) -> dict[str, Any]:
     """The settings that a result depends on."""
     return {
-        name: value for name, value in dataclasses.asdict(config).items() if name not in configs.MAY_CHANGE
+        name: value for name, value in dataclasses.asdict(config).items() if name not in configs.RESUMABLE
     }
 
 
@@ -41,9 +41,9 @@ def weights_fit(one: Run, other: Run) -> bool:
 
 
 def _shape(run: Run) -> tuple:
-    config, facts = run.config, run.dataset
-    kind = config.preset == "seed"
-    data = (facts.sample_rate_hz, facts.clip_samples, facts.genres, tuple(facts.attributes))
+    config, metadata = run.config, run.dataset
+    kind = config.preset == "reference"
+    data = (metadata.sample_rate_hz, metadata.clip_samples, metadata.genres, tuple(metadata.attributes))
     return (kind, *(getattr(config, name) for name in SHAPING), *data)
 
 
@@ -61,7 +61,7 @@ def name_of(config: Config, digest: str, start: str | None) -> str:
 
 def is_same_work(champion: Champion, config: Config, digest: str) -> bool:
     """Whether the champion was trained on this dataset with this configuration."""
-    own = {name: value for name, value in champion.config.items() if name not in configs.MAY_CHANGE}
+    own = {name: value for name, value in champion.config.items() if name not in configs.RESUMABLE}
     # As JSON has it, which knows no tuples.
     wanted = json.loads(json.dumps(identity(config)))
     return champion.dataset["digest"] == digest and own == wanted
@@ -73,7 +73,7 @@ def can_start_from(models: str, champion: Champion, config: Config, manifest: Ma
     described = Folder(candidate_uri(models, champion.candidate)).read(configs.NAME)
     if described is None:
         return False
-    return weights_fit(configs.parse(described, where), Run(config, configs.facts_of(manifest, uri)))
+    return weights_fit(configs.parse(described, where), Run(config, configs.metadata_of(manifest, uri)))
 
 
 def prune(models: str, keep: int) -> list[str]:

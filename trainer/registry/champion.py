@@ -17,7 +17,7 @@ from trainer.runs.directory import POINTER
 from trainer.runs.storage import Folder
 
 ROLLBACKS = 3  # earlier champions that stay, to go back to
-WITHDRAWN = 20  # that are remembered, lest retraining promotes them again
+MAX_REJECTED = 20  # that are remembered, lest retraining promotes them again
 
 RETRAINING, BY_HAND = "retraining", "hand"
 
@@ -38,10 +38,10 @@ class Champion:
 class State:
     """What `champion.json` holds, and the token with which it may be moved."""
 
-    token: champion_pointer.Token
+    token: champion_pointer.Generation
     champion: Champion | None = None
     earlier: tuple[Champion, ...] = ()  # the newest first
-    withdrawn: tuple[str, ...] = ()  # candidates that were rolled back by hand
+    rejected: tuple[str, ...] = ()  # candidates that were rolled back by hand
 
     @property
     def kept(self) -> set[str]:
@@ -50,7 +50,7 @@ class State:
 
     def to_json(self) -> bytes:
         """The champion's fields, then those before it."""
-        rest = {"earlier": [asdict(one) for one in self.earlier], "withdrawn": self.withdrawn}
+        rest = {"earlier": [asdict(one) for one in self.earlier], "rejected": self.rejected}
         return (
             json.dumps(promotion.without_nan({**asdict(self.champion), **rest}), indent=2) + "\n"
         ).encode()
@@ -67,8 +67,8 @@ def read(models: str) -> State:
         return State(token)
     fields = champion_pointer.parse(content, models)
     try:
-        earlier, withdrawn = (tuple(fields.pop(name)) for name in ("earlier", "withdrawn"))
-        return State(token, Champion(**fields), tuple(Champion(**one) for one in earlier), withdrawn)
+        earlier, rejected = (tuple(fields.pop(name)) for name in ("earlier", "rejected"))
+        return State(token, Champion(**fields), tuple(Champion(**one) for one in earlier), rejected)
     except (TypeError, KeyError) as error:
         raise champion_pointer.damaged(models) from error
 
@@ -98,7 +98,7 @@ def describe(models: str, name: str, by: str) -> Champion:
     )
 
 
-def crown(models: str, state: State, name: str, by: str) -> State:
+def promote_candidate(models: str, state: State, name: str, by: str) -> State:
     """Makes a candidate the champion that follows `state`.
 
     It is held meanwhile, so that nobody deletes it.
@@ -113,13 +113,13 @@ def crown(models: str, state: State, name: str, by: str) -> State:
         earlier = tuple(
             one for one in (state.champion, *state.earlier) if one is not None and one.candidate != name
         )
-        withdrawn = tuple(one for one in state.withdrawn if one != name)
-        return _move(models, State(state.token, new, earlier[:ROLLBACKS], withdrawn))
+        rejected = tuple(one for one in state.rejected if one != name)
+        return _move(models, State(state.token, new, earlier[:ROLLBACKS], rejected))
 
 
 def promote(models: str, name: str) -> str:
     """The command `champion promote`; returns what it says."""
-    state = crown(models, read(models), name, BY_HAND)
+    state = promote_candidate(models, read(models), name, BY_HAND)
     before = f", after {state.earlier[0].candidate}" if state.earlier else ""
     return f"champion of {models}: {name}{before}"
 
@@ -139,8 +139,8 @@ def rollback(models: str) -> str:
     describe(models, back.candidate, BY_HAND)
     with lease.hold(candidate_uri(models, back.candidate)):
         describe(models, back.candidate, BY_HAND)
-        withdrawn = (gone.candidate, *(one for one in state.withdrawn if one != gone.candidate))[:WITHDRAWN]
-        _move(models, State(state.token, back, state.earlier[1:], withdrawn))
+        rejected = (gone.candidate, *(one for one in state.rejected if one != gone.candidate))[:MAX_REJECTED]
+        _move(models, State(state.token, back, state.earlier[1:], rejected))
     return f"champion of {models}: {back.candidate} again, after {gone.candidate}"
 
 
@@ -166,7 +166,7 @@ def show(models: str) -> str:
         shown = "not finite" if value is None else f"{value:.3g} {promotion.METRICS[name].unit}".strip()
         lines.append(("figure", f"{name} {shown}"))
     lines += [("before", f"{one.candidate}, promoted {one.promoted} by {one.by}") for one in state.earlier]
-    lines += [("withdrawn", name) for name in state.withdrawn]
+    lines += [("rejected", name) for name in state.rejected]
     return "\n".join(f"{name:<12}{text}" for name, text in lines)
 
 

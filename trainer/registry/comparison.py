@@ -11,8 +11,8 @@ from tqdm import tqdm
 from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.html.page import Sound
 from trainer.evaluation.embeddings import LOG_MEL, make_embedding
-from trainer.evaluation.evaluator import Clips, Judge, read_clips
-from trainer.generation.generator import MusicMaker, load
+from trainer.evaluation.evaluator import Clips, Evaluator, read_clips
+from trainer.generation.generator import Generator, load
 from trainer.models import Condition
 from trainer.registry.holdout import HeldOut
 from trainer.registry.promotion import Compared, Figures
@@ -32,7 +32,7 @@ class Heard(NamedTuple):
 
 
 def compare(
-    candidate: MusicMaker, champion: MusicMaker | None, sets: list[HeldOut], count: int, seed: int
+    candidate: Generator, champion: Generator | None, sets: list[HeldOut], count: int, seed: int
 ) -> tuple[list[Compared], Heard]:
     """Measures both models on every set.
 
@@ -63,7 +63,7 @@ def compare(
     return compared, _heard(list(models), heard, new, candidate.sample_rate_hz)
 
 
-def load_champion(models: str, name: str, cache: Path) -> MusicMaker:
+def load_champion(models: str, name: str, cache: Path) -> Generator:
     """The model to beat.
 
     Raises:
@@ -81,17 +81,17 @@ def load_champion(models: str, name: str, cache: Path) -> MusicMaker:
         ) from error
 
 
-def _figures(clips: Clips, music: MusicMaker, new: np.ndarray, seed: int) -> Figures:
+def _figures(clips: Clips, music: Generator, new: np.ndarray, seed: int) -> Figures:
     """The metrics of `trainer.registry.promotion`; new music is measured against the held-out clips themselves."""
-    judge = Judge(clips, clips, [make_embedding(LOG_MEL)], music.sample_rate_hz, seed)
-    fidelity = judge.fidelity("", music)
+    judge = Evaluator(clips, clips, [make_embedding(LOG_MEL)], music.sample_rate_hz, seed)
+    reconstruction_quality = judge.reconstruction_quality("", music)
     return {
-        **{name: fidelity[name] for name in ("snr_db", "stft_distance", "log_mel_distance_db")},
-        "frechet_log_mel": judge.likeness_of("", new)[f"frechet_{LOG_MEL}"],
+        **{name: reconstruction_quality[name] for name in ("snr_db", "stft_distance", "log_mel_distance_db")},
+        "frechet_log_mel": judge.generation_quality_of("", new)[f"frechet_{LOG_MEL}"],
     }
 
 
-def _reconstruct_some(clips: Clips, music: MusicMaker) -> tuple[Clips, np.ndarray]:
+def _reconstruct_some(clips: Clips, music: Generator) -> tuple[Clips, np.ndarray]:
     """Clips spread over a set, and what a model makes of them."""
     there = len(clips.audio)
     wanted = min(HEARD_CLIPS, there)

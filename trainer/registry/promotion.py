@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-NAME = "verdict.json"
+NAME = "promotion.json"
 PROMOTED, REFUSED, UNCHANGED = "promoted", "refused", "unchanged"
 
 Figures = dict[str, float]  # one for each of `METRICS`

@@ -31,7 +31,7 @@ td small { display: inline-block; min-width: 10rem; white-space: nowrap; }
 
 
 def write_page(
-    verdict: dict, sets: list[Compared], criteria: Criteria, clips: list, new: list[list[Sound]]
+    decision: dict, sets: list[Compared], criteria: Criteria, clips: list, new: list[list[Sound]]
 ) -> str:
     """Writes the page.
 
@@ -45,24 +45,24 @@ def write_page(
     originals = [original for _, _, original, _ in clips]
     show = same_scale(originals, originals[0].sample_rate_hz / 2)
     body = [
-        _verdict_card(verdict),
-        _facts(verdict),
+        _verdict_card(decision),
+        _facts(decision),
         *(_table(one, criteria) for one in sets),
         f'<h2>Held-out clips</h2><p class="soft">{_LEADS["clips"]}</p>',
         *(_clip_card(*clip, show) for clip in clips),
         f'<h2>New music</h2><p class="soft">{_LEADS["new"]}</p>',
         *(_cards(f"New {index:02d}", "", sounds, show) for index, sounds in enumerate(new)),
-        details("The whole verdict", verdict),
+        details("The whole verdict", decision),
     ]
-    return document(f"Candidate {verdict['candidate']}", "".join(body), _STYLE)
+    return document(f"Candidate {decision['candidate']}", "".join(body), _STYLE)
 
 
-def _verdict_card(verdict: dict) -> str:
-    word = verdict["verdict"]
-    notes = "".join(f'<p class="soft">{escape(note)}.</p>' for note in verdict["notes"])
+def _verdict_card(decision: dict) -> str:
+    word = decision["decision"]
+    notes = "".join(f'<p class="soft">{escape(note)}.</p>' for note in decision["notes"])
     return (
         f'<aside class="card verdict {word}"><strong>{word.capitalize()}</strong>'
-        f"{escape(_sentence(verdict['reason']))}{notes}</aside>"
+        f"{escape(_sentence(decision['reason']))}{notes}</aside>"
     )
 
 
@@ -70,19 +70,19 @@ def _sentence(reason: str) -> str:
     return f"{reason[:1].upper()}{reason[1:]}."
 
 
-def _facts(verdict: dict) -> str:
-    criteria = verdict["criteria"]
+def _facts(decision: dict) -> str:
+    criteria = decision["criteria"]
     return fact_list(
         {
             "Must gain": f"{criteria['metric']}, {criteria['min_gain']:.1%}",
             "May lose": f"{criteria['max_loss']:.1%} each",
             "New clips": f"{criteria['count']:,}",
-            "Judged": f"{datetime.fromisoformat(verdict['judged']):%d %b %Y, %H:%M} UTC".lstrip("0"),
+            "Judged": f"{datetime.fromisoformat(decision['judged']):%d %b %Y, %H:%M} UTC".lstrip("0"),
         },
         {
-            "Champion": verdict["champion"] or "none yet",
-            "Start": f"the weights of {verdict['start']}" if verdict["start"] else "from nothing",
-            "Dataset": f"{verdict['dataset'][:12]} {verdict['data']}",
+            "Champion": decision["champion"] or "none yet",
+            "Start": f"the weights of {decision['start']}" if decision["start"] else "from nothing",
+            "Dataset": f"{decision['dataset'][:12]} {decision['data']}",
         },
     )
 

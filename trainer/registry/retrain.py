@@ -32,9 +32,9 @@ class Options(NamedTuple):
     config: Config
     cache: Path
     criteria: Criteria
-    start: str  # one of `trainer.config.STARTS`
+    init_from: str  # one of `trainer.config.INITIALIZATIONS`
     count: int  # new clips to judge each model by
-    keep: int  # candidates
+    max_candidates: int  # candidates
     replicas: int | None
 
 
@@ -67,14 +67,14 @@ def retrain(options: Options) -> dict[str, Any]:
     state = champions.read(options.models)
     work = _plan(options, state)
     if reason := _nothing_to_do(options, state, work):
-        return {"verdict": UNCHANGED, "reason": reason, **work.described(state.champion)}
+        return {"decision": UNCHANGED, "reason": reason, **work.described(state.champion)}
     # What judging will need is looked for before hours of training.
     _sets(options, work, state)
     if state.champion:
         champions.describe(options.models, state.champion.candidate, RETRAINING)
     _train(options, work)
     found = _judge_and_promote(options, work)
-    found["pruned"] = candidates.prune(options.models, options.keep)
+    found["pruned"] = candidates.prune(options.models, options.max_candidates)
     return found
 
 
@@ -86,7 +86,7 @@ def _plan(options: Options, state: State) -> Work:
         if candidates.is_same_work(champion, options.config, manifest.digest):
             return Work(champion.candidate, home, manifest, None)
         fits = candidates.can_start_from(options.models, champion, options.config, manifest, home)
-        if options.start == FROM_CHAMPION and fits:
+        if options.init_from == FROM_CHAMPION and fits:
             start = champion.candidate
     return Work(candidates.name_of(options.config, manifest.digest, start), home, manifest, start)
 
@@ -112,13 +112,13 @@ def _nothing_to_do(options: Options, state: State, work: Work) -> str:
     champion = state.champion
     if champion and work.name == champion.candidate:
         return "neither the dataset nor the configuration has changed since the champion"
-    if work.name in state.withdrawn:
+    if work.name in state.rejected:
         return "this candidate was rolled back by hand"
     found = Folder(candidate_uri(options.models, work.name)).read(promotion.NAME)
     judged = json.loads(found) if found else {}
-    rival = champion.candidate if champion else None
-    same = judged.get("champion") == rival and judged.get("criteria") == _criteria(options)
-    if judged.get("verdict") == REFUSED and same:
+    incumbent = champion.candidate if champion else None
+    same = judged.get("champion") == incumbent and judged.get("criteria") == _criteria(options)
+    if judged.get("decision") == REFUSED and same:
         return f"this candidate was refused before: {judged['reason']}"
     return ""
 
@@ -149,12 +149,12 @@ def _judge_and_promote(options: Options, work: Work) -> dict[str, Any]:
         state = champions.read(options.models)
         if state.champion and state.champion.candidate == work.name:
             reason = "another process has promoted this candidate"
-            return {"verdict": UNCHANGED, "reason": reason, **work.described(state.champion)}
+            return {"decision": UNCHANGED, "reason": reason, **work.described(state.champion)}
         found = _judge(options, work, state)
-        if found["verdict"] == REFUSED:
+        if found["decision"] == REFUSED:
             return found
         try:
-            champions.crown(options.models, state, work.name, RETRAINING)
+            champions.promote_candidate(options.models, state, work.name, RETRAINING)
         except MovedError:
             continue
         return found
@@ -169,19 +169,19 @@ def _judge(options: Options, work: Work, state: State) -> dict[str, Any]:
         _refuse_another_format(options, state.champion, work.manifest)
     sets, notes = _sets(options, work, state)
     with RunDirectory(candidate_uri(options.models, work.name), options.cache) as directory:
-        rival = state.champion and load_champion(options.models, state.champion.candidate, options.cache)
+        incumbent = state.champion and load_champion(options.models, state.champion.candidate, options.cache)
         candidate = load(directory.path, options.cache)
-        compared, heard = compare(candidate, rival, sets, options.count, options.config.seed)
+        compared, heard = compare(candidate, incumbent, sets, options.count, options.config.seed)
         promoted, reason = promotion.decide(compared, options.criteria)
         found = promotion.without_nan(
             {
-                "verdict": PROMOTED if promoted else REFUSED,
+                "decision": PROMOTED if promoted else REFUSED,
                 "reason": reason,
                 **work.described(state.champion),
                 "criteria": _criteria(options),
                 "sets": [one.to_json() for one in compared],
                 "notes": notes,
-                "judged": datetime.now(UTC).isoformat(timespec="seconds"),
+                "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
         page = report.write_page(found, compared, options.criteria, heard.clips, heard.new)

@@ -9,12 +9,15 @@ from preprocessing.html.page import data_uri
 from trainer.runs.directory import EVALUATION
 
 _TABLES = {
-    "fidelity": ("Reconstruction", "Held-out clips through the model and back, beside baselines."),
-    "likeness": (
+    "reconstruction_quality": (
+        "Reconstruction",
+        "Held-out clips through the model and back, beside baselines.",
+    ),
+    "generation_quality": (
         "New music",
         "Smaller Fr\u00e9chet distances sound more like the corpus; real clips are the floor.",
     ),
-    "obedience": (
+    "condition_adherence": (
         "What is asked, and what is heard",
         "Genres as a classifier hears them; attributes as measured.",
     ),

@@ -33,9 +33,9 @@ _NEW_MUSIC = (
     "Decoded from the same few random latents in every epoch; no clip of the data stands behind them."
 )
 
-_WAYS = {  # heading and lead of each way to make music
+_MODES = {  # heading and lead of each mode to make music
     "prior": ("Made from nothing", "Drawn from the model's prior, one genre after the other."),
-    "vary": ("Variations", "The test clips, encoded, moved in the latent space, and decoded."),
+    "variation": ("Variations", "The test clips, encoded, moved in the latent space, and decoded."),
     "reconstruct": ("Through the model and back", "The test clips, told their genre and nothing else."),
     "interpolate": ("From one clip to another", "Steps through the latents of the first and last test clip."),
     "transfer": ("As another genre", "What happens in the test clip stays; what it sounds like changes."),
@@ -88,7 +88,7 @@ def write_report(run: Path, note: str = "", title: str = "", parameters: int | N
         _pair_section(pairs, show),
         gallery("New music", _NEW_MUSIC, new, show),
     ]
-    sections += [gallery(*_WAYS[way], sounds, show) for way, sounds in _read_generated(run).items()]
+    sections += [gallery(*_MODES[mode], sounds, show) for mode, sounds in _read_generated(run).items()]
     template = Template(resources.files("trainer.reporting").joinpath("report.html").read_text("utf-8"))
     body = template.substitute(
         facts=_facts(run, config, epochs, parameters),
@@ -153,7 +153,7 @@ def _read_generated(run: Path) -> dict[str, list[Sound]]:
     listed = run / GENERATED / "music.json"
     for made in json.loads(listed.read_text("utf-8")) if listed.exists() else []:
         caption = made["title"] if made["genre"] in (None, made["title"]) else _caption(made)
-        sounds.setdefault(made["way"], []).append(_read_sound(run / GENERATED / made["file"], caption))
+        sounds.setdefault(made["mode"], []).append(_read_sound(run / GENERATED / made["file"], caption))
     return sounds
 
 

@@ -22,7 +22,7 @@ CANDIDATES = "candidates"
 CANDIDATE_NAME = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}")  # of the dataset, and of all that it depends on
 _LOCK = ".champion.lock"
 
-Token = int | bytes  # of what was read: its generation in a bucket, its content in a file
+Generation = int | bytes  # of what was read: its generation in a bucket, its content in a file
 
 
 class MovedError(CommandError):
@@ -44,7 +44,7 @@ def candidate_uri(models: str, name: str) -> str:
     return join(models, CANDIDATES, name)
 
 
-def follow(run: str) -> str:
+def resolve(run: str) -> str:
     """The run that is meant: of a folder of models its champion's, any other is itself.
 
     Raises:
@@ -74,7 +74,7 @@ def damaged(models: str) -> CommandError:
     return CommandError(f"{join(models, NAME)} is damaged: restore it, or delete it to begin anew", BAD_DATA)
 
 
-def read(models: str) -> tuple[bytes | None, Token]:
+def read(models: str) -> tuple[bytes | None, Generation]:
     """What the pointer holds, None where there is none yet, and the token with which it can be moved."""
     if not is_remote(models):
         path = Path(models) / NAME
@@ -85,7 +85,7 @@ def read(models: str) -> tuple[bytes | None, Token]:
         return Object(uri).read() or (None, 0)
 
 
-def move(models: str, content: bytes, token: Token) -> None:
+def move(models: str, content: bytes, token: Generation) -> None:
     """Lets the pointer hold `content`.
 
     Raises:
@@ -104,7 +104,7 @@ def move(models: str, content: bytes, token: Token) -> None:
                 raise MovedError(models) from error
 
 
-def _move_local(folder: Path, content: bytes, token: Token) -> None:
+def _move_local(folder: Path, content: bytes, token: Generation) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -13,7 +13,7 @@ from types import TracebackType
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
 from preprocessing.storage import lease
 from trainer import config as configs
-from trainer.runs.champion_pointer import follow
+from trainer.runs.champion_pointer import resolve
 from trainer.runs.mirror import Mirror
 from trainer.runs.storage import Prefix, is_remote
 
@@ -43,7 +43,7 @@ def fetch_run(uri: str, cache: Path) -> Path:
     Raises:
         CommandError: The run has no checkpoint (3), or storage failed (4).
     """
-    uri = follow(uri)
+    uri = resolve(uri)
     if not is_remote(uri):
         return Path(uri)
     prefix = Prefix(uri)

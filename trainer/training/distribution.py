@@ -14,7 +14,7 @@ from preprocessing.errors import STOPPED, USAGE, CommandError
 from trainer.training.cluster import Cluster
 
 # What a collective operation ends with when a process that takes part in it is gone.
-GONE = (
+PEER_FAILURES = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -23,7 +23,7 @@ GONE = (
 )
 
 
-class Team:
+class Distribution:
     """All workers under one strategy. Alone, a process agrees with itself, and nothing travels.
 
     All but `own` are collective operations: every worker calls them, and in the same order.
@@ -45,9 +45,9 @@ class Team:
         """Whether this process keeps the run: configuration, checkpoints, samples, report."""
         return self.index == 0
 
-    def own(self, streams: int) -> range:
+    def input_shards_of_worker(self, input_shards: int) -> range:
         """Which of as many streams this worker reads."""
-        count = streams // self.workers
+        count = input_shards // self.workers
         return range(self.index * count, (self.index + 1) * count)
 
     def agree(self, *flags: bool) -> list[bool]:
@@ -56,7 +56,7 @@ class Team:
             return list(flags)
         return [count > 0 for count in self._sum(tf.constant(flags, tf.float32)).numpy()]
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The chief's `value`, which JSON can hold."""
         if self.workers == 1:
             return value
@@ -65,20 +65,22 @@ class Team:
         row = tf.constant(list(text) or [0] * length, tf.int32)
         return json.loads(bytes(self._sum(row).numpy().tolist()))
 
-    def take_over(self, variables: Sequence[tf.Variable]) -> None:
+    def broadcast_variables(self, variables: Sequence[tf.Variable]) -> None:
         """Gives every worker the chief's values."""
         if self.workers == 1:
             return
         for variable in variables:
-            own = variable.read_value()
-            variable.assign(self._sum(own if self.is_chief else tf.zeros_like(own)))
+            input_shards_of_worker = variable.read_value()
+            variable.assign(
+                self._sum(input_shards_of_worker if self.is_chief else tf.zeros_like(input_shards_of_worker))
+            )
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
+    def peer_failure_guard(self) -> Iterator[None]:
         """Ends with exit code 75 where another worker has gone, lest this one waits for it forever."""
         try:
             yield
-        except GONE as error:
+        except PEER_FAILURES as error:
             if self.workers == 1:
                 raise
             raise CommandError(

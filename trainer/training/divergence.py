@@ -10,7 +10,7 @@ from trainer.training.train_step import Totals
 LOOK_STEPS = 10  # between two looks at the figures: each waits for the device
 # How far above the lowest loss an explosion is: so many nats a sample, and so many times the first loss.
 # Untrained models have 30 for music and 500 for loud tones, and batches differ as the loudness of clips does;
-# single steps of a healthy run of the preset `seed` have 16 more than their neighbours. What explodes has
+# single steps of a healthy run of the preset `reference` have 16 more than their neighbours. What explodes has
 # 1,000 within some steps.
 EXPLODED_NATS = 100.0
 EXPLODED_TIMES = 9.0

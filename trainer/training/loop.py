@@ -13,18 +13,18 @@ import tensorflow as tf
 
 from preprocessing.dataset.manifest import Manifest
 from trainer import event_log
-from trainer.config import Config, DatasetFacts
+from trainer.config import Config, DatasetMetadata
 from trainer.data import input_pipeline
 from trainer.data.dataset import Clips
 from trainer.data.distribute import feed
 from trainer.models import WaveformVAE
 from trainer.runs import checkpoints, rollbacks
 from trainer.runs.directory import CHECKPOINTS
-from trainer.training.distribution import Team
+from trainer.training.distribution import Distribution
 from trainer.training.divergence import LOOK_STEPS, DivergedError, LossWatch
 from trainer.training.profiling import Profile
 from trainer.training.signals import StoppedError, StopRequest
-from trainer.training.train_step import Learner, Totals
+from trainer.training.train_step import Totals, TrainState
 
 
 class Position(NamedTuple):
@@ -36,7 +36,7 @@ class Position(NamedTuple):
     secs: float  # spent on those steps
 
 
-class Trainer:
+class TrainingLoop:
     """A learner and its checkpoints. Use as a context manager: leaving it waits for what is being written.
 
     All that a run depends on is either a function of its configuration and position (data, noise, learning
@@ -48,8 +48,8 @@ class Trainer:
     def __init__(
         self,
         config: Config,
-        facts: DatasetFacts,
-        team: Team,
+        metadata: DatasetMetadata,
+        distribution: Distribution,
         run: Path,
         stop: StopRequest,
         saved: Callable[[], None],
@@ -58,26 +58,26 @@ class Trainer:
     ) -> None:
         self.config = config
         self.path = run
-        self.strategy = team.strategy
-        self._team = team
-        self.clip_samples = facts.clip_samples
+        self.strategy = distribution.strategy
+        self._distribution = distribution
+        self.clip_samples = metadata.clip_samples
         self._stop, self._saved, self._profile = stop, saved, profile
-        self._learning_rate_scale = team.share(rollbacks.learning_rate_scale(run))
-        self._learner = Learner(config, facts, team.strategy)
+        self._learning_rate_scale = distribution.broadcast(rollbacks.learning_rate_scale(run))
+        self._train_state = TrainState(config, metadata, distribution.strategy)
         self._checkpoint = tf.train.Checkpoint(
-            **self._learner.parts,
+            **self._train_state.parts,
             epoch=tf.Variable(0, dtype=tf.int64),
             step=tf.Variable(0, dtype=tf.int64),
             totals=tf.Variable(tf.zeros([len(Totals._fields)], tf.float64)),
             secs=tf.Variable(0.0, dtype=tf.float64),
         )
         self._writer = None
-        if team.is_chief:
+        if distribution.is_chief:
             self._writer = checkpoints.Writer(self._checkpoint, run / CHECKPOINTS, config.checkpoints_to_keep)
             if not checkpoints.restore_newest(self._checkpoint, run / CHECKPOINTS) and start is not None:
-                self._learner.begin_with(start)
+                self._train_state.begin_with(start)
         at = self._checkpoint
-        team.take_over(checkpoints.variables_of(at))
+        distribution.broadcast_variables(checkpoints.variables_of(at))
         totals = Totals(*tf.unstack(at.totals)) if int(at.step) else None
         self.position = Position(int(at.epoch), int(at.step), totals, float(at.secs))
         self._watch = LossWatch()
@@ -85,7 +85,7 @@ class Trainer:
         self._left: Iterator[input_pipeline.Batch] | None = None
         self._snr_db: float | None = None  # of the test clips, after the epoch before
 
-    def __enter__(self) -> Trainer:
+    def __enter__(self) -> TrainingLoop:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -97,17 +97,17 @@ class Trainer:
     @property
     def is_chief(self) -> bool:
         """Whether this process keeps the run."""
-        return self._team.is_chief
+        return self._distribution.is_chief
 
     @property
     def model(self) -> WaveformVAE:
         """What is judged and heard."""
-        return self._learner.averaged
+        return self._train_state.averaged
 
     @property
     def steps(self) -> int:
         """Of the optimizer, since the run began."""
-        return self._learner.steps
+        return self._train_state.steps
 
     def save(self) -> None:
         """Begins to write a checkpoint of where the run is; of several workers the chief does.
@@ -137,10 +137,10 @@ class Trainer:
         self.position = Position(self.position.epoch + 1, 0, None, 0.0)
         self.save()
 
-    def train_epoch(self, streams: list[Clips], manifest: Manifest) -> dict[str, float]:
+    def train_epoch(self, input_shards: list[Clips], manifest: Manifest) -> dict[str, float]:
         """The rest of a pass over the training split; returns its row of metrics.
 
-        `streams` are this worker's own part of it.
+        `input_shards` are this worker's own part of it.
 
         Raises:
             DivergedError: The loss or a weight is no number any more, or the loss has exploded.
@@ -151,7 +151,7 @@ class Trainer:
         started = time.monotonic() - self.position.secs
         first, total = self.position.step, steps * config.epochs
         with event_log.Progress(epoch, config.epochs, steps, first) as progress:
-            for index, batch in zip(range(first, steps), self._fed(streams, manifest), strict=False):
+            for index, batch in zip(range(first, steps), self._fed(input_shards, manifest), strict=False):
                 done = steps * (epoch - 1) + index
                 rate = self._learning_rate(done, total)
                 beta = config.beta_at(epoch - 1 + index / steps)
@@ -183,12 +183,14 @@ class Trainer:
             DivergedError: One of them is no number.
             StoppedError: A signal has come; the run is saved.
         """
-        count, team = self._learner.evaluation_clips, self._team
-        whole_clips = input_pipeline.evaluation_batches(clips, count, team.index, team.workers)
+        count, distribution = self._train_state.evaluation_clips, self._distribution
+        whole_clips = input_pipeline.evaluation_batches(
+            clips, count, distribution.index, distribution.workers
+        )
         totals = None
         for batch in feed(whole_clips, self.strategy):
             self._save_if_due()
-            sums = self._learner.evaluation_step(batch)
+            sums = self._train_state.evaluation_step(batch)
             totals = sums if totals is None else totals.plus(sums)
         figures = {f"test_{name}": value for name, value in self._per_clip(totals).items()}
         figures |= {"test_snr_db": float(totals.snr_db / totals.examples)}
@@ -197,13 +199,13 @@ class Trainer:
         self._snr_db = figures["test_snr_db"]
         return figures
 
-    def _fed(self, streams: list[Clips], manifest: Manifest) -> Iterator[input_pipeline.Batch]:
+    def _fed(self, input_shards: list[Clips], manifest: Manifest) -> Iterator[input_pipeline.Batch]:
         """The batches of all epochs that are left, from where the run is; one iterator for all of them."""
         if self._left is None:
             config, position = self.config, self.position
             epochs = range(position.epoch + 1, config.epochs + 1)
-            first = self._team.own(config.streams).start
-            left = input_pipeline.training_batches(streams, config, manifest, epochs, first).skip(
+            first = self._distribution.own(config.input_shards).start
+            left = input_pipeline.training_batches(input_shards, config, manifest, epochs, first).skip(
                 position.step
             )
             self._left = feed(left, self.strategy)
@@ -213,8 +215,8 @@ class Trainer:
         """The training step after `done` of the whole run."""
         if self._profile:
             self._profile.before(done + 1)
-        self._learner.optimizer.learning_rate.assign(learning_rate)
-        sums = self._learner.train_step(batch, tf.constant(done, tf.int32), tf.constant(beta, tf.float32))
+        self._train_state.optimizer.learning_rate.assign(learning_rate)
+        sums = self._train_state.train_step(batch, tf.constant(done, tf.int32), tf.constant(beta, tf.float32))
         if self._profile:
             self._profile.after(done + 1)
         return sums
@@ -226,7 +228,7 @@ class Trainer:
         """Saves when it is time to, or when the run is asked to stop, which it then does."""
         is_time = time.monotonic() - self._saved_at >= self.config.checkpoint_secs
         # Together, since before it is written all look whether it is worth it.
-        is_stopped, is_due = self._team.agree(self._stop.asked, is_time)
+        is_stopped, is_due = self._distribution.agree(self._stop.asked, is_time)
         if is_stopped:
             self.save()
             self.finish_saving()
@@ -240,7 +242,7 @@ class Trainer:
         totals = self.position.totals
         if totals is not None and not bool(tf.reduce_all(tf.math.is_finite(tf.stack(totals)))):
             raise DivergedError(f"the loss is no number at step {self.steps}")
-        if not bool(self._learner.is_finite()):
+        if not bool(self._train_state.is_finite()):
             raise DivergedError(f"a weight is no number at step {self.steps}")
         self._watch.look()
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from trainer.models import Terms
+from trainer.models import ElboTerms
 
 
-def replica_loss(terms: Terms, weight: tf.Tensor) -> tf.Tensor:
+def replica_loss(elbo_terms: ElboTerms, weight: tf.Tensor) -> tf.Tensor:
     """This replica's share of the mean objective over the global batch, a scalar in nats.
 
     `weight` is `[batch]`: one over the number of examples in the whole batch, or 0 for what fills it up.
@@ -15,4 +15,4 @@ def replica_loss(terms: Terms, weight: tf.Tensor) -> tf.Tensor:
     Gradients of replicas are summed, so each divides its *sum* by the size of the whole batch: the result
     does not depend on how the batch was divided, not even when a last, small batch is divided unevenly.
     """
-    return tf.reduce_sum(weight * terms.objective)
+    return tf.reduce_sum(weight * elbo_terms.objective)

@@ -31,7 +31,7 @@ class Fixed(NamedTuple):
     audio: np.ndarray  # [clips, clip_samples] float32
     condition: Condition  # of each
     track_ids: list[str]
-    draw_noise: tf.Tensor  # [clips, draw_noise_size]
+    sample_noise: tf.Tensor  # [clips, draw_noise_size]
     decode_noise: tf.Tensor  # [clips, decode_noise_size]
     asked: Condition  # of the new clips: the dataset's genres in turn, attributes open
     mapped: Clip  # test clips whose latents are drawn, stacked
@@ -51,7 +51,7 @@ def choose(run: Path, test_clips: Clips, model: WaveformVAE, config: Config, man
         test_clips = tf.data.Dataset.from_tensor_slices(test_clips)
     audio, condition, ids = _spread(test_clips, manifest, config.sample_clips)
     track_ids = [track.decode("utf-8", "replace") for track in ids]
-    sizes = (model.draw_noise_size(manifest.clip_samples), model.decode_noise_size(manifest.clip_samples))
+    sizes = (model.sample_noise_size(manifest.clip_samples), model.decode_noise_size(manifest.clip_samples))
     noises = [
         tf.random.stateless_normal([len(audio), size], [config.seed, key])
         for size, key in zip(sizes, NOISE_KEYS, strict=True)
@@ -70,7 +70,7 @@ def render_epoch(run: Path, fixed: Fixed, model: WaveformVAE, manifest: Manifest
     rate = manifest.sample_rate_hz
     reconstruction = model.reconstruct(tf.constant(fixed.audio), fixed.condition).numpy()
     latents = model.draw(
-        fixed.asked, manifest.clip_samples, fixed.draw_noise, 1.0, Guidance(GUIDANCE, GUIDANCE)
+        fixed.asked, manifest.clip_samples, fixed.sample_noise, 1.0, Guidance(GUIDANCE, GUIDANCE)
     )
     new = model.decode(latents, fixed.asked, manifest.clip_samples, fixed.decode_noise).numpy()
     snr_db = mel.snr_db(tf.constant(fixed.audio), reconstruction).numpy()

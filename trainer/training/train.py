@@ -15,22 +15,22 @@ from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer import config as configs
 from trainer import event_log
-from trainer.config import Config, DatasetFacts, Run
+from trainer.config import Config, DatasetMetadata, Run
 from trainer.data import dataset
 from trainer.data.dataset import Clips
 from trainer.data.fetch import fetch_shards, find_dataset
 from trainer.data.input_pipeline import count_steps
-from trainer.generation.generate import Options, kept_clips, make_all, write
-from trainer.generation.generator import MusicMaker
+from trainer.generation.generate import Options, generate_all, source_clips, write
+from trainer.generation.generator import Generator
 from trainer.reporting import report
 from trainer.runs import rollbacks
 from trainer.runs.directory import CHECKPOINTS, EVENTS, GENERATED, POINTER, REPORT, RunDirectory
 from trainer.training import samples
 from trainer.training.cluster import Cluster
-from trainer.training.distribution import Team
+from trainer.training.distribution import Distribution
 from trainer.training.divergence import DivergedError
 from trainer.training.history import History
-from trainer.training.loop import Trainer
+from trainer.training.loop import TrainingLoop
 from trainer.training.profiling import Profile, parse_range
 from trainer.training.signals import stop_requests
 
@@ -68,41 +68,49 @@ def train_and_evaluate(
             failed (4), stopped on request or by another worker's end (75).
     """
     profiled = parse_range(profile) if profile else range(0)
-    team = Team(cluster, replicas)
+    distribution = Distribution(cluster, replicas)
     home, manifest = find_dataset(data)
-    with team.together(), _run_directory(run, cache, team) as directory, stop_requests() as stop:
+    with (
+        distribution.peer_failure_guard(),
+        _run_directory(run, cache, distribution) as directory,
+        stop_requests() as stop,
+    ):
         path = directory.path
         with _damage_named(data):
-            config = _agree_on_config(path, data, manifest, given, team)
+            config = _agree_on_config(path, data, manifest, given, distribution)
             _refuse_long_profile(profiled, config, manifest)
-            numbers = team.own(config.streams)
-            used = dataset.shards_of(manifest, numbers, config.streams)
+            numbers = distribution.own(config.input_shards)
+            used = dataset.shards_of(manifest, numbers, config.input_shards)
             folder = fetch_shards(home, manifest, used, cache)
-            facts = configs.facts_of(manifest, data)
-            if team.is_chief:
-                configs.save(Run(config, facts), path)
-            streams, test_clips = _open_splits(folder, manifest, config, numbers)
+            metadata = configs.metadata_of(manifest, data)
+            if distribution.is_chief:
+                configs.save(Run(config, metadata), path)
+            input_shards, test_clips = _open_splits(folder, manifest, config, numbers)
             trained = False
             while True:
                 recorded = Profile(profiled, path / EVENTS) if profiled else None
-                with Trainer(config, facts, team, path, stop, directory.commit, recorded, start) as trainer:
+                with TrainingLoop(
+                    config, metadata, distribution, path, stop, directory.commit, recorded, start
+                ) as trainer:
                     try:
                         _greet(run, trainer, start)
-                        trained |= _train(trainer, manifest, streams, test_clips)
+                        trained |= _train(trainer, manifest, input_shards, test_clips)
                         break
                     except DivergedError as error:
                         trainer.finish_saving()
                         _go_back(trainer, error)
-        if team.is_chief:
-            _make_music_and_report(trainer, facts, trained)
-        team.agree(True)  # the others wait for the chief: a worker that ends would look like one that died
+        if distribution.is_chief:
+            _make_music_and_report(trainer, metadata, trained)
+        distribution.agree(
+            True
+        )  # the others wait for the chief: a worker that ends would look like one that died
     return f"{run.rstrip('/')}/{REPORT}"
 
 
 @contextlib.contextmanager
-def _run_directory(run: str, cache: Path, team: Team) -> Iterator[RunDirectory]:
+def _run_directory(run: str, cache: Path, distribution: Distribution) -> Iterator[RunDirectory]:
     """The run's own for the chief; the others keep nothing."""
-    if team.is_chief:
+    if distribution.is_chief:
         with RunDirectory(run, cache) as directory:
             yield directory
     else:
@@ -114,20 +122,22 @@ def _open_splits(
     folder: Path, manifest: Manifest, config: Config, numbers: range
 ) -> tuple[list[Clips], Clips]:
     """The streams `numbers` of the training split, and the test split; in memory where they fit."""
-    streams = [dataset.open_split(folder, manifest, "train", number, config.streams) for number in numbers]
+    input_shards = [
+        dataset.open_split(folder, manifest, "train", number, config.input_shards) for number in numbers
+    ]
     test_clips = dataset.open_split(folder, manifest, "test")
     if dataset.fits(manifest, SPLITS, config.cache_mb):
-        return [dataset.hold(clips) for clips in streams], dataset.hold(test_clips)
-    return streams, test_clips
+        return [dataset.hold(clips) for clips in input_shards], dataset.hold(test_clips)
+    return input_shards, test_clips
 
 
-def _train(trainer: Trainer, manifest: Manifest, streams: list[Clips], test_clips: Clips) -> bool:
+def _train(trainer: TrainingLoop, manifest: Manifest, input_shards: list[Clips], test_clips: Clips) -> bool:
     """Every epoch that is left; returns whether there was one."""
     left = range(trainer.position.epoch + 1, trainer.config.epochs + 1)
     with contextlib.ExitStack() as stack:
         record = stack.enter_context(_record(trainer, manifest, test_clips)) if trainer.is_chief else None
         for epoch in left:
-            row = trainer.train_epoch(streams, manifest)
+            row = trainer.train_epoch(input_shards, manifest)
             row |= trainer.evaluation.evaluate(test_clips)
             if record:
                 record(epoch, row)
@@ -138,7 +148,7 @@ def _train(trainer: Trainer, manifest: Manifest, streams: list[Clips], test_clip
 
 @contextlib.contextmanager
 def _record(
-    trainer: Trainer, manifest: Manifest, test_clips: Clips
+    trainer: TrainingLoop, manifest: Manifest, test_clips: Clips
 ) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """What an epoch leaves in the run: its row of figures, sounds and pictures."""
     path, model = trainer.path, trainer.model
@@ -147,18 +157,18 @@ def _record(
         yield lambda epoch, row: history.add(row, samples.render_epoch(path, fixed, model, manifest, epoch))
 
 
-def _make_music_and_report(trainer: Trainer, facts: DatasetFacts, trained: bool) -> None:
+def _make_music_and_report(trainer: TrainingLoop, metadata: DatasetMetadata, trained: bool) -> None:
     path = trainer.path
     samples.render_training_gif(path)
     if trained or not (path / GENERATED).exists():
-        music = MusicMaker(trainer.model, facts, path)
-        made = make_all(music, kept_clips(music), Options(count=trainer.config.sample_clips))
-        write(path / GENERATED, list(made), facts.sample_rate_hz, Options())
+        music = Generator(trainer.model, metadata, path)
+        made = generate_all(music, source_clips(music), Options(count=trainer.config.sample_clips))
+        write(path / GENERATED, list(made), metadata.sample_rate_hz, Options())
     parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
     report.write_report(path, note=trainer.model.caveat, parameters=parameters)
 
 
-def _go_back(trainer: Trainer, error: DivergedError) -> None:
+def _go_back(trainer: TrainingLoop, error: DivergedError) -> None:
     """Notes a roll-back: the next trainer starts from the newest checkpoint, with a lower learning rate.
 
     Raises:
@@ -186,20 +196,24 @@ def _go_back(trainer: Trainer, error: DivergedError) -> None:
     )
 
 
-def _agree_on_config(path: Path, data: str, manifest: Manifest, given: dict[str, Any], team: Team) -> Config:
+def _agree_on_config(
+    path: Path, data: str, manifest: Manifest, given: dict[str, Any], distribution: Distribution
+) -> Config:
     """The chief's configuration, by which all workers train.
 
     Raises:
         CommandError: It does not fit the flags, the data or the workers (exit code 2).
     """
-    chiefs = _resolve_config(path, data, manifest, given, team.workers) if team.is_chief else None
-    config = Config(**team.share(dataclasses.asdict(chiefs) if chiefs else None))
-    replicas = team.strategy.num_replicas_in_sync
+    chiefs = (
+        _resolve_config(path, data, manifest, given, distribution.workers) if distribution.is_chief else None
+    )
+    config = Config(**distribution.broadcast(dataclasses.asdict(chiefs) if chiefs else None))
+    replicas = distribution.strategy.num_replicas_in_sync
     if config.batch_size < replicas:
         raise CommandError(f"--batch-size {config.batch_size} is less than the {replicas} replicas", USAGE)
-    if config.streams % team.workers:
+    if config.input_shards % distribution.workers:
         raise CommandError(
-            f"the {config.streams} streams of the run cannot be divided among {team.workers} workers: train "
+            f"the {config.input_shards} streams of the run cannot be divided among {distribution.workers} workers: train "
             "with as many workers as before, or fewer that divide it",
             USAGE,
         )
@@ -210,30 +224,30 @@ def _resolve_config(path: Path, data: str, manifest: Manifest, given: dict[str, 
     """What a new run is given; a run that has a checkpoint keeps its own."""
     earlier = configs.load(path) if (path / POINTER).exists() else None
     if earlier is None:
-        given = {"streams": workers} | given
+        given = {"input_shards": workers} | given
     config = configs.resolve(given, earlier.config if earlier else None)
-    facts = configs.facts_of(manifest, data)
-    if earlier and earlier.dataset.digest != facts.digest:
+    metadata = configs.metadata_of(manifest, data)
+    if earlier and earlier.dataset.digest != metadata.digest:
         raise CommandError(
             f"--run was trained on the dataset {earlier.dataset.digest[:12]} ({earlier.dataset.uri}), "
-            f"--data {data} is {facts.digest[:12]}{_difference(facts, earlier.dataset)}: use a new --run",
+            f"--data {data} is {metadata.digest[:12]}{_difference(metadata, earlier.dataset)}: use a new --run",
             USAGE,
         )
     return config
 
 
-def _difference(facts: DatasetFacts, own: DatasetFacts) -> str:
+def _difference(metadata: DatasetMetadata, own: DatasetMetadata) -> str:
     """What keeps a model of one dataset from another; nothing where they only have other clips."""
     parts = []
-    if (facts.sample_rate_hz, facts.clip_samples) != (own.sample_rate_hz, own.clip_samples):
+    if (metadata.sample_rate_hz, metadata.clip_samples) != (own.sample_rate_hz, own.clip_samples):
         parts.append(
-            f"clips of {facts.clip_samples} samples at {facts.sample_rate_hz} Hz, not {own.clip_samples} at "
+            f"clips of {metadata.clip_samples} samples at {metadata.sample_rate_hz} Hz, not {own.clip_samples} at "
             f"{own.sample_rate_hz} Hz"
         )
-    if facts.genres != own.genres:
-        parts.append(f"the classes {', '.join(facts.genres)}, not {', '.join(own.genres)}")
-    if list(facts.attributes) != list(own.attributes):
-        parts.append(f"the attributes {', '.join(facts.attributes)}, not {', '.join(own.attributes)}")
+    if metadata.genres != own.genres:
+        parts.append(f"the classes {', '.join(metadata.genres)}, not {', '.join(own.genres)}")
+    if list(metadata.attributes) != list(own.attributes):
+        parts.append(f"the attributes {', '.join(metadata.attributes)}, not {', '.join(own.attributes)}")
     return f" and has {' and '.join(parts)}" if parts else ""
 
 
@@ -252,7 +266,7 @@ def _refuse_long_profile(steps: range, config: Config, manifest: Manifest) -> No
         raise CommandError(f"--profile {steps[0]}:{steps[-1]}, but the run has {last} steps", USAGE)
 
 
-def _greet(run: str, trainer: Trainer, warm: Path | None) -> None:
+def _greet(run: str, trainer: TrainingLoop, warm: Path | None) -> None:
     config, position, strategy = trainer.config, trainer.position, trainer.strategy
     parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
     devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer import config as configs
-from trainer.config import Config, DatasetFacts
+from trainer.config import Config, DatasetMetadata
 from trainer.data.input_pipeline import Batch
 from trainer.dsp import mel
-from trainer.models import Terms, WaveformVAE, make_model
+from trainer.models import ElboTerms, WaveformVAE, make_model
 from trainer.runs.checkpoints import AVERAGED, restore_heard
 from trainer.training import loss
 from trainer.training.optimizer import FusedAdam
@@ -40,24 +40,24 @@ class Totals(NamedTuple):
         return Totals(*map(tf.add, self, other))
 
 
-class Learner:
+class TrainState:
     """A model, its optimizer and the moving average of its weights under one strategy.
 
     `model` is trained; `averaged` is what is judged and heard, the same object where there is no average.
     """
 
-    def __init__(self, config: Config, facts: DatasetFacts, strategy: tf.distribute.Strategy) -> None:
+    def __init__(self, config: Config, metadata: DatasetMetadata, strategy: tf.distribute.Strategy) -> None:
         self.config = config
         self.strategy = strategy
         self.evaluation_clips = max(EVALUATION_CLIPS, strategy.num_replicas_in_sync)
         tf.keras.utils.set_random_seed(config.seed)
         with strategy.scope():
-            self.model: WaveformVAE = make_model(config, facts)
+            self.model: WaveformVAE = make_model(config, metadata)
             self.optimizer = _make_optimizer(config)
             self.optimizer.build(self.model.trainable_variables)
             self.averaged = self.model
             if config.ema_decay:
-                self.averaged = make_model(config, facts)
+                self.averaged = make_model(config, metadata)
                 self._begin_average()
         self._replica_gradients = (
             tf.function(self._summed_gradients, jit_compile=True) if config.jit else self._summed_gradients
@@ -102,9 +102,9 @@ class Learner:
 
         def replica_step(batch: Batch) -> Totals:
             noise = self._noise(batch, self.evaluation_clips, tf.constant(EVALUATION_STEP, tf.int32))
-            terms = self.averaged.terms(batch.audio, batch.condition, noise, tf.constant(1.0))
+            elbo_terms = self.averaged.elbo_terms(batch.audio, batch.condition, noise, tf.constant(1.0))
             snr_db = mel.snr_db(batch.audio, self.averaged.reconstruct(batch.audio, batch.condition))
-            return _totals(batch, terms, snr_db)
+            return _totals(batch, elbo_terms, snr_db)
 
         return self._reduce(self.strategy.run(replica_step, args=(batch,)))
 
@@ -145,12 +145,12 @@ class Learner:
 
     def _gradients(self, batch: Batch, noise: tf.Tensor, beta: tf.Tensor) -> tuple[list[tf.Tensor], Totals]:
         with tf.GradientTape() as tape:
-            terms = self.model.terms(batch.audio, batch.condition, noise, beta)
-            value = loss.replica_loss(terms, batch.weight)
+            elbo_terms = self.model.elbo_terms(batch.audio, batch.condition, noise, beta)
+            value = loss.replica_loss(elbo_terms, batch.weight)
             if _scales(self.optimizer):
                 value = self.optimizer.get_scaled_loss(value)
         gradients = tape.gradient(value, self.model.trainable_variables)
-        return gradients, _totals(batch, terms, tf.zeros_like(terms.log_likelihood))
+        return gradients, _totals(batch, elbo_terms, tf.zeros_like(elbo_terms.log_likelihood))
 
     def _begin_average(self) -> None:
         for average, weight in zip(self.averaged.variables, self.model.variables, strict=True):
@@ -189,9 +189,9 @@ def _scales(optimizer: tf.keras.optimizers.Optimizer) -> bool:
     return isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
 
 
-def _totals(batch: Batch, terms: Terms, snr_db: tf.Tensor) -> Totals:
+def _totals(batch: Batch, elbo_terms: ElboTerms, snr_db: tf.Tensor) -> Totals:
     real = tf.cast(batch.weight > 0, tf.float64)
-    values = (terms.log_likelihood, tf.reduce_sum(terms.kl, axis=-1), snr_db)
+    values = (elbo_terms.log_likelihood, tf.reduce_sum(elbo_terms.kl, axis=-1), snr_db)
     sums = (tf.reduce_sum(real * tf.cast(value, tf.float64)) for value in values)
     examples = tf.reduce_sum(real)
     return Totals(*sums, examples, examples * batch.audio.shape[-1])

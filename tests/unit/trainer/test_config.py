@@ -6,10 +6,10 @@ import pytest
 from preprocessing.dataset.manifest import Statistics
 from preprocessing.errors import USAGE, CommandError
 from trainer import config as configs
-from trainer.config import PRESETS, Config, DatasetFacts, Run
+from trainer.config import PRESETS, Config, DatasetMetadata, Run
 
 ATTRIBUTES = {"tempo_bpm": Statistics(120.0, 10.0, 80.0, 160.0)}
-FACTS = DatasetFacts(
+FACTS = DatasetMetadata(
     "gs://b/d",
     "ab",
     3_000,
@@ -38,22 +38,22 @@ def test_no_file_is_no_run_and_a_damaged_one_is_a_sentence(tmp_path):
 
 
 def test_the_seed_is_trained_as_its_authors_did():
-    seed = PRESETS["seed"]
+    seed = PRESETS["reference"]
     assert (seed.epochs, seed.batch_size, seed.learning_rate, seed.latent_dim) == (20, 8, 3e-4, 2)
     assert seed.crop_samples == 0
     assert seed.beta_at(0) == seed.beta_at(19) == 1.0
 
 
 def test_flags_go_over_the_preset_and_the_runs_own_over_it():
-    fresh = configs.resolve({"preset": "seed", "epochs": 3}, None)
-    assert fresh == dataclasses.replace(PRESETS["seed"], epochs=3)
+    fresh = configs.resolve({"preset": "reference", "epochs": 3}, None)
+    assert fresh == dataclasses.replace(PRESETS["reference"], epochs=3)
     assert configs.resolve({}, fresh) == fresh
-    assert configs.resolve({"preset": "seed", "epochs": 9}, fresh).epochs == 9
+    assert configs.resolve({"preset": "reference", "epochs": 9}, fresh).epochs == 9
 
 
 @pytest.mark.parametrize("given", [{"preset": "wave"}, {"batch_size": 9}, {"epochs": 2}, {"seed": 1}])
 def test_a_contradiction_names_flag_and_both_values(given):
-    own = configs.resolve({"preset": "seed", "epochs": 3}, None)
+    own = configs.resolve({"preset": "reference", "epochs": 3}, None)
     (name, value), *_ = given.items()
     with pytest.raises(CommandError) as caught:
         configs.resolve(given, own)
@@ -72,7 +72,7 @@ def test_the_step_size_warms_up_and_falls_along_half_a_cosine():
     assert config.learning_rate_at(0.0, 4) == pytest.approx(0.5e-3)
     assert config.learning_rate_at(0.5, 500) == pytest.approx((1e-3 + 1e-5) / 2)
     assert config.learning_rate_at(1.0, 1_000) == pytest.approx(1e-5)
-    assert {PRESETS["seed"].learning_rate_at(progress, 0) for progress in (0, 0.3, 1)} == {3e-4}
+    assert {PRESETS["reference"].learning_rate_at(progress, 0) for progress in (0, 0.3, 1)} == {3e-4}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_step_size_warms_up_and_falls_along_half_a_cosine():
         {"epochs": 0},
         {"learning_rate": 0.0},
         {"learning_rate": float("nan")},
-        {"peaks": 999},
+        {"sparse_coefficients": 999},
         {"beta": -1},
         {"crop_samples": 9},
         {"condition_dropout": 1.5},

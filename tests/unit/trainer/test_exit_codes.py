@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.tiny_corpus import CLIP_SAMPLES, RATE_HZ, WAVE
 from PIL import Image
+from support.tiny_corpus import CLIP_SAMPLES, RATE_HZ, WAVE
 
 from preprocessing.features.attributes import measure
 from trainer.generation.generator import load
@@ -61,7 +61,7 @@ def test_a_run_leaves_all_it_promises(dataset, tmp_path, capsys):
     music = load(run)
     original = read_wav(run / "samples/originals/00.wav")[np.newaxis]
     sound = measure(original[0], RATE_HZ)._asdict()
-    told = {name: sound[name] for name in music.facts.attributes}
+    told = {name: sound[name] for name in music.metadata.attributes}
     again = music.reconstruct(original, clips[0]["genre"], told)[0]
     heard = read_wav(run / "samples/epoch-0003/reconstruction-00.wav")
     np.testing.assert_allclose(again, heard, atol=1e-3)
@@ -69,5 +69,5 @@ def test_a_run_leaves_all_it_promises(dataset, tmp_path, capsys):
 
 
 def test_the_report_of_the_seed_says_why_its_elbo_misleads(dataset, tmp_path):
-    train(dataset, tmp_path / "seed", {"preset": "seed", "sample_clips": 2}, 1)
-    assert "no lower bound" in (tmp_path / "seed/report.html").read_text()
+    train(dataset, tmp_path / "reference", {"preset": "reference", "sample_clips": 2}, 1)
+    assert "no lower bound" in (tmp_path / "reference/report.html").read_text()

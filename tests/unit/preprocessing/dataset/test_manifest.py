@@ -17,7 +17,7 @@ MANIFEST = Manifest(
     counts={"train": {"jazz": 3}, "validation": {}, "test": {}},
     quarantined={},
     attributes={"tempo_bpm": Statistics(120.0, 10.0, 80.0, 160.0)},
-    usual=[{"genre": "jazz", "tempo_bpm": None}],
+    empirical_conditions=[{"genre": "jazz", "tempo_bpm": None}],
     records_sha256="dd",
     inputs_fingerprint="cc",
 ).with_digest()
@@ -36,7 +36,7 @@ def test_the_digest_covers_inputs_and_options_but_not_where_they_lie():
     assert digest(inputs_fingerprint="other mtimes") == MANIFEST.digest
     assert digest(shards=[dataclasses.replace(SHARD, sha256="other uris")]) == MANIFEST.digest
     assert digest(shards=[dataclasses.replace(SHARD, inputs_sha256="other audio")]) != MANIFEST.digest
-    assert digest(options={"split": "seed"}) != MANIFEST.digest
+    assert digest(options={"split": "reference"}) != MANIFEST.digest
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_the_digest_covers_inputs_and_options_but_not_where_they_lie():
         (b"", BAD_DATA),
         (b"[]", BAD_DATA),
         (MANIFEST.to_json()[:-20], BAD_DATA),
-        (b'{"schema_version": 3}', BAD_DATA),
+        (b'{"schema_version": 4}', BAD_DATA),
         (b'{"schema_version": 2}', USAGE),
     ],
 )

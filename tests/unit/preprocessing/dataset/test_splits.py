@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from preprocessing.dataset import splits
-from preprocessing.dataset.splits import Track, hash_splits, parse_track, seed_splits
+from preprocessing.dataset.splits import Track, hash_splits, parse_track, reference_splits
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,13 @@ def test_a_path_is_parsed(uri, track):
 
 
 def test_the_seeds_lists():
-    assert len(set(splits.SEED_TRAIN_NUMBERS)) == 13
-    assert len(set(splits.SEED_TEST_NUMBERS)) == 12
-    assert splits.SEED_IN_BOTH == (45,)
-    assert seed_splits(Track("classical.00045", "classical", 45)) == ("train", "test")
-    assert seed_splits(Track("classical.00000", "classical", 0)) == ("train",)
-    assert seed_splits(Track("classical.00004", "classical", 4)) == ("test",)
-    assert seed_splits(Track("classical.00001", "classical", 1)) == ()
+    assert len(set(splits.REFERENCE_TRAIN_NUMBERS)) == 13
+    assert len(set(splits.REFERENCE_TEST_NUMBERS)) == 12
+    assert splits.REFERENCE_IN_BOTH == (45,)
+    assert reference_splits(Track("classical.00045", "classical", 45)) == ("train", "test")
+    assert reference_splits(Track("classical.00000", "classical", 0)) == ("train",)
+    assert reference_splits(Track("classical.00004", "classical", 4)) == ("test",)
+    assert reference_splits(Track("classical.00001", "classical", 1)) == ()
 
 
 def test_the_hash_split_is_what_its_digest_says_and_near_80_10_10():

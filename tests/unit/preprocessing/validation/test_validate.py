@@ -173,7 +173,7 @@ def test_a_recording_on_two_sides_is_found(made, faults):
 def test_the_lists_of_the_seed_may_share_a_track(made, faults):
     made.shards[TEST_0].append(made.shards[TRAIN_0][0])
     made.list_records()
-    made.options = {"split": "seed"}
+    made.options = {"split": "reference"}
     assert "13 records" in inspect(made.write())
     made.options = {"split": "hash"}
     assert len(faults(made.write())) >= 3

@@ -11,7 +11,7 @@ from trainer.data import dataset as datasets
 from trainer.data import integrity
 from trainer.data.fetch import open_dataset
 from trainer.data.input_pipeline import ALL_OPEN, count_steps, training_batches
-from trainer.models import ANY_GENRE
+from trainer.models import DROPPED_GENRE
 
 
 @pytest.fixture
@@ -110,15 +110,15 @@ def test_parts_of_the_condition_are_left_open_and_the_others_are_right(opened):
         return examples(training_batches([clips], config, opened[1], [1]))[1:]
 
     genres, attributes = conditions(0.0)
-    assert ANY_GENRE not in genres
+    assert DROPPED_GENRE not in genres
     assert np.isfinite(attributes).all()
     genres, attributes = conditions(0.4)
     expected = 0.4 + 0.6 * ALL_OPEN
-    assert np.mean(genres == ANY_GENRE) == pytest.approx(expected, abs=0.08)
+    assert np.mean(genres == DROPPED_GENRE) == pytest.approx(expected, abs=0.08)
     assert np.isnan(attributes).mean(axis=0) == pytest.approx(expected, abs=0.08)
-    nothing = (genres == ANY_GENRE) & np.isnan(attributes).all(axis=1)
+    nothing = (genres == DROPPED_GENRE) & np.isnan(attributes).all(axis=1)
     assert nothing.mean() > ALL_OPEN / 2
-    assert set(conditions(1.0)[0]) == {ANY_GENRE}
+    assert set(conditions(1.0)[0]) == {DROPPED_GENRE}
 
 
 def test_a_shard_with_a_flipped_bit_is_found_before_training(dataset, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from trainer.dsp.mel import MELS, QUIETEST_DB, log_mel, mel_scale, snr_db
-from trainer.models import Terms
+from trainer.models import ElboTerms
 from trainer.training.loss import replica_loss
 
 
@@ -42,9 +42,9 @@ def test_the_loss_is_the_same_however_the_batch_is_divided():
     objective = tf.constant([1.0, 2.0, 3.0, 4.0, 5.0])
 
     def share(part):
-        return float(replica_loss(Terms(part, part, part), tf.fill(part.shape, 0.2)))
+        return float(replica_loss(ElboTerms(part, part, part), tf.fill(part.shape, 0.2)))
 
     assert share(objective) == pytest.approx(3.0)
     assert share(objective[:4]) + share(objective[4:]) == pytest.approx(3.0)
-    filled = Terms(*[tf.constant([1.0, 5.0, 99.0])] * 3)
+    filled = ElboTerms(*[tf.constant([1.0, 5.0, 99.0])] * 3)
     assert float(replica_loss(filled, tf.constant([0.5, 0.5, 0.0]))) == pytest.approx(3.0)

@@ -7,27 +7,27 @@ import tensorflow as tf
 from support.tiny_corpus import WAVE
 
 from preprocessing.dataset.manifest import Statistics
-from trainer.config import PRESETS, WAYS, DatasetFacts
+from trainer.config import MODES, PRESETS, DatasetMetadata
 from trainer.dsp import mdct
-from trainer.models import ANY_GENRE, Condition, Guidance, make_model
-from trainer.models.coefficient_model import Texture
+from trainer.models import DROPPED_GENRE, Condition, Guidance, make_model
+from trainer.models.coefficient_model import CoefficientModel
 from trainer.models.hierarchical import kl_of_gaussians
 from trainer.models.layers import DilatedBlock, Resnet1DBlock
-from trainer.models.priors import LocalPrior
+from trainer.models.priors import SequencePrior
 from trainer.models.reference import log_normal
 
 SAMPLES = 1_000  # not a whole number of steps, like the 90,001 of the default
 UNIT = Statistics(mean=0.0, std=1.0, low=-1.0, high=1.0)
 TEMPO = Statistics(mean=120.0, std=20.0, low=60.0, high=180.0)
 ATTRIBUTES = {"centroid_hz": UNIT, "loudness_db": UNIT, "tempo_bpm": TEMPO}
-FACTS = DatasetFacts("data", "digest", 1_000, SAMPLES, ("blues", "jazz", "rock"), ATTRIBUTES, [], {})
+FACTS = DatasetMetadata("data", "digest", 1_000, SAMPLES, ("blues", "jazz", "rock"), ATTRIBUTES, [], {})
 TINY_WAVE = dataclasses.replace(PRESETS["wave"], **WAVE)
 
 
-@pytest.fixture(params=["wave", "seed"])
+@pytest.fixture(params=["wave", "reference"])
 def model(request):
     tf.keras.utils.set_random_seed(0)
-    return make_model({"wave": TINY_WAVE, "seed": PRESETS["seed"]}[request.param], FACTS)
+    return make_model({"wave": TINY_WAVE, "reference": PRESETS["reference"]}[request.param], FACTS)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def normal(shape, key=5):
 
 
 def test_the_seed_has_the_notebooks_size():
-    model = make_model(PRESETS["seed"], dataclasses.replace(FACTS, clip_samples=90_001))
+    model = make_model(PRESETS["reference"], dataclasses.replace(FACTS, clip_samples=90_001))
     assert sum(int(tf.size(weights)) for weights in model.trainable_variables) == 12_120_133
     assert model.values_per_clip(90_001) == 2
     kinds = {type(layer).__name__ for layer in model.submodules}
@@ -68,39 +68,39 @@ def test_wave_keeps_eight_samples_or_more_for_every_local_value():
         ("wave", 90_001, 3_000),
         ("wave-large", 661_500, 22_050),
     ):
-        facts = dataclasses.replace(FACTS, clip_samples=samples, sample_rate_hz=rate_hz)
+        metadata = dataclasses.replace(FACTS, clip_samples=samples, sample_rate_hz=rate_hz)
         if name == "wave-large":  # counted from its configuration: as a model it would take seconds to make
             config = PRESETS[name]
             step = config.hop_samples * config.frames_per_step
-            assert step / (config.local_dim + 2 * config.peaks) >= 8
+            assert step / (config.sequence_latent_dim + 2 * config.sparse_coefficients) >= 8
         else:
-            model = make_model(PRESETS[name], facts)
+            model = make_model(PRESETS[name], metadata)
             assert samples / model.values_per_clip(samples) >= 8
 
 
 def test_every_model_keeps_the_interface(model):
     audio, condition = batch()
     noise = normal([2, model.noise_size(SAMPLES)])
-    terms = model.terms(audio, condition, noise, tf.constant(1.0))
-    assert terms.log_likelihood.shape == terms.objective.shape == (2,)
-    assert terms.kl.shape == (2, len(model.levels))
-    drawn = model.draw(condition, SAMPLES, normal([2, model.draw_noise_size(SAMPLES)]), 1.0, Guidance())
+    elbo_terms = model.elbo_terms(audio, condition, noise, tf.constant(1.0))
+    assert elbo_terms.log_likelihood.shape == elbo_terms.objective.shape == (2,)
+    assert elbo_terms.kl.shape == (2, len(model.levels))
+    drawn = model.draw(condition, SAMPLES, normal([2, model.sample_noise_size(SAMPLES)]), 1.0, Guidance())
     known = model.encode(audio, condition)
-    moved = model.perturb(known, 0.5, normal([2, model.draw_noise_size(SAMPLES)]))
+    moved = model.add_noise(known, 0.5, normal([2, model.sample_noise_size(SAMPLES)]))
     noise = normal([2, model.decode_noise_size(SAMPLES)])
-    for latents in (drawn, known, moved, model.blend(known, moved, 0.3)):
+    for latents in (drawn, known, moved, model.interpolate(known, moved, 0.3)):
         waveform = model.decode(latents, condition, SAMPLES, noise)
         assert waveform.shape == (2, SAMPLES)
         assert float(tf.reduce_max(tf.abs(waveform))) <= 1.0
     np.testing.assert_array_equal(model.reconstruct(audio, condition), model.reconstruct(audio, condition))
-    assert set(model.ways) <= set(WAYS)
+    assert set(model.modes) <= set(MODES)
 
 
 def test_every_weight_gets_a_gradient(model):
     audio, condition = batch()
     with tf.GradientTape() as tape:
         noise = normal([2, model.noise_size(SAMPLES)])
-        loss = tf.reduce_sum(model.terms(audio, condition, noise, tf.constant(1.0)).objective)
+        loss = tf.reduce_sum(model.elbo_terms(audio, condition, noise, tf.constant(1.0)).objective)
     gradients = tape.gradient(loss, model.trainable_variables)
     names = [variable.name for variable in model.trainable_variables]
     assert [name for name, gradient in zip(names, gradients, strict=True) if gradient is None] == []
@@ -108,15 +108,15 @@ def test_every_weight_gets_a_gradient(model):
 
 
 def test_the_seeds_likelihood_is_bernoulli_on_logits():
-    model = make_model(PRESETS["seed"], FACTS)
+    model = make_model(PRESETS["reference"], FACTS)
     audio, condition = batch()
     latent = model.encode(audio, condition)
     logits = model.logits(latent).numpy().astype(np.float64)
     x = audio.numpy().astype(np.float64)
     probability = 1 / (1 + np.exp(-logits))
     expected = (x * np.log(probability) + (1 - x) * np.log(1 - probability)).sum(axis=1)
-    terms = model.terms(audio, condition, tf.zeros([2, 2]), tf.constant(1.0))
-    np.testing.assert_allclose(terms.log_likelihood, expected, rtol=1e-4)
+    elbo_terms = model.elbo_terms(audio, condition, tf.zeros([2, 2]), tf.constant(1.0))
+    np.testing.assert_allclose(elbo_terms.log_likelihood, expected, rtol=1e-4)
     np.testing.assert_allclose(model.sample(latent), probability, rtol=1e-4)
     mean, log_variance = tf.constant([[1.0]]), tf.constant([[math.log(4.0)]])
     latents = model.reparameterize(mean, log_variance, normal([20_000, 1])).numpy()
@@ -145,7 +145,7 @@ def test_the_transform_is_orthonormal_and_its_inverse_exact(samples):
 
 
 def test_waves_likelihood_is_the_density_of_what_it_draws(wave):
-    """Frame by frame, the texture's own steps give the density that `terms` adds up at once."""
+    """Frame by frame, the texture's own steps give the density that `elbo_terms` adds up at once."""
     coefficients = 0.1 * normal([1, 6, 16])
     log_scale = 0.3 * normal([1, 6, 16], key=8) - 2.0
     relative = coefficients * tf.exp(-log_scale)
@@ -159,7 +159,7 @@ def test_waves_likelihood_is_the_density_of_what_it_draws(wave):
 
 
 def test_an_untrained_texture_is_noise_of_the_envelopes_size():
-    texture = Texture(bins=8, units=4)
+    texture = CoefficientModel(bins=8, units=4)
     fill = tf.function(texture.fill)
     log_scale = tf.fill([2, 40, 8], math.log(0.05))
     nothing = tf.fill([2, 40, 8], math.nan)
@@ -176,7 +176,7 @@ def test_an_untrained_texture_is_noise_of_the_envelopes_size():
 
 def test_the_prior_of_steps_draws_what_it_finds_likely():
     tf.keras.utils.set_random_seed(1)
-    prior = LocalPrior(local_dim=2, units=6, mixtures=3)
+    prior = SequencePrior(sequence_latent_dim=2, units=6, mixtures=3)
     context, clock = normal([400, 3]), tf.zeros([400, 5, 5])
     prior.log_density(tf.zeros([400, 5, 2]), context, clock)
     for index, weight in enumerate(prior.trainable_variables):
@@ -206,12 +206,12 @@ def test_a_reconstruction_keeps_the_strongest_coefficients_as_they_are(wave):
     audio = 0.2 * audio  # so that nothing is clipped
     latents = wave.encode(audio, condition)
     sent = np.isfinite(latents.fine).sum(axis=(1, 2))
-    assert sent.tolist() == [wave.steps(SAMPLES) * WAVE["peaks"]] * 2
+    assert sent.tolist() == [wave.steps(SAMPLES) * WAVE["sparse_coefficients"]] * 2
     again = mdct.analyse(wave.reconstruct(audio, condition), 16, wave.frames(SAMPLES))
     coefficients = mdct.analyse(audio, 16, wave.frames(SAMPLES))
     inside = np.isfinite(latents.fine) & (np.arange(wave.frames(SAMPLES)) < 60)[:, np.newaxis]
     np.testing.assert_allclose(again.numpy()[inside], coefficients.numpy()[inside], atol=0.02)
-    still = wave.perturb(latents, 0.0, normal([2, wave.draw_noise_size(SAMPLES)]))
+    still = wave.add_noise(latents, 0.0, normal([2, wave.sample_noise_size(SAMPLES)]))
     np.testing.assert_array_equal(still.piece, latents.piece)
 
 
@@ -220,23 +220,23 @@ def test_a_blend_begins_and_ends_at_its_ends(wave):
     latents = wave.encode(audio, condition)
     first, last = (tf.nest.map_structure(lambda part, n=n: part[n : n + 1], latents) for n in (0, 1))
     for position, end in ((0.0, first), (1.0, last)):
-        for blended, own in zip(wave.blend(first, last, position), end, strict=True):
+        for blended, own in zip(wave.interpolate(first, last, position), end, strict=True):
             np.testing.assert_allclose(blended, own, atol=1e-6)
 
 
 def test_restyling_moves_the_piece_and_nothing_else(wave):
     audio, condition = batch()
     latents = wave.encode(audio, condition)
-    same = wave.restyle(latents, condition, condition, Guidance())
+    same = wave.transfer_style(latents, condition, condition, Guidance())
     np.testing.assert_allclose(same.piece, latents.piece, atol=1e-5)
-    other = wave.restyle(latents, condition, asked(genre=2), Guidance())
+    other = wave.transfer_style(latents, condition, asked(genre=2), Guidance())
     assert np.abs(other.piece - latents.piece).max() > 1e-3
     np.testing.assert_array_equal(other.local, latents.local)
 
 
 def test_a_continuation_begins_with_what_it_continues(wave):
     audio, condition = batch()
-    noise = normal([2, wave.draw_noise_size(2 * SAMPLES)])
+    noise = normal([2, wave.sample_noise_size(2 * SAMPLES)])
     latents = wave.extend(audio, condition, 2 * SAMPLES, noise, 1.0, Guidance())
     made = wave.decode(latents, condition, 2 * SAMPLES, normal([2, wave.decode_noise_size(2 * SAMPLES)]))
     whole = (SAMPLES // 16 - 2) * 16
@@ -245,15 +245,15 @@ def test_a_continuation_begins_with_what_it_continues(wave):
 
 
 def test_wave_follows_what_is_asked_and_guidance_exaggerates_it(wave):
-    noise = normal([1, wave.draw_noise_size(SAMPLES)])
+    noise = normal([1, wave.sample_noise_size(SAMPLES)])
     pieces = {
         name: wave.draw(condition, SAMPLES, noise, 1.0, guidance).piece.numpy()
         for name, condition, guidance in (
-            ("open", asked(1, ANY_GENRE, math.nan), Guidance()),
+            ("open", asked(1, DROPPED_GENRE, math.nan), Guidance()),
             ("jazz", asked(1, 1, math.nan), Guidance()),
             ("more jazz", asked(1, 1, math.nan), Guidance(genre=2.0)),
             ("no guidance", asked(1, 1, math.nan), Guidance(0.0, 0.0)),
-            ("loud", asked(1, ANY_GENRE, 1.0), Guidance()),
+            ("loud", asked(1, DROPPED_GENRE, 1.0), Guidance()),
             ("loud, of genre", asked(1, 1, 1.0), Guidance(genre=0.0)),
         )
     }
@@ -281,16 +281,16 @@ def test_the_spectral_term_only_adds_to_the_objective():
         model = make_model(dataclasses.replace(TINY_WAVE, spectral_weight=weight), FACTS)
         noise = normal([2, make_model(TINY_WAVE, FACTS).noise_size(SAMPLES)])
         rest = normal([2, model.noise_size(SAMPLES) - noise.shape[1]])
-        terms = model.terms(audio, condition, tf.concat([noise, rest], axis=1), tf.constant(1.0))
-        objectives.append(terms.objective.numpy())
-        elbos.append(terms.log_likelihood.numpy())
+        elbo_terms = model.elbo_terms(audio, condition, tf.concat([noise, rest], axis=1), tf.constant(1.0))
+        objectives.append(elbo_terms.objective.numpy())
+        elbos.append(elbo_terms.log_likelihood.numpy())
     np.testing.assert_allclose(*elbos)
     assert (objectives[1] > objectives[0]).all()
 
 
 def test_no_preset_is_named_outside_the_models_folder(model):
-    assert "no lower bound" in make_model(PRESETS["seed"], FACTS).caveat
-    assert model.conditional == ("transfer" in model.ways) == model.any_length
+    assert "no lower bound" in make_model(PRESETS["reference"], FACTS).caveat
+    assert model.conditional == ("transfer" in model.modes) == model.any_length
 
 
 def test_blocks_keep_the_shape():

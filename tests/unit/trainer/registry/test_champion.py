@@ -12,14 +12,14 @@ from preprocessing.dataset.manifest import Statistics
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
 from preprocessing.storage import lease
 from trainer.__main__ import main
-from trainer.config import PRESETS, DatasetFacts, Run
+from trainer.config import PRESETS, DatasetMetadata, Run
 from trainer.registry import candidates, champion
 from trainer.runs import champion_pointer
 from trainer.runs.champion_pointer import MovedError, candidate_uri
 from trainer.runs.directory import POINTER, fetch_run
 from trainer.runs.storage import Folder, Prefix
 
-FACTS = DatasetFacts("datasets/aa", "aa" * 32, 3_000, 90_001, ("jazz",), {}, [], {"train": {"jazz": 3}})
+FACTS = DatasetMetadata("datasets/aa", "aa" * 32, 3_000, 90_001, ("jazz",), {}, [], {"train": {"jazz": 3}})
 RUN = Run(PRESETS["tiny"], FACTS)
 NAMES = [f"{number:012x}-{number:012x}" for number in range(8)]
 
@@ -51,7 +51,7 @@ def make_candidate(models, name, checkpoint=True):
 
 def of(models):
     state = champion.read(models)
-    return state.champion.candidate, [one.candidate for one in state.earlier], list(state.withdrawn)
+    return state.champion.candidate, [one.candidate for one in state.earlier], list(state.rejected)
 
 
 def test_promoted_and_rolled_back_by_hand(models, capsys):
@@ -118,15 +118,15 @@ def test_of_two_who_read_the_same_only_one_moves_it(models):
     for name in NAMES[:3]:
         make_candidate(models, name)
     one = other = champion.read(models)
-    champion.crown(models, one, NAMES[0], champion.RETRAINING)
+    champion.promote_candidate(models, one, NAMES[0], champion.RETRAINING)
     with pytest.raises(MovedError, match="moved by another process") as caught:
-        champion.crown(models, other, NAMES[1], champion.RETRAINING)
+        champion.promote_candidate(models, other, NAMES[1], champion.RETRAINING)
     assert caught.value.exit_code == STORAGE_FAILED
     assert of(models) == (NAMES[0], [], [])
     one = other = champion.read(models)
-    champion.crown(models, one, NAMES[2], champion.RETRAINING)
+    champion.promote_candidate(models, one, NAMES[2], champion.RETRAINING)
     with pytest.raises(MovedError):
-        champion.crown(models, other, NAMES[1], champion.RETRAINING)
+        champion.promote_candidate(models, other, NAMES[1], champion.RETRAINING)
     assert of(models) == (NAMES[2], [NAMES[0]], [])
 
 
@@ -180,7 +180,7 @@ def test_the_history_is_as_long_as_promised(models):
 def test_a_folder_of_models_stands_for_its_champion(models, tmp_path):
     make_candidate(models, NAMES[0])
     champion.promote(models, NAMES[0])
-    assert champion_pointer.follow(models) == candidate_uri(models, NAMES[0])
+    assert champion_pointer.resolve(models) == candidate_uri(models, NAMES[0])
     copy = fetch_run(models, tmp_path / "cache")
     assert (copy / "checkpoints/step-10.index").read_bytes() == b"weights"
 
@@ -201,14 +201,18 @@ def test_a_candidates_name_is_a_function_of_what_it_depends_on():
 @pytest.mark.parametrize(
     ("settings", "facts", "fit"),
     [
-        ({"epochs": 99, "peaks": 3, "seed": 5, "preset": "wave"}, {"digest": "b", "uri": "x"}, True),
+        (
+            {"epochs": 99, "sparse_coefficients": 3, "seed": 5, "preset": "wave"},
+            {"digest": "b", "uri": "x"},
+            True,
+        ),
         ({"channels": 95}, {}, False),
-        ({"preset": "seed"}, {}, False),
+        ({"preset": "reference"}, {}, False),
         ({}, {"genres": ("blues",)}, False),
         ({}, {"attributes": {"tempo_bpm": Statistics(1.0, 1.0, 0.0, 2.0)}}, False),
         ({}, {"sample_rate_hz": 4_000}, False),
     ],
 )
-def test_weights_fit_where_shapes_and_meanings_are_the_same(settings, facts, fit):
-    other = Run(dataclasses.replace(RUN.config, **settings), dataclasses.replace(FACTS, **facts))
+def test_weights_fit_where_shapes_and_meanings_are_the_same(settings, metadata, fit):
+    other = Run(dataclasses.replace(RUN.config, **settings), dataclasses.replace(FACTS, **metadata))
     assert candidates.weights_fit(RUN, other) is fit

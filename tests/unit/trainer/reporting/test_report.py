@@ -174,7 +174,7 @@ def test_music_made_after_training_has_a_section_for_each_way(run):
     for way, title, genre in (("prior", "jazz", "jazz"), ("transfer", "jazz.00001 as rock", "rock")):
         (run / "generated" / way).mkdir(parents=True)
         write_wav(run / f"generated/{way}/00.wav", np.zeros(RATE_HZ, np.float32), RATE_HZ)
-        made.append({"file": f"{way}/00.wav", "way": way, "title": title, "genre": genre, "from": None})
+        made.append({"file": f"{way}/00.wav", "mode": way, "title": title, "genre": genre, "from": None})
     (run / "generated/music.json").write_text(json.dumps(made))
     page = Page(write_report(run))
     for text in ("Made from nothing", "As another genre", "jazz.00001 as rock"):

@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from support.tiny_corpus import CLIP_SAMPLES, TINY, WAVE_FLAGS
 from gcp_storage_emulator.server import RequestHandler
+from support.tiny_corpus import CLIP_SAMPLES, TINY, WAVE_FLAGS
 
 from preprocessing.__main__ import main as preprocess
 from preprocessing.errors import BAD_DATA, STOPPED, STORAGE_FAILED, USAGE, CommandError

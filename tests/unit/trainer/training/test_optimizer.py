@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.training.distribution import Team
+from trainer.training.distribution import Distribution
 from trainer.training.optimizer import FusedAdam
 
 SHAPES = ([7, 3], [3], [])
@@ -23,9 +23,9 @@ def trained(make, strategy=None, sparse=False):
     def step(number):
         def replica_step():
             # In sum over the replicas as large as one's alone.
-            share = 1 / tf.distribute.get_replica_context().num_replicas_in_sync
+            broadcast = 1 / tf.distribute.get_replica_context().num_replicas_in_sync
             gradients = [
-                share * tf.random.stateless_normal(shape, [number, index])
+                broadcast * tf.random.stateless_normal(shape, [number, index])
                 for index, shape in enumerate(SHAPES)
             ]
             if sparse:
@@ -59,7 +59,7 @@ def test_weights_and_moments_are_those_of_keras(clip, sparse):
 
 
 def test_every_replica_moves_its_own():
-    strategy = Team(None, 2).strategy
+    strategy = Distribution(None, 2).strategy
     assert_same(trained(lambda: FusedAdam(0.1, 0.5), strategy), trained(lambda: FusedAdam(0.1, 0.5)))
 
 

@@ -20,10 +20,10 @@ from trainer.data.input_pipeline import Batch, evaluation_batches, training_batc
 from trainer.generation.generator import load
 from trainer.models import Condition
 from trainer.runs import checkpoints
-from trainer.training.distribution import Team
-from trainer.training.loop import Trainer
+from trainer.training.distribution import Distribution
+from trainer.training.loop import TrainingLoop
 from trainer.training.train import train_and_evaluate
-from trainer.training.train_step import Learner
+from trainer.training.train_step import TrainState
 
 SMALL = Config(**WAVE, batch_size=5)
 STEPS = 2
@@ -37,23 +37,23 @@ def manifest(dataset, tmp_path_factory):
 @pytest.fixture(scope="module")
 def learn(dataset, manifest):
     """Takes some steps; returns the learner, the log-likelihood of each step and the final weights."""
-    facts = configs.facts_of(manifest, str(dataset))
+    metadata = configs.metadata_of(manifest, str(dataset))
     clips = datasets.open_split(dataset, manifest, "train")
 
     @functools.cache
     def learn(config=SMALL, replicas=1):
-        strategy = Team(None, replicas).strategy
-        learner = Learner(config, facts, strategy)
+        strategy = Distribution(None, replicas).strategy
+        train_state = TrainState(config, metadata, strategy)
         batches = feed(training_batches([clips], config, manifest, [1]).take(STEPS), strategy)
         sums = [
-            learner.train_step(batch, tf.constant(step), tf.constant(0.5))
+            train_state.train_step(batch, tf.constant(step), tf.constant(0.5))
             for step, batch in enumerate(batches)
         ]
-        assert bool(learner.is_finite())
+        assert bool(train_state.is_finite())
         return (
-            learner,
+            train_state,
             [float(one.log_likelihood) for one in sums],
-            [weight.numpy() for weight in learner.model.weights],
+            [weight.numpy() for weight in train_state.model.weights],
         )
 
     return learn
@@ -85,42 +85,44 @@ def test_another_way_of_computing_is_the_same_step(learn, plain, given, replicas
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-@pytest.mark.parametrize("preset", ["wave", "seed"])
+@pytest.mark.parametrize("preset", ["wave", "reference"])
 def test_lower_precision_computes_nearly_the_same_and_leaves_nothing_behind(learn, plain, preset, precision):
-    config = SMALL if preset == "wave" else dataclasses.replace(PRESETS["seed"], batch_size=5)
+    config = SMALL if preset == "wave" else dataclasses.replace(PRESETS["reference"], batch_size=5)
     _, expected, _ = plain if preset == "wave" else learn(config)
-    learner, likelihoods, _ = learn(dataclasses.replace(config, precision=precision))
-    kinds = {layer.compute_dtype for layer in learner.model.submodules if hasattr(layer, "compute_dtype")}
+    train_state, likelihoods, _ = learn(dataclasses.replace(config, precision=precision))
+    kinds = {layer.compute_dtype for layer in train_state.model.submodules if hasattr(layer, "compute_dtype")}
     assert kinds == {"float32", precision}
-    assert {weight.dtype for weight in learner.model.weights} == {tf.float32}
+    assert {weight.dtype for weight in train_state.model.weights} == {tf.float32}
     # The first step's sums are of the same weights; later ones may miss a step that overflowed.
     np.testing.assert_allclose(likelihoods[0], expected[0], rtol=0.02)
     assert tf.keras.mixed_precision.global_policy().name == "float32"
 
 
 def test_kernels_longer_than_their_input_have_gradients_that_are_numbers(learn, manifest):
-    learner, _, _ = learn(dataclasses.replace(PRESETS["seed"], batch_size=5, precision="bfloat16"))
+    train_state, _, _ = learn(dataclasses.replace(PRESETS["reference"], batch_size=5, precision="bfloat16"))
     audio = tf.random.stateless_normal([5, manifest.clip_samples], [1, 2])
     nothing = Condition(tf.zeros([5], tf.int32), tf.zeros([5, 0]))
     batch = Batch(audio, nothing, tf.range(5), tf.fill([5], 0.2))
-    gradients = tf.function(learner._gradients, autograph=False)
+    gradients = tf.function(train_state._gradients, autograph=False)
     for _ in range(15):  # with AMX one in five was not
         made, _ = gradients(batch, tf.zeros([5, 2]), tf.constant(0.5))
         assert all(np.isfinite(gradient).all() for gradient in made)
 
 
 def test_the_average_is_the_formula(learn):
-    learner, _, _ = learn(dataclasses.replace(SMALL, ema_decay=0.15))
+    train_state, _, _ = learn(dataclasses.replace(SMALL, ema_decay=0.15))
     # At first the warm-up counts, later the decay.
     for step, decay in ((0, 0.1), (9, 0.15)):
-        before = [average.numpy() for average in learner.averaged.variables]
-        learner._move_average(tf.constant(float(step)))
+        before = [average.numpy() for average in train_state.averaged.variables]
+        train_state._move_average(tf.constant(float(step)))
         for average, old, new in zip(
-            learner.averaged.variables, before, learner.model.variables, strict=True
+            train_state.averaged.variables, before, train_state.model.variables, strict=True
         ):
             np.testing.assert_allclose(average.numpy(), decay * old + (1 - decay) * new.numpy(), atol=1e-6)
-    assert learner.averaged is not learner.model
-    assert any(np.any(old != new.numpy()) for old, new in zip(before, learner.model.variables, strict=True))
+    assert train_state.averaged is not train_state.model
+    assert any(
+        np.any(old != new.numpy()) for old, new in zip(before, train_state.model.variables, strict=True)
+    )
 
 
 def test_held_clips_give_the_batches_that_read_ones_give(dataset, manifest):
@@ -141,13 +143,13 @@ def test_held_clips_give_the_batches_that_read_ones_give(dataset, manifest):
 
 
 def test_a_checkpoint_is_of_the_moment_of_its_save(learn, tmp_path):
-    learner, _, _ = learn(dataclasses.replace(SMALL, precision="float16", ema_decay=0.9))
-    whole = tf.train.Checkpoint(**learner.parts)
+    train_state, _, _ = learn(dataclasses.replace(SMALL, precision="float16", ema_decay=0.9))
+    whole = tf.train.Checkpoint(**train_state.parts)
     writer = checkpoints.Writer(whole, tmp_path, keep=2)
-    expected = [variable.numpy() for variable in learner.model.variables]
-    scale = float(learner.optimizer.loss_scale)
+    expected = [variable.numpy() for variable in train_state.model.variables]
+    scale = float(train_state.optimizer.loss_scale)
     writer.write(7)
-    for variable in learner.model.variables:
+    for variable in train_state.model.variables:
         variable.assign_add(tf.ones_like(variable))
     assert writer.finish()
     assert not writer.finish()
@@ -156,11 +158,11 @@ def test_a_checkpoint_is_of_the_moment_of_its_save(learn, tmp_path):
     keys = set(usual.get_variable_to_shape_map()) - {"save_counter/.ATTRIBUTES/VARIABLE_VALUE"}
     assert any("loss_scale" in key for key in keys)
     assert keys <= set(written.get_variable_to_shape_map())
-    learner.optimizer.inner_optimizer.iterations.assign(0)
+    train_state.optimizer.inner_optimizer.iterations.assign(0)
     assert checkpoints.restore_newest(whole, tmp_path)
-    for variable, value in zip(learner.model.variables, expected, strict=True):
+    for variable, value in zip(train_state.model.variables, expected, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
-    assert (learner.steps, float(learner.optimizer.loss_scale)) == (STEPS, scale)
+    assert (train_state.steps, float(train_state.optimizer.loss_scale)) == (STEPS, scale)
     writer.close()
 
 
@@ -174,7 +176,7 @@ def train(data, run, given, epochs, **more):
 def test_all_of_it_together_resumes_in_the_middle(dataset, tmp_path, monkeypatch):
     given = {**WAVE, "precision": "bfloat16", "accumulate_steps": 2, "ema_decay": 0.9}
     straight = train(dataset, tmp_path / "straight", given, 1)
-    own, calls = Trainer._save_if_due, 0
+    own, calls = TrainingLoop._save_if_due, 0
 
     def ask_once(self):
         nonlocal calls
@@ -183,7 +185,7 @@ def test_all_of_it_together_resumes_in_the_middle(dataset, tmp_path, monkeypatch
         own(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_save_if_due", ask_once)
+        patch.setattr(TrainingLoop, "_save_if_due", ask_once)
         with pytest.raises(CommandError) as caught:
             train(dataset, tmp_path / "resumed", given, 1)
     assert caught.value.exit_code == STOPPED
