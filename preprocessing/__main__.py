@@ -13,8 +13,8 @@ import warnings
 from pathlib import Path
 from typing import NoReturn
 
+from preprocessing.cli import SentenceParser, run_command
 from preprocessing.dataset.splits import SPLIT_RULES
-from preprocessing.errors import SentenceParser, run_command
 from preprocessing.options import AudioFormat, Options, default_clip_samples
 
 PROGRAM = "python -m preprocessing"

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from preprocessing.errors import USAGE, CommandError
 
 GTZAN_RATE_HZ = 22_050
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 768_000  # of a source file
 MAX_CLIP_SECS = 3_600
 SMALLEST_HOP_SECS = 0.1  # of a long recording less would make a flood
 MAX_CLIP_SAMPLES = 100_000_000  # 400 MB a record, within the 2 GB that a tf.train.Example may have

@@ -12,11 +12,13 @@ import os
 import sys
 import warnings
 
-from preprocessing.errors import USAGE, CommandError, run_command
+from preprocessing.cli import run_command
+from preprocessing.errors import USAGE, CommandError
 from trainer import event_log
 from trainer.cli import PROGRAM, build_parser
-from trainer.config import MAX_SEED, Config, flag, resolve
+from trainer.config import MAX_SEED, Config, flag
 from trainer.registry.promotion import Criteria
+from trainer.run_config import resolve
 from trainer.training.cluster import find
 
 
@@ -31,7 +33,7 @@ def _train(flags: argparse.Namespace) -> None:
         flags.data, flags.run, given, flags.replicas, cache, profile=flags.profile, cluster=cluster
     )
     if cluster is None or cluster.index == 0:
-        event_log.tell("done", f"listen and look: {report}", report=report)
+        event_log.log_event("done", f"listen and look: {report}", report=report)
 
 
 def _status(flags: argparse.Namespace) -> None:
@@ -142,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
         event_log.use(flags.log_format)
 
     def refuse(message: str, exit_code: int) -> None:
-        event_log.tell("error", message, event_log.ERROR, exit_code=exit_code)
+        event_log.log_event("error", message, event_log.ERROR, exit_code=exit_code)
 
     return run_command(PROGRAM, lambda: COMMANDS[flags.command](flags), flags.verbose, refuse)
 

@@ -6,17 +6,17 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from preprocessing.errors import SentenceParser
+from preprocessing.cli import SentenceParser
 from trainer.config import (
     FROM_CHAMPION,
     GUIDANCE,
     INITIALIZATIONS,
     MODES,
-    PRESETS,
     UNCONDITIONAL_GUIDANCE,
     Config,
     flag,
 )
+from trainer.presets import PRESETS
 from trainer.registry.promotion import METRICS, Criteria
 
 PROGRAM = "python -m trainer"

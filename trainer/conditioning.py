@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from preprocessing.errors import USAGE, CommandError
-from trainer.config import DatasetMetadata
-from trainer.models import DROPPED_GENRE, Condition
-from trainer.models.condition_encoder import TEMPO
+from trainer.run_config import DatasetMetadata
 
 GOLDEN_RATIO = 0.6180339887498949  # whose multiples, modulo 1, fill the unit interval evenly (Weyl 1916)
 
+TEMPO = "tempo_bpm"
+DROPPED_GENRE = -1  # the genre of a clip that is not conditioned on one
+
 Genre = str | Sequence[str | None] | None
 Attributes = Mapping[str, float | Sequence[float] | None] | None
+
+
+class Condition(NamedTuple):
+    """What is asked of a clip. Each part can be left open; a model that is not conditional ignores it."""
+
+    genre: tf.Tensor  # [batch] int32, an index into the dataset's genres, or ANY_GENRE
+    attributes: tf.Tensor  # [batch, attributes] float32 in standard deviations from the mean, or NaN: open
+
+
+class Guidance(NamedTuple):
+    """How strongly a condition counts: 0 ignores it, 1 is as in training, more exaggerates."""
+
+    genre: float = 1.0
+    attributes: float = 1.0
+
+
+NO_GUIDANCE = Guidance()
 
 
 def make_condition(

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from preprocessing.dataset.manifest import Manifest, Statistics
 from preprocessing.errors import USAGE, CommandError
 
-NAME = "config.json"
 MAX_SEED = 2**31 - 1
 PRECISIONS = ("float32", "bfloat16", "float16")
 MODES = ("prior", "variation", "reconstruct", "interpolate", "transfer", "continue")  # of making music
@@ -164,155 +160,7 @@ _AT_LEAST = {
     ),
 }  # fmt: skip
 
-PRESETS: dict[str, Config] = {
-    # The demo: two minutes on two cores, on some fifty clips.
-    "tiny": Config(
-        preset="tiny",
-        epochs=8,
-        batch_size=4,
-        crop_samples=16_384,
-        channels=96,
-        prior_units=128,
-        coefficient_model_units=32,
-    ),
-    "wave": Config(),
-    # A day on one GPU, at 22,050 Hz: the same times in samples, more of everything.
-    "wave-large": Config(
-        preset="wave-large",
-        epochs=200,
-        batch_size=16,
-        crop_samples=262_144,
-        crops_per_clip=4,
-        learning_rate=5e-4,
-        latent_dim=64,
-        sequence_latent_dim=32,
-        sparse_coefficients=44,
-        hop_samples=512,
-        channels=512,
-        prior_units=768,
-        prior_mixtures=16,
-        coefficient_model_units=96,
-        ema_decay=0.999,
-    ),
-    # As its authors ran it: whole clips of one time step, a latent plane, nothing annealed or clipped.
-    "reference": Config(
-        preset="reference",
-        epochs=20,
-        crop_samples=0,
-        crops_per_clip=1,
-        learning_rate=3e-4,
-        final_learning_rate=3e-4,
-        warmup_steps=0,
-        gradient_clip_norm=0.0,
-        beta=1.0,
-        beta_warmup_epochs=0.0,
-        free_bits=0.0,
-        gain_db=0.0,
-        latent_dim=2,
-    ),
-}
-
-# What may differ from the run's own configuration when it is started again: more of it, or anything, where it
-# changes no bit of the result.
-EXTENDABLE = ("epochs",)
-RESUMABLE = ("cache_mb", "checkpoint_secs", "checkpoints_to_keep", "max_rollbacks")
-
-
-@dataclass(frozen=True)
-class DatasetMetadata:
-    """What a run remembers of the dataset it was started on."""
-
-    uri: str
-    digest: str
-    sample_rate_hz: int
-    clip_samples: int
-    genres: tuple[str, ...]
-    attributes: dict[str, Statistics]  # name -> over the training split; the order of a condition's columns
-    empirical_conditions: list[dict[str, str | float | None]]  # genre and attributes of some training clips
-    counts: dict[str, dict[str, int]]  # split -> genre -> clips
-
-
-def metadata_of(manifest: Manifest, uri: str) -> DatasetMetadata:
-    """What a run remembers of a dataset."""
-    return DatasetMetadata(
-        uri=uri,
-        digest=manifest.digest,
-        sample_rate_hz=manifest.sample_rate_hz,
-        clip_samples=manifest.clip_samples,
-        genres=tuple(manifest.genres),
-        attributes=dict(sorted(manifest.attributes.items())),
-        empirical_conditions=manifest.empirical_conditions,
-        counts=manifest.counts,
-    )
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run's whole description, as `config.json` holds it."""
-
-    config: Config
-    dataset: DatasetMetadata
-
-    def to_json(self) -> str:
-        """Flat settings and a `dataset` object."""
-        fields = {**dataclasses.asdict(self.config), "dataset": dataclasses.asdict(self.dataset)}
-        return json.dumps(fields, indent=2) + "\n"
-
 
 def flag(name: str) -> str:
     """The command-line flag of a field."""
     return "--" + name.replace("_", "-")
-
-
-def save(run: Run, folder: Path) -> None:
-    """Writes a run directory's `config.json`, whole or not at all."""
-    temporary = folder / f"{NAME}.tmp"
-    temporary.write_text(run.to_json())
-    temporary.replace(folder / NAME)
-
-
-def load(folder: Path) -> Run | None:
-    """Reads a run directory's `config.json`; None if there is none.
-
-    Raises:
-        CommandError: It is damaged or of another version of the program (exit code 2).
-    """
-    path = folder / NAME
-    return parse(path.read_bytes(), str(path)) if path.exists() else None
-
-
-def parse(content: bytes, uri: str) -> Run:
-    """The inverse of `Run.to_json`; `uri` is only for the sentence.
-
-    Raises:
-        CommandError: It is damaged or of another version of the program (exit code 2).
-    """
-    try:
-        fields = json.loads(content)
-        dataset = fields.pop("dataset")
-        dataset["genres"] = tuple(dataset["genres"])
-        dataset["attributes"] = {name: Statistics(**of) for name, of in dataset["attributes"].items()}
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-        return Run(Config(**fields), DatasetMetadata(**dataset))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CommandError(f"{uri} cannot be read ({error}): use a new --run", USAGE) from error
-
-
-def resolve(given: dict[str, Any], earlier: Config | None) -> Config:
-    """The configuration of this start: the run's own where there is one, else the preset; then the flags.
-
-    Raises:
-        CommandError: A flag contradicts the run's own configuration (exit code 2).
-    """
-    if earlier is None:
-        return dataclasses.replace(PRESETS[given.get("preset", "wave")], **given)
-    for name, value in given.items():
-        own = getattr(earlier, name)
-        allowed = name in RESUMABLE or (name in EXTENDABLE and value >= own)
-        if value != own and not allowed:
-            raise CommandError(
-                f"{flag(name)} {value} contradicts the run's {NAME}, which has {own}: "
-                "leave the flag out to go on, or use a new --run",
-                USAGE,
-            )
-    return dataclasses.replace(earlier, **given)

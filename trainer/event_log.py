@@ -30,7 +30,7 @@ def use(format_: str) -> None:
     _format = format_
 
 
-def tell(event: str, message: str, severity: str = INFO, **fields: Any) -> None:
+def log_event(event: str, message: str, severity: str = INFO, **fields: Any) -> None:
     """Says that `event` has happened; `fields` are for the collector, null where they are no number."""
     if _format == "text":
         if severity == ERROR:
@@ -82,7 +82,7 @@ class Progress:
         self._bar.set_postfix_str(figures)
         if _format == "json" and time.monotonic() - self._told_at >= PROGRESS_SECS:
             self._told_at = time.monotonic()
-            tell(
+            log_event(
                 "progress",
                 f"{self._label}: {self._done} of {self._steps} steps, {figures}",
                 epoch=self._epoch,

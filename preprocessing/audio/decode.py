@@ -19,32 +19,15 @@ import soxr
 from preprocessing.audio.header import Header
 from preprocessing.audio.libsndfile import Sound, Source, mix
 from preprocessing.audio.probe import read_header
-from preprocessing.options import AudioFormat
+from preprocessing.options import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, AudioFormat
 
 # Float files may hold anything; far beyond full scale it would overflow in the mean or the filter.
 FULL_SCALE_LIMIT = 1e6
 SILENT_PEAK = 0.5 / 32_768  # half a step of 16 bits: written as such a file, the clip would be zeros only
-LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 768_000
 BLOCK_VALUES = 131_072  # of all channels, of which a header may claim 1,024
 CODEC_BLOCK_SECS = 0.25  # of compressed files: a block that breaks is lost as a whole
 EXACT_SUBTYPES = ("PCM", "ULAW", "ALAW")  # integers: finite, and within full scale
 ENDLESS = 2**40  # libsndfile counts more frames than this in a stream without a length
-
-REASONS = {
-    "empty_file": "The file has no bytes.",
-    "not_audio": "Its content is no audio that anyone knows.",
-    "unsupported_codec": "It is audio or a media container, but of a kind that cannot be decoded here.",
-    "damaged": "It is of a known kind, but cannot be decoded, or not as far as the shortest clip.",
-    "no_samples": "It has a header and no samples.",
-    "zero_channels": "Its header says that it has no channels.",
-    "absurd_rate": f"Its sample rate is below {LOWEST_RATE_HZ:,} Hz or above {HIGHEST_RATE_HZ:,} Hz.",
-    "too_short": "It is whole, and shorter than the shortest clip.",
-    "truncated": "Its header promises more than there is, and that is shorter than the shortest clip.",
-    "false_header": "Its header promises more than the longest recording, and its bytes cannot hold that.",
-    "too_long": "It is longer than the longest recording.",
-    "non_finite": "There are NaN or infinite samples in what would be taken of it.",
-    "silent": "All that would be taken of it is silence.",
-}
 
 
 class BadAudioError(Exception):

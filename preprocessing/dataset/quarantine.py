@@ -5,10 +5,22 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from preprocessing.audio import decode
+from preprocessing.options import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 
 REASONS = {
-    **decode.REASONS,
+    "empty_file": "The file has no bytes.",
+    "not_audio": "Its content is no audio that anyone knows.",
+    "unsupported_codec": "It is audio or a media container, but of a kind that cannot be decoded here.",
+    "damaged": "It is of a known kind, but cannot be decoded, or not as far as the shortest clip.",
+    "no_samples": "It has a header and no samples.",
+    "zero_channels": "Its header says that it has no channels.",
+    "absurd_rate": f"Its sample rate is below {LOWEST_RATE_HZ:,} Hz or above {HIGHEST_RATE_HZ:,} Hz.",
+    "too_short": "It is whole, and shorter than the shortest clip.",
+    "truncated": "Its header promises more than there is, and that is shorter than the shortest clip.",
+    "false_header": "Its header promises more than the longest recording, and its bytes cannot hold that.",
+    "too_long": "It is longer than the longest recording.",
+    "non_finite": "There are NaN or infinite samples in what would be taken of it.",
+    "silent": "All that would be taken of it is silence.",
     "duplicate": "It is the same recording as another file, which was kept: the first by name.",
     "other_file": "It is no audio and does not claim to be, or it is hidden.",
     "no_class": "It lies in no folder whose name would be its class.",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import apache_beam as beam
 import numpy as np
 
-from preprocessing.dataset import example
+from preprocessing.dataset import example, tfrecord
 from preprocessing.dataset.quarantine import Rejected
 from preprocessing.features import fingerprint as duplicates
 from preprocessing.pipeline.shards import ShardResult
@@ -105,12 +105,12 @@ class _ClipReader:
 
     def _find(self, shard: int) -> list[int]:
         with beam_files.open_stream(self._shards[shard].staged) as stream:
-            return list(example.positions(stream))
+            return list(tfrecord.positions(stream))
 
     def _read(self, shard: int, place: int) -> np.ndarray:
         with beam_files.open_stream(self._shards[shard].staged) as stream:
             stream.seek(self._positions(shard)[place])
-            record = example.decode(next(example.read_frames(stream)))
+            record = example.decode(next(tfrecord.read_frames(stream)))
         return record.audio[: record.valid_samples]
 
 

@@ -12,9 +12,10 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from apache_beam.runners.runner import PipelineResult, PipelineState, create_runner
 from tqdm import tqdm
 
+from preprocessing.cli import SentenceParser
 from preprocessing.dataset.manifest import NAME, QUARANTINE_NAME, Manifest, from_json
 from preprocessing.dataset.splits import REFERENCE_IN_BOTH, SPLITS
-from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError, SentenceParser
+from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
 from preprocessing.options import Options
 from preprocessing.pipeline import commit, graph, incremental
 from preprocessing.pipeline.commit import Outcome

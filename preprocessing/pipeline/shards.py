@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 import apache_beam as beam
 
 from preprocessing.audio import decode
-from preprocessing.dataset import example, records
+from preprocessing.dataset import example, records, tfrecord
 from preprocessing.dataset.quarantine import Rejected
 from preprocessing.dataset.records import Entry
 from preprocessing.dataset.splits import is_audio_name
@@ -156,7 +156,7 @@ class WriteShard(beam.DoFn):
             source_sha256=source_sha256,
             fingerprint=fingerprint.fingerprint(heard) if is_first else "",
         )
-        return entry, example.frame(example.encode(record))
+        return entry, tfrecord.frame(example.encode(record))
 
 
 class KeepShard(beam.DoFn):
@@ -186,9 +186,9 @@ class DropRecords(beam.DoFn):
             return
         file, kept = _ShardFile(self.staging, result.name), []
         with beam_files.open_stream(result.staged) as stream:
-            for entry, payload in zip(result.entries, example.read_frames(stream), strict=True):
+            for entry, payload in zip(result.entries, tfrecord.read_frames(stream), strict=True):
                 if entry.recording_id not in dropped:
-                    file.append(example.frame(payload))
+                    file.append(tfrecord.frame(payload))
                     kept.append(entry)
         path, size, sha256 = file.close()
         yield result._replace(staged=path, bytes=size, sha256=sha256, packed=pack(kept), invalid=frozenset())

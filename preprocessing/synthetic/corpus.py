@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from preprocessing.errors import SentenceParser, run_command
+from preprocessing.cli import SentenceParser, run_command
 from preprocessing.synthetic.composition import PARTS, Note, draw_take
 from preprocessing.synthetic.styles import STYLES
 from preprocessing.synthetic.synth import SAMPLE_RATE, VOICES, level, master, reverberate

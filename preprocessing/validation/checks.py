@@ -17,7 +17,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
-from preprocessing.dataset import example, records
+from preprocessing.dataset import example, records, tfrecord
 from preprocessing.dataset.manifest import NAME, QUARANTINE_NAME, Manifest, Shard
 from preprocessing.dataset.records import Entry
 from preprocessing.dataset.splits import SPLITS
@@ -147,13 +147,13 @@ class Reading:
         with beam_files.open_stream(uri) as opened:
             stream = _Hashed(opened)
             try:
-                for number, data in enumerate(example.read_frames(stream), start=1):
+                for number, data in enumerate(tfrecord.read_frames(stream), start=1):
                     self._check_record(shard, number, data)
                     bar.update()
                 self._whole.add(shard.name)
                 if number != shard.records:
                     self.fault(shard.name, f"{number} records instead of {shard.records}")
-            except example.CorruptRecordError as error:
+            except tfrecord.CorruptRecordError as error:
                 self.fault(shard.name, f"record {number + 1}: {error}; the rest of the shard is not read")
             stream.read_rest()
         if stream.bytes != shard.bytes:

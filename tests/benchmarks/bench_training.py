@@ -34,18 +34,19 @@ import tensorflow as tf
 from bench_preprocessing import CLIP_SECS, RATE_HZ
 from turns import Bench, heading, seconds, spent
 
-from trainer.config import PRESETS, Config
+from trainer.conditioning import Condition
+from trainer.config import Config
 from trainer.data import dataset
 from trainer.data.dataset import Clips
-from trainer.data.distribute import feed
+from trainer.data.distribute import distributed_iterator
 from trainer.data.input_pipeline import Batch, count_steps, training_batches
 from trainer.generation.generator import Generator
-from trainer.models import Condition, make_model, priors
+from trainer.models import make_model, priors
+from trainer.presets import PRESETS
 from trainer.runs import checkpoints as checkpoint
-from trainer.training import loss
 from trainer.training import train_step as learner_room
 from trainer.training.distribution import Distribution
-from trainer.training.train_step import TrainState
+from trainer.training.train_step import TrainState, replica_loss
 
 CHECKPOINT_SECS = 10.0
 MATRIX = 2_048
@@ -70,12 +71,12 @@ def notebook(bench: Bench) -> None:
             with tf.GradientTape() as tape:
                 noise = tf.random.normal([len(paths), config.latent_dim])
                 elbo_terms = model.elbo_terms(audio, nothing, noise, tf.constant(1.0))
-                value = loss.replica_loss(elbo_terms, tf.fill([len(paths)], 1 / len(paths)))
+                value = replica_loss(elbo_terms, tf.fill([len(paths)], 1 / len(paths)))
             adam.apply_gradients(
                 zip(tape.gradient(value, model.trainable_variables), model.trainable_variables, strict=True)
             )
 
-    ours = epoch_of(bench, config, dataset.hold(bench.clips))
+    ours = epoch_of(bench, config, dataset.cache_in_memory(bench.clips))
     heading(f"Preset `reference`, an epoch of {count} clips", "ms a clip", "ratio", "CPU ms", "ratio")
     bench.ratios({"this trainer": ours, "notebook loop: eager step, librosa each epoch": plain}, count)
 
@@ -84,7 +85,9 @@ def epoch_of(bench: Bench, config: Config, clips: Clips) -> Callable[[], None]:
     """A whole epoch, as the trainer takes it."""
     strategy = Distribution(None, 1).strategy
     step, steps = bench.train_state(config, strategy), count_steps(bench.manifest, config)
-    batches = feed(training_batches([clips], config, bench.manifest, range(1, EPOCHS)), strategy)
+    batches = distributed_iterator(
+        training_batches([clips], config, bench.manifest, range(1, EPOCHS)), strategy
+    )
 
     def epoch() -> None:
         for batch in itertools.islice(batches, steps):
@@ -97,11 +100,13 @@ def epoch_of(bench: Bench, config: Config, clips: Clips) -> Callable[[], None]:
 def stall(bench: Bench) -> None:
     """How long a step waits for its batch."""
     strategy = Distribution(None, 1).strategy
-    held = epoch_of(bench, COMPARED, dataset.hold(bench.clips))
+    held = epoch_of(bench, COMPARED, dataset.cache_in_memory(bench.clips))
     step = held.step
     steps = count_steps(bench.manifest, COMPARED)
-    (constant,) = feed(tf.data.Dataset.from_tensors(bench.batch(COMPARED)), strategy)
-    batches = feed(training_batches([bench.clips], COMPARED, bench.manifest, range(1, EPOCHS)), strategy)
+    (constant,) = distributed_iterator(tf.data.Dataset.from_tensors(bench.batch(COMPARED)), strategy)
+    batches = distributed_iterator(
+        training_batches([bench.clips], COMPARED, bench.manifest, range(1, EPOCHS)), strategy
+    )
 
     def read() -> None:
         for batch in itertools.islice(batches, steps):
@@ -130,7 +135,7 @@ def replicas(bench: Bench) -> None:
             step = bench.train_state(config, strategy)
             part = batch
             if name.startswith("Mirrored"):
-                (part,) = feed(tf.data.Dataset.from_tensors(batch), strategy)
+                (part,) = distributed_iterator(tf.data.Dataset.from_tensors(batch), strategy)
             sides[name] = lambda step=step, part=part: [step(part) for _ in range(STEPS)]
         size = f"{config.batch_size} crops in all"
         heading(f"A step of `{preset}`, {size}", "ms a step", "ratio", "CPU ms", "ratio")
@@ -152,7 +157,7 @@ def parts(bench: Bench) -> None:
     }
     for preset in ("wave", "reference"):
         config, strategy, sides = PRESETS[preset], Distribution(None, 1).strategy, {}
-        (batch,) = feed(tf.data.Dataset.from_tensors(bench.batch(config)), strategy)
+        (batch,) = distributed_iterator(tf.data.Dataset.from_tensors(bench.batch(config)), strategy)
         for name, replacement in replaced.items():
             if preset == "reference" and name == "Keras's GRU":
                 continue  # it has none
@@ -168,7 +173,7 @@ def checkpoints(bench: Bench) -> None:
     heading("Checkpoints", "MB", "holds the step, ms", "CPU ms in all", f"each {CHECKPOINT_SECS:g} s costs")
     for name in ("tiny", "wave", "reference"):
         step = bench.train_state(PRESETS[name], Distribution(None, 1).strategy)
-        (batch,) = feed(
+        (batch,) = distributed_iterator(
             tf.data.Dataset.from_tensors(bench.batch(PRESETS[name])), Distribution(None, 1).strategy
         )
         with tempfile.TemporaryDirectory() as folder:
@@ -214,7 +219,7 @@ def arithmetic(bench: Bench) -> None:
         step = bench.train_state(config, Distribution(None, 1).strategy)
         batch = bench.batch(config)
         operations = count_operations(step.train_state, batch)
-        (batch,) = feed(tf.data.Dataset.from_tensors(batch), Distribution(None, 1).strategy)
+        (batch,) = distributed_iterator(tf.data.Dataset.from_tensors(batch), Distribution(None, 1).strategy)
         pairs = [(seconds(multiply) / 4, seconds(step, batch)) for _ in range(3 * bench.turns)]
         pairs = pairs[bench.turns :]  # the first warm up
         most = [2 * MATRIX**3 / took for took, _ in pairs]

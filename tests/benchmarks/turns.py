@@ -12,7 +12,7 @@ import tensorflow as tf
 from bench_preprocessing import write_corpus
 
 from preprocessing.__main__ import main as preprocess
-from trainer import config as configs
+from trainer import run_config
 from trainer.config import Config
 from trainer.data import dataset
 from trainer.data.fetch import open_dataset
@@ -31,7 +31,7 @@ class Bench:
         if preprocess(["--input", str(corpus), "--output", str(self.output), "--shards", "4"]):
             raise SystemExit("preprocessing failed")
         self.folder, self.manifest = open_dataset(str(self.output), corpus)
-        self.metadata = configs.metadata_of(self.manifest, str(self.output))
+        self.metadata = run_config.metadata_of(self.manifest, str(self.output))
         self.clips = dataset.open_split(self.folder, self.manifest, "train")
 
     def train_state(self, config: Config, strategy: tf.distribute.Strategy) -> Callable[[Batch], None]:

@@ -83,7 +83,7 @@ def test_variations_depart_from_the_reconstruction_by_the_amount(wave):
 
 
 def test_an_interpolation_goes_from_one_reconstruction_to_the_other(wave, reference):
-    for run, genre in ((wave, ["blues", "rock"]), (seed, None)):
+    for run, genre in ((wave, ["blues", "rock"]), (reference, None)):
         music = load(run)
         first, last = clips(2)
         made = music.interpolate(first, last, 4, genre)
@@ -129,10 +129,10 @@ def test_new_clips_have_any_length_and_follow_what_is_asked(wave, reference):
         (lambda: music.prior(0), "at least one clip"),
         (lambda: music.vary(np.full((1, 500), np.nan)), "clips are finite"),
         (lambda: music.prior(1, secs=0.001), "at least 32 samples"),
-        (lambda: load(seed).prior(1, genre="rock"), "not trained on genres"),
-        (lambda: load(seed).prior(1, secs=2.0), "clips of 1024 samples only"),
+        (lambda: load(reference).prior(1, genre="rock"), "not trained on genres"),
+        (lambda: load(reference).prior(1, secs=2.0), "clips of 1024 samples only"),
         (
-            lambda: load(seed).transfer(clips(), None),
+            lambda: load(reference).transfer(clips(), None),
             "knows the modes prior, variation, reconstruct, interpolate",
         ),
     ):
@@ -142,7 +142,7 @@ def test_new_clips_have_any_length_and_follow_what_is_asked(wave, reference):
 
 
 def test_the_seed_is_heard_as_its_authors_hear_it(reference):
-    made = load(seed).prior(count=2)
+    made = load(reference).prior(count=2)
     assert 0 <= made.min() <= made.max() <= 1  # the sigmoid of the logits
 
 

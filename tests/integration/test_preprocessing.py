@@ -10,7 +10,7 @@ import soundfile
 from support.tiny_corpus import CLIP_SAMPLES, GENRES, RATE_HZ, TINY, write_clip
 
 from preprocessing.__main__ import main
-from preprocessing.dataset import example
+from preprocessing.dataset import example, tfrecord
 from preprocessing.dataset.manifest import from_json
 from preprocessing.dataset.splits import (
     REFERENCE_TEST_NUMBERS,
@@ -31,7 +31,7 @@ def read(folder):
         records[split] = []
         for shard in manifest.split_shards(split):
             with (folder / shard.name).open("rb") as stream:
-                records[split] += [example.decode(payload) for payload in example.read_frames(stream)]
+                records[split] += [example.decode(payload) for payload in tfrecord.read_frames(stream)]
     return manifest, records
 
 

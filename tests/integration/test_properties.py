@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from preprocessing.dataset import example, records
+from preprocessing.dataset import example, records, tfrecord
 from preprocessing.dataset.splits import SPLITS, Track, hash_splits, parse_track
 from preprocessing.options import Options
 from preprocessing.pipeline.plan import Clip, make_plan
@@ -85,10 +85,10 @@ def test_a_record_comes_back_as_it_was(audio, track_id, uri, valid_samples, attr
     record = example.Record(
         audio, track_id, uri, 3_000, valid_samples, "0" * 64, uri, example.Attributes(*attributes)
     )
-    stream = io.BytesIO(example.frame(example.encode(record)) * 2)
-    assert list(example.positions(stream)) == [0, len(stream.getvalue()) // 2]
+    stream = io.BytesIO(tfrecord.frame(example.encode(record)) * 2)
+    assert list(tfrecord.positions(stream)) == [0, len(stream.getvalue()) // 2]
     stream.seek(0)
-    for payload in example.read_frames(stream):
+    for payload in tfrecord.read_frames(stream):
         back = example.decode(payload)
         np.testing.assert_array_equal(back.audio, audio)
         assert back._replace(audio=None) == record._replace(audio=None)

@@ -249,7 +249,7 @@ def test_a_bucket_that_is_behind_is_told_of_and_bounded(storage_server, proxy, t
 WAITS_FOR_STORAGE = """
 import sys
 from pathlib import Path
-from preprocessing.errors import run_command
+from preprocessing.cli import run_command
 from trainer.run_directory import RunDirectory
 
 def command():

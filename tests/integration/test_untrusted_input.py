@@ -12,7 +12,7 @@ import soundfile
 from support.tiny_corpus import TINY
 
 from preprocessing.__main__ import main
-from preprocessing.dataset import example
+from preprocessing.dataset import example, tfrecord
 from preprocessing.dataset.manifest import from_json
 from preprocessing.dataset.quarantine import REASONS
 
@@ -146,7 +146,7 @@ def test_every_good_file_becomes_a_record_and_every_bad_one_a_line(strangers, tm
     records = []
     for shard in manifest.shards:
         with (tmp_path / "out" / shard.name).open("rb") as stream:
-            records += [example.decode(payload) for payload in example.read_frames(stream)]
+            records += [example.decode(payload) for payload in tfrecord.read_frames(stream)]
     assert sorted(record.source_uri for record in records) == sorted(str(folder / name) for name in good)
     assert {record.genre for record in records} == {"found music"}
     assert main(["inspect", str(tmp_path / "out"), "--html", str(tmp_path / "page.html")]) == 0

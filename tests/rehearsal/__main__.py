@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from preprocessing.errors import run_command
+from preprocessing.cli import run_command
 from rehearsal.node import Node
 from rehearsal.scenes import SCENES
 from rehearsal.stage import Stage

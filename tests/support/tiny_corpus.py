@@ -46,9 +46,10 @@ def write_clip(path: Path, number: int, rate_hz: int = 8_000, secs: float = 1.1,
 @contextlib.contextmanager
 def undrawn() -> Iterator[None]:
     """Trains without pictures and music, which take as long as all the rest."""
-    from trainer.training import samples, train
+    from trainer.reporting import clip_figures
+    from trainer.training import train
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(samples, "draw_pictures", lambda *_: {})
-        patch.setattr(train, "make_all", lambda *_: ())
+        patch.setattr(clip_figures, "draw_pictures", lambda *_: {})
+        patch.setattr(train, "generate_all", lambda *_: ())
         yield

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocessing.dataset import example, records
+from preprocessing.dataset import example, records, tfrecord
 from preprocessing.dataset.manifest import NAME, QUARANTINE_NAME, Manifest, Shard, shard_name
 
 RATE_HZ, CLIP_SAMPLES, VALID_SAMPLES = 1_000, 2_048, 2_000
@@ -81,7 +81,7 @@ class Dataset:
         self.folder.mkdir(parents=True, exist_ok=True)
         shards, counts = [], {split: Counter() for split in ("train", "validation", "test")}
         for name, of in self.shards.items():
-            content = b"".join(example.frame(example.encode(record)) for record in of)
+            content = b"".join(tfrecord.frame(example.encode(record)) for record in of)
             (self.folder / name).write_bytes(content)
             split = name.split("-")[0]
             sha256 = hashlib.sha256(content).hexdigest()

@@ -42,7 +42,7 @@ ORDER = {
     "trainer": [
         "cluster", "config", "decision", "flags", "log", "interrupt", "layers", "mdct", "spectral",
         "models.base", "models.seed", "models.condition", "models.recurrence", "models.prior",
-        "models.texture", "models.envelope", "models.wave", "models", "storage", "verified", "shards",
+        "models.coefficient_model", "models.envelope", "models.wave", "models", "storage", "verified", "shards",
         "pointer", "mirror", "run_directory", "champion", "candidates", "held_out", "checkpoint",
         "rollbacks", "team", "dataset", "batches", "feed", "loss", "metrics", "adam", "learner",
         "divergence", "profiling", "render", "report_chart", "report_page", "report_evaluation",

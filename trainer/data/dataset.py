@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from preprocessing.dataset.manifest import Manifest, Shard
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
-from trainer.models import Condition
+from trainer.conditioning import Condition
 
 PARSERS = 4
 
@@ -76,13 +76,13 @@ def open_split(
     return tf.data.TFRecordDataset(paths, buffer_size=8 << 20).map(parse, num_parallel_calls=PARSERS)
 
 
-def fits(manifest: Manifest, splits: Sequence[str], cache_mb: int) -> bool:
+def fits_in_memory(manifest: Manifest, splits: Sequence[str], cache_mb: int) -> bool:
     """Whether all clips of `splits` may be held in memory, decoded."""
     clips = sum(manifest.split_records(split) for split in splits)
     return clips * manifest.clip_samples * np.dtype(np.float32).itemsize <= cache_mb * 1_000_000
 
 
-def hold(clips: tf.data.Dataset) -> Clip:
+def cache_in_memory(clips: tf.data.Dataset) -> Clip:
     """All clips in memory, stacked, so that no later epoch reads and parses them again."""
     with tf.device("CPU:0"):
         return tf.nest.map_structure(lambda *parts: tf.stack(parts), *clips)

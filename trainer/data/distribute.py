@@ -9,7 +9,7 @@ import tensorflow as tf
 from trainer.data.input_pipeline import Batch
 
 
-def feed(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Iterator[Batch]:
+def distributed_iterator(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Iterator[Batch]:
     """This process's batches with a part for each of its replicas, on its device.
 
     One batch is taken ahead: it travels while the devices are at work on the one before.

@@ -52,10 +52,10 @@ def fetch_shards(home: str, manifest: Manifest, shards: Sequence[Shard], cache: 
         CommandError: One is missing or is not what the manifest says (3); storage failed (4).
     """
     folder = cache / "datasets" / manifest.digest if is_remote(home) else Path(home)
-    damaged = integrity.damaged(folder, shards, cache)
+    damaged = integrity.corrupt_shards(folder, shards, cache)
     if damaged and is_remote(home):
         _fetch(Prefix(home), damaged, folder)
-        damaged = integrity.damaged(folder, shards, cache)
+        damaged = integrity.corrupt_shards(folder, shards, cache)
     if damaged:
         named = f"{home.rstrip('/')}/{damaged[0].name}"
         raise CommandError(

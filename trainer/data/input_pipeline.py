@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from preprocessing.dataset.manifest import Manifest
+from trainer.conditioning import DROPPED_GENRE, Condition
 from trainer.config import Config
 from trainer.data.dataset import Clip, Clips
-from trainer.models import DROPPED_GENRE, Condition
 
 SHUFFLE_CLIPS = 512  # clips held while shuffling: 180 MB at the default format
 SHUFFLE_CROPS = 4_096

@@ -15,7 +15,7 @@ THREADS = 4
 FOLDER = "verified"  # in the cache: a file for each folder of shards
 
 
-def damaged(folder: Path, shards: Sequence[Shard], cache: Path) -> list[Shard]:
+def corrupt_shards(folder: Path, shards: Sequence[Shard], cache: Path) -> list[Shard]:
     """Those of `shards` that `folder` lacks, or that differ from the manifest.
 
     What was right when it was read, and has the size and time that it had then, is not read again.

@@ -55,14 +55,3 @@ def log_mel(audio: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
     mel = tfio.audio.melscale(power, rate=sample_rate_hz, mels=MELS, fmin=0.0, fmax=sample_rate_hz / 2)
     # Not top_db: a floor relative to each call's loudest sound would make two pictures incomparable.
     return 10.0 / np.log(10.0) * tf.math.log(tf.maximum(mel, 10.0 ** (QUIETEST_DB / 10)))
-
-
-def snr_db(audio: tf.Tensor, reconstruction: tf.Tensor) -> tf.Tensor:
-    """Signal-to-noise ratio of each clip, `[batch, samples]` twice -> `[batch]`, in dB.
-
-    Silence as the reconstruction scores 0 dB; so does a silent clip reconstructed as silence.
-    """
-    floor = 1e-10 * audio.shape[-1]  # the energy of noise at -100 dB: keeps both logarithms finite
-    signal = tf.reduce_sum(tf.square(audio), axis=-1) + floor
-    noise = tf.reduce_sum(tf.square(audio - reconstruction), axis=-1) + floor
-    return 10.0 / np.log(10.0) * tf.math.log(signal / noise)

@@ -17,11 +17,10 @@ from trainer.data.fetch import open_dataset
 from trainer.evaluation.embeddings import make_embedding
 from trainer.evaluation.evaluator import Clips, Evaluator, Row, read_clips
 from trainer.generation.generator import Generator, load
+from trainer.reporting import clip_figures, report
 from trainer.reporting import figures as render
-from trainer.reporting import report
 from trainer.runs.directory import CHECKPOINTS, EVALUATION, EVENTS, METRICS
 from trainer.runs.storage import Prefix, is_remote
-from trainer.training import samples
 from trainer.training.train import train_and_evaluate
 
 OWN_EMBEDDING = "log-mel"
@@ -181,10 +180,10 @@ def _draw(folder: Path, music: Generator, held_out: Clips, options: Options) -> 
     latents = music.model.encode(held_out.audio, held_out.condition)
     slowest = music.model.level_values(latents)[music.model.levels[0]].numpy()
     render.draw_latents(folder / "latents.png", slowest, list(held_out.genres))
-    shown = min(samples.PICTURED_CLIPS, len(held_out.audio))
+    shown = min(clip_figures.PICTURED_CLIPS, len(held_out.audio))
     rows = {"real": held_out.audio[:shown], "new": music.prior(shown, options.seed)}
     heading = "held-out clips, and below them new ones of which nothing was asked"
-    samples.draw_pictures(folder, rows, music.sample_rate_hz, held_out.track_ids[:shown], heading)
+    clip_figures.draw_pictures(folder, rows, music.sample_rate_hz, held_out.track_ids[:shown], heading)
 
 
 def _to_tensorboard(run: Path, folder: Path, epoch: int) -> None:

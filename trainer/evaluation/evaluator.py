@@ -17,6 +17,7 @@ import tensorflow as tf
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import USAGE, CommandError
 from preprocessing.features.attributes import measure
+from trainer.conditioning import Condition
 from trainer.data import dataset
 from trainer.dsp import distances, mel
 from trainer.evaluation import metrics as scores
@@ -24,7 +25,6 @@ from trainer.evaluation.baselines import WindowedPCA, phase_randomized, shaped_n
 from trainer.evaluation.embeddings import Embedding
 from trainer.evaluation.genre_classifier import GenreClassifier
 from trainer.generation.generator import Generator
-from trainer.models import Condition
 
 CLIPS_AT_ONCE = 8
 USUAL_RANGE = 1.5  # standard deviations from the mean within which attributes are asked for
@@ -102,8 +102,8 @@ class Evaluator:
         return {
             "what": name,
             "samples_per_value": audio.shape[1] / values,
-            "snr_db": float(np.mean(mel.snr_db(*pair))),
-            "si_sdr_db": float(np.mean(scores.si_sdr_db(audio, made))),
+            "snr_db": float(np.mean(distances.snr_db(*pair))),
+            "si_sdr_db": float(np.mean(distances.si_sdr_db(audio, made))),
             "stft_distance": float(np.mean(_stft_distances(pair, sizes))),
             "log_mel_distance_db": float(np.mean(np.abs(mels[0] - mels[1]))),
             **self._frechet(self._embed(made)),

@@ -13,24 +13,8 @@ import scipy.stats
 
 from preprocessing.features.attributes import onset_envelope
 
-SMALLEST_PART = 1e-10  # of a clip's energy: keeps SI-SDR within 100 dB of zero
 ACTIVE_VARIANCE = 0.01  # of a posterior mean over clips
 FEWEST_PAIRS = 3  # of a rank correlation: two are always in order or in reverse
-
-
-def si_sdr_db(audio: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
-    """Scale-invariant signal-to-distortion ratio, `[clips, samples]` twice -> `[clips]` float64, in dB.
-
-    Le Roux et al. 2019, "SDR - half-baked or well done?", without removing means. With the cosine
-    c between a clip and its reconstruction it is c^2 / (1 - c^2). It ends at -100 and 100 dB; silence on
-    either side has no direction and scores -100 dB.
-    """
-    wanted, got = np.asarray(audio, np.float64), np.asarray(reconstruction, np.float64)
-    energies = np.sum(wanted**2, axis=-1) * np.sum(got**2, axis=-1)
-    products = np.sum(wanted * got, axis=-1) ** 2
-    explained = np.divide(products, energies, out=np.zeros_like(energies), where=energies > 0)
-    distorted = np.maximum(1 - explained, 0)
-    return 10 * np.log10((explained + SMALLEST_PART) / (distorted + SMALLEST_PART))
 
 
 def frechet_distance(real: np.ndarray, other: np.ndarray) -> float:

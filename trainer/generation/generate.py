@@ -17,7 +17,7 @@ from trainer.config import GUIDANCE
 from trainer.data import dataset
 from trainer.data.fetch import open_dataset
 from trainer.generation.generator import Generator, load
-from trainer.reporting import figures
+from trainer.reporting import clip_figures, figures
 from trainer.runs.storage import Prefix, is_remote
 from trainer.training import samples
 
@@ -83,7 +83,7 @@ def generate_all(music: Generator, starts: list[Start], options: Options) -> Ite
     """Makes music in each of the modes, with a progress bar."""
     modes = options.modes or music.model.modes
     for mode in modes:
-        music.refuse_unless(mode)
+        music.require_mode(mode)
     if not starts and set(modes) != {"prior"}:
         modes = [mode for mode in modes if mode == "prior"]
         print(f"no {options.genre} among the clips to start from, so only new ones: --data names a dataset")
@@ -184,11 +184,11 @@ def write(folder: Path, made: list[Made], sample_rate_hz: int, options: Options)
             figures.write_wav(folder / name, clip, sample_rate_hz, options.output_rate_hz)
             start = one.starts[index].track_id if one.starts else None
             lines.append({"file": name, "mode": one.mode, "title": title, "genre": genre, "from": start})
-        shown = slice(samples.PICTURED_CLIPS)  # more would be too small to see
+        shown = slice(clip_figures.PICTURED_CLIPS)  # more would be too small to see
         rows = {one.mode: one.audio[shown]}
         if one.starts and one.audio.shape[1] == len(one.starts[0].audio):
             rows = {"original": _audio(one.starts)[shown], **rows}
-        samples.draw_pictures(target, rows, sample_rate_hz, one.titles[shown], one.mode)
+        clip_figures.draw_pictures(target, rows, sample_rate_hz, one.titles[shown], one.mode)
     (folder / MUSIC).write_text(json.dumps(lines, indent=2) + "\n")
     return [line["file"] for line in lines]
 

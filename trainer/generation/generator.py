@@ -15,11 +15,12 @@ import numpy as np
 import tensorflow as tf
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
-from trainer import config as configs
-from trainer.conditioning import Attributes, Genre, empirical_conditions, make_condition
-from trainer.config import GUIDANCE, UNCONDITIONAL_GUIDANCE, DatasetMetadata
-from trainer.models import Condition, Guidance, WaveformVAE, make_model
-from trainer.runs.checkpoints import restore_heard
+from trainer import run_config
+from trainer.conditioning import Attributes, Condition, Genre, Guidance, empirical_conditions, make_condition
+from trainer.config import GUIDANCE, UNCONDITIONAL_GUIDANCE
+from trainer.models import WaveformVAE, make_model
+from trainer.run_config import DatasetMetadata
+from trainer.runs.checkpoints import restore_for_inference
 from trainer.runs.directory import fetch_run
 from trainer.runs.storage import default_cache
 
@@ -34,11 +35,11 @@ def load(run: str | Path, cache: Path | None = None) -> Generator:
         CommandError: It is not a run, or has no checkpoint yet (3); storage failed (4).
     """
     path = fetch_run(str(run), cache or default_cache())
-    described = configs.load(path)
+    described = run_config.load(path)
     if described is None:
-        raise CommandError(f"--run {run} has no {configs.NAME}: train there first", BAD_DATA)
+        raise CommandError(f"--run {run} has no {run_config.NAME}: train there first", BAD_DATA)
     model = make_model(described.config, described.dataset)
-    if not restore_heard(model, path, described.config):
+    if not restore_for_inference(model, path, described.config):
         raise CommandError(f"--run {run} has no checkpoint yet: train at least one epoch", BAD_DATA)
     return Generator(model, described.dataset, path)
 
@@ -82,7 +83,7 @@ class Generator:
             guidance: How strongly genre and attributes count: 1 as in training, more exaggerates. None:
                 `GUIDANCE`, or where nothing is asked `UNCONDITIONAL_GUIDANCE`, of the genre alone.
         """
-        self.refuse_unless("prior")
+        self.require_mode("prior")
         samples = self._samples(secs)
         condition = self.condition(count, genre, attributes)
         asked = genre is not None or any(value is not None for value in (attributes or {}).values())
@@ -98,7 +99,7 @@ class Generator:
 
         def make(condition: Condition, clips: range) -> tf.Tensor:
             noise = _noise(seed, LATENTS, clips, self.model.sample_noise_size(samples))
-            latents = self.model.draw(condition, samples, noise, temperature, counts)
+            latents = self.model.sample(condition, samples, noise, temperature, counts)
             return self._decode(latents, condition, samples, seed, clips)
 
         return self._in_batches(make, condition)
@@ -116,7 +117,7 @@ class Generator:
         `noise_scale` is in standard deviations of the prior; 0 reconstructs. `genre` and `attributes` are what the
         clips are said to be.
         """
-        self.refuse_unless("variation")
+        self.require_mode("variation")
         clips = self._checked(clips)
         samples = clips.shape[-1]
 
@@ -132,7 +133,7 @@ class Generator:
         self, clips: np.ndarray, genre: Genre = None, attributes: Attributes = None
     ) -> np.ndarray:
         """Clips through the model and back."""
-        self.refuse_unless("reconstruct")
+        self.require_mode("reconstruct")
         return self.vary(clips, 0.0, 0, genre, attributes)
 
     def interpolate(
@@ -149,7 +150,7 @@ class Generator:
         Returns:
             `[steps, samples]`.
         """
-        self.refuse_unless("interpolate")
+        self.require_mode("interpolate")
         if steps < 2:
             raise CommandError(f"an interpolation has at least 2 steps, not {steps}", USAGE)
         if np.shape(start) != np.shape(end):
@@ -179,7 +180,7 @@ class Generator:
         `genre` is what they become, `source` what they are; `guidance` above 1 exaggerates the difference
         (None: `GUIDANCE`).
         """
-        self.refuse_unless("transfer")
+        self.require_mode("transfer")
         counts = _guidance(guidance)
         clips = self._checked(clips)
         samples = clips.shape[-1]
@@ -205,7 +206,7 @@ class Generator:
         guidance: float | None = None,
     ) -> np.ndarray:
         """The clips as they are, then what the model thinks comes next, up to `secs` in all."""
-        self.refuse_unless("continue")
+        self.require_mode("continue")
         beginnings = self._checked(beginnings)
         samples = self._samples(secs)
         if samples <= beginnings.shape[-1]:
@@ -223,7 +224,7 @@ class Generator:
         """What is asked of `count` clips; raises as `make_condition`."""
         return make_condition(self.metadata, self.model.conditional, count, genre, attributes)
 
-    def refuse_unless(self, mode: str) -> None:
+    def require_mode(self, mode: str) -> None:
         """Raises a `CommandError` (2) if the model does not know a way."""
         if mode not in self.model.modes:
             raise CommandError(

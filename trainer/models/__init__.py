@@ -1,9 +1,10 @@
 """The models by preset. Nothing outside this folder knows which one it has."""
 
-from trainer.config import Config, DatasetMetadata
-from trainer.models.base import DROPPED_GENRE, Condition, ElboTerms, Guidance, WaveformVAE
+from trainer.config import Config
+from trainer.models.base import ElboTerms, WaveformVAE
+from trainer.run_config import DatasetMetadata
 
-__all__ = ["DROPPED_GENRE", "Condition", "ElboTerms", "Guidance", "WaveformVAE", "make_model"]
+__all__ = ["ElboTerms", "WaveformVAE", "make_model"]
 
 
 def make_model(config: Config, metadata: DatasetMetadata) -> WaveformVAE:

@@ -6,29 +6,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from trainer.conditioning import Condition, Guidance
 from trainer.config import MODES
-
-DROPPED_GENRE = -1  # a genre that is left open
 
 # What a batch of clips is drawn as: tensors whose first axis is the clip, nested as the model likes.
 Latents = Any
-
-
-class Condition(NamedTuple):
-    """What is asked of a clip. Each part can be left open; a model that is not conditional ignores it."""
-
-    genre: tf.Tensor  # [batch] int32, an index into the dataset's genres, or ANY_GENRE
-    attributes: tf.Tensor  # [batch, attributes] float32 in standard deviations from the mean, or NaN: open
-
-
-class Guidance(NamedTuple):
-    """How strongly a condition counts: 0 ignores it, 1 is as in training, more exaggerates."""
-
-    genre: float = 1.0
-    attributes: float = 1.0
-
-
-AS_IN_TRAINING = Guidance()
 
 
 class ElboTerms(NamedTuple):
@@ -61,7 +43,7 @@ class WaveformVAE(tf.keras.Model):
         raise NotImplementedError
 
     def sample_noise_size(self, samples: int) -> int:
-        """Normal values that `draw` needs for a clip."""
+        """Normal values that `sample` needs for a clip."""
         raise NotImplementedError
 
     def decode_noise_size(self, samples: int) -> int:
@@ -82,7 +64,7 @@ class WaveformVAE(tf.keras.Model):
         """The most likely latents of clips."""
         raise NotImplementedError
 
-    def draw(
+    def sample(
         self, condition: Condition, samples: int, noise: tf.Tensor, temperature: float, guidance: Guidance
     ) -> Latents:
         """Latents of the prior.
@@ -101,7 +83,7 @@ class WaveformVAE(tf.keras.Model):
         raise NotImplementedError
 
     def add_noise(self, latents: Latents, noise_scale: float, noise: tf.Tensor) -> Latents:
-        """Latents moved by `noise_scale` standard deviations of the prior; `noise` is as for `draw`."""
+        """Latents moved by `noise_scale` standard deviations of the prior; `noise` is as for `sample`."""
         raise NotImplementedError
 
     def interpolate(self, start: Latents, end: Latents, position: float) -> Latents:

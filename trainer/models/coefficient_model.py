@@ -78,7 +78,7 @@ class CoefficientModel(layers.Layer):
         past = tf.stack([padded[:, LAGS - 1 - lag : LAGS - 1 - lag + frames] for lag in range(LAGS)], axis=2)
         return self(past, log_scale)
 
-    def fill(
+    def sample(
         self,
         log_scale: tf.Tensor,
         known: tf.Tensor,

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from trainer.config import DatasetMetadata
-from trainer.models.base import AS_IN_TRAINING, DROPPED_GENRE, Condition, Guidance
+from trainer.conditioning import DROPPED_GENRE, NO_GUIDANCE, TEMPO, Condition, Guidance
+from trainer.run_config import DatasetMetadata
 
 layers = tf.keras.layers
 
@@ -18,7 +18,6 @@ METRE = (1, 2)  # ticks in a beat that the clock shows
 CLOCK_DIM = 2 * len(METRE) + 1
 CLEAR_COHERENCE = 0.25  # of onsets with the beat: one real clip in ten is as clear
 BEAT_MEMORY_SECS = 1.5  # standard deviation of the window in which a beat's phase is taken as steady
-TEMPO = "tempo_bpm"
 
 
 class ConditionEncoder(layers.Layer):
@@ -30,13 +29,13 @@ class ConditionEncoder(layers.Layer):
         self.genre = layers.Embedding(genres + 1, GENRE_DIM)  # one more: for one that is left open
         self.mix = layers.Dense(CONDITION_DIM, activation="tanh")
 
-    def call(self, condition: Condition, guidance: Guidance = AS_IN_TRAINING) -> tf.Tensor:
+    def call(self, condition: Condition, guidance: Guidance = NO_GUIDANCE) -> tf.Tensor:
         """`guidance` moves on the line from what is open to what is asked (Ho & Salimans 2022, equation 6).
 
         From all open to the attributes, and from there to the genre too.
         """
         asked = self._embed(condition)
-        if guidance == AS_IN_TRAINING:
+        if guidance == NO_GUIDANCE:
             return asked
         no_genre = condition._replace(genre=tf.fill(tf.shape(condition.genre), DROPPED_GENRE))
         nothing = no_genre._replace(attributes=tf.fill(tf.shape(condition.attributes), math.nan))

@@ -32,7 +32,7 @@ class Posterior(NamedTuple):
     mean: tf.Tensor
     log_variance: tf.Tensor
 
-    def draw(self, noise: tf.Tensor) -> tf.Tensor:
+    def sample(self, noise: tf.Tensor) -> tf.Tensor:
         """A latent from standard normal noise (Kingma & Welling 2014, section 2.4)."""
         return self.mean + noise * tf.exp(0.5 * self.log_variance)
 

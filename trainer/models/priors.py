@@ -31,7 +31,7 @@ class GlobalPrior(layers.Layer):
 class SequencePrior(layers.Layer):
     """p(local_t | local_<t, piece, condition, clock): two GRUs with a mixture of Gaussians on top.
 
-    Training sees the true past of all steps at once; `draw` lives on its own past.
+    Training sees the true past of all steps at once; `sample` lives on its own past.
     """
 
     def __init__(self, sequence_latent_dim: int, units: int, mixtures: int) -> None:
@@ -52,7 +52,7 @@ class SequencePrior(layers.Layer):
         components = tf.reduce_sum(-0.5 * tf.square(distance) - log_scales - HALF_LOG_2PI, axis=-1)
         return tf.reduce_logsumexp(log_weights + components, axis=-1)
 
-    def draw(
+    def sample(
         self, known: tf.Tensor, context: tf.Tensor, clock: tf.Tensor, noise: tf.Tensor, temperature: tf.Tensor
     ) -> tf.Tensor:
         """Draws the steps that are not known.

@@ -6,9 +6,11 @@ import math
 
 import tensorflow as tf
 
-from trainer.config import Config, DatasetMetadata
-from trainer.models.base import Condition, ElboTerms, Guidance, WaveformVAE
+from trainer.conditioning import Condition, Guidance
+from trainer.config import Config
+from trainer.models.base import ElboTerms, WaveformVAE
 from trainer.models.layers import Resnet1DBlock, policy
+from trainer.run_config import DatasetMetadata
 
 layers = tf.keras.layers
 
@@ -102,19 +104,19 @@ class ReferenceCVAE(WaveformVAE):
         """The posterior's mean."""
         return self.posterior(audio)[0]
 
-    def draw(
+    def sample(
         self, condition: Condition, samples: int, noise: tf.Tensor, temperature: float, guidance: Guidance
     ) -> tf.Tensor:
         """N(0, temperature squared)."""
         return temperature * noise
 
-    def sample(self, latent: tf.Tensor) -> tf.Tensor:
+    def probabilities(self, latent: tf.Tensor) -> tf.Tensor:
         """What the notebook plays: the sigmoid of the logits, in [0, 1]."""
         return tf.sigmoid(self.logits(latent))
 
     def decode(self, latents: tf.Tensor, condition: Condition, samples: int, noise: tf.Tensor) -> tf.Tensor:
-        """`sample`; only whole clips."""
-        return self.sample(latents)[:, :samples]
+        """`probabilities`; only whole clips."""
+        return self.probabilities(latents)[:, :samples]
 
     def level_values(self, latents: tf.Tensor) -> dict[str, tf.Tensor]:
         """Of the one level."""

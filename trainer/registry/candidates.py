@@ -12,10 +12,11 @@ from typing import Any
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import USAGE, CommandError
 from preprocessing.storage import lease
-from trainer import config as configs
-from trainer.config import Config, Run
+from trainer import run_config
+from trainer.config import Config
 from trainer.registry import champion as champions
 from trainer.registry.champion import Champion
+from trainer.run_config import RunConfig
 from trainer.runs.champion_pointer import CANDIDATE_NAME, CANDIDATES, candidate_uri, join
 from trainer.runs.directory import POINTER
 from trainer.runs.storage import Folder, is_remote
@@ -31,16 +32,18 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 def identity(config: Config) -> dict[str, Any]:
     """The settings that a result depends on."""
     return {
-        name: value for name, value in dataclasses.asdict(config).items() if name not in configs.RESUMABLE
+        name: value
+        for name, value in dataclasses.asdict(config).items()
+        if name not in run_config.OPERATIONAL
     }
 
 
-def weights_fit(one: Run, other: Run) -> bool:
+def weights_fit(one: RunConfig, other: RunConfig) -> bool:
     """Whether a run's weights can be another's: the same shapes, and each column means the same."""
     return _shape(one) == _shape(other)
 
 
-def _shape(run: Run) -> tuple:
+def _shape(run: RunConfig) -> tuple:
     config, metadata = run.config, run.dataset
     kind = config.preset == "reference"
     data = (metadata.sample_rate_hz, metadata.clip_samples, metadata.genres, tuple(metadata.attributes))
@@ -61,7 +64,7 @@ def name_of(config: Config, digest: str, start: str | None) -> str:
 
 def is_same_work(champion: Champion, config: Config, digest: str) -> bool:
     """Whether the champion was trained on this dataset with this configuration."""
-    own = {name: value for name, value in champion.config.items() if name not in configs.RESUMABLE}
+    own = {name: value for name, value in champion.config.items() if name not in run_config.OPERATIONAL}
     # As JSON has it, which knows no tuples.
     wanted = json.loads(json.dumps(identity(config)))
     return champion.dataset["digest"] == digest and own == wanted
@@ -69,11 +72,13 @@ def is_same_work(champion: Champion, config: Config, digest: str) -> bool:
 
 def can_start_from(models: str, champion: Champion, config: Config, manifest: Manifest, uri: str) -> bool:
     """Whether the champion's weights fit a candidate."""
-    where = join(candidate_uri(models, champion.candidate), configs.NAME)
-    described = Folder(candidate_uri(models, champion.candidate)).read(configs.NAME)
+    where = join(candidate_uri(models, champion.candidate), run_config.NAME)
+    described = Folder(candidate_uri(models, champion.candidate)).read(run_config.NAME)
     if described is None:
         return False
-    return weights_fit(configs.parse(described, where), Run(config, configs.metadata_of(manifest, uri)))
+    return weights_fit(
+        run_config.parse(described, where), RunConfig(config, run_config.metadata_of(manifest, uri))
+    )
 
 
 def prune(models: str, keep: int) -> list[str]:
@@ -90,7 +95,7 @@ def prune(models: str, keep: int) -> list[str]:
 
 def _worked_on(folder: Folder, name: str) -> datetime:
     """When a candidate's last checkpoint was written, or else when it was begun."""
-    times = (folder.updated(f"{name}/{file}") for file in (POINTER, configs.NAME))
+    times = (folder.updated(f"{name}/{file}") for file in (POINTER, run_config.NAME))
     return next((time for time in times if time is not None), _NEVER)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.storage import lease
-from trainer import config as configs
+from trainer import run_config
 from trainer.registry import promotion
 from trainer.runs import champion_pointer
 from trainer.runs.champion_pointer import candidate_uri
@@ -81,7 +81,7 @@ def describe(models: str, name: str, by: str) -> Champion:
     """
     known = champion_pointer.CANDIDATE_NAME.fullmatch(name)
     files = Folder(candidate_uri(models, name))
-    described = files.read(configs.NAME) if known else None
+    described = files.read(run_config.NAME) if known else None
     if described is None or files.read(POINTER) is None:
         missing = "there is no such candidate" if described is None else "it has no checkpoint yet"
         raise CommandError(f"{candidate_uri(models, name)} cannot be the champion: {missing}", BAD_DATA)

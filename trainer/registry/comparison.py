@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.html.page import Sound
+from trainer.conditioning import Condition
 from trainer.evaluation.embeddings import LOG_MEL, make_embedding
 from trainer.evaluation.evaluator import Clips, Evaluator, read_clips
 from trainer.generation.generator import Generator, load
-from trainer.models import Condition
 from trainer.registry.holdout import HeldOut
 from trainer.registry.promotion import Compared, Figures
 from trainer.runs.champion_pointer import candidate_uri

@@ -44,7 +44,7 @@ def restore_newest(checkpoint: tf.train.Checkpoint, folder: Path) -> bool:
         except DAMAGE as error:
             reason = str(error).strip().splitlines()[0][:200]
             damage = damage or f"{path} is damaged ({reason})"
-            event_log.tell(
+            event_log.log_event(
                 "damaged_checkpoint", f"{path} is damaged: taking the one before it", event_log.WARNING
             )
         except (tf.errors.OpError, AssertionError, ValueError) as error:
@@ -57,7 +57,7 @@ def restore_newest(checkpoint: tf.train.Checkpoint, folder: Path) -> bool:
     raise CommandError(f"{damage}, and none before it is whole: restore its files", BAD_DATA)
 
 
-def restore_heard(model: tf.keras.Model, run: Path, config: Config) -> bool:
+def restore_for_inference(model: tf.keras.Model, run: Path, config: Config) -> bool:
     """Fills `model` with what is judged and heard of a run: the average of its weights, where it keeps one.
 
     Returns and raises as `restore_newest`.

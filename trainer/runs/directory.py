@@ -12,7 +12,7 @@ from types import TracebackType
 
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
 from preprocessing.storage import lease
-from trainer import config as configs
+from trainer import run_config
 from trainer.runs.champion_pointer import resolve
 from trainer.runs.mirror import Mirror
 from trainer.runs.storage import Prefix, is_remote
@@ -67,7 +67,7 @@ def _download_run(prefix: Prefix, pointer: bytes, copy: Path) -> bool:
     temporary = Path(tempfile.mkdtemp(dir=copy.parent))
     try:
         newest = re.search(rb'"([^"]+)"', pointer)[1].decode()
-        wanted = (configs.NAME, f"{CHECKPOINTS}/{newest}.", "samples/clips.json", "samples/originals/")
+        wanted = (run_config.NAME, f"{CHECKPOINTS}/{newest}.", "samples/clips.json", "samples/originals/")
         try:
             prefix.download([name for name in prefix.list() if name.startswith(wanted)], temporary)
         except CommandError:

@@ -165,7 +165,7 @@ class Mirror:
             if not self._open:
                 self._behind.unlink(missing_ok=True)
                 if self._told_at is not None:
-                    event_log.tell("caught_up", "the bucket has caught up")
+                    event_log.log_event("caught_up", "the bucket has caught up")
                 self._told_at = None
 
     def _warn(self) -> None:
@@ -177,7 +177,7 @@ class Mirror:
             why = f" ({self.prefix.trouble})" if self.prefix.trouble else ""
             late = f"{len(self._open)} checkpoint(s), {now - since:.0f} s behind"
             message = f"the bucket is {late}{why}: the run goes on, and is kept in {self.path}"
-            event_log.tell("behind", message, event_log.WARNING)
+            event_log.log_event("behind", message, event_log.WARNING)
 
     def _listed(self) -> set[str]:
         return {name for name in self.prefix.list() if not name.startswith(self._own)}

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.storage import lease
-from trainer import config as configs
+from trainer import run_config
 from trainer.runs import rollbacks
 from trainer.runs.directory import METRICS, POINTER
 from trainer.runs.storage import Folder
@@ -21,9 +21,9 @@ def status(run: str) -> str:
         CommandError: There is no run (3), or storage failed (4).
     """
     files = Folder(run)
-    described = files.read(configs.NAME)
+    described = files.read(run_config.NAME)
     if described is None:
-        raise CommandError(f"--run {run} has no {configs.NAME}: nothing was trained there", BAD_DATA)
+        raise CommandError(f"--run {run} has no {run_config.NAME}: nothing was trained there", BAD_DATA)
     config = json.loads(described)
     rows = [json.loads(line) for line in (files.read(METRICS) or b"").splitlines() if line.endswith(b"}")]
     lines = [("run", f"{run}: {config['preset']}"), ("epoch", f"{len(rows)} of {config['epochs']}")]

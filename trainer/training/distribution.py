@@ -50,7 +50,7 @@ class Distribution:
         count = input_shards // self.workers
         return range(self.index * count, (self.index + 1) * count)
 
-    def agree(self, *flags: bool) -> list[bool]:
+    def any_worker(self, *flags: bool) -> list[bool]:
         """Of each flag, whether it is set on any worker."""
         if self.workers == 1:
             return list(flags)

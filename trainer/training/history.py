@@ -55,7 +55,7 @@ class History:
                 image = tf.io.decode_png(tf.io.read_file(str(picture)), channels=3)
                 tf.summary.image(name, image[tf.newaxis])
         self._writer.flush()
-        event_log.tell(
+        event_log.log_event(
             "epoch",
             f"epoch {epoch:>3}  ELBO train {row['train_elbo']:>9.0f}  test {row['test_elbo']:>9.0f} nats  "
             f"(log-lik. {row['test_log_likelihood']:.0f}, KL {row['test_kl']:.0f})  "

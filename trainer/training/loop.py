@@ -13,11 +13,12 @@ import tensorflow as tf
 
 from preprocessing.dataset.manifest import Manifest
 from trainer import event_log
-from trainer.config import Config, DatasetMetadata
+from trainer.config import Config
 from trainer.data import input_pipeline
 from trainer.data.dataset import Clips
-from trainer.data.distribute import feed
+from trainer.data.distribute import distributed_iterator
 from trainer.models import WaveformVAE
+from trainer.run_config import DatasetMetadata
 from trainer.runs import checkpoints, rollbacks
 from trainer.runs.directory import CHECKPOINTS
 from trainer.training.distribution import Distribution
@@ -75,7 +76,7 @@ class TrainingLoop:
         if distribution.is_chief:
             self._writer = checkpoints.Writer(self._checkpoint, run / CHECKPOINTS, config.checkpoints_to_keep)
             if not checkpoints.restore_newest(self._checkpoint, run / CHECKPOINTS) and start is not None:
-                self._train_state.begin_with(start)
+                self._train_state.init_from(start)
         at = self._checkpoint
         distribution.broadcast_variables(checkpoints.variables_of(at))
         totals = Totals(*tf.unstack(at.totals)) if int(at.step) else None
@@ -188,7 +189,7 @@ class TrainingLoop:
             clips, count, distribution.index, distribution.workers
         )
         totals = None
-        for batch in feed(whole_clips, self.strategy):
+        for batch in distributed_iterator(whole_clips, self.strategy):
             self._save_if_due()
             sums = self._train_state.evaluation_step(batch)
             totals = sums if totals is None else totals.plus(sums)
@@ -204,11 +205,11 @@ class TrainingLoop:
         if self._left is None:
             config, position = self.config, self.position
             epochs = range(position.epoch + 1, config.epochs + 1)
-            first = self._distribution.own(config.input_shards).start
+            first = self._distribution.input_shards_of_worker(config.input_shards).start
             left = input_pipeline.training_batches(input_shards, config, manifest, epochs, first).skip(
                 position.step
             )
-            self._left = feed(left, self.strategy)
+            self._left = distributed_iterator(left, self.strategy)
         return self._left
 
     def _step(self, batch: input_pipeline.Batch, done: int, beta: float, learning_rate: float) -> Totals:
@@ -228,7 +229,7 @@ class TrainingLoop:
         """Saves when it is time to, or when the run is asked to stop, which it then does."""
         is_time = time.monotonic() - self._saved_at >= self.config.checkpoint_secs
         # Together, since before it is written all look whether it is worth it.
-        is_stopped, is_due = self._distribution.agree(self._stop.asked, is_time)
+        is_stopped, is_due = self._distribution.any_worker(self._stop.asked, is_time)
         if is_stopped:
             self.save()
             self.finish_saving()

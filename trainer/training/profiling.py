@@ -47,6 +47,6 @@ class Profile:
         if self._recording:
             self._recording = False
             tf.profiler.experimental.stop()
-            event_log.tell(
+            event_log.log_event(
                 "profile", f"a profile of steps {self._steps[0]} to {self._steps[-1]}: {self._folder}"
             )

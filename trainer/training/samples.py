@@ -11,16 +11,16 @@ import numpy as np
 import tensorflow as tf
 
 from preprocessing.dataset.manifest import Manifest
+from trainer.conditioning import Condition, Guidance
 from trainer.config import GUIDANCE, Config
 from trainer.data.dataset import Clip, Clips
-from trainer.dsp import mel
-from trainer.models import Condition, Guidance, WaveformVAE
-from trainer.reporting import figures
+from trainer.dsp import distances
+from trainer.models import WaveformVAE
+from trainer.reporting import clip_figures, figures
 
 FOLDER = "samples"
 ORIGINALS = f"{FOLDER}/originals"
 CLIPS = f"{FOLDER}/clips.json"
-PICTURED_CLIPS = 8
 MAPPED_CLIPS = 64  # whose latents are drawn each epoch: a second or two on two cores
 NOISE_KEYS = (2**31 - 2, 2**31 - 3)  # where a training step has its number
 
@@ -69,11 +69,11 @@ def render_epoch(run: Path, fixed: Fixed, model: WaveformVAE, manifest: Manifest
     """WAV files and pictures of the fixed clips and latents, in `samples/epoch-0007`."""
     rate = manifest.sample_rate_hz
     reconstruction = model.reconstruct(tf.constant(fixed.audio), fixed.condition).numpy()
-    latents = model.draw(
+    latents = model.sample(
         fixed.asked, manifest.clip_samples, fixed.sample_noise, 1.0, Guidance(GUIDANCE, GUIDANCE)
     )
     new = model.decode(latents, fixed.asked, manifest.clip_samples, fixed.decode_noise).numpy()
-    snr_db = mel.snr_db(tf.constant(fixed.audio), reconstruction).numpy()
+    snr_db = distances.snr_db(tf.constant(fixed.audio), reconstruction).numpy()
     folder = run / FOLDER / f"epoch-{epoch:04d}"
     folder.mkdir(exist_ok=True)
     for name, clips in (("reconstruction", reconstruction), ("new", new)):
@@ -81,24 +81,10 @@ def render_epoch(run: Path, fixed: Fixed, model: WaveformVAE, manifest: Manifest
             figures.write_wav(folder / f"{name}-{index:02d}.wav", clip, rate)
     _describe(run, fixed, snr_db, manifest)
     rows = {"original": fixed.audio, "reconstruction": reconstruction, "new": new}
-    pictures = draw_pictures(folder, rows, rate, fixed.track_ids, f"epoch {epoch}")
+    pictures = clip_figures.draw_pictures(folder, rows, rate, fixed.track_ids, f"epoch {epoch}")
     pictures["latents"] = folder / "latents.png"
     _draw_latents(pictures["latents"], fixed.mapped, model, manifest.genres)
     return Rendered({"reconstruction": reconstruction, "new": new}, rate, pictures)
-
-
-def draw_pictures(
-    folder: Path, rows: dict[str, np.ndarray], sample_rate_hz: int, titles: list[str], heading: str
-) -> dict[str, Path]:
-    """`waveforms.png` and `spectrograms.png` of rows of clips, each `[clips, samples]`; their paths."""
-    pictures = {name: folder / f"{name}.png" for name in ("waveforms", "spectrograms")}
-    figures.draw_waveforms(pictures["waveforms"], rows, sample_rate_hz, titles, heading)
-    mels = {name: mel.log_mel(tf.constant(clips), sample_rate_hz).numpy() for name, clips in rows.items()}
-    scale = mel.mel_scale(sample_rate_hz)
-    hop_secs = scale.hop_samples / sample_rate_hz
-    spectrograms = pictures["spectrograms"]
-    figures.draw_spectrograms(spectrograms, mels, sample_rate_hz, hop_secs, scale.band_hz, titles, heading)
-    return pictures
 
 
 def render_training_gif(run: Path) -> None:
@@ -120,8 +106,8 @@ def _spread(clips: tf.data.Dataset, manifest: Manifest, wanted: int) -> Clip:
 def _draw_latents(path: Path, clips: Clip, model: WaveformVAE, genres: Sequence[str]) -> None:
     """The slowest level's."""
     slowest = []
-    for first in range(0, len(clips.audio), PICTURED_CLIPS):
-        some = slice(first, first + PICTURED_CLIPS)
+    for first in range(0, len(clips.audio), clip_figures.PICTURED_CLIPS):
+        some = slice(first, first + clip_figures.PICTURED_CLIPS)
         latents = model.encode(
             tf.constant(clips.audio[some]), Condition(*(of[some] for of in clips.condition))
         )

@@ -13,9 +13,8 @@ import tensorflow as tf
 
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
-from trainer import config as configs
-from trainer import event_log
-from trainer.config import Config, DatasetMetadata, Run
+from trainer import event_log, run_config
+from trainer.config import Config
 from trainer.data import dataset
 from trainer.data.dataset import Clips
 from trainer.data.fetch import fetch_shards, find_dataset
@@ -23,6 +22,7 @@ from trainer.data.input_pipeline import count_steps
 from trainer.generation.generate import Options, generate_all, source_clips, write
 from trainer.generation.generator import Generator
 from trainer.reporting import report
+from trainer.run_config import DatasetMetadata, RunConfig
 from trainer.runs import rollbacks
 from trainer.runs.directory import CHECKPOINTS, EVENTS, GENERATED, POINTER, REPORT, RunDirectory
 from trainer.training import samples
@@ -79,29 +79,29 @@ def train_and_evaluate(
         with _damage_named(data):
             config = _agree_on_config(path, data, manifest, given, distribution)
             _refuse_long_profile(profiled, config, manifest)
-            numbers = distribution.own(config.input_shards)
+            numbers = distribution.input_shards_of_worker(config.input_shards)
             used = dataset.shards_of(manifest, numbers, config.input_shards)
             folder = fetch_shards(home, manifest, used, cache)
-            metadata = configs.metadata_of(manifest, data)
+            metadata = run_config.metadata_of(manifest, data)
             if distribution.is_chief:
-                configs.save(Run(config, metadata), path)
+                run_config.save(RunConfig(config, metadata), path)
             input_shards, test_clips = _open_splits(folder, manifest, config, numbers)
             trained = False
             while True:
                 recorded = Profile(profiled, path / EVENTS) if profiled else None
                 with TrainingLoop(
                     config, metadata, distribution, path, stop, directory.commit, recorded, start
-                ) as trainer:
+                ) as loop:
                     try:
-                        _greet(run, trainer, start)
-                        trained |= _train(trainer, manifest, input_shards, test_clips)
+                        _greet(run, loop, start)
+                        trained |= _train(loop, manifest, input_shards, test_clips)
                         break
                     except DivergedError as error:
-                        trainer.finish_saving()
-                        _go_back(trainer, error)
+                        loop.finish_saving()
+                        _go_back(loop, error)
         if distribution.is_chief:
-            _make_music_and_report(trainer, metadata, trained)
-        distribution.agree(
+            _make_music_and_report(loop, metadata, trained)
+        distribution.any_worker(
             True
         )  # the others wait for the chief: a worker that ends would look like one that died
     return f"{run.rstrip('/')}/{REPORT}"
@@ -126,55 +126,55 @@ def _open_splits(
         dataset.open_split(folder, manifest, "train", number, config.input_shards) for number in numbers
     ]
     test_clips = dataset.open_split(folder, manifest, "test")
-    if dataset.fits(manifest, SPLITS, config.cache_mb):
-        return [dataset.hold(clips) for clips in input_shards], dataset.hold(test_clips)
+    if dataset.fits_in_memory(manifest, SPLITS, config.cache_mb):
+        return [dataset.cache_in_memory(clips) for clips in input_shards], dataset.cache_in_memory(test_clips)
     return input_shards, test_clips
 
 
-def _train(trainer: TrainingLoop, manifest: Manifest, input_shards: list[Clips], test_clips: Clips) -> bool:
+def _train(loop: TrainingLoop, manifest: Manifest, input_shards: list[Clips], test_clips: Clips) -> bool:
     """Every epoch that is left; returns whether there was one."""
-    left = range(trainer.position.epoch + 1, trainer.config.epochs + 1)
+    left = range(loop.position.epoch + 1, loop.config.epochs + 1)
     with contextlib.ExitStack() as stack:
-        record = stack.enter_context(_record(trainer, manifest, test_clips)) if trainer.is_chief else None
+        record = stack.enter_context(_record(loop, manifest, test_clips)) if loop.is_chief else None
         for epoch in left:
-            row = trainer.train_epoch(input_shards, manifest)
-            row |= trainer.evaluation.evaluate(test_clips)
+            row = loop.train_epoch(input_shards, manifest)
+            row |= loop.evaluate(test_clips)
             if record:
                 record(epoch, row)
-            trainer.finish_epoch()
-    trainer.finish_saving()
+            loop.finish_epoch()
+    loop.finish_saving()
     return bool(left)
 
 
 @contextlib.contextmanager
 def _record(
-    trainer: TrainingLoop, manifest: Manifest, test_clips: Clips
+    loop: TrainingLoop, manifest: Manifest, test_clips: Clips
 ) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """What an epoch leaves in the run: its row of figures, sounds and pictures."""
-    path, model = trainer.path, trainer.model
-    fixed = samples.choose(path, test_clips, model, trainer.config, manifest)
-    with History(path, trainer.position.epoch) as history:
+    path, model = loop.path, loop.model
+    fixed = samples.choose(path, test_clips, model, loop.config, manifest)
+    with History(path, loop.position.epoch) as history:
         yield lambda epoch, row: history.add(row, samples.render_epoch(path, fixed, model, manifest, epoch))
 
 
-def _make_music_and_report(trainer: TrainingLoop, metadata: DatasetMetadata, trained: bool) -> None:
-    path = trainer.path
+def _make_music_and_report(loop: TrainingLoop, metadata: DatasetMetadata, trained: bool) -> None:
+    path = loop.path
     samples.render_training_gif(path)
     if trained or not (path / GENERATED).exists():
-        music = Generator(trainer.model, metadata, path)
-        made = generate_all(music, source_clips(music), Options(count=trainer.config.sample_clips))
+        music = Generator(loop.model, metadata, path)
+        made = generate_all(music, source_clips(music), Options(count=loop.config.sample_clips))
         write(path / GENERATED, list(made), metadata.sample_rate_hz, Options())
-    parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
-    report.write_report(path, note=trainer.model.caveat, parameters=parameters)
+    parameters = sum(int(tf.size(weights)) for weights in loop.model.trainable_variables)
+    report.write_report(path, note=loop.model.caveat, parameters=parameters)
 
 
-def _go_back(trainer: TrainingLoop, error: DivergedError) -> None:
+def _go_back(loop: TrainingLoop, error: DivergedError) -> None:
     """Notes a roll-back: the next trainer starts from the newest checkpoint, with a lower learning rate.
 
     Raises:
         CommandError: There were as many as the configuration allows (exit code 2).
     """
-    config, path = trainer.config, trainer.path
+    config, path = loop.config, loop.path
     earlier = rollbacks.read(path)
     newest = tf.train.latest_checkpoint(str(path / CHECKPOINTS))
     to_step = int(newest.rsplit("-", 1)[1]) if newest else 0
@@ -184,13 +184,13 @@ def _go_back(trainer: TrainingLoop, error: DivergedError) -> None:
             f"{to_step}; start a new --run with a lower --learning-rate",
             USAGE,
         ) from error
-    rollbacks.add(path, rollbacks.Rollback(trainer.training.loop, to_step, str(error)))
+    rollbacks.add(path, rollbacks.Rollback(loop.steps, to_step, str(error)))
     rate = config.learning_rate * rollbacks.learning_rate_scale(path)
-    event_log.tell(
+    event_log.log_event(
         "rollback",
         f"training diverged ({error}): back to step {to_step}, learning rate {rate:.2g}",
         event_log.WARNING,
-        step=trainer.training.loop,
+        step=loop.steps,
         to_step=to_step,
         learning_rate=rate,
     )
@@ -222,11 +222,11 @@ def _agree_on_config(
 
 def _resolve_config(path: Path, data: str, manifest: Manifest, given: dict[str, Any], workers: int) -> Config:
     """What a new run is given; a run that has a checkpoint keeps its own."""
-    earlier = configs.load(path) if (path / POINTER).exists() else None
+    earlier = run_config.load(path) if (path / POINTER).exists() else None
     if earlier is None:
         given = {"input_shards": workers} | given
-    config = configs.resolve(given, earlier.config if earlier else None)
-    metadata = configs.metadata_of(manifest, data)
+    config = run_config.resolve(given, earlier.config if earlier else None)
+    metadata = run_config.metadata_of(manifest, data)
     if earlier and earlier.dataset.digest != metadata.digest:
         raise CommandError(
             f"--run was trained on the dataset {earlier.dataset.digest[:12]} ({earlier.dataset.uri}), "
@@ -266,16 +266,16 @@ def _refuse_long_profile(steps: range, config: Config, manifest: Manifest) -> No
         raise CommandError(f"--profile {steps[0]}:{steps[-1]}, but the run has {last} steps", USAGE)
 
 
-def _greet(run: str, trainer: TrainingLoop, warm: Path | None) -> None:
-    config, position, strategy = trainer.config, trainer.position, trainer.strategy
-    parameters = sum(int(tf.size(weights)) for weights in trainer.model.trainable_variables)
+def _greet(run: str, loop: TrainingLoop, warm: Path | None) -> None:
+    config, position, strategy = loop.config, loop.position, loop.strategy
+    parameters = sum(int(tf.size(weights)) for weights in loop.model.trainable_variables)
     devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
-    if not trainer.is_chief:
+    if not loop.is_chief:
         return
     where = f"epoch {position.epoch}" + (f" and {position.step} steps" if position.step else "")
     beginning = "from the beginning" if warm is None else f"from the weights of {warm}"
-    start = f"resuming after {where}" if trainer.training.loop else beginning
-    event_log.tell(
+    start = f"resuming after {where}" if loop.steps else beginning
+    event_log.log_event(
         "start",
         f"{run}: {config.preset}, {parameters:,} parameters, {strategy.num_replicas_in_sync} "
         f"replica(s) on {devices}, {config.epochs} epochs, {start}",
@@ -285,5 +285,5 @@ def _greet(run: str, trainer: TrainingLoop, warm: Path | None) -> None:
         replicas=strategy.num_replicas_in_sync,
         epochs=config.epochs,
         epoch=position.epoch,
-        step=trainer.training.loop,
+        step=loop.steps,
     )

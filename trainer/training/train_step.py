@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from trainer import config as configs
-from trainer.config import Config, DatasetMetadata
+from trainer import run_config
+from trainer.config import Config
 from trainer.data.input_pipeline import Batch
-from trainer.dsp import mel
+from trainer.dsp import distances
 from trainer.models import ElboTerms, WaveformVAE, make_model
-from trainer.runs.checkpoints import AVERAGED, restore_heard
-from trainer.training import loss
+from trainer.run_config import DatasetMetadata
+from trainer.runs.checkpoints import AVERAGED, restore_for_inference
 from trainer.training.optimizer import FusedAdam
 
 EVALUATION_CLIPS = 8  # at once, over all replicas: whole clips take more memory than crops
@@ -38,6 +38,17 @@ class Totals(NamedTuple):
     def plus(self, other: Totals) -> Totals:
         """Of both."""
         return Totals(*map(tf.add, self, other))
+
+
+def replica_loss(elbo_terms: ElboTerms, weight: tf.Tensor) -> tf.Tensor:
+    """This replica's share of the mean objective over the global batch, a scalar in nats.
+
+    `weight` is `[batch]`: one over the number of examples in the whole batch, or 0 for what fills it up.
+
+    Gradients of replicas are summed, so each divides its *sum* by the size of the whole batch: the result
+    does not depend on how the batch was divided, not even when a last, small batch is divided unevenly.
+    """
+    return tf.reduce_sum(weight * elbo_terms.objective)
 
 
 class TrainState:
@@ -69,9 +80,9 @@ class TrainState:
         parts = {"model": self.model, "optimizer": self.optimizer}
         return parts | ({AVERAGED: self.averaged} if self.config.ema_decay else {})
 
-    def begin_with(self, run: Path) -> None:
+    def init_from(self, run: Path) -> None:
         """Takes what is heard of another run, in a local folder, whose model has the same shapes."""
-        restore_heard(self.model, run, configs.load(run).config)
+        restore_for_inference(self.model, run, run_config.load(run).config)
         self._begin_average()
 
     @property
@@ -103,7 +114,7 @@ class TrainState:
         def replica_step(batch: Batch) -> Totals:
             noise = self._noise(batch, self.evaluation_clips, tf.constant(EVALUATION_STEP, tf.int32))
             elbo_terms = self.averaged.elbo_terms(batch.audio, batch.condition, noise, tf.constant(1.0))
-            snr_db = mel.snr_db(batch.audio, self.averaged.reconstruct(batch.audio, batch.condition))
+            snr_db = distances.snr_db(batch.audio, self.averaged.reconstruct(batch.audio, batch.condition))
             return _totals(batch, elbo_terms, snr_db)
 
         return self._reduce(self.strategy.run(replica_step, args=(batch,)))
@@ -146,7 +157,7 @@ class TrainState:
     def _gradients(self, batch: Batch, noise: tf.Tensor, beta: tf.Tensor) -> tuple[list[tf.Tensor], Totals]:
         with tf.GradientTape() as tape:
             elbo_terms = self.model.elbo_terms(batch.audio, batch.condition, noise, beta)
-            value = loss.replica_loss(elbo_terms, batch.weight)
+            value = replica_loss(elbo_terms, batch.weight)
             if _scales(self.optimizer):
                 value = self.optimizer.get_scaled_loss(value)
         gradients = tape.gradient(value, self.model.trainable_variables)

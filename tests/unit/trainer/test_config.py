@@ -5,8 +5,10 @@ import pytest
 
 from preprocessing.dataset.manifest import Statistics
 from preprocessing.errors import USAGE, CommandError
-from trainer import config as configs
-from trainer.config import PRESETS, Config, DatasetMetadata, Run
+from trainer import run_config
+from trainer.config import Config
+from trainer.presets import PRESETS
+from trainer.run_config import DatasetMetadata, RunConfig
 
 ATTRIBUTES = {"tempo_bpm": Statistics(120.0, 10.0, 80.0, 160.0)}
 FACTS = DatasetMetadata(
@@ -23,17 +25,17 @@ FACTS = DatasetMetadata(
 
 def test_a_run_comes_back_from_its_file_as_it_was(tmp_path):
     for config in PRESETS.values():
-        (tmp_path / "config.json").write_text(Run(config, FACTS).to_json())
-        assert configs.load(tmp_path) == Run(config, FACTS)
+        (tmp_path / "config.json").write_text(RunConfig(config, FACTS).to_json())
+        assert run_config.load(tmp_path) == RunConfig(config, FACTS)
 
 
 def test_no_file_is_no_run_and_a_damaged_one_is_a_sentence(tmp_path):
-    assert configs.load(tmp_path) is None
-    fields = json.loads(Run(Config(), FACTS).to_json())
+    assert run_config.load(tmp_path) is None
+    fields = json.loads(RunConfig(Config(), FACTS).to_json())
     for text in ("", "[]", "{}", json.dumps({**fields, "unheard_of": 1})):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(CommandError, match="cannot be read") as caught:
-            configs.load(tmp_path)
+            run_config.load(tmp_path)
         assert caught.value.exit_code == USAGE
 
 
@@ -45,20 +47,20 @@ def test_the_seed_is_trained_as_its_authors_did():
 
 
 def test_flags_go_over_the_preset_and_the_runs_own_over_it():
-    fresh = configs.resolve({"preset": "reference", "epochs": 3}, None)
+    fresh = run_config.resolve({"preset": "reference", "epochs": 3}, None)
     assert fresh == dataclasses.replace(PRESETS["reference"], epochs=3)
-    assert configs.resolve({}, fresh) == fresh
-    assert configs.resolve({"preset": "reference", "epochs": 9}, fresh).epochs == 9
+    assert run_config.resolve({}, fresh) == fresh
+    assert run_config.resolve({"preset": "reference", "epochs": 9}, fresh).epochs == 9
 
 
 @pytest.mark.parametrize("given", [{"preset": "wave"}, {"batch_size": 9}, {"epochs": 2}, {"seed": 1}])
 def test_a_contradiction_names_flag_and_both_values(given):
-    own = configs.resolve({"preset": "reference", "epochs": 3}, None)
+    own = run_config.resolve({"preset": "reference", "epochs": 3}, None)
     (name, value), *_ = given.items()
     with pytest.raises(CommandError) as caught:
-        configs.resolve(given, own)
+        run_config.resolve(given, own)
     assert caught.value.exit_code == USAGE
-    for part in (configs.flag(name), str(value), str(getattr(own, name))):
+    for part in (run_config.flag(name), str(value), str(getattr(own, name))):
         assert part in str(caught.value)
 
 

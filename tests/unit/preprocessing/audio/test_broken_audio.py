@@ -10,8 +10,9 @@ import pytest
 import soundfile
 from support.audio_bytes import HOPS, SECOND, encoded, noise, reason_of, taken, tone, with_number
 
-from preprocessing.audio.decode import REASONS, BadAudioError, segments
+from preprocessing.audio.decode import BadAudioError, segments
 from preprocessing.audio.probe import read_header
+from preprocessing.dataset.quarantine import REASONS
 from preprocessing.options import AudioFormat
 
 CONTAINERS = [

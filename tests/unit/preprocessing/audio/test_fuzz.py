@@ -18,7 +18,8 @@ from collections import Counter
 import numpy as np
 import soundfile
 
-from preprocessing.audio.decode import REASONS, BadAudioError, segments
+from preprocessing.audio.decode import BadAudioError, segments
+from preprocessing.dataset.quarantine import REASONS
 from preprocessing.options import AudioFormat
 
 SEED, CASES = 2_024, 1_200

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from preprocessing.dataset import example
+from preprocessing.dataset import example, tfrecord
 
 RECORD = example.Record(
     audio=np.linspace(-1, 1, 90_001, dtype=np.float32),
@@ -26,7 +26,7 @@ def test_a_record_comes_back_as_it_was():
 
 def test_tensorflow_reads_what_we_write(tmp_path):
     path = tmp_path / "clips.tfrecord"
-    path.write_bytes(2 * example.frame(example.encode(RECORD)))
+    path.write_bytes(2 * tfrecord.frame(example.encode(RECORD)))
     serialized = list(tf.data.TFRecordDataset(str(path)))  # checks the checksums
     assert len(serialized) == 2
     features = {
@@ -48,7 +48,7 @@ def test_we_read_what_tensorflow_writes(tmp_path):
     with tf.io.TFRecordWriter(path) as writer:
         writer.write(message.SerializeToString())
     with open(path, "rb") as stream:  # noqa: PTH123 (a stream as the reader gets it)
-        (payload,) = example.read_frames(stream)
+        (payload,) = tfrecord.read_frames(stream)
     assert example.decode(payload).source_uri == RECORD.source_uri
 
 
@@ -59,6 +59,6 @@ def test_a_path_of_any_bytes_survives():
 
 @pytest.mark.parametrize("damage", [lambda d: d[:-3], lambda d: d[:5], lambda d: d[:40] + b"!" + d[41:]])
 def test_damage_is_found(damage):
-    framed = example.frame(example.encode(RECORD))
-    with pytest.raises(example.CorruptRecordError):
-        list(example.read_frames(io.BytesIO(framed + damage(framed))))
+    framed = tfrecord.frame(example.encode(RECORD))
+    with pytest.raises(tfrecord.CorruptRecordError):
+        list(tfrecord.read_frames(io.BytesIO(framed + damage(framed))))

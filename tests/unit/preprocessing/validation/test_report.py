@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from support.written_dataset import GENRES, RATE_HZ, TRAIN_0, VALID_SAMPLES
 
-from preprocessing.audio import decode
+from preprocessing.dataset import quarantine
 from preprocessing.dataset.quarantine import Rejected
 from preprocessing.errors import CommandError
 from preprocessing.validation.report import SHOWN_FILES
@@ -52,7 +52,7 @@ def test_the_page_plays_one_clip_of_each_genre(made, html):
 def test_the_page_tells_what_is_there_and_what_was_left_out(html):
     for text in ("music: 12 clips", "jazz", "rock", "0:00:24", "2.05 s at 1,000 Hz", "<dd>10</dd>"):
         assert text in html
-    for text in (decode.REASONS["not_audio"], "<small>7</small>", "and 2 more", "a_new_reason"):
+    for text in (quarantine.REASONS["not_audio"], "<small>7</small>", "and 2 more", "a_new_reason"):
         assert text in html
     assert "<li><b>rock/b.wav</b> the same recording as rock/rock.00001.wav</li>" in html
     assert html.index("not_audio") < html.index("<h3>duplicate") < html.index("<h3>other_file")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.written_dataset import CLIP_SAMPLES, TEST_0, TRAIN, TRAIN_0, TRAIN_1, make_record
 
-from preprocessing.dataset import example, records
+from preprocessing.dataset import records, tfrecord
 from preprocessing.dataset.manifest import NAME, QUARANTINE_NAME
 from preprocessing.dataset.quarantine import Rejected
 from preprocessing.errors import BAD_DATA, CommandError
@@ -181,7 +181,7 @@ def test_the_lists_of_the_seed_may_share_a_track(made, faults):
 
 def test_what_is_no_example_is_named(made, faults):
     folder = Path(made.write())
-    content = example.frame(b"\xff\xff") + example.frame(b"")
+    content = tfrecord.frame(b"\xff\xff") + tfrecord.frame(b"")
     (folder / TEST_0).write_bytes(content)
     lines = faults(str(folder))
     assert [line.split(" (")[0] for line in lines[:2]] == [

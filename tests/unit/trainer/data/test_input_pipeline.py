@@ -6,12 +6,12 @@ import pytest
 from support.tiny_corpus import CLIP_SAMPLES, GENRES
 
 from preprocessing.errors import BAD_DATA, CommandError
+from trainer.conditioning import DROPPED_GENRE
 from trainer.config import Config
 from trainer.data import dataset as datasets
 from trainer.data import integrity
 from trainer.data.fetch import open_dataset
 from trainer.data.input_pipeline import ALL_OPEN, count_steps, training_batches
-from trainer.models import DROPPED_GENRE
 
 
 @pytest.fixture

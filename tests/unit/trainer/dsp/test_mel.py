@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.dsp.mel import MELS, QUIETEST_DB, log_mel, mel_scale, snr_db
+from trainer.dsp.distances import snr_db
+from trainer.dsp.mel import MELS, QUIETEST_DB, log_mel, mel_scale
 from trainer.models import ElboTerms
-from trainer.training.loss import replica_loss
+from trainer.training.train_step import replica_loss
 
 
 def sine(hz, rate_hz, secs=2.0, amplitude=1.0):

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from trainer.dsp.distances import si_sdr_db
 from trainer.evaluation.metrics import (
     active_units,
     diversity,
@@ -10,7 +11,6 @@ from trainer.evaluation.metrics import (
     nearest_distances,
     onset_correlation,
     rank_correlation,
-    si_sdr_db,
 )
 
 RATE_HZ = 3_000

@@ -4,9 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 from preprocessing.dataset.manifest import Statistics
-from trainer.config import DatasetMetadata
-from trainer.models import Condition
+from trainer.conditioning import Condition
 from trainer.models.condition_encoder import BeatPhase
+from trainer.run_config import DatasetMetadata
 
 TEMPO = Statistics(mean=120.0, std=20.0, low=60.0, high=180.0)
 FACTS = DatasetMetadata("data", "digest", 1_000, 1_000, ("blues",), {"tempo_bpm": TEMPO}, [], {})

@@ -7,14 +7,17 @@ import tensorflow as tf
 from support.tiny_corpus import WAVE
 
 from preprocessing.dataset.manifest import Statistics
-from trainer.config import MODES, PRESETS, DatasetMetadata
+from trainer.conditioning import DROPPED_GENRE, Condition, Guidance
+from trainer.config import MODES
 from trainer.dsp import mdct
-from trainer.models import DROPPED_GENRE, Condition, Guidance, make_model
+from trainer.models import make_model
 from trainer.models.coefficient_model import CoefficientModel
 from trainer.models.hierarchical import kl_of_gaussians
 from trainer.models.layers import DilatedBlock, Resnet1DBlock
 from trainer.models.priors import SequencePrior
 from trainer.models.reference import log_normal
+from trainer.presets import PRESETS
+from trainer.run_config import DatasetMetadata
 
 SAMPLES = 1_000  # not a whole number of steps, like the 90,001 of the default
 UNIT = Statistics(mean=0.0, std=1.0, low=-1.0, high=1.0)
@@ -84,7 +87,7 @@ def test_every_model_keeps_the_interface(model):
     elbo_terms = model.elbo_terms(audio, condition, noise, tf.constant(1.0))
     assert elbo_terms.log_likelihood.shape == elbo_terms.objective.shape == (2,)
     assert elbo_terms.kl.shape == (2, len(model.levels))
-    drawn = model.draw(condition, SAMPLES, normal([2, model.sample_noise_size(SAMPLES)]), 1.0, Guidance())
+    drawn = model.sample(condition, SAMPLES, normal([2, model.sample_noise_size(SAMPLES)]), 1.0, Guidance())
     known = model.encode(audio, condition)
     moved = model.add_noise(known, 0.5, normal([2, model.sample_noise_size(SAMPLES)]))
     noise = normal([2, model.decode_noise_size(SAMPLES)])
@@ -117,7 +120,7 @@ def test_the_seeds_likelihood_is_bernoulli_on_logits():
     expected = (x * np.log(probability) + (1 - x) * np.log(1 - probability)).sum(axis=1)
     elbo_terms = model.elbo_terms(audio, condition, tf.zeros([2, 2]), tf.constant(1.0))
     np.testing.assert_allclose(elbo_terms.log_likelihood, expected, rtol=1e-4)
-    np.testing.assert_allclose(model.sample(latent), probability, rtol=1e-4)
+    np.testing.assert_allclose(model.probabilities(latent), probability, rtol=1e-4)
     mean, log_variance = tf.constant([[1.0]]), tf.constant([[math.log(4.0)]])
     latents = model.reparameterize(mean, log_variance, normal([20_000, 1])).numpy()
     assert (latents.mean(), latents.std()) == pytest.approx((1.0, 2.0), abs=0.05)
@@ -149,10 +152,10 @@ def test_waves_likelihood_is_the_density_of_what_it_draws(wave):
     coefficients = 0.1 * normal([1, 6, 16])
     log_scale = 0.3 * normal([1, 6, 16], key=8) - 2.0
     relative = coefficients * tf.exp(-log_scale)
-    mean, log_spread = wave.texture.of_all_frames(relative, log_scale)
+    mean, log_spread = wave.coefficient_model.of_all_frames(relative, log_scale)
     past = tf.zeros([1, 4, 16])
     for frame in range(6):
-        one = wave.texture(past, log_scale[:, frame])
+        one = wave.coefficient_model(past, log_scale[:, frame])
         np.testing.assert_allclose(one[0], mean[:, frame], atol=1e-5)
         np.testing.assert_allclose(one[1], log_spread[:, frame], atol=1e-5)
         past = tf.concat([relative[:, frame : frame + 1], past[:, :-1]], axis=1)
@@ -160,7 +163,7 @@ def test_waves_likelihood_is_the_density_of_what_it_draws(wave):
 
 def test_an_untrained_texture_is_noise_of_the_envelopes_size():
     texture = CoefficientModel(bins=8, units=4)
-    fill = tf.function(texture.fill)
+    fill = tf.function(texture.sample)
     log_scale = tf.fill([2, 40, 8], math.log(0.05))
     nothing = tf.fill([2, 40, 8], math.nan)
     everything = tf.fill([2, 40, 1], 1e9)
@@ -182,22 +185,24 @@ def test_the_prior_of_steps_draws_what_it_finds_likely():
     for index, weight in enumerate(prior.trainable_variables):
         weight.assign_add(tf.random.stateless_normal(weight.shape, [9, index], stddev=0.3))
     nothing = tf.zeros([400, 0, 2])
-    drawn = prior.draw(nothing, context, clock, normal([400, 5, 3], key=11), tf.constant(1.0))
+    drawn = prior.sample(nothing, context, clock, normal([400, 5, 3], key=11), tf.constant(1.0))
     own = prior.log_density(drawn, context, clock)
     elsewhere = prior.log_density(drawn + 2.0, context, clock)
     assert float(tf.reduce_mean(own)) > float(tf.reduce_mean(elsewhere)) + 1.0
     # What is drawn has the density that is told: the mean over draws of q / p is 1 for any density q.
     alike, silent = tf.zeros([20_000, 3]), tf.zeros([20_000, 1, 5])
-    first = prior.draw(tf.zeros([20_000, 0, 2]), alike, silent, normal([20_000, 1, 3], 13), tf.constant(1.0))
+    first = prior.sample(
+        tf.zeros([20_000, 0, 2]), alike, silent, normal([20_000, 1, 3], 13), tf.constant(1.0)
+    )
     mean, spread = tf.math.reduce_mean(first[:, 0], 0), 0.5 * tf.math.reduce_std(first[:, 0], 0)
     log_q = log_normal(first[:, 0], mean, 2 * tf.math.log(spread))
     ratios = tf.exp(log_q - prior.log_density(first, alike, silent)[:, 0])
     assert float(tf.reduce_mean(ratios)) == pytest.approx(1.0, abs=0.05)
     known = normal([400, 3, 2], key=12)
     np.testing.assert_array_equal(
-        prior.draw(known, context, clock, normal([400, 5, 3]), tf.constant(1.0))[:, :3], known
+        prior.sample(known, context, clock, normal([400, 5, 3]), tf.constant(1.0))[:, :3], known
     )
-    cold = [prior.draw(nothing, context, clock, normal([400, 5, 3]), tf.constant(t)) for t in (0.0, 0.0)]
+    cold = [prior.sample(nothing, context, clock, normal([400, 5, 3]), tf.constant(t)) for t in (0.0, 0.0)]
     np.testing.assert_array_equal(*cold)
 
 
@@ -205,14 +210,14 @@ def test_a_reconstruction_keeps_the_strongest_coefficients_as_they_are(wave):
     audio, condition = batch()
     audio = 0.2 * audio  # so that nothing is clipped
     latents = wave.encode(audio, condition)
-    sent = np.isfinite(latents.fine).sum(axis=(1, 2))
+    sent = np.isfinite(latents.sparse_coefficients).sum(axis=(1, 2))
     assert sent.tolist() == [wave.steps(SAMPLES) * WAVE["sparse_coefficients"]] * 2
     again = mdct.analyse(wave.reconstruct(audio, condition), 16, wave.frames(SAMPLES))
     coefficients = mdct.analyse(audio, 16, wave.frames(SAMPLES))
-    inside = np.isfinite(latents.fine) & (np.arange(wave.frames(SAMPLES)) < 60)[:, np.newaxis]
+    inside = np.isfinite(latents.sparse_coefficients) & (np.arange(wave.frames(SAMPLES)) < 60)[:, np.newaxis]
     np.testing.assert_allclose(again.numpy()[inside], coefficients.numpy()[inside], atol=0.02)
     still = wave.add_noise(latents, 0.0, normal([2, wave.sample_noise_size(SAMPLES)]))
-    np.testing.assert_array_equal(still.piece, latents.piece)
+    np.testing.assert_array_equal(still.global_latent, latents.global_latent)
 
 
 def test_a_blend_begins_and_ends_at_its_ends(wave):
@@ -228,10 +233,10 @@ def test_restyling_moves_the_piece_and_nothing_else(wave):
     audio, condition = batch()
     latents = wave.encode(audio, condition)
     same = wave.transfer_style(latents, condition, condition, Guidance())
-    np.testing.assert_allclose(same.piece, latents.piece, atol=1e-5)
+    np.testing.assert_allclose(same.global_latent, latents.global_latent, atol=1e-5)
     other = wave.transfer_style(latents, condition, asked(genre=2), Guidance())
-    assert np.abs(other.piece - latents.piece).max() > 1e-3
-    np.testing.assert_array_equal(other.local, latents.local)
+    assert np.abs(other.global_latent - latents.global_latent).max() > 1e-3
+    np.testing.assert_array_equal(other.sequence_latents, latents.sequence_latents)
 
 
 def test_a_continuation_begins_with_what_it_continues(wave):
@@ -247,7 +252,7 @@ def test_a_continuation_begins_with_what_it_continues(wave):
 def test_wave_follows_what_is_asked_and_guidance_exaggerates_it(wave):
     noise = normal([1, wave.sample_noise_size(SAMPLES)])
     pieces = {
-        name: wave.draw(condition, SAMPLES, noise, 1.0, guidance).piece.numpy()
+        name: wave.sample(condition, SAMPLES, noise, 1.0, guidance).global_latent.numpy()
         for name, condition, guidance in (
             ("open", asked(1, DROPPED_GENRE, math.nan), Guidance()),
             ("jazz", asked(1, 1, math.nan), Guidance()),

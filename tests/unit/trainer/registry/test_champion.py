@@ -12,15 +12,16 @@ from preprocessing.dataset.manifest import Statistics
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
 from preprocessing.storage import lease
 from trainer.__main__ import main
-from trainer.config import PRESETS, DatasetMetadata, Run
+from trainer.presets import PRESETS
 from trainer.registry import candidates, champion
+from trainer.run_config import DatasetMetadata, RunConfig
 from trainer.runs import champion_pointer
 from trainer.runs.champion_pointer import MovedError, candidate_uri
 from trainer.runs.directory import POINTER, fetch_run
 from trainer.runs.storage import Folder, Prefix
 
 FACTS = DatasetMetadata("datasets/aa", "aa" * 32, 3_000, 90_001, ("jazz",), {}, [], {"train": {"jazz": 3}})
-RUN = Run(PRESETS["tiny"], FACTS)
+RUN = RunConfig(PRESETS["tiny"], FACTS)
 NAMES = [f"{number:012x}-{number:012x}" for number in range(8)]
 
 
@@ -70,7 +71,7 @@ def test_promoted_and_rolled_back_by_hand(models, capsys):
         "dataset     aaaaaaaaaaaa datasets/aa",
         "model       tiny, 8 epochs, seed 0",
         f"before      {NAMES[0]}",
-        f"withdrawn   {NAMES[2]}",
+        f"rejected    {NAMES[2]}",
     ):
         assert line in said
     # Made champion again, it is withdrawn no more, and stands in the history once.
@@ -199,7 +200,7 @@ def test_a_candidates_name_is_a_function_of_what_it_depends_on():
 
 
 @pytest.mark.parametrize(
-    ("settings", "facts", "fit"),
+    ("settings", "metadata", "fit"),
     [
         (
             {"epochs": 99, "sparse_coefficients": 3, "seed": 5, "preset": "wave"},
@@ -214,5 +215,5 @@ def test_a_candidates_name_is_a_function_of_what_it_depends_on():
     ],
 )
 def test_weights_fit_where_shapes_and_meanings_are_the_same(settings, metadata, fit):
-    other = Run(dataclasses.replace(RUN.config, **settings), dataclasses.replace(FACTS, **metadata))
+    other = RunConfig(dataclasses.replace(RUN.config, **settings), dataclasses.replace(FACTS, **metadata))
     assert candidates.weights_fit(RUN, other) is fit

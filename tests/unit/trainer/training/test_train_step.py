@@ -10,15 +10,15 @@ import tensorflow as tf
 from support.tiny_corpus import WAVE, undrawn
 
 from preprocessing.errors import STOPPED, USAGE, CommandError
-from trainer import config as configs
-from trainer import event_log
-from trainer.config import PRESETS, Config
+from trainer import event_log, run_config
+from trainer.conditioning import Condition
+from trainer.config import Config
 from trainer.data import dataset as datasets
-from trainer.data.distribute import feed
+from trainer.data.distribute import distributed_iterator
 from trainer.data.fetch import open_dataset
 from trainer.data.input_pipeline import Batch, evaluation_batches, training_batches
 from trainer.generation.generator import load
-from trainer.models import Condition
+from trainer.presets import PRESETS
 from trainer.runs import checkpoints
 from trainer.training.distribution import Distribution
 from trainer.training.loop import TrainingLoop
@@ -37,14 +37,14 @@ def manifest(dataset, tmp_path_factory):
 @pytest.fixture(scope="module")
 def learn(dataset, manifest):
     """Takes some steps; returns the learner, the log-likelihood of each step and the final weights."""
-    metadata = configs.metadata_of(manifest, str(dataset))
+    metadata = run_config.metadata_of(manifest, str(dataset))
     clips = datasets.open_split(dataset, manifest, "train")
 
     @functools.cache
     def learn(config=SMALL, replicas=1):
         strategy = Distribution(None, replicas).strategy
         train_state = TrainState(config, metadata, strategy)
-        batches = feed(training_batches([clips], config, manifest, [1]).take(STEPS), strategy)
+        batches = distributed_iterator(training_batches([clips], config, manifest, [1]).take(STEPS), strategy)
         sums = [
             train_state.train_step(batch, tf.constant(step), tf.constant(0.5))
             for step, batch in enumerate(batches)
@@ -127,7 +127,7 @@ def test_the_average_is_the_formula(learn):
 
 def test_held_clips_give_the_batches_that_read_ones_give(dataset, manifest):
     clips = datasets.open_split(dataset, manifest, "train")
-    held = datasets.hold(clips)
+    held = datasets.cache_in_memory(clips)
     for config in (SMALL, dataclasses.replace(SMALL, crop_samples=0)):
         pairs = zip(
             training_batches([clips], config, manifest, [2]),
@@ -138,8 +138,8 @@ def test_held_clips_give_the_batches_that_read_ones_give(dataset, manifest):
             tf.nest.map_structure(np.testing.assert_array_equal, one, other)
     for one, other in zip(*(evaluation_batches(of, 2) for of in (clips, held)), strict=True):
         tf.nest.map_structure(np.testing.assert_array_equal, one, other)
-    assert datasets.fits(manifest, ("train", "validation", "test"), 1)  # 24 clips of 4 kB
-    assert not datasets.fits(manifest, ("train",), 0)
+    assert datasets.fits_in_memory(manifest, ("train", "validation", "test"), 1)  # 24 clips of 4 kB
+    assert not datasets.fits_in_memory(manifest, ("train",), 0)
 
 
 def test_a_checkpoint_is_of_the_moment_of_its_save(learn, tmp_path):
@@ -224,7 +224,7 @@ def test_a_profile_and_a_log_of_structured_lines(dataset, tmp_path, json_lines, 
     assert lines[1]["step"] == 1
     assert lines[-1]["epoch"] == 1
     assert np.isfinite(lines[-1]["test_snr_db"])
-    event_log.tell("epoch", "no number", event_log.WARNING, train_elbo=float("nan"))
+    event_log.log_event("epoch", "no number", event_log.WARNING, train_elbo=float("nan"))
     assert json_lines()[0]["train_elbo"] is None
 
 

@@ -1,0 +1,53 @@
+"""The presets: a configuration for each size of model and purpose. Standard library only."""
+
+from __future__ import annotations
+
+from trainer.config import Config
+
+PRESETS: dict[str, Config] = {
+    # The demo: two minutes on two cores, on some fifty clips.
+    "tiny": Config(
+        preset="tiny",
+        epochs=8,
+        batch_size=4,
+        crop_samples=16_384,
+        channels=96,
+        prior_units=128,
+        coefficient_model_units=32,
+    ),
+    "wave": Config(),
+    # A day on one GPU, at 22,050 Hz: the same times in samples, more of everything.
+    "wave-large": Config(
+        preset="wave-large",
+        epochs=200,
+        batch_size=16,
+        crop_samples=262_144,
+        crops_per_clip=4,
+        learning_rate=5e-4,
+        latent_dim=64,
+        sequence_latent_dim=32,
+        sparse_coefficients=44,
+        hop_samples=512,
+        channels=512,
+        prior_units=768,
+        prior_mixtures=16,
+        coefficient_model_units=96,
+        ema_decay=0.999,
+    ),
+    # As its authors ran it: whole clips of one time step, a latent plane, nothing annealed or clipped.
+    "reference": Config(
+        preset="reference",
+        epochs=20,
+        crop_samples=0,
+        crops_per_clip=1,
+        learning_rate=3e-4,
+        final_learning_rate=3e-4,
+        warmup_steps=0,
+        gradient_clip_norm=0.0,
+        beta=1.0,
+        beta_warmup_epochs=0.0,
+        free_bits=0.0,
+        gain_db=0.0,
+        latent_dim=2,
+    ),
+}

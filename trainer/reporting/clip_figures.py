@@ -1,0 +1,27 @@
+"""Waveforms and spectrograms of clips, as the pictures that stand beside their WAV files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.dsp import mel
+from trainer.reporting import figures
+
+PICTURED_CLIPS = 8  # more would be too small to see
+
+
+def draw_pictures(
+    folder: Path, rows: dict[str, np.ndarray], sample_rate_hz: int, titles: list[str], heading: str
+) -> dict[str, Path]:
+    """`waveforms.png` and `spectrograms.png` of rows of clips, each `[clips, samples]`; their paths."""
+    pictures = {name: folder / f"{name}.png" for name in ("waveforms", "spectrograms")}
+    figures.draw_waveforms(pictures["waveforms"], rows, sample_rate_hz, titles, heading)
+    mels = {name: mel.log_mel(tf.constant(clips), sample_rate_hz).numpy() for name, clips in rows.items()}
+    scale = mel.mel_scale(sample_rate_hz)
+    hop_secs = scale.hop_samples / sample_rate_hz
+    spectrograms = pictures["spectrograms"]
+    figures.draw_spectrograms(spectrograms, mels, sample_rate_hz, hop_secs, scale.band_hz, titles, heading)
+    return pictures
