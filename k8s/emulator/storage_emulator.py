@@ -93,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
+    """Serve until SIGTERM or SIGINT."""
     flags = build_parser().parse_args()
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # before there are threads: all of them inherit it

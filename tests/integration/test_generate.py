@@ -185,8 +185,8 @@ def test_the_command_makes_music_in_every_way(wave, dataset, tmp_path):
         (["--run", "{wave}", "--output-rate-hz", "1"], USAGE, "--output-rate-hz must be"),
     ],
 )
-def test_what_is_wrong_is_one_sentence_and_a_code(wave, seed, tmp_path, capsys, flags, code, said):
-    given = [flag.format(wave=wave, seed=seed, tmp=tmp_path) for flag in flags]
+def test_what_is_wrong_is_one_sentence_and_a_code(wave, reference, tmp_path, capsys, flags, code, said):
+    given = [flag.format(wave=wave, reference=reference, tmp=tmp_path) for flag in flags]
     assert main(["generate", "--output", str(tmp_path / "music"), *given]) == code
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("python -m trainer: error: ")

@@ -76,7 +76,7 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
             Prefix(output).upload(sorted(path.name for path in target.iterdir()), target)
     if not is_remote(run) and (music.path / METRICS).exists():
         _to_tensorboard(music.path, Path(output), _epoch(music))
-        parameters = sum(int(tf.size(weights)) for weights in music.model.trainable_variables)
+        parameters = music.model.parameter_count()
         report.write_report(music.path, note=music.model.caveat, parameters=parameters)
     print(markdown(tables))
     return f"{output}/evaluation.md"

@@ -96,6 +96,10 @@ class WaveformVAE(tf.keras.Model):
         noise = tf.random.stateless_normal([1, self.decode_noise_size(samples)], [0, 0])
         return self.decode(self.encode(audio, condition), condition, samples, noise)
 
+    def parameter_count(self) -> int:
+        """Trainable parameters."""
+        return sum(int(tf.size(weights)) for weights in self.trainable_variables)
+
     def make_weights(self, attributes: int) -> None:
         """Creates every variable, by one pass over one silent clip of `attributes` attributes."""
         silence = tf.zeros([1, self.smallest_samples])

@@ -27,7 +27,7 @@ LOG_SCALE_RANGE = (-3.0, 2.0)  # of a coefficient around its prediction, relativ
 LARGEST = 8.0  # of a coefficient relative to the envelope, as the past is seen
 
 
-class CoefficientModel(layers.Layer):
+class TransformCoefficientModel(layers.Layer):
     """Predicts coefficients, in units of the envelope, from those before."""
 
     def __init__(self, bins: int, units: int, precision: str = "float32") -> None:

@@ -19,7 +19,7 @@ from trainer.conditioning import NO_GUIDANCE, Condition, Guidance
 from trainer.config import MODES, Config
 from trainer.dsp import distances, mdct
 from trainer.models.base import ElboTerms, WaveformVAE
-from trainer.models.coefficient_model import LOG_QUIETEST, CoefficientModel
+from trainer.models.coefficient_model import LOG_QUIETEST, TransformCoefficientModel
 from trainer.models.condition_encoder import BeatPhase, ConditionEncoder
 from trainer.models.encoder_decoder import Decoder, Encoder
 from trainer.models.priors import HALF_LOG_2PI, GlobalPrior, SequencePrior
@@ -60,7 +60,7 @@ class HierarchicalVAE(WaveformVAE):
         self.sequence_prior = SequencePrior(
             config.sequence_latent_dim, config.prior_units, config.prior_mixtures
         )
-        self.coefficient_model = CoefficientModel(
+        self.coefficient_model = TransformCoefficientModel(
             config.hop_samples, config.coefficient_model_units, config.precision
         )
         self._residual_noise_scale = tf.constant(config.residual_noise_scale, tf.float32)
@@ -213,7 +213,7 @@ class HierarchicalVAE(WaveformVAE):
         """Of the two levels that are learned."""
         return {
             "global": latents.global_latent,
-            "local": tf.reshape(latents.sequence_latents, [-1, self.config.sequence_latent_dim]),
+            "sequence": tf.reshape(latents.sequence_latents, [-1, self.config.sequence_latent_dim]),
         }
 
     def add_noise(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from html import escape
 
+from preprocessing.html.numbers import format_number
 from preprocessing.html.page import Show, Sound, details, document, fact_list, same_scale
 from trainer.registry.promotion import METRICS, Compared, Criteria, said
-from trainer.reporting.charts import number
 
 NAME = "comparison.html"
 
@@ -121,7 +121,7 @@ def _change(name: str, value: float, one: Compared, criteria: Criteria) -> str:
 
 
 def _figure(value: float) -> str:
-    return number(value, 2 if abs(value) < 100 else 0)
+    return format_number(value, 2 if abs(value) < 100 else 0)
 
 
 def _clip_card(track_id: str, genre: str, original: Sound, made: list[Sound], show: Show) -> str:

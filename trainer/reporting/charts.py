@@ -6,6 +6,8 @@ from html import escape
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from preprocessing.html.numbers import MINUS, format_number
+
 CHARTS = (
     ("ELBO", "nats per clip, higher is better", {"train": "train_elbo", "test": "test_elbo"}),
     (
@@ -23,20 +25,9 @@ CHARTS = (
     ("Speed", "clips per second", {"train": "clips_per_sec"}),
 )
 
-_MINUS = "\N{MINUS SIGN}"
 _WIDTH, _HEIGHT = 380, 210  # in the SVG's own units
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 370, 10, 184
 _FAR = 100.0  # frames beyond the frame: out of sight, and within what a browser can draw
-
-
-def number(value: float | None, places: int = 1) -> str:
-    """Write a number for a reader: thousands apart, a true minus, and a dash for a missing value."""
-    if value is None:
-        return "\N{EM DASH}"
-    if not math.isfinite(value):
-        return "not finite"
-    text = f"{value:,.{places}f}" if abs(value) < 1e9 else f"{value:.2e}"
-    return text.replace("-", _MINUS)
 
 
 def line_chart(title: str, unit: str, keys: dict[str, str], epochs: list[dict[str, float]]) -> str:
@@ -61,7 +52,8 @@ def line_chart(title: str, unit: str, keys: dict[str, str], epochs: list[dict[st
         return ""
     finite = [value for values in curves.values() for value in values if math.isfinite(value)]
     legend = "".join(
-        f'<span class="{name}">{name} <b>{number(values[-1])}</b></span>' for name, values in curves.items()
+        f'<span class="{name}">{name} <b>{format_number(values[-1])}</b></span>'
+        for name, values in curves.items()
     )
     lost = sum(not all(math.isfinite(values[i]) for values in curves.values()) for i in range(len(x)))
     if lost:
@@ -102,7 +94,7 @@ def _plot(x: list[int], curves: dict[str, list[float]], low: float, high: float)
     marks = []
     for tick in _ticks(low, high, MaxNLocator(5)):
         marks.append(f'<path class="grid" d="M{_LEFT} {down(tick)}H{_RIGHT}"/>')
-        marks.append(_text(_LEFT - 6, down(tick) + 4, "end", f"{tick:,.6g}".replace("-", _MINUS)))
+        marks.append(_text(_LEFT - 6, down(tick) + 4, "end", f"{tick:,.6g}".replace("-", MINUS)))
     for tick in _ticks(x[0], x[-1], MaxNLocator(6, integer=True)):
         marks.append(_text(across(tick), _BOTTOM + 18, "middle", f"{tick:g}"))
     for name, values in curves.items():

@@ -15,8 +15,9 @@ from string import Template
 import numpy as np
 import soundfile
 
+from preprocessing.html.numbers import format_number
 from preprocessing.html.page import Show, Sound, data_uri, details, document, fact_list, gallery, same_scale
-from trainer.reporting.charts import CHARTS, line_chart, number
+from trainer.reporting.charts import CHARTS, line_chart
 from trainer.reporting.evaluation_section import evaluation_section
 from trainer.reporting.figures import read_wav
 from trainer.reporting.report_page import figure_table, note_card
@@ -186,9 +187,9 @@ def _facts(run: Path, config: dict, epochs: list[dict[str, float]], parameters: 
         {
             "Preset": config.get("preset", ""),
             "Date": f"{ended:%d %b %Y}".lstrip("0"),
-            "Epochs": number(epochs[-1]["epoch"], 0),
+            "Epochs": format_number(epochs[-1]["epoch"], 0),
             "Training time": _duration(sum(epoch.get("epoch_secs", 0) for epoch in epochs)),
-            "Parameters": number(parameters, 0) if parameters else "",
+            "Parameters": format_number(parameters, 0) if parameters else "",
             "Audio": f"{rate_hz:,} Hz, {samples / rate_hz:.0f} s" if rate_hz and samples else "",
         },
         {
@@ -216,7 +217,7 @@ def _last_epoch(epochs: list[dict[str, float]]) -> str:
     if not scored:
         return last
     best = max(scored, key=lambda epoch: epoch["test_elbo"])
-    return f"{last} Best test ELBO: {number(best['test_elbo'])} nats, in epoch {best['epoch']}."
+    return f"{last} Best test ELBO: {format_number(best['test_elbo'])} nats, in epoch {best['epoch']}."
 
 
 def _gif_section(run: Path) -> str:
@@ -234,7 +235,7 @@ def _gif_section(run: Path) -> str:
 def _pair_section(pairs: list[Pair], show: Show) -> str:
     cards = "".join(
         f'<article class="card pair-card"><h3>{escape(pair.title)} '
-        f"<small>{escape(pair.genre)} \N{MIDDLE DOT} signal-to-noise {number(pair.snr_db())} dB</small></h3>"
+        f"<small>{escape(pair.genre)} \N{MIDDLE DOT} signal-to-noise {format_number(pair.snr_db())} dB</small></h3>"
         f'<div class="pair">{show(pair.original)}{show(pair.reconstruction)}</div></article>'
         for pair in pairs
     )

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from trainer.reporting.charts import number
+from preprocessing.html.numbers import format_number
 
 
 def figure_table(epoch: dict[str, float]) -> str:
@@ -14,8 +14,8 @@ def figure_table(epoch: dict[str, float]) -> str:
         ("Signal-to-noise", "dB", "train_snr_db", "test_snr_db"),
     ]
     body = "".join(
-        f"<tr><th>{name} <small>{unit}</small></th><td>{number(epoch.get(train))}</td>"
-        f"<td>{number(epoch.get(test))}</td></tr>"
+        f"<tr><th>{name} <small>{unit}</small></th><td>{format_number(epoch.get(train))}</td>"
+        f"<td>{format_number(epoch.get(test))}</td></tr>"
         for name, unit, train, test in rows
     )
     head = "<thead><tr><th></th><th>train</th><th>test</th></tr></thead>"

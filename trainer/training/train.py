@@ -164,7 +164,7 @@ def _make_music_and_report(loop: TrainingLoop, metadata: DatasetMetadata, traine
         music = Generator(loop.model, metadata, path)
         made = generate_all(music, source_clips(music), Options(count=loop.config.sample_clips))
         write(path / GENERATED, list(made), metadata.sample_rate_hz, Options())
-    parameters = sum(int(tf.size(weights)) for weights in loop.model.trainable_variables)
+    parameters = loop.model.parameter_count()
     report.write_report(path, note=loop.model.caveat, parameters=parameters)
 
 
@@ -268,7 +268,7 @@ def _refuse_long_profile(steps: range, config: Config, manifest: Manifest) -> No
 
 def _greet(run: str, loop: TrainingLoop, warm: Path | None) -> None:
     config, position, strategy = loop.config, loop.position, loop.strategy
-    parameters = sum(int(tf.size(weights)) for weights in loop.model.trainable_variables)
+    parameters = loop.model.parameter_count()
     devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     if not loop.is_chief:
         return

@@ -11,7 +11,7 @@ from trainer.conditioning import DROPPED_GENRE, Condition, Guidance
 from trainer.config import MODES
 from trainer.dsp import mdct
 from trainer.models import make_model
-from trainer.models.coefficient_model import CoefficientModel
+from trainer.models.coefficient_model import TransformCoefficientModel
 from trainer.models.hierarchical import kl_of_gaussians
 from trainer.models.layers import DilatedBlock, Resnet1DBlock
 from trainer.models.priors import SequencePrior
@@ -162,7 +162,7 @@ def test_waves_likelihood_is_the_density_of_what_it_draws(wave):
 
 
 def test_an_untrained_texture_is_noise_of_the_envelopes_size():
-    texture = CoefficientModel(bins=8, units=4)
+    texture = TransformCoefficientModel(bins=8, units=4)
     fill = tf.function(texture.sample)
     log_scale = tf.fill([2, 40, 8], math.log(0.05))
     nothing = tf.fill([2, 40, 8], math.nan)
