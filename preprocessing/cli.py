@@ -1,9 +1,10 @@
-"""What the command lines of both programs share: a parser that answers in one sentence, and the exit codes."""
+"""What both programs share on the command line: parser, number validators, exceptions to exit codes."""
 
 from __future__ import annotations
 
 import argparse
 import io
+import math
 import signal
 import sys
 import traceback
@@ -14,50 +15,101 @@ from preprocessing.errors import DONE, STOPPED, STORAGE_FAILED, UNEXPECTED, USAG
 
 
 class SentenceParser(argparse.ArgumentParser):
-    """An `ArgumentParser` that says what is wrong in one sentence instead of the whole usage."""
+    """An `ArgumentParser` that reports an error in one sentence, without the usage text."""
 
     def error(self, message: str) -> Never:
-        """Ends the program with exit code 2."""
+        """Print `message` and exit with code 2."""
         self.exit(USAGE, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def bounded_int(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Return an argparse `type` that accepts integers from `low` to `high`, both included."""
+    allowed = f"at least {low}" if high is None else f"from {low} to {high}"
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be an integer {allowed}, not {text!r}") from None
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"must be {allowed}, not {value}")
+        return value
+
+    return parse
+
+
+def bounded_float(
+    low: float, high: float | None = None, *, low_is_open: bool = False, high_is_open: bool = False
+) -> Callable[[str], float]:
+    """Return an argparse `type` that accepts finite numbers from `low` to `high`.
+
+    A bound is included unless it is open. An infinite `low` means no lower bound, `high=None` no upper bound.
+    """
+    bounds = []
+    if low > -math.inf:
+        bounds.append(f"{'above' if low_is_open else 'at least'} {low:.12g}")
+    if high is not None:
+        bounds.append(f"{'below' if high_is_open else 'at most'} {high:.12g}")
+    allowed = " and ".join(bounds)
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise argparse.ArgumentTypeError(
+                f"must be a finite number{allowed and f', {allowed}'}, not {text.strip()!r}"
+            )
+        above_low = value > low if low_is_open else value >= low
+        below_high = high is None or (value < high if high_is_open else value <= high)
+        if not (above_low and below_high):
+            raise argparse.ArgumentTypeError(f"must be {allowed}, not {text.strip()}")
+        return value
+
+    return parse
 
 
 def run_command(
     program: str,
     command: Callable[[], None],
     verbose: bool,
-    tell: Callable[[str, int], None] | None = None,
+    report_error: Callable[[str, int], None] | None = None,
 ) -> int:
-    """Runs `command` and turns what it raises, and SIGTERM, into one line and an exit code.
+    """Run `command` and return its exit code.
 
-    `tell` is given both; without it the line goes to stderr.
+    An exception or SIGTERM becomes one line, which goes to stderr or, with its exit code, to `report_error`.
+    With `verbose` the traceback is printed, too.
     """
-    signal.signal(signal.SIGTERM, _interrupt)  # at once: as a container's first process it would be ignored
+    # Before anything else: the kernel ignores an unhandled SIGTERM to a container's first process.
+    signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
+            stream.reconfigure(errors="backslashreplace")  # a file name may not be valid text
     try:
         command()
         return DONE
-    except CommandError as error:
-        message, code, cause = str(error), error.exit_code, error
-    except KeyboardInterrupt as error:
-        message, code, cause = "stopped; run the same command again to go on", STOPPED, error
-    except OSError as error:
-        message, code, cause = (
-            f"{error}; check the path, its permissions and the space",
-            STORAGE_FAILED,
-            error,
-        )
-    except Exception as error:
-        message, code, cause = f"{type(error).__name__}: {error} (see --verbose)", UNEXPECTED, error
-    if verbose:
-        traceback.print_exception(cause)
+    except (Exception, KeyboardInterrupt) as error:
+        if verbose:
+            traceback.print_exception(error)
+        message, exit_code = _describe(error)
     line = f"{program}: error: {' '.join(message.split())}"
-    if tell is None:
+    if report_error is None:
         print(line, file=sys.stderr)
     else:
-        tell(line, code)
-    return code
+        report_error(line, exit_code)
+    return exit_code
+
+
+def _describe(error: BaseException) -> tuple[str, int]:
+    """Return the message for the user and the exit code."""
+    if isinstance(error, CommandError):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped; run the same command again to continue", STOPPED
+    if isinstance(error, OSError):
+        return f"{error}; check the path, its permissions and the free space", STORAGE_FAILED
+    return f"{type(error).__name__}: {error} (see --verbose)", UNEXPECTED
 
 
 def _interrupt(signum: int, frame: object) -> Never:
