@@ -55,10 +55,11 @@ def _generate(flags: argparse.Namespace) -> None:
     for name, value in {"noise_scale": flags.noise_scale, **attributes}.items():
         if value is not None and not math.isfinite(value):
             raise CommandError(f"{flag(name)} must be a finite number, not {value}", USAGE)
-    from trainer.generation.generate import Options, generate
+    from trainer.generation.generate import generate
+    from trainer.generation.options import Options
     from trainer.runs.storage import default_cache
 
-    same = set(Options._fields) & set(vars(flags))
+    same = {field.name for field in dataclasses.fields(Options)} & set(vars(flags))
     options = Options(
         modes=tuple(flags.mode),
         attributes={name: value for name, value in attributes.items() if value is not None},

@@ -13,34 +13,16 @@ import numpy as np
 from tqdm import tqdm
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
-from trainer.config import GUIDANCE
 from trainer.data import dataset
 from trainer.data.fetch import open_dataset
 from trainer.generation.generator import Generator, load
+from trainer.generation.options import Options
 from trainer.reporting import clip_figures, figures
 from trainer.runs.storage import Prefix, is_remote
 from trainer.training import samples
 
 MUSIC = "music.json"
 CONTINUED_PART = 1 / 3  # of a clip, that a continuation is given
-
-
-class Options(NamedTuple):
-    """What `generate` can be told; `data` None takes the clips that the run keeps."""
-
-    modes: tuple[str, ...] = ()  # empty: all that the model knows
-    count: int = 4
-    seed: int = 0
-    genre: str | None = None
-    to_genre: str | None = None
-    attributes: dict[str, float] = {}  # noqa: RUF012 (never changed)
-    secs: float | None = None
-    temperature: float = 1.0
-    guidance: float = GUIDANCE
-    noise_scale: float = 0.5
-    steps: int = 5
-    data: str | None = None
-    output_rate_hz: int | None = None
 
 
 class Start(NamedTuple):

@@ -19,8 +19,9 @@ from trainer.data import dataset
 from trainer.data.dataset import Clips
 from trainer.data.fetch import fetch_shards, find_dataset
 from trainer.data.input_pipeline import count_steps
-from trainer.generation.generate import Options, generate_all, source_clips, write
+from trainer.generation.generate import generate_all, source_clips, write
 from trainer.generation.generator import Generator
+from trainer.generation.options import Options
 from trainer.reporting import report
 from trainer.run_config import DatasetMetadata, RunConfig
 from trainer.runs import rollbacks
