@@ -3,7 +3,7 @@
 #
 #   make demo                      synthesize a small corpus, train on it, make music, write a report
 #   make demo INPUT=path/to/genres_original
-#   make test                      lint and test
+#   make test                      lint, check types and imports, test
 #   make rehearsal                 k8s/overlays/local from preprocessing to retraining, as processes: no cluster needed
 #   make test-slow                 the tests that take minutes, such as killing twenty jobs
 #   make bench-preprocessing       time the Beam job beside a plain loop and a usual pipeline
@@ -49,7 +49,10 @@ $(INSTALLED): requirements/dev.lock setup.py $(filter .tools/bin/uv,$(UV))
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest
+	$(BIN)/mypy
+	$(BIN)/lint-imports --quiet
+	$(BIN)/pytest --cov --cov-report=html
+	@echo "coverage: $$($(BIN)/coverage report --format=total)% of lines; build/coverage/index.html shows which"
 
 rehearsal: $(INSTALLED)
 	PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m rehearsal $(if $(FOLDER),--folder "$(FOLDER)")

@@ -1,6 +1,6 @@
-"""`make image` and `make image-test`: the images, built and tried with docker, podman or buildah.
+"""Build and test the images with docker, podman or buildah: `make image`, `make image-test`.
 
-Only Python's standard library: it runs before anything is installed.
+Standard library only: it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ BUILD = {
 }
 TARGETS = ("preprocessing", "trainer", "storage-emulator")
 USER = "10001"
-# As k8s/base has it: no privilege, nothing to write on but /tmp, and here not even a network.
+# The confinement of k8s/base: no privileges and no writable folder but /tmp; here, no network either.
 CONFINED = ["--read-only", "--user", f"{USER}:{USER}", "--cap-drop", "ALL", "--network", "none"]
 CONFINED += ["--security-opt", "no-new-privileges"]
-# The same for an engine without words for it: root makes the file system read-only, then drops its rights.
+# The same for an engine without such flags: root remounts the file system read-only, then drops privileges.
 CONFINE = f"""mount -o remount,bind,ro / && exec setpriv --reuid {USER} --regid {USER} --clear-groups \
 --no-new-privs --bounding-set=-all --inh-caps=-all "$@" """
 
-# What a manifest relies on, asked inside the image.
+# Runs inside the image and checks what the manifests rely on.
 PROBE = """
 import errno, importlib.util, os, shutil, sys
 assert os.getuid() == 10001 and os.getgid() == 10001, (os.getuid(), os.getgid())
@@ -44,10 +44,10 @@ for folder in ("/var/tmp", "/venv"):
     except OSError as error:
         assert error.errno == errno.EROFS, error
     else:
-        sys.exit(f"{folder} can be written")
+        sys.exit(f"{folder} is writable")
 found = [tool for tool in ("gcc", "cc", "make", "uv", "git") if shutil.which(tool)]
 found += [name for name in sys.argv[1:] if importlib.util.find_spec(name)]
-assert not found, f"the image should do without {found}"
+assert not found, f"the image must not contain {found}"
 """
 SERVE = """
 import storage_emulator, urllib.request
@@ -58,41 +58,41 @@ server.stop()
 
 
 def version() -> str:
-    """The project's version, which is the images' tag."""
+    """Return the project's version, which is the images' tag."""
     return re.search(r'version="(.+?)"', (ROOT / "setup.py").read_text())[1]
 
 
 def image(target: str, suffix: str = "") -> str:
-    """The name by which the manifests know an image."""
+    """Return the name of an image in the manifests."""
     return f"gtzan-cvae-{target}:{version()}{suffix}"
 
 
 def cuda_suffix(requirements: str) -> str:
-    """What a lock file adds to the trainer's tag: nothing, or -cuda."""
+    """Return the suffix of the trainer's tag for a lock file: empty, or -cuda."""
     return Path(requirements).stem.removeprefix("trainer")
 
 
-def find_builder(asked: str | None) -> str:
-    """The first engine that works.
+def find_builder(requested: str | None) -> str:
+    """Return the first container engine that works.
 
     Raises:
-        SystemExit: None does; the message says of each what is missing.
+        SystemExit: No engine works; the message says what is missing for each.
     """
     missing = []
-    for name in [asked] if asked else BUILD:
+    for name in [requested] if requested else BUILD:
         if not shutil.which(name):
             missing.append(f"{name} is not installed")
             continue
-        asked_for = subprocess.run([name, "info"], capture_output=True, text=True)
-        if asked_for.returncode == 0:
+        info = subprocess.run([name, "info"], capture_output=True, text=True)
+        if info.returncode == 0:
             return name
-        last = (asked_for.stderr.strip().splitlines() or ["no reason given"])[-1]
-        missing.append(f"{name} does not work ({last})")
+        last_line = (info.stderr.strip().splitlines() or ["no reason given"])[-1]
+        missing.append(f"{name} does not work ({last_line})")
     sys.exit(f"no image without a container builder: {'; '.join(missing)}")
 
 
 def build(builder: str, requirements: str, flags: list[str]) -> None:
-    """All images; the trainer's with the packages of a lock file."""
+    """Build all images; the trainer's with the packages of a lock file."""
     revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     labels = {"VERSION": version(), "REVISION": revision.stdout.strip() or "unknown"}
     for target in TARGETS:
@@ -100,43 +100,43 @@ def build(builder: str, requirements: str, flags: list[str]) -> None:
         if target == "trainer":
             suffix = cuda_suffix(requirements)
             args = labels | {"REQUIREMENTS": requirements}
-        given = [part for name, value in args.items() for part in ("--build-arg", f"{name}={value}")]
+        build_args = [part for name, value in args.items() for part in ("--build-arg", f"{name}={value}")]
         name = image(target, suffix)
         print(f"image: {name} with {builder}", flush=True)
         subprocess.run(
-            [*BUILD[builder], "--target", target, "-t", name, *given, *flags, "."], cwd=ROOT, check=True
+            [*BUILD[builder], "--target", target, "-t", name, *build_args, *flags, "."], cwd=ROOT, check=True
         )
 
 
 class Engine:
-    """Runs images as docker and podman do; all containers share one /tmp."""
+    """Runs images with docker or podman; all containers share one /tmp."""
 
     def __init__(self, name: str, volume: str) -> None:
         self._command = [name, "run", "--rm", *CONFINED, "--volume", f"{volume}:/tmp"]
 
     def run(self, name: str, *args: str, python: bool = False) -> None:
-        """The image with these flags, or its Python with these."""
+        """Run an image with arguments, or its Python interpreter with them."""
         entry = ["--entrypoint", "python"] if python else []
         subprocess.run([*self._command, *entry, name, *args], check=True)
 
 
 class Buildah:
-    """The same with buildah, which knows neither entry points nor read-only file systems when it runs."""
+    """Runs images with buildah, whose `run` has neither entry points nor read-only file systems."""
 
     def __init__(self, folder: str) -> None:
         self._options = ["--isolation", "chroot", "--user", "root", "--cap-add", "CAP_SYS_ADMIN"]
         self._options += ["--volume", f"{folder}:/tmp"]
 
     def run(self, name: str, *args: str, python: bool = False) -> None:
-        """The image with these flags, or its Python with these."""
+        """Run an image with arguments, or its Python interpreter with them."""
         inspected = subprocess.run(
             ["buildah", "inspect", "--type", "image", name], capture_output=True, check=True
         )
         config = json.loads(inspected.stdout)["OCIv1"]["config"]
         assert config["User"] == f"{USER}:{USER}", f"{name} runs as {config['User']}"
         entry = ["python"] if python else config["Entrypoint"]
-        made = subprocess.run(["buildah", "from", name], capture_output=True, text=True, check=True)
-        container = made.stdout.strip()
+        created = subprocess.run(["buildah", "from", name], capture_output=True, text=True, check=True)
+        container = created.stdout.strip()
         confined = ["sh", "-c", CONFINE, "sh", *entry, *args]
         try:
             subprocess.run(["buildah", "run", *self._options, container, "--", *confined], check=True)
@@ -146,7 +146,7 @@ class Buildah:
 
 @contextmanager
 def engine(builder: str) -> Iterator[Engine | Buildah]:
-    """Something to run images with, and a /tmp for them that is gone afterwards."""
+    """Yield an engine whose containers share a /tmp, which is deleted afterwards."""
     if builder == "buildah":
         with tempfile.TemporaryDirectory() as folder:
             Path(folder).chmod(0o1777)
@@ -161,7 +161,7 @@ def engine(builder: str) -> Iterator[Engine | Buildah]:
 
 
 def test(builder: str, suffix: str) -> None:
-    """Music, a dataset and one epoch, each made by its image under the manifests' confinement."""
+    """Synthesize music, preprocess it and train one epoch, each in its image under the manifests' confinement."""
     preprocessing, trainer, emulator = (
         image("preprocessing"),
         image("trainer", suffix),
@@ -184,27 +184,29 @@ def test(builder: str, suffix: str) -> None:
         containers.run(
             trainer, "train", "--data=/tmp/datasets", "--run=/tmp/run", "--preset=tiny", "--epochs=1"
         )
-    print("image-test: all images do what the manifests ask of them")
+    print("image-test: all images meet the manifests' requirements")
 
 
 def main() -> None:
-    """The command line."""
+    """Parse the command line and build or test."""
     parser = argparse.ArgumentParser(prog="python3 k8s/images.py", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("build", "test"))
-    parser.add_argument("--builder", choices=BUILD, help="(default: the first that works)")
+    parser.add_argument("--builder", choices=BUILD, help="container engine (default: the first that works)")
     parser.add_argument(
         "--requirements",
         default="requirements/trainer.lock",
-        help="what the trainer runs on; requirements/trainer-cuda.lock adds CUDA, and -cuda to its tag",
+        help="lock file of the trainer; requirements/trainer-cuda.lock adds CUDA, and -cuda to the tag",
     )
-    parser.add_argument("--flags", default="", help="more flags for the builder, e.g. '--build-arg BASE=...'")
-    given = parser.parse_args()
-    builder = find_builder(given.builder)
+    parser.add_argument(
+        "--flags", default="", help="additional flags for the builder, e.g. '--build-arg BASE=...'"
+    )
+    arguments = parser.parse_args()
+    builder = find_builder(arguments.builder)
     try:
-        if given.what == "build":
-            build(builder, given.requirements, shlex.split(given.flags))
+        if arguments.what == "build":
+            build(builder, arguments.requirements, shlex.split(arguments.flags))
         else:
-            test(builder, cuda_suffix(given.requirements))
+            test(builder, cuda_suffix(arguments.requirements))
     except subprocess.CalledProcessError as error:
         sys.exit(f"image: {shlex.join(error.cmd[:3])} ... ended with exit code {error.returncode}")
 

@@ -1,4 +1,4 @@
-"""`python -m rehearsal`: scene after scene, a line each, up to the first thing that is wrong."""
+"""`python -m rehearsal`: run scenario after scenario, print a line for each, stop at the first failure."""
 
 from __future__ import annotations
 
@@ -11,47 +11,49 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from preprocessing.cli import run_command
+from rehearsal.cluster import Cluster
 from rehearsal.node import Node
-from rehearsal.scenes import SCENES
-from rehearsal.stage import Stage
+from rehearsal.scenarios import SCENARIOS
 
 PROGRAM = "python -m rehearsal"
 
 
 class Clock:
-    """Time since its start, on the wall and of processors."""
+    """Wall-clock and CPU time since it was made."""
 
     def __init__(self) -> None:
-        self._wall, self._used = time.monotonic(), _processor_secs()
+        self._wall, self._used = time.monotonic(), _cpu_secs()
 
     def __str__(self) -> str:
-        return f"{time.monotonic() - self._wall:.0f} s, {_processor_secs() - self._used:.0f} s of processor"
+        return f"{time.monotonic() - self._wall:.0f} s, {_cpu_secs() - self._used:.0f} s of CPU"
 
 
-def _processor_secs() -> float:
-    """Of this process and of all that have ended and were its children."""
+def _cpu_secs() -> float:
+    """CPU seconds of this process and of its children that have ended."""
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def rehearse(folder: Path) -> None:
-    """Plays all scenes in an empty folder."""
+    """Run all scenarios in an empty folder."""
     whole = Clock()
     with Node(folder) as node:
-        stage = Stage(folder, node)
-        print(f"stage: overlays/local, a storage emulator, music; {whole}", flush=True)
-        for number, (title, play) in enumerate(SCENES, start=1):
+        cluster = Cluster(folder, node)
+        print(f"cluster: overlays/local, a storage emulator, music; {whole}", flush=True)
+        for number, (title, run) in enumerate(SCENARIOS, start=1):
             clock = Clock()
-            came_of_it = play(stage)
-            print(f"scene {number}: {title}: {came_of_it}; {clock}", flush=True)
-    # Here, as the emulator counts once it has ended.
-    print(f"all {len(SCENES)} scenes as they must be; {whole}")
+            outcome = run(cluster)
+            print(f"scenario {number}: {title}: {outcome}; {clock}", flush=True)
+    # After the node is closed, so that the emulator's CPU time is included.
+    print(f"all {len(SCENARIOS)} scenarios passed; {whole}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Rehearses overlays/local without a cluster.")
     parser.add_argument(
-        "--folder", type=Path, help="new folder to keep all in: bucket, music, logs of pods (default: none)"
+        "--folder",
+        type=Path,
+        help="new folder for bucket, music and pod logs (default: temporary)",
     )
     flags = parser.parse_args()
 

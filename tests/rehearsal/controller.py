@@ -1,4 +1,4 @@
-"""What a cluster does about Jobs: pods one after the other, and what becomes of their failures."""
+"""The Job controller: starts pods one after the other and applies the Job's failure policy."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import NamedTuple
 
 from support.manifests import Document, Rendered, Workload
 
-from rehearsal.node import PATIENCE_SECS, Node, Pod, last_line, wrong
+from rehearsal.node import PATIENCE_SECS, Node, Pod, failed, last_line
 
-MOST_PODS = 10  # a Job that ignores every failure would never end
+MAX_PODS = 10  # a Job that ignores every failure would never end
 
 
-class Ended(NamedTuple):
-    """A Job that is over."""
+class FinishedJob(NamedTuple):
+    """A Job that has completed or failed."""
 
     name: str
     failure: str  # the reason of its condition Failed; empty: it is Complete
-    counted: int  # failures that count towards backoffLimit
+    counted_failures: int  # those that count towards backoffLimit
     pods: list[Pod]
 
     @property
     def exit_codes(self) -> list[int]:
         return [pod.exit_code for pod in self.pods]
 
-    def described(self) -> str:
-        """For a sentence."""
+    def summary(self) -> str:
+        """Describe the outcome for an error message."""
         ended = f"failed ({self.failure})" if self.failure else "is complete"
         codes = ", ".join(map(str, self.exit_codes))
         return f"Job {self.name} {ended} after exit codes {codes}; its last line: {last_line(self.pods[-1])}"
@@ -36,36 +36,36 @@ def run_job(
     rendered: Rendered,
     workload: Workload,
     name: str,
-    disturb: Callable[[Pod], None] | None = None,
-) -> Ended:
-    """Runs a Job to its end, by its own rules; the wait between two pods is left out.
+    on_first_pod: Callable[[Pod], None] | None = None,
+) -> FinishedJob:
+    """Run a Job to its end by its own rules, without the back-off between two pods.
 
-    `disturb` is called with the first pod once it runs.
+    `on_first_pod` is called with the first pod as soon as it runs.
     """
     job, pods, counted = workload.job, [], 0
     limit = job["backoffLimit"]
-    while len(pods) < MOST_PODS:
+    while len(pods) < MAX_PODS:
         pod = node.start(rendered, workload, name)
         pods.append(pod)
-        if disturb and len(pods) == 1:
-            disturb(pod)
+        if on_first_pod and len(pods) == 1:
+            on_first_pod(pod)
         if not pod.wait(min(PATIENCE_SECS, job["activeDeadlineSeconds"])):
             pod.stop()
-            return Ended(name, "DeadlineExceeded", counted, pods)
+            return FinishedJob(name, "DeadlineExceeded", counted, pods)
         if pod.exit_code == 0:
-            return Ended(name, "", counted, pods)
+            return FinishedJob(name, "", counted, pods)
         match action_on(job, workload.container["name"], pod.exit_code):
             case "FailJob":
-                return Ended(name, "PodFailurePolicy", counted, pods)
+                return FinishedJob(name, "PodFailurePolicy", counted, pods)
             case "Count":
                 counted += 1
         if counted > limit:
-            return Ended(name, "BackoffLimitExceeded", counted, pods)
-    raise wrong(f"Job {name} has run {MOST_PODS} pods without an end: {last_line(pods[-1])}")
+            return FinishedJob(name, "BackoffLimitExceeded", counted, pods)
+    raise failed(f"Job {name} has run {MAX_PODS} pods without an end: {last_line(pods[-1])}")
 
 
 def action_on(job: Document, container: str, exit_code: int) -> str:
-    """What `podFailurePolicy` says of a pod that no disruption ended: the first rule that matches."""
+    """Return the action of the first `podFailurePolicy` rule that matches a pod which no disruption ended."""
     for rule in job.get("podFailurePolicy", {}).get("rules", []):
         codes = rule.get("onExitCodes")
         if codes and codes.get("containerName", container) == container:

@@ -1,4 +1,4 @@
-"""A node of one machine: a pod is a process, its image this checkout, its volumes folders."""
+"""A node: each pod is a process, its image this checkout, its volumes folders."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from support.manifests import K8S, Document, Rendered, Workload
 from preprocessing.errors import UNEXPECTED, CommandError
 
 ROOT = K8S.parent
-# What the images have installed, the emulator's single file too.
-CODE = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+# The code that the images have installed, including the storage emulator.
+CODE = os.pathsep.join(map(str, (ROOT, ROOT / "k8s/emulator")))
 PATIENCE_SECS = 900.0  # for anything: the manifests' own deadlines are hours
 POLL_SECS = 0.1
 
 
-def wrong(sentence: str) -> CommandError:
-    """What ends the rehearsal: something is not as it must be."""
+def failed(sentence: str) -> CommandError:
+    """Return the error that ends the rehearsal with a sentence."""
     return CommandError(sentence, UNEXPECTED)
 
 
 class Pod:
-    """A container's process, the leader of a group of its own."""
+    """A container's process, the leader of its own process group."""
 
     def __init__(self, command: list[str], environment: dict[str, str], folder: Path, pod: Document) -> None:
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"
@@ -52,7 +52,7 @@ class Pod:
 
     @property
     def exit_code(self) -> int:
-        """As a kubelet counts it: a signal's number is added to 128."""
+        """The exit code as a kubelet reports it: 128 plus the number of a signal."""
         code = self._process.wait()
         return code if code >= 0 else 128 - code
 
@@ -65,7 +65,7 @@ class Pod:
         return self._stderr.read_text(errors="replace")
 
     def wait(self, secs: float) -> bool:
-        """Whether it has ended within that time."""
+        """Wait up to `secs`; return whether the process has ended."""
         try:
             self._process.wait(secs)
         except subprocess.TimeoutExpired:
@@ -73,20 +73,20 @@ class Pod:
         return True
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL once its grace is over."""
+        """Send SIGTERM, and SIGKILL after the grace period."""
         self._process.send_signal(signal.SIGTERM)
         if not self.wait(self._grace_secs):
             self.kill()
 
     def kill(self) -> None:
-        """Ends it and all that it has started."""
-        if self.is_running:  # else its number may be another's by now
+        """Kill the process group."""
+        if self.is_running:  # otherwise the process id may have been reused
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
 
 class Node:
-    """Where pods run. Closing it ends them all."""
+    """Runs pods; closing the node kills them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -101,17 +101,17 @@ class Node:
         self.close()
 
     def close(self) -> None:
-        """Ends every pod; none can be started any more."""
+        """Kill every pod and refuse to start new ones."""
         with self._lock:
             self._closed = True
             for pod in self._pods:
                 pod.kill()
 
     def start(self, rendered: Rendered, workload: Workload, job_name: str) -> Pod:
-        """A new pod, its empty volumes empty."""
+        """Start a pod; its emptyDir volumes are empty."""
         with self._lock:
             if self._closed:
-                raise wrong(f"{job_name} cannot start: the rehearsal is ending")
+                raise failed(f"{job_name} cannot start: the rehearsal is ending")
             folder = self._folder / "pods" / f"{len(self._pods):02d}-{job_name}"
             folder.mkdir(parents=True)
             mounts = self._mounts(rendered, workload, folder)
@@ -121,14 +121,14 @@ class Node:
             self._pods.append(pod)
         return pod
 
-    def claimed(self, rendered: Rendered, claim: str) -> Path:
-        """The folder behind a claim to a volume on the node's disk."""
+    def claimed_folder(self, rendered: Rendered, claim: str) -> Path:
+        """Return the folder behind a claim of a hostPath volume."""
         volume = rendered.of("PersistentVolumeClaim")[claim]["spec"]["volumeName"]
         path = rendered.of("PersistentVolume")[volume]["spec"]["hostPath"]["path"]
         return self._folder / "disk" / path.lstrip("/")
 
     def _mounts(self, rendered: Rendered, workload: Workload, pod: Path) -> dict[str, Path]:
-        """Path in the container -> folder of this machine."""
+        """Map each mount path in the container to a folder of this machine."""
         volumes = {volume["name"]: volume for volume in workload.pod["volumes"]}
         mounts = {}
         for mount in workload.container["volumeMounts"]:
@@ -136,7 +136,7 @@ class Node:
             if "emptyDir" in volume:
                 folder = pod / "volumes" / mount["name"]
             else:
-                folder = self.claimed(rendered, volume["persistentVolumeClaim"]["claimName"])
+                folder = self.claimed_folder(rendered, volume["persistentVolumeClaim"]["claimName"])
             mounts[mount["mountPath"]] = folder / mount.get("subPath", "")
             mounts[mount["mountPath"]].mkdir(parents=True, exist_ok=True)
         return mounts
@@ -145,38 +145,38 @@ class Node:
 def _process_of(
     rendered: Rendered, workload: Workload, job_name: str, mounts: dict[str, Path]
 ) -> tuple[list[str], dict[str, str]]:
-    """What stands for a container: its command and all of its environment."""
+    """Return the command and the whole environment that stand for a container."""
     target = workload.container["image"].partition(":")[0].removeprefix("gtzan-cvae-")
     start = workload.container.get("command") or dockerfile.entry_point(target)
     python = [sys.executable if part == "python" else part for part in start]
     environment = dockerfile.environment() | rendered.environment(workload, job_name)
-    environment = {name: _here(value, mounts) for name, value in environment.items()}
+    environment = {name: _to_local_paths(value, mounts) for name, value in environment.items()}
     environment |= {"PATH": os.environ["PATH"], "PYTHONPATH": CODE}
     if "/tmp" in mounts:
         environment["TMPDIR"] = str(mounts["/tmp"])
-    args = [_here(arg, mounts) for arg in rendered.args(workload, job_name)]
+    args = [_to_local_paths(arg, mounts) for arg in rendered.args(workload, job_name)]
     return [*python, *args], environment
 
 
-def _here(text: str, mounts: dict[str, Path]) -> str:
-    """A flag or variable whose path in the container is a path of this machine."""
+def _to_local_paths(text: str, mounts: dict[str, Path]) -> str:
+    """Replace container paths in a flag or variable by paths of this machine."""
     paths = "|".join(map(re.escape, sorted(mounts, reverse=True)))
     return re.sub(rf"(?:^|(?<==))({paths})(?=/|$)", lambda found: str(mounts[found[1]]), text)
 
 
 def wait_until_ready(pod: Pod, workload: Workload, address: str) -> None:
-    """Waits for a server as its readiness probe does."""
+    """Wait until a server answers its readiness probe."""
     url = address + workload.container["readinessProbe"]["httpGet"]["path"]
-    give_up = time.monotonic() + PATIENCE_SECS
-    while pod.is_running and time.monotonic() < give_up:
+    deadline = time.monotonic() + PATIENCE_SECS
+    while pod.is_running and time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(url, timeout=1):
                 return
         except OSError:
             time.sleep(POLL_SECS)
-    raise wrong(f"{workload.name} does not answer at {url}: {last_line(pod)}")
+    raise failed(f"{workload.name} does not answer at {url}: {last_line(pod)}")
 
 
 def last_line(pod: Pod) -> str:
-    """What a pod said last; a progress bar's states are lines too."""
+    """Return the last line that a pod logged, including states of a progress bar."""
     return next((line.strip() for line in reversed(re.split(r"[\r\n]", pod.log)) if line.strip()), "nothing")

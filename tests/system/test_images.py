@@ -1,4 +1,4 @@
-"""The Dockerfile by rule, and that its images are what the manifests run; `make image-test` runs them."""
+"""The Dockerfile and the lock files; `make image-test` builds and runs the images."""
 
 import os
 import re
@@ -18,7 +18,7 @@ MODULES = {"preprocessing": "preprocessing", "trainer": "trainer", "storage-emul
 
 
 def locked(name):
-    """Package -> version of a lock file."""
+    """Map each package of a lock file to its version."""
     return dict(re.findall(r"^([a-z0-9-]+)(?:\[.*\])?==([^ ]+)", (ROOT / name).read_text(), re.M))
 
 
@@ -34,7 +34,7 @@ def test_the_base_is_pinned_by_digest():
     assert set(re.findall(r"^FROM (\S+)", TEXT, re.M)) == {"${BASE}", "build", "runtime"}
 
 
-def test_only_checked_packages_are_installed():
+def test_only_hashed_packages_are_installed():
     installs = re.findall(r"pip --python /venv install .*?(?=&&|$)", TEXT, re.M)
     assert len(installs) == 6
     for install in installs:
@@ -44,10 +44,10 @@ def test_only_checked_packages_are_installed():
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_images_start_their_module_as_the_manifests_user(target):
+def test_images_run_their_module_as_the_user_of_the_manifests(target):
     assert entry_point(target) == ["python", "-m", MODULES[target]]
     assert STAGES[target].startswith("FROM runtime ")
-    assert not re.search(r"^(RUN|USER) ", STAGES[target], re.M)  # what is copied was built elsewhere
+    assert not re.search(r"^(RUN|USER) ", STAGES[target], re.M)  # everything is built in another stage
     user = re.search(r"^USER (.+)$", STAGES["runtime"], re.M)[1]
     workloads = [w for name in OVERLAYS for w in overlay(name).workloads() if w.container["name"] == target]
     assert workloads
@@ -57,7 +57,7 @@ def test_images_start_their_module_as_the_manifests_user(target):
         assert "command" not in workload.container  # args are flags of the entry point
 
 
-def test_the_local_overlay_runs_what_make_image_builds():
+def test_the_local_overlay_uses_the_images_of_make_image():
     assert {images.image(target) for target in images.TARGETS} == {
         workload.container["image"] for workload in overlay("local").workloads()
     }
@@ -72,12 +72,12 @@ def test_locks_agree(name):
     assert not {(package, main[package]) for package in versions.keys() & main} - set(versions.items())
 
 
-def test_preprocessing_does_without_tensorflow():
+def test_preprocessing_does_not_install_tensorflow():
     assert not [package for package in locked("requirements/preprocessing.lock") if "tensor" in package]
 
 
 @pytest.mark.parametrize("what", ["build", "test"])
-def test_without_a_builder_it_says_what_is_missing(what, tmp_path):
+def test_a_missing_builder_is_reported(what, tmp_path):
     done = subprocess.run(
         [sys.executable, K8S / "images.py", what],
         capture_output=True,
@@ -89,7 +89,7 @@ def test_without_a_builder_it_says_what_is_missing(what, tmp_path):
     assert all(f"{name} is not installed" in done.stderr for name in ("docker", "podman", "buildah"))
 
 
-def test_a_builder_that_does_not_work_says_why(tmp_path):
+def test_a_broken_builder_is_reported_with_its_reason(tmp_path):
     docker = tmp_path / "docker"
     docker.write_text("#!/bin/sh\necho no daemon >&2\nexit 1\n")
     docker.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The manifests as a cluster and the two programs read them: rendered, validated, their args parsed."""
+"""The manifests, rendered, validated and parsed with the programs' own argument parsers."""
 
 import os
 import re
@@ -41,14 +41,14 @@ PARSERS = {
 
 
 def flags_of(rendered, kind, name, job_name="a-job"):
-    """What the real parser makes of a container's args."""
+    """Parse a container's args with the program's own parser."""
     workload = rendered.workload(kind, name)
     return PARSERS[workload.container["name"]](rendered.args(workload, job_name))
 
 
 @pytest.mark.parametrize("minor", range(30, NEWEST + 1))
 def test_every_document_is_valid(minor, monkeypatch):
-    # The library would parse its megabyte of schemas again for every document.
+    # Otherwise the library parses a megabyte of schemas for every document.
     monkeypatch.setattr(schemas, "schema_contents", cache(schemas.schema_contents))
     documents = [document for name in ("base", *OVERLAYS) for document in overlay(name).documents]
     assert documents
@@ -57,7 +57,7 @@ def test_every_document_is_valid(minor, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["base", *OVERLAYS])
-def test_nothing_is_left_to_be_replaced(name):
+def test_no_placeholder_is_left(name):
     assert "set-by" not in yaml.safe_dump(overlay(name).documents)
     assert "cluster" not in overlay(name).of("ConfigMap")
 
@@ -66,7 +66,7 @@ def test_nothing_is_left_to_be_replaced(name):
     ("name", "kind", "workload"),
     [(name, w.kind, w.name) for name in OVERLAYS for w in overlay(name).workloads()],
 )
-def test_the_programs_understand_their_args(name, kind, workload):
+def test_the_programs_parse_their_args(name, kind, workload):
     assert flags_of(overlay(name), kind, workload)
 
 
@@ -87,11 +87,11 @@ def test_each_job_has_a_run_directory_of_its_own(name):
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_an_overlay_trains_in_one_way(name):
+def test_an_overlay_has_one_training_job(name):
     assert set(overlay(name).of("Job")) == {"preprocess", TRAIN[name]}
 
 
-def test_base_is_at_rest_and_overlays_are_awake():
+def test_schedules_are_suspended_in_base_and_active_in_overlays():
     assert [job["spec"]["suspend"] for job in overlay("base").of("CronJob").values()] == [True, True]
     for name in OVERLAYS:
         assert [job["spec"]["suspend"] for job in overlay(name).of("CronJob").values()] == [False, False]
@@ -100,22 +100,25 @@ def test_base_is_at_rest_and_overlays_are_awake():
 
 
 def daily_or_weekly(schedule):
-    """Minutes into the day, and the day, of a schedule such as these manifests have."""
+    """Parse a daily or weekly schedule into the time of day and the day."""
     minute, hour, *day = schedule.split()
     assert day in (["*", "*", "*"], ["*", "*", "1"])
     return timedelta(hours=int(hour), minutes=int(minute)), day
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_new_music_is_preprocessed_before_it_is_learned(name):
+def test_preprocessing_ends_before_retraining_starts(name):
     jobs = overlay(name).of("CronJob")
     early, late = (jobs[job]["spec"] for job in ("preprocess", "retrain"))
     assert early["timeZone"] == late["timeZone"]
     ZoneInfo(early["timeZone"])
-    (begin, day), (then, then_day) = daily_or_weekly(early["schedule"]), daily_or_weekly(late["schedule"])
+    (start, day), (next_start, next_day) = (
+        daily_or_weekly(early["schedule"]),
+        daily_or_weekly(late["schedule"]),
+    )
     longest = early["startingDeadlineSeconds"] + early["jobTemplate"]["spec"]["activeDeadlineSeconds"]
-    assert day == then_day
-    assert begin + timedelta(seconds=longest) <= then
+    assert day == next_day
+    assert start + timedelta(seconds=longest) <= next_start
     for spec in (early, late):
         assert spec["concurrencyPolicy"] == "Forbid"
         assert spec["startingDeadlineSeconds"] > 0
@@ -130,7 +133,7 @@ def test_the_cron_job_runs_the_preprocess_jobs_pod(name):
     assert cron_job.job["podFailurePolicy"] == job.job["podFailurePolicy"]
 
 
-def test_workers_find_each_other():
+def test_workers_can_resolve_each_other():
     rendered = overlay("gke-multiworker")
     job, service = rendered.workload("Job", "train-multiworker"), rendered.of("Service")["train-multiworker"]
     found = rendered.environment(job, job.name)
@@ -159,7 +162,7 @@ EDITS = {
 
 
 @pytest.mark.parametrize("name", GKE)
-def test_each_setting_is_changed_in_the_overlay_alone(tmp_path, name):
+def test_each_setting_is_edited_in_the_overlay_only(tmp_path, name):
     k8s = Path(shutil.copytree(K8S, tmp_path / "k8s"))
     settings = k8s / "overlays" / name / "kustomization.yaml"
     edited = settings.read_text()
@@ -185,20 +188,20 @@ def test_each_setting_is_changed_in_the_overlay_alone(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", GKE)
-def test_pods_act_as_google_accounts(name):
+def test_pods_use_google_service_accounts(name):
     key = "iam.gke.io/gcp-service-account"
     accounts = overlay(name).of("ServiceAccount")
     google = [accounts[account]["metadata"]["annotations"][key] for account in ("preprocessing", "trainer")]
-    assert len(set(google)) == 2  # each with the rights that it needs
+    assert len(set(google)) == 2  # each with the roles that it needs
     assert all(account.endswith(".iam.gserviceaccount.com") for account in google)
 
 
 def make(*args):
-    environment = os.environ | {"UV_DEFAULT_INDEX": "unused"}  # spares it asking pip
+    environment = os.environ | {"UV_DEFAULT_INDEX": "unused"}  # so that make does not ask pip
     return subprocess.run(["make", *args], cwd=K8S.parent, capture_output=True, text=True, env=environment)
 
 
-def test_preprocessing_is_submitted_to_where_the_manifests_read():
+def test_dataflow_writes_where_the_manifests_read():
     done = make("--dry-run", "submit-preprocessing", "PROJECT=p", "REGION=r", "BUCKET=YOUR-BUCKET")
     (command,) = re.findall(r"-m preprocessing (--input .+)", done.stdout.replace("\\\n", ""))
     flags = preprocessing_flags(command.split())
@@ -206,7 +209,7 @@ def test_preprocessing_is_submitted_to_where_the_manifests_read():
     assert flags.output == flags_of(overlay("gke-gpu"), "Job", "preprocess").output
 
 
-def test_an_unknown_overlay_is_one_sentence():
+def test_an_unknown_overlay_is_one_error_line():
     done = make("deploy", "OVERLAY=moon")
     assert done.returncode == 2
     assert all(name in done.stderr for name in OVERLAYS)

@@ -1,11 +1,11 @@
-"""Rules for every pod of every overlay: what it may do, what it may use, what becomes of its failures."""
+"""Rules for every pod of every overlay: privileges, resources, failure policy and network."""
 
 import re
 
 import pytest
 from support.manifests import OVERLAYS, every_workload, overlay
 
-# Of the pod security standards, level restricted: kinds of volumes that a pod may have.
+# Pod Security Standards, level restricted: the kinds of volumes that a pod may have.
 RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim"}
 RESTRICTED_VOLUMES |= {"projected", "secret"}
 UNITS = {"m": 1e-3, "": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
@@ -19,14 +19,14 @@ every_job = pytest.mark.parametrize(("name", "workload"), JOBS)
 every_trainer = pytest.mark.parametrize(("name", "workload"), TRAINERS)
 
 
-def amount(quantity):
-    """A quantity of Kubernetes as a number."""
+def to_number(quantity):
+    """Convert a Kubernetes quantity to a number."""
     number, unit = re.fullmatch(r"([\d.]+)(\w*)", str(quantity)).groups()
     return float(number) * UNITS[unit]
 
 
 @pytest.mark.parametrize("name", ["base", *OVERLAYS])
-def test_the_namespace_refuses_what_is_not_restricted(name):
+def test_the_namespace_enforces_the_restricted_profile(name):
     (namespace,) = overlay(name).of("Namespace").values()
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     namespaced = [d for d in overlay(name).documents if d["kind"] not in ("Namespace", "PersistentVolume")]
@@ -50,7 +50,7 @@ def test_pods_meet_the_restricted_profile(name, workload):
 
 
 @every_pod
-def test_no_pod_holds_a_token_of_the_cluster(name, workload):
+def test_no_pod_mounts_a_cluster_token(name, workload):
     if account := workload.pod.get("serviceAccountName"):
         assert overlay(name).of("ServiceAccount")[account]["automountServiceAccountToken"] is False
     else:
@@ -58,22 +58,22 @@ def test_no_pod_holds_a_token_of_the_cluster(name, workload):
 
 
 @every_pod
-def test_pods_bound_what_they_use(name, workload):
+def test_pods_have_requests_and_limits(name, workload):
     requests, limits = (workload.container["resources"][bound] for bound in ("requests", "limits"))
     for resource in ("cpu", "memory", "ephemeral-storage"):
-        assert 0 < amount(requests[resource]) <= amount(limits[resource])
+        assert 0 < to_number(requests[resource]) <= to_number(limits[resource])
     in_memory = on_disk = 0
     for volume in workload.pod.get("volumes", []):
         if "emptyDir" in volume:
-            size = amount(volume["emptyDir"]["sizeLimit"])
+            size = to_number(volume["emptyDir"]["sizeLimit"])
             in_memory += size * (volume["emptyDir"].get("medium") == "Memory")
             on_disk += size * ("medium" not in volume["emptyDir"])
-    assert on_disk <= amount(limits["ephemeral-storage"])
-    assert 2 * in_memory <= amount(limits["memory"])
+    assert on_disk <= to_number(limits["ephemeral-storage"])
+    assert 2 * in_memory <= to_number(limits["memory"])
 
 
 @every_job
-def test_the_temporary_folder_can_be_written(name, workload):
+def test_the_temporary_folder_is_writable(name, workload):
     mounted = {mount["mountPath"]: mount["name"] for mount in workload.container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in workload.pod["volumes"]}
     assert "emptyDir" in volumes[mounted["/tmp"]]
@@ -88,7 +88,7 @@ def test_trainers_have_shared_memory_and_time_to_save(name, workload):
 
 
 @every_job
-def test_exit_codes_decide_what_is_tried_again(name, workload):
+def test_exit_codes_decide_what_is_retried(name, workload):
     assert workload.pod["restartPolicy"] == "Never"  # a podFailurePolicy asks for it
     action_of = {}
     for rule in workload.job["podFailurePolicy"]["rules"]:
@@ -102,10 +102,10 @@ def test_exit_codes_decide_what_is_tried_again(name, workload):
 
 
 @every_job
-def test_jobs_end_and_are_cleared_away(name, workload):
+def test_jobs_have_deadlines_and_are_deleted_when_finished(name, workload):
     assert 0 < workload.job["backoffLimit"] <= 6
     assert 0 < workload.job["activeDeadlineSeconds"] <= 2 * 24 * 3600
-    assert workload.job["ttlSecondsAfterFinished"] >= 24 * 3600  # its logs can still be read the next day
+    assert workload.job["ttlSecondsAfterFinished"] >= 24 * 3600  # so that its logs can be read the next day
 
 
 @every_pod
@@ -115,7 +115,7 @@ def test_images_are_pinned(name, workload):
 
 
 @every_trainer
-def test_trainers_get_gpus_where_there_are_some(name, workload):
+def test_trainers_request_gpus_on_gke(name, workload):
     limits, tolerated = workload.container["resources"]["limits"], workload.pod.get("tolerations", [])
     if name == "local":
         assert not limits.keys() & {"nvidia.com/gpu"}
@@ -126,14 +126,14 @@ def test_trainers_get_gpus_where_there_are_some(name, workload):
 
 
 @pytest.mark.parametrize("name", ["base", *OVERLAYS])
-def test_all_trainers_are_confined_alike(name):
-    def what_differs_by_purpose(key):
+def test_all_trainers_have_the_same_confinement(name):
+    def differs_by_purpose(key):
         return key in ("args", "env", "ports")
 
     alike = []
     for workload in overlay(name).workloads():
         if workload.container["name"] == "trainer":
-            container = {k: v for k, v in workload.container.items() if not what_differs_by_purpose(k)}
+            container = {k: v for k, v in workload.container.items() if not differs_by_purpose(k)}
             pod = {k: v for k, v in workload.pod.items() if k not in ("containers", "subdomain")}
             alike.append((container, pod, workload.job["podFailurePolicy"]))
     assert len(alike) >= 2
@@ -146,9 +146,9 @@ def selects(policy, workload):
 
 
 def rules(name, workload, direction):
-    """What the network policies together let a pod do, as (peers, protocol and port)."""
+    """Return what the network policies together allow a pod, as (peers, protocol and port)."""
     policies = [p["spec"] for p in overlay(name).of("NetworkPolicy").values() if selects(p, workload)]
-    assert any(direction.capitalize() in policy["policyTypes"] for policy in policies), "nothing is forbidden"
+    assert any(direction.capitalize() in policy["policyTypes"] for policy in policies), "no policy applies"
     found = set()
     for rule in (rule for policy in policies for rule in policy.get(direction, [])):
         peers = str(rule.get("to", rule.get("from", "anywhere")))
@@ -174,7 +174,7 @@ OWN = {
 
 
 @every_pod
-def test_pods_reach_storage_and_workers_each_other(name, workload):
+def test_pods_reach_storage_and_workers_reach_each_other(name, workload):
     workers = {(to("worker"), "any any")} if workload.name == "train-multiworker" else set()
     assert rules(name, workload, "egress") == DNS_AND_TLS | OWN[name] | workers
     from_own = {(str([{"podSelector": {}}]), "TCP 9023")} if workload.name == "storage-emulator" else set()

@@ -1,4 +1,4 @@
-"""Programs killed at any moment, and run again: the same dataset and the same run, to the bit."""
+"""Programs killed with SIGKILL at random moments and restarted produce the same bits."""
 
 import json
 import random
@@ -15,22 +15,22 @@ from trainer.runs.directory import working_copy
 from trainer.runs.storage import Prefix
 
 KILLS = 20
-KILLED_RUNS = 5  # at each kind of moment
+KILLED_RUNS = 5  # for each kind of moment
 
 
-def content(folder):
-    """A dataset's files; a lock that its owner's death left is none."""
+def read_files(folder):
+    """Read a dataset's files, except a lock that a killed owner left."""
     files = (path for path in folder.iterdir() if path.is_file() and path.name != lease.NAME)
     return {path.name: path.read_bytes() for path in files}
 
 
-def final(run):
-    """What a run ended with: its rows without times, and the bytes of its weights, average and optimizer."""
+def read_result(run):
+    """Read a run's result: its metrics without times, and the bytes of weights, average and optimizer."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     figures = [{name: value for name, value in row.items() if "sec" not in name} for row in rows]
     newest = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(run / "checkpoints")))
-    kept = ("averaged", "model", "optimizer", "step")
-    names = [name for name in newest.get_variable_to_shape_map() if name.startswith(kept)]
+    prefixes = ("averaged", "model", "optimizer", "step")
+    names = [name for name in newest.get_variable_to_shape_map() if name.startswith(prefixes)]
     return figures, {name: newest.get_tensor(name).tobytes() for name in sorted(names)}
 
 
@@ -38,8 +38,8 @@ def start(module, *flags, log=subprocess.DEVNULL):
     return subprocess.Popen([sys.executable, "-m", module, *map(str, flags)], stdout=log, stderr=log)
 
 
-def killed(process, after_secs):
-    """Ends a program with SIGKILL, unless it was quicker; returns whether it was killed."""
+def kill_after(process, after_secs):
+    """Kill a process after some time; return False if it ended before."""
     try:
         process.wait(after_secs)
     except subprocess.TimeoutExpired:
@@ -49,15 +49,15 @@ def killed(process, after_secs):
     return False
 
 
-def secs_of(process):
-    """How long a program takes that nobody kills."""
+def duration_secs(process):
+    """Wait for a process that nobody kills and return how long it took."""
     started = time.monotonic()
     assert process.wait() == 0
     return time.monotonic() - started
 
 
 @pytest.mark.slow
-def test_twenty_killed_jobs_end_as_one_that_was_not(tmp_path):
+def test_twenty_killed_jobs_produce_the_dataset_of_an_uninterrupted_one(tmp_path):
     for number in range(60):
         write_clip(tmp_path / f"in/rock/rock.{number:05d}.wav", number)
     write_clip(tmp_path / "in/rock/again.flac", 3)
@@ -66,23 +66,23 @@ def test_twenty_killed_jobs_end_as_one_that_was_not(tmp_path):
     def job(output):
         return start("preprocessing", "--input", tmp_path / "in", "--output", output, "--shards", "6", *TINY)
 
-    whole_secs = secs_of(job(tmp_path / "whole"))
-    expected = content(tmp_path / "whole")
+    whole_secs = duration_secs(job(tmp_path / "whole"))
+    expected = read_files(tmp_path / "whole")
     rng = random.Random(0)
     interrupted = 0
     for kill in range(KILLS):
         output = tmp_path / f"killed-{kill}"
-        # Most of a small job is start-up; its second half is where there is something to lose.
-        interrupted += killed(job(output), whole_secs * rng.uniform(0.4, 1.0))
-        assert not (output / "dataset.json").exists() or content(output) == expected
+        # The first half of a small job is start-up, with nothing to lose.
+        interrupted += kill_after(job(output), whole_secs * rng.uniform(0.4, 1.0))
+        assert not (output / "dataset.json").exists() or read_files(output) == expected
         assert job(output).wait() == 0
-        assert content(output) == expected
+        assert read_files(output) == expected
         assert not (output / ".staging").exists()
     assert interrupted > KILLS / 2
 
 
-def until(process, is_time):
-    """Ends a program with SIGKILL at a moment, unless it was quicker; returns whether it was killed."""
+def kill_when(process, is_time):
+    """Kill a process as soon as `is_time()`; return False if it ended before."""
     while process.poll() is None:
         if is_time():
             process.kill()
@@ -93,7 +93,7 @@ def until(process, is_time):
 
 
 def after(secs, condition=lambda: True):
-    """Becomes true so long after `condition` first was."""
+    """Return a predicate that holds `secs` after `condition` first held."""
     since = []
 
     def is_time():
@@ -105,7 +105,7 @@ def after(secs, condition=lambda: True):
 
 
 def nth_time(number, condition):
-    """Becomes true when `condition` has become so for the `number`th time."""
+    """Return a predicate that holds once `condition` has become true for the `number`th time."""
     seen = [False]
 
     def is_time():
@@ -118,26 +118,26 @@ def nth_time(number, condition):
 
 
 @pytest.fixture(scope="module")
-def unbroken(dataset, tmp_path_factory):
-    """A run that nobody killed: its flags, how it ended, and its seconds of starting and of training."""
+def uninterrupted(dataset, tmp_path_factory):
+    """An uninterrupted run: its flags, its result, and its seconds of start-up and of training."""
     flags = ["--data", dataset, *WAVE_FLAGS, "--epochs", "8", "--checkpoint-secs", "0.2"]
-    run = tmp_path_factory.mktemp("unbroken") / "run"
-    began = time.monotonic()
+    run = tmp_path_factory.mktemp("uninterrupted") / "run"
+    started = time.monotonic()
     process = start("trainer", "train", "--run", run, *flags)
     while not (run / "config.json").exists() and process.poll() is None:
         time.sleep(0.01)
-    start_secs = time.monotonic() - began
+    start_secs = time.monotonic() - started
     assert process.wait() == 0
-    return flags, final(run), start_secs, time.monotonic() - began - start_secs
+    return flags, read_result(run), start_secs, time.monotonic() - started - start_secs
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(KILLED_RUNS))
 @pytest.mark.parametrize("moment", ["start-up", "mid-epoch", "checkpoint", "upload"])
 def test_a_killed_run_ends_in_the_same_bits(
-    unbroken, storage_server, proxy, tmp_path, monkeypatch, moment, number
+    uninterrupted, storage_server, proxy, tmp_path, monkeypatch, moment, number
 ):
-    flags, expected, start_secs, train_secs = unbroken
+    flags, expected, start_secs, train_secs = uninterrupted
     rng = random.Random(f"{moment} {number}")
     monkeypatch.setenv("STORAGE_LEASE_SECS", "2")
     proxy.share = 0.1
@@ -156,14 +156,14 @@ def test_a_killed_run_ends_in_the_same_bits(
         "checkpoint": nth_time(rng.randint(1, 8), lambda: any(copy.glob("checkpoints/*temp*"))),
         "upload": nth_time(rng.randint(1, 4), lambda: outbox.exists() and any(outbox.iterdir())),
     }
-    assert until(job("cache"), is_time[moment])
-    # On a bucket every other run goes on where nothing but the bucket is.
+    assert kill_when(job("cache"), is_time[moment])
+    # On a bucket, every other run resumes with an empty cache.
     cache = "another" if is_remote and number % 4 == 0 else "cache"
     assert job(cache).wait() == 0, (tmp_path / f"{cache}.log").read_text()[-1000:]
     if is_remote:
         prefix = Prefix(run)
         prefix.download([name for name in prefix.list() if name != lease.NAME], tmp_path / "bucket")
-    rows, values = final(tmp_path / "bucket" if is_remote else copy)
+    rows, values = read_result(tmp_path / "bucket" if is_remote else copy)
     assert rows == expected[0]
     assert [
         name for name in values.keys() | expected[1].keys() if values.get(name) != expected[1].get(name)

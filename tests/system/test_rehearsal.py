@@ -1,12 +1,12 @@
-"""What the rehearsal stands on: pods as processes, Jobs by their rules. `make rehearsal` plays its scenes."""
+"""The parts of the rehearsal: pods as processes, Jobs by their rules. `make rehearsal` runs its scenarios."""
 
 import signal
 import time
 
 import pytest
+from rehearsal.cluster import decision_of, render_both, require_complete, require_immediate_failure
 from rehearsal.controller import action_on, run_job
 from rehearsal.node import Node
-from rehearsal.stage import must_be_complete, must_fail_at_once, render_both, verdict_of
 from support.manifests import Rendered, Workload, overlay
 
 from preprocessing.errors import CommandError
@@ -42,10 +42,10 @@ def job(command, rules=RULES, backoff_limit=2, **pod):
 
 
 @pytest.fixture
-def play(tmp_path):
+def run(tmp_path):
     with Node(tmp_path) as node:
-        yield lambda *args, disturb=None, **kwargs: run_job(
-            node, Rendered([]), job(*args, **kwargs), "test", disturb
+        yield lambda *args, on_first_pod=None, **kwargs: run_job(
+            node, Rendered([]), job(*args, **kwargs), "test", on_first_pod
         )
 
 
@@ -57,33 +57,33 @@ def exits(tmp_path, *codes):
     return f"echo > {marks}/$$; set -- {' '.join(map(str, codes))}; {rest}; exit $1"
 
 
-def test_stopping_on_request_is_not_counted(play, tmp_path):
-    ended = play(exits(tmp_path, 75, 75, 75, 75, 0))
+def test_stopping_on_request_is_not_counted(run, tmp_path):
+    ended = run(exits(tmp_path, 75, 75, 75, 75, 0))
     assert ended.exit_codes == [75, 75, 75, 75, 0]
-    assert (ended.failure, ended.counted) == ("", 0)
-    must_be_complete(ended)
+    assert (ended.failure, ended.counted_failures) == ("", 0)
+    require_complete(ended)
 
 
-def test_without_its_rule_it_is(play, tmp_path):
-    ended = play(exits(tmp_path, 75, 75, 75, 0), rules=[RULES[0], RULES[2]])
-    assert (ended.failure, ended.counted) == ("BackoffLimitExceeded", 3)
+def test_without_the_rule_stopping_on_request_is_counted(run, tmp_path):
+    ended = run(exits(tmp_path, 75, 75, 75, 0), rules=[RULES[0], RULES[2]])
+    assert (ended.failure, ended.counted_failures) == ("BackoffLimitExceeded", 3)
     assert len(ended.pods) == 3
-    with pytest.raises(CommandError, match="without a failure that counts"):
-        must_be_complete(ended)
+    with pytest.raises(CommandError, match="without a counted failure"):
+        require_complete(ended)
 
 
-def test_what_is_wrong_fails_at_once(play, tmp_path):
-    must_fail_at_once(play("exit 3"), 3)
-    with pytest.raises(CommandError, match="to fail at once"):
-        must_fail_at_once(play("exit 4"), 4)
+def test_a_permanent_failure_fails_the_job_at_once(run, tmp_path):
+    require_immediate_failure(run("exit 3"), 3)
+    with pytest.raises(CommandError, match="failed at once"):
+        require_immediate_failure(run("exit 4"), 4)
 
 
-def test_a_crash_is_retried(play, tmp_path):
-    ended = play(exits(tmp_path, 1, 137, 0))
-    assert (ended.failure, ended.counted, ended.exit_codes) == ("", 2, [1, 137, 0])
+def test_a_crash_is_retried(run, tmp_path):
+    ended = run(exits(tmp_path, 1, 137, 0))
+    assert (ended.failure, ended.counted_failures, ended.exit_codes) == ("", 2, [1, 137, 0])
 
 
-def test_rules_are_read_in_their_order_and_of_their_container():
+def test_failure_rules_apply_in_order_and_to_their_container():
     other = {"action": "FailJob", "onExitCodes": {"containerName": "two", "operator": "In", "values": [1]}}
     not_in = {"action": "Ignore", "onExitCodes": {"operator": "NotIn", "values": [1, 2]}}
     own = {"podFailurePolicy": {"rules": [other, not_in, *RULES]}}
@@ -92,7 +92,7 @@ def test_rules_are_read_in_their_order_and_of_their_container():
     assert action_on({}, "one", 75) == "Count"
 
 
-def test_a_pod_is_stopped_as_a_kubelet_stops_it(play):
+def test_a_pod_gets_sigterm_and_after_its_grace_period_sigkill(run):
     def stop(pod):
         while "ready" not in pod.stdout:
             time.sleep(0.01)
@@ -101,14 +101,14 @@ def test_a_pod_is_stopped_as_a_kubelet_stops_it(play):
     heeds = "trap 'exit 75' TERM; echo ready; while :; do sleep 0.05; done"
     ignores = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
     once = "test -e ../../../seen && exit; touch ../../../seen"
-    assert play(f"{once}; {heeds}", disturb=stop).exit_codes == [75, 0]
-    ended = play(ignores, backoff_limit=0, terminationGracePeriodSeconds=0.2, disturb=stop)
+    assert run(f"{once}; {heeds}", on_first_pod=stop).exit_codes == [75, 0]
+    ended = run(ignores, backoff_limit=0, terminationGracePeriodSeconds=0.2, on_first_pod=stop)
     assert (ended.exit_codes, ended.failure) == ([137], "BackoffLimitExceeded")
 
 
-def test_containers_see_their_volumes_and_nothing_of_the_host(play, tmp_path, monkeypatch):
+def test_containers_see_their_volumes_and_nothing_of_the_host(run, tmp_path, monkeypatch):
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "of the host")
-    (pod,) = play("env; echo --output=/tmp/x gs://music/tmp").pods
+    (pod,) = run("env; echo --output=/tmp/x gs://music/tmp").pods
     lines = pod.stdout.splitlines()
     environment = dict(line.split("=", 1) for line in lines if "=" in line)
     assert environment["TMPDIR"] == environment["HOME"] == str(tmp_path / "pods/00-test/volumes/tmp")
@@ -126,13 +126,13 @@ def test_closing_the_node_ends_its_pods(tmp_path):
         node.start(Rendered([]), job("exit"), "test")
 
 
-def test_a_verdict_is_one_line(play):
-    assert verdict_of(play("""echo '{"decision": "refused"}'""")) == {"decision": "refused"}
+def test_a_promotion_decision_is_one_line(run):
+    assert decision_of(run("""echo '{"decision": "refused"}'""")) == {"decision": "refused"}
     with pytest.raises(CommandError, match="2 lines"):
-        verdict_of(play("echo so; echo '{}'"))
+        decision_of(run("echo so; echo '{}'"))
 
 
-def test_the_rehearsed_overlay_is_local_but_for_what_it_names(tmp_path):
+def test_the_rehearsed_overlay_differs_from_local_only_where_it_says(tmp_path):
     rendered, edited = render_both(tmp_path / "k8s")
     for local in overlay("local").workloads():
         own = rendered.workload(local.kind, local.name)

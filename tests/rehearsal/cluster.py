@@ -1,4 +1,4 @@
-"""What the scenes are played on: the rendered overlay, its music, its bucket, and its Jobs."""
+"""The cluster that the scenarios run on: the rendered overlay, its music, its bucket and its Jobs."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from support.manifests import K8S, Rendered, Workload, render
 
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.synthetic import corpus
-from rehearsal.controller import Ended, run_job
-from rehearsal.node import Node, Pod, wait_until_ready, wrong
+from rehearsal.controller import FinishedJob, run_job
+from rehearsal.node import Node, Pod, failed, wait_until_ready
 from trainer.cli import build_parser
 from trainer.data.fetch import find_dataset
 from trainer.runs.champion_pointer import NAME as CHAMPION
 from trainer.runs.storage import Folder
 
-MOST_CLIPS = 18  # of a genre
+MAX_CLIPS_PER_GENRE = 18
 
 
-class Stage:
-    """A cluster with an empty bucket and no music yet, in a folder."""
+class Cluster:
+    """A cluster in a folder, with an empty bucket and no music."""
 
     def __init__(self, folder: Path, node: Node) -> None:
         self._node, self._archive = node, folder / "archive"
@@ -39,7 +39,7 @@ class Stage:
             name: value
             for name, value in self.rendered.environment(emulator, "").items()
             if name in ("STORAGE_EMULATOR_HOST", "GOOGLE_CLOUD_PROJECT", "NO_GCE_CHECK")
-        }  # as its readers in this process need it
+        }  # this process reads the bucket, too
         server = node.start(self.rendered, emulator, emulator.name)
         wait_until_ready(server, emulator, os.environ["STORAGE_EMULATOR_HOST"])
         train, retrain = (
@@ -48,101 +48,101 @@ class Stage:
         )
         self.datasets, self.models, self.metric = retrain.datasets, retrain.models, retrain.metric
         self.run = Folder(train.run)
-        self.music = node.claimed(self.rendered, "laptop") / "music"
+        self.music = node.claimed_folder(self.rendered, "laptop") / "music"
         self._numbers = itertools.count(1)
-        corpus.write_corpus(self._archive, MOST_CLIPS)
+        corpus.write_corpus(self._archive, MAX_CLIPS_PER_GENRE)
 
     def workload(self, kind: str, name: str) -> Workload:
-        """One of the overlay."""
+        """Return a workload of the overlay."""
         return self.rendered.workload(kind, name)
 
-    def job(self, name: str, disturb: Callable[[Pod], None] | None = None) -> Ended:
-        """A Job of the overlay, run to its end; one that is suspended is released."""
-        return run_job(self._node, self.rendered, self.workload("Job", name), name, disturb)
+    def job(self, name: str, on_first_pod: Callable[[Pod], None] | None = None) -> FinishedJob:
+        """Run a Job of the overlay to its end; a suspended Job is released."""
+        return run_job(self._node, self.rendered, self.workload("Job", name), name, on_first_pod)
 
-    def cron_job(self, name: str) -> Ended:
-        """The next Job of a CronJob, when its time has come."""
+    def cron_job(self, name: str) -> FinishedJob:
+        """Run the next Job of a CronJob."""
         workload = self.workload("CronJob", name)
         if workload.spec["suspend"]:
-            raise wrong(f"CronJob {name} is suspended: it would never run")
+            raise failed(f"CronJob {name} is suspended: it would never run")
         return self._from_cron_job(self.rendered, workload)
 
-    def by_hand(self, name: str) -> Ended:
-        """`kubectl create job --from=cronjob/...` after the edit was deployed."""
+    def manual_job(self, name: str) -> FinishedJob:
+        """Run what `kubectl create job --from=cronjob/...` creates after the edited overlay was deployed."""
         return self._from_cron_job(self.edited, self.edited.workload("CronJob", name))
 
-    def at_once(self, *jobs: Callable[[], Ended]) -> list[Ended]:
-        """Runs Jobs side by side, to the end of all of them."""
+    def in_parallel(self, *jobs: Callable[[], FinishedJob]) -> list[FinishedJob]:
+        """Run Jobs in parallel until all have ended."""
         with ThreadPoolExecutor(len(jobs)) as threads:
             started = [threads.submit(job) for job in jobs]
             try:
                 return [job.result() for job in started]
             except BaseException:
-                self._node.close()  # lest the others are waited for
+                self._node.close()  # otherwise the other Jobs would be waited for
                 raise
 
-    def _from_cron_job(self, rendered: Rendered, workload: Workload) -> Ended:
+    def _from_cron_job(self, rendered: Rendered, workload: Workload) -> FinishedJob:
         return run_job(self._node, rendered, workload, f"{workload.name}-{next(self._numbers)}")
 
-    def bring_music(self, clips_per_genre: int) -> None:
-        """The first clips of each genre, as they were composed."""
+    def add_music(self, clips_per_genre: int) -> None:
+        """Copy the first clips of each genre from the archive into the input folder."""
         for genre in corpus.GENRES:
             (self.music / genre).mkdir(exist_ok=True)
             for clip in sorted((self._archive / genre).iterdir())[:clips_per_genre]:
                 shutil.copyfile(clip, self.music / genre / clip.name)
 
     def spoil_music(self) -> None:
-        """White noise in place of every clip, under the same name."""
+        """Replace every clip by white noise under the same name."""
         rng = np.random.default_rng(0)
         for clip in sorted(self.music.rglob("*.wav")):
             noise = rng.uniform(-0.9, 0.9, corpus.CLIP_SAMPLES)
             soundfile.write(clip, noise, corpus.SAMPLE_RATE, subtype="PCM_16")
 
     def dataset(self) -> Manifest:
-        """The newest version."""
+        """Return the manifest of the newest dataset version."""
         return find_dataset(self.datasets)[1]
 
     def champion(self) -> bytes | None:
-        """`champion.json`, byte for byte."""
+        """Return the bytes of `champion.json`."""
         return Folder(self.models).read(CHAMPION)
 
     def candidates(self) -> dict[str, Any]:
-        """Everything in the folder of models, and when it was written."""
+        """Return the name and modification time of every file in the folder of models."""
         models = Folder(self.models)
         return {name: models.updated(name) for name in models.list()}
 
 
-def must_be_complete(ended: Ended) -> None:
-    """Raises unless a Job has succeeded, with no failure on the way."""
-    if ended.failure or ended.counted:
-        raise wrong(f"{ended.described()}; it was to be complete without a failure that counts")
+def require_complete(ended: FinishedJob) -> None:
+    """End the rehearsal unless a Job has completed without a counted failure."""
+    if ended.failure or ended.counted_failures:
+        raise failed(f"{ended.summary()}; it should have completed without a counted failure")
 
 
-def must_fail_at_once(ended: Ended, exit_code: int) -> None:
-    """Raises unless a Job has failed with its first pod."""
+def require_immediate_failure(ended: FinishedJob, exit_code: int) -> None:
+    """End the rehearsal unless a Job has failed with its first pod."""
     if ended.failure != "PodFailurePolicy" or ended.exit_codes != [exit_code]:
-        raise wrong(f"{ended.described()}; it was to fail at once with exit code {exit_code}")
+        raise failed(f"{ended.summary()}; it should have failed at once with exit code {exit_code}")
 
 
-def verdict_of(ended: Ended) -> dict[str, Any]:
-    """The one line of JSON that a retraining ends with."""
-    must_be_complete(ended)
+def decision_of(ended: FinishedJob) -> dict[str, Any]:
+    """Parse the promotion decision: the one JSON line that a retraining prints."""
+    require_complete(ended)
     lines = ended.pods[-1].stdout.splitlines()
     try:
         (line,) = lines
         return json.loads(line)
     except ValueError as error:
-        raise wrong(f"Job {ended.name} wrote {len(lines)} lines, not one verdict as JSON") from error
+        raise failed(f"Job {ended.name} wrote {len(lines)} lines, not one decision as JSON") from error
 
 
-def must(true: bool, sentence: str) -> None:
-    """Raises the sentence unless what it denies is true."""
-    if not true:
-        raise wrong(sentence)
+def require(condition: bool, sentence: str) -> None:
+    """End the rehearsal with `sentence` unless `condition` holds."""
+    if not condition:
+        raise failed(sentence)
 
 
 def render_both(k8s: Path) -> tuple[Rendered, Rendered]:
-    """The overlay `local` with what the rehearsal changes, and the same with an edit."""
+    """Render overlay `local` with the rehearsal's changes, and once more with an edited setting."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
