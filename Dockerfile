@@ -33,7 +33,7 @@ RUN pip --python /venv install --no-deps --no-build-isolation --use-pep517 . \
 FROM build AS build-trainer
 ARG REQUIREMENTS=requirements/trainer.lock
 COPY ${REQUIREMENTS} requirements/
-RUN pip --python /venv install --no-deps --no-build-isolation --use-pep517 --require-hashes -r "requirements/${REQUIREMENTS##*/}"
+RUN pip --python /venv install --no-deps --no-build-isolation --use-pep517 --require-hashes -r ${REQUIREMENTS}
 COPY setup.py pyproject.toml ./
 COPY preprocessing preprocessing
 COPY trainer trainer

@@ -161,7 +161,7 @@ def engine(builder: str) -> Iterator[Engine | Buildah]:
 
 
 def test(builder: str, suffix: str) -> None:
-    """Synthesize music, preprocess it and train one epoch, each in its image under the manifests' confinement."""
+    """Synthesize music, preprocess it and train one epoch, each in its confined image."""
     preprocessing, trainer, emulator = (
         image("preprocessing"),
         image("trainer", suffix),

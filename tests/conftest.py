@@ -1,4 +1,4 @@
-"""What several tests stand on: a tiny corpus in GTZAN's layout, its dataset, and a storage server."""
+"""Fixtures: a tiny corpus in GTZAN's layout, its dataset, and a storage server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ tf.config.set_logical_device_configuration(
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 good clips of two genres."""
+    """A corpus of 24 valid clips of two genres."""
     root = tmp_path_factory.mktemp("corpus") / "genres_original"
     for genre in GENRES:
         for number in range(12):
@@ -38,7 +38,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def dataset(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The corpus as a dataset; every split has clips."""
+    """The corpus as a dataset with clips in every split."""
     output = tmp_path_factory.mktemp("dataset")
     assert preprocess(["--input", str(corpus), "--output", str(output), "--shards", "3", *TINY]) == 0
     return output
@@ -46,13 +46,13 @@ def dataset(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Dataset:
-    """A dataset that is not written yet, to be made wrong in any way."""
+    """A dataset in memory, to be changed before it is written."""
     return Dataset(tmp_path / "music")
 
 
 @pytest.fixture(scope="session")
 def storage_server() -> Iterator[str]:
-    """A real object-storage protocol on loopback; its address is in the environment while tests run."""
+    """An object-storage server on loopback, whose address is in the environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -73,7 +73,7 @@ def storage_server() -> Iterator[str]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Storage is asked again after hundredths of a second."""
+    """Retry storage requests after hundredths of a second."""
     quick = {"FIRST_DELAY": 0.02, "LONGEST_DELAY": 0.2, "DEADLINE": 60, "CONNECT": 2, "ANSWER": 1}
     for name, secs in quick.items():
         monkeypatch.setenv(f"STORAGE_{name}_SECS", str(secs))
@@ -81,7 +81,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def proxy(storage_server: str, impatient: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
-    """Between the test and the storage server; nothing fails unless the test says so."""
+    """A proxy to the storage server that fails no request until the test says so."""
     with FaultyProxy(os.environ["STORAGE_EMULATOR_HOST"], share=0.0) as proxy:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.address)
         yield proxy
