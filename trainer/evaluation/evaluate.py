@@ -19,7 +19,14 @@ from trainer.evaluation.evaluator import Clips, Evaluator, Row, read_clips
 from trainer.generation.generator import Generator, load
 from trainer.reporting import clip_figures, report
 from trainer.reporting import figures as render
-from trainer.runs.directory import CHECKPOINTS, EVALUATION, EVENTS, METRICS
+from trainer.runs.directory import (
+    CHECKPOINTS,
+    EVALUATION,
+    EVALUATION_JSON,
+    EVALUATION_MARKDOWN,
+    EVENTS,
+    METRICS,
+)
 from trainer.runs.storage import Prefix, is_remote
 from trainer.training.train import train_and_evaluate
 
@@ -69,8 +76,8 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
     with tempfile.TemporaryDirectory() as temporary:
         target = Path(temporary) if is_remote(output) else Path(output)
         target.mkdir(parents=True, exist_ok=True)
-        (target / "evaluation.json").write_text(json.dumps(tables, indent=2, allow_nan=True) + "\n")
-        (target / "evaluation.md").write_text(markdown(tables))
+        (target / EVALUATION_JSON).write_text(json.dumps(tables, indent=2, allow_nan=True) + "\n")
+        (target / EVALUATION_MARKDOWN).write_text(markdown(tables))
         _draw(target, music, held_out, options)
         if is_remote(output):
             Prefix(output).upload(sorted(path.name for path in target.iterdir()), target)
@@ -79,7 +86,7 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
         parameters = music.model.parameter_count()
         report.write_report(music.path, note=music.model.caveat, parameters=parameters)
     print(markdown(tables))
-    return f"{output}/evaluation.md"
+    return f"{output}/{EVALUATION_MARKDOWN}"
 
 
 def _judge(judge: Evaluator, music: Generator, baseline: Generator, options: Options) -> dict:

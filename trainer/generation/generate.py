@@ -17,11 +17,10 @@ from trainer.data import dataset
 from trainer.data.fetch import open_dataset
 from trainer.generation.generator import Generator, load
 from trainer.generation.options import Options
-from trainer.reporting import clip_figures, figures
+from trainer.reporting import clip_figures, wav
+from trainer.runs.directory import MUSIC, ORIGINALS, SAMPLE_CLIPS
 from trainer.runs.storage import Prefix, is_remote
-from trainer.training import samples
 
-MUSIC = "music.json"
 CONTINUED_PART = 1 / 3  # of a clip, that a continuation is given
 
 
@@ -163,7 +162,7 @@ def write(folder: Path, made: list[Made], sample_rate_hz: int, options: Options)
         target.mkdir()
         for index, (clip, title, genre) in enumerate(zip(one.audio, one.titles, one.genres, strict=True)):
             name = f"{one.mode}/{index:02d}.wav"
-            figures.write_wav(folder / name, clip, sample_rate_hz, options.output_rate_hz)
+            wav.write_wav(folder / name, clip, sample_rate_hz, options.output_rate_hz)
             start = one.starts[index].track_id if one.starts else None
             lines.append({"file": name, "mode": one.mode, "title": title, "genre": genre, "from": start})
         shown = slice(clip_figures.PICTURED_CLIPS)  # more would be too small to see
@@ -187,14 +186,14 @@ def _starts(music: Generator, options: Options, cache: Path) -> list[Start]:
 
 def source_clips(music: Generator) -> list[Start]:
     """The fixed test clips of the run."""
-    listed = music.path / samples.CLIPS
+    listed = music.path / SAMPLE_CLIPS
     if not listed.exists():
         raise CommandError(
-            f"--run has no {samples.CLIPS}: give --data, a dataset to take clips from", BAD_DATA
+            f"--run has no {SAMPLE_CLIPS}: give --data, a dataset to take clips from", BAD_DATA
         )
     return [
         Start(
-            figures.read_wav(music.path / samples.ORIGINALS / f"{clip['name']}.wav"),
+            wav.read_wav(music.path / ORIGINALS / f"{clip['name']}.wav"),
             clip["track_id"],
             clip["genre"],
         )

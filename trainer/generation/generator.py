@@ -37,7 +37,7 @@ def load(run: str | Path, cache: Path | None = None) -> Generator:
     path = fetch_run(str(run), cache or default_cache())
     described = run_config.load(path)
     if described is None:
-        raise CommandError(f"--run {run} has no {run_config.NAME}: train there first", BAD_DATA)
+        raise CommandError(f"--run {run} has no {run_config.CONFIG_NAME}: train there first", BAD_DATA)
     model = make_model(described.config, described.dataset)
     if not restore_for_inference(model, path, described.config):
         raise CommandError(f"--run {run} has no checkpoint yet: train at least one epoch", BAD_DATA)

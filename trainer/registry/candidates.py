@@ -21,11 +21,6 @@ from trainer.runs.champion_pointer import CANDIDATE_NAME, CANDIDATES, candidate_
 from trainer.runs.directory import POINTER
 from trainer.runs.storage import Folder, is_remote
 
-# What the shapes of a model's weights depend on, beside its kind and the dataset's format.
-SHAPING = (
-    "latent_dim", "sequence_latent_dim", "hop_samples", "frames_per_step", "channels", "prior_units", "prior_mixtures",
-    "coefficient_model_units",
-)  # fmt: skip
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -34,7 +29,7 @@ def identity(config: Config) -> dict[str, Any]:
     return {
         name: value
         for name, value in dataclasses.asdict(config).items()
-        if name not in run_config.OPERATIONAL
+        if name not in Config.operational_fields()
     }
 
 
@@ -47,7 +42,7 @@ def _shape(run: RunConfig) -> tuple:
     config, metadata = run.config, run.dataset
     kind = config.preset == "reference"
     data = (metadata.sample_rate_hz, metadata.clip_samples, metadata.genres, tuple(metadata.attributes))
-    return (kind, *(getattr(config, name) for name in SHAPING), *data)
+    return (kind, *(getattr(config, name) for name in Config.weight_shape_fields()), *data)
 
 
 def name_of(config: Config, digest: str, start: str | None) -> str:
@@ -64,7 +59,7 @@ def name_of(config: Config, digest: str, start: str | None) -> str:
 
 def is_same_work(champion: Champion, config: Config, digest: str) -> bool:
     """Whether the champion was trained on this dataset with this configuration."""
-    own = {name: value for name, value in champion.config.items() if name not in run_config.OPERATIONAL}
+    own = {name: value for name, value in champion.config.items() if name not in Config.operational_fields()}
     # As JSON has it, which knows no tuples.
     wanted = json.loads(json.dumps(identity(config)))
     return champion.dataset["digest"] == digest and own == wanted
@@ -72,8 +67,8 @@ def is_same_work(champion: Champion, config: Config, digest: str) -> bool:
 
 def can_start_from(models: str, champion: Champion, config: Config, manifest: Manifest, uri: str) -> bool:
     """Whether the champion's weights fit a candidate."""
-    where = join(candidate_uri(models, champion.candidate), run_config.NAME)
-    described = Folder(candidate_uri(models, champion.candidate)).read(run_config.NAME)
+    where = join(candidate_uri(models, champion.candidate), run_config.CONFIG_NAME)
+    described = Folder(candidate_uri(models, champion.candidate)).read(run_config.CONFIG_NAME)
     if described is None:
         return False
     return weights_fit(
@@ -95,7 +90,7 @@ def prune(models: str, keep: int) -> list[str]:
 
 def _worked_on(folder: Folder, name: str) -> datetime:
     """When a candidate's last checkpoint was written, or else when it was begun."""
-    times = (folder.updated(f"{name}/{file}") for file in (POINTER, run_config.NAME))
+    times = (folder.updated(f"{name}/{file}") for file in (POINTER, run_config.CONFIG_NAME))
     return next((time for time in times if time is not None), _NEVER)
 
 

@@ -81,7 +81,7 @@ def describe(models: str, name: str, by: str) -> Champion:
     """
     known = champion_pointer.CANDIDATE_NAME.fullmatch(name)
     files = Folder(candidate_uri(models, name))
-    described = files.read(run_config.NAME) if known else None
+    described = files.read(run_config.CONFIG_NAME) if known else None
     if described is None or files.read(POINTER) is None:
         missing = "there is no such candidate" if described is None else "it has no checkpoint yet"
         raise CommandError(f"{candidate_uri(models, name)} cannot be the champion: {missing}", BAD_DATA)

@@ -1,77 +1,97 @@
-"""The section of a report on how a run was judged: tables, the latents, new clips under real ones."""
+"""Read the last evaluation of a run for its report: tables of figures, and pictures."""
+
+from __future__ import annotations
 
 import json
-import math
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from preprocessing.html.page import data_uri
-from trainer.runs.directory import EVALUATION
+from preprocessing.html.media import data_uri
+from preprocessing.html.numbers import format_significant
+from trainer.runs.directory import EVALUATION, EVALUATION_JSON
 
-_TABLES = {
+_TABLES = {  # key in evaluation.json -> heading and lead
     "reconstruction_quality": (
-        "Reconstruction",
-        "Held-out clips through the model and back, beside baselines.",
+        "Reconstruction quality",
+        "Held-out clips encoded and decoded, by the model and by baselines.",
     ),
     "generation_quality": (
-        "New music",
-        "Smaller Fr\u00e9chet distances sound more like the corpus; real clips are the floor.",
+        "Generation quality",
+        "The lower the Fr\u00e9chet distance to real clips, the better; real held-out clips mark the lower bound.",
     ),
     "condition_adherence": (
-        "What is asked, and what is heard",
-        "Genres as a classifier hears them; attributes as measured.",
+        "Condition adherence",
+        "Whether generated clips have the genre and the attributes they are conditioned on: the genre as "
+        "classified, the attributes as measured.",
     ),
 }
-_PICTURES = {
-    "latents": "The global latents of held-out clips, by genre.",
-    "spectrograms": "Real held-out clips above, new ones below.",
+_PICTURES = {  # file -> caption
+    "latents.png": "Global latents of held-out clips, by genre",
+    "spectrograms.png": "Held-out clips (top) and unconditionally generated clips (bottom)",
 }
 
 
-def evaluation_section(run: Path) -> str:
-    """HTML of the last evaluation, or nothing where there was none."""
-    path = run / EVALUATION / "evaluation.json"
+@dataclass(frozen=True)
+class Table:
+    """Figures by row, models by column."""
+
+    heading: str
+    lead: str
+    columns: list[str]
+    rows: list[tuple[str, list[str]]]  # name and formatted figures
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, embedded."""
+
+    caption: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class EvaluationSection:
+    """What the report shows of an evaluation."""
+
+    epoch: int
+    split: str
+    held_out_clips: int
+    generated_clips: int
+    tables: list[Table]
+    pictures: list[Picture]
+
+
+def read_evaluation(run: Path) -> EvaluationSection | None:
+    """Read the last evaluation, or return None where there was none."""
+    folder = run / EVALUATION
+    path = folder / EVALUATION_JSON
     if not path.exists():
-        return ""
-    tables = json.loads(path.read_text("utf-8"))
-    about = tables["about"]
-    parts = [
-        "<h2>Judged on clips that it never trained on</h2>",
-        f'<p class="soft">After epoch {about["epoch"]}: {about["held_out_clips"]} clips of the split '
-        f"{escape(about['split'])}, {about['count']} new clips.</p>",
-    ]
-    for name, (title, lead) in _TABLES.items():
-        if tables[name]:
-            parts += [
-                f'<h3 style="margin-top:2rem">{title}</h3><p class="soft">{lead}</p>',
-                _table(tables[name]),
-            ]
-    for name, caption in _PICTURES.items():
-        picture = run / EVALUATION / f"{name}.png"
-        if picture.exists():
-            uri = data_uri(picture.read_bytes(), "image/png")
-            parts.append(f'<p class="soft">{caption}</p><img class="training" src="{uri}" alt="{caption}">')
-    return "".join(parts)
-
-
-def _table(rows: list[dict]) -> str:
-    """Figures down, rows across."""
-    figures = dict.fromkeys(figure for row in rows for figure in row if figure != "what")
-    head = "".join(f"<th>{escape(row.get('what', ''))}</th>" for row in rows)
-    body = "".join(
-        f"<tr><th>{escape(figure.replace('_', ' '))}</th>"
-        + "".join(f"<td>{_shown(row.get(figure))}</td>" for row in rows)
-        + "</tr>"
-        for figure in figures
-    )
-    return (
-        f'<div class="card"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        return None
+    evaluation = json.loads(path.read_text("utf-8"))
+    about = evaluation["about"]
+    return EvaluationSection(
+        epoch=about["epoch"],
+        split=about["split"],
+        held_out_clips=about["held_out_clips"],
+        generated_clips=about["count"],
+        tables=[_table(*texts, evaluation[key]) for key, texts in _TABLES.items() if evaluation[key]],
+        pictures=[
+            Picture(caption, data_uri((folder / name).read_bytes(), "image/png"))
+            for name, caption in _PICTURES.items()
+            if (folder / name).exists()
+        ],
     )
 
 
-def _shown(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return "\N{EN DASH}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
+def _table(heading: str, lead: str, results: list[dict[str, Any]]) -> Table:
+    figures = dict.fromkeys(figure for result in results for figure in result if figure != "what")
+    return Table(
+        heading,
+        lead,
+        columns=[result.get("what", "") for result in results],
+        rows=[
+            (figure.replace("_", " "), [format_significant(result.get(figure)) for result in results])
+            for figure in figures
+        ],
+    )

@@ -17,13 +17,23 @@ from trainer.runs.champion_pointer import resolve
 from trainer.runs.mirror import Mirror
 from trainer.runs.storage import Prefix, is_remote
 
+# The files and folders of a run, beside `trainer.run_config.CONFIG_NAME`.
+METRICS = "metrics.jsonl"  # one line per epoch
+ROLLBACKS = "rollbacks.jsonl"  # one line per return to an earlier checkpoint
+REPORT = "report.html"  # written last, when all epochs are done
 CHECKPOINTS = "checkpoints"
 POINTER = f"{CHECKPOINTS}/checkpoint"  # names the newest checkpoint: readers start here
-EVENTS = "events"
-REPORT = "report.html"  # written last, when all epochs are done
-GENERATED = "generated"  # music made when training ended
-EVALUATION = "evaluation"  # tables and pictures of the last evaluation
-METRICS = "metrics.jsonl"
+EVENTS = "events"  # of TensorBoard
+SAMPLES = "samples"  # what each epoch renders
+ORIGINALS = f"{SAMPLES}/originals"  # the fixed test clips
+SAMPLE_CLIPS = f"{SAMPLES}/clips.json"  # names, genres and SNR of the fixed test clips
+TRAINING_GIF = f"{SAMPLES}/training.gif"
+GENERATED = "generated"  # music of the finished model
+MUSIC = "music.json"  # in `generated` and in every output folder of `generate`: what each file is
+EVALUATION = "evaluation"  # the last evaluation
+EVALUATION_JSON = "evaluation.json"  # in `evaluation`
+EVALUATION_MARKDOWN = "evaluation.md"  # in `evaluation`
+
 READS = 5  # tries at a run that is being written
 
 
@@ -67,7 +77,7 @@ def _download_run(prefix: Prefix, pointer: bytes, copy: Path) -> bool:
     temporary = Path(tempfile.mkdtemp(dir=copy.parent))
     try:
         newest = re.search(rb'"([^"]+)"', pointer)[1].decode()
-        wanted = (run_config.NAME, f"{CHECKPOINTS}/{newest}.", "samples/clips.json", "samples/originals/")
+        wanted = (run_config.CONFIG_NAME, f"{CHECKPOINTS}/{newest}.", SAMPLE_CLIPS, f"{ORIGINALS}/")
         try:
             prefix.download([name for name in prefix.list() if name.startswith(wanted)], temporary)
         except CommandError:

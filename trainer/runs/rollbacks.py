@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-NAME = "rollbacks.jsonl"
+from trainer.runs.directory import ROLLBACKS
+
 SLOWER = 0.3  # the learning rate after a roll-back, as a part of that before
 
 
@@ -27,7 +28,7 @@ class Rollback(NamedTuple):
 
 def read(run: Path) -> list[Rollback]:
     """All of a run so far."""
-    path = run / NAME
+    path = run / ROLLBACKS
     return parse(path.read_bytes()) if path.exists() else []
 
 
@@ -38,7 +39,7 @@ def parse(content: bytes) -> list[Rollback]:
 
 def add(run: Path, rollback: Rollback) -> None:
     """Notes one more, before the run goes on: a kill between the two does not forget it."""
-    with (run / NAME).open("a") as file:
+    with (run / ROLLBACKS).open("a") as file:
         file.write(json.dumps(rollback._asdict()) + "\n")
 
 

@@ -10,7 +10,7 @@ from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.storage import lease
 from trainer import run_config
 from trainer.runs import rollbacks
-from trainer.runs.directory import METRICS, POINTER
+from trainer.runs.directory import METRICS, POINTER, ROLLBACKS
 from trainer.runs.storage import Folder
 
 
@@ -21,9 +21,9 @@ def status(run: str) -> str:
         CommandError: There is no run (3), or storage failed (4).
     """
     files = Folder(run)
-    described = files.read(run_config.NAME)
+    described = files.read(run_config.CONFIG_NAME)
     if described is None:
-        raise CommandError(f"--run {run} has no {run_config.NAME}: nothing was trained there", BAD_DATA)
+        raise CommandError(f"--run {run} has no {run_config.CONFIG_NAME}: nothing was trained there", BAD_DATA)
     config = json.loads(described)
     rows = [json.loads(line) for line in (files.read(METRICS) or b"").splitlines() if line.endswith(b"}")]
     lines = [("run", f"{run}: {config['preset']}"), ("epoch", f"{len(rows)} of {config['epochs']}")]
@@ -31,7 +31,7 @@ def status(run: str) -> str:
         best = max(rows, key=lambda row: row["test_elbo"])
         lines += [("last", _figures(rows[-1])), ("best", _figures(best))]
     lines.append(("checkpoint", _checkpoint(files)))
-    lines += [("roll-back", str(one)) for one in rollbacks.parse(files.read(rollbacks.NAME) or b"")]
+    lines += [("roll-back", str(one)) for one in rollbacks.parse(files.read(ROLLBACKS) or b"")]
     lines.append(("at work", lease.owner(run) or "nobody"))
     return "\n".join(f"{name:<12}{text}" for name, text in lines)
 

@@ -11,16 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from preprocessing.dataset.manifest import Manifest
+from preprocessing.storage.atomic import write_atomically
 from trainer.conditioning import Condition, Guidance
 from trainer.config import GUIDANCE, Config
 from trainer.data.dataset import Clip, Clips
 from trainer.dsp import distances
 from trainer.models import WaveformVAE
-from trainer.reporting import clip_figures, figures
+from trainer.reporting import clip_figures, figures, wav
+from trainer.runs.directory import ORIGINALS, SAMPLE_CLIPS, SAMPLES, TRAINING_GIF
 
-FOLDER = "samples"
-ORIGINALS = f"{FOLDER}/originals"
-CLIPS = f"{FOLDER}/clips.json"
 MAPPED_CLIPS = 64  # whose latents are drawn each epoch: a second or two on two cores
 NOISE_KEYS = (2**31 - 2, 2**31 - 3)  # where a training step has its number
 
@@ -60,7 +59,7 @@ def choose(run: Path, test_clips: Clips, model: WaveformVAE, config: Config, man
     asked = Condition(genres, np.full_like(condition.attributes, np.nan))
     (run / ORIGINALS).mkdir(parents=True, exist_ok=True)
     for index, clip in enumerate(audio):
-        figures.write_wav(run / ORIGINALS / f"{index:02d}.wav", clip, manifest.sample_rate_hz)
+        wav.write_wav(run / ORIGINALS / f"{index:02d}.wav", clip, manifest.sample_rate_hz)
     mapped = _spread(test_clips, manifest, MAPPED_CLIPS)
     return Fixed(audio, condition, track_ids, *noises, asked, mapped)
 
@@ -74,11 +73,11 @@ def render_epoch(run: Path, fixed: Fixed, model: WaveformVAE, manifest: Manifest
     )
     new = model.decode(latents, fixed.asked, manifest.clip_samples, fixed.decode_noise).numpy()
     snr_db = distances.snr_db(tf.constant(fixed.audio), reconstruction).numpy()
-    folder = run / FOLDER / f"epoch-{epoch:04d}"
+    folder = run / SAMPLES / f"epoch-{epoch:04d}"
     folder.mkdir(exist_ok=True)
     for name, clips in (("reconstruction", reconstruction), ("new", new)):
         for index, clip in enumerate(clips):
-            figures.write_wav(folder / f"{name}-{index:02d}.wav", clip, rate)
+            wav.write_wav(folder / f"{name}-{index:02d}.wav", clip, rate)
     _describe(run, fixed, snr_db, manifest)
     rows = {"original": fixed.audio, "reconstruction": reconstruction, "new": new}
     pictures = clip_figures.draw_pictures(folder, rows, rate, fixed.track_ids, f"epoch {epoch}")
@@ -89,14 +88,14 @@ def render_epoch(run: Path, fixed: Fixed, model: WaveformVAE, manifest: Manifest
 
 def render_training_gif(run: Path) -> None:
     """How the fixed samples changed over the epochs: `samples/training.gif`."""
-    frames = sorted((run / FOLDER).glob("epoch-*/spectrograms.png"))
+    frames = sorted((run / SAMPLES).glob("epoch-*/spectrograms.png"))
     if frames:
-        figures.write_training_gif(run / FOLDER / "training.gif", frames)
+        figures.write_training_gif(run / TRAINING_GIF, frames)
 
 
 def _spread(clips: tf.data.Dataset, manifest: Manifest, wanted: int) -> Clip:
     """Up to `wanted` test clips, evenly over the split, stacked."""
-    there = manifest.split_records("test")
+    there = manifest.clip_count("test")
     wanted = min(wanted, there)
     chosen = {rank * there // wanted for rank in range(wanted)}
     rows = [row for index, row in enumerate(clips.as_numpy_iterator()) if index in chosen]
@@ -122,6 +121,5 @@ def _describe(run: Path, fixed: Fixed, snr_db: np.ndarray, manifest: Manifest) -
             zip(fixed.track_ids, fixed.condition.genre, snr_db, strict=True)
         )
     ]
-    temporary = (run / CLIPS).with_suffix(".tmp")  # the mirror may be reading the old one
-    temporary.write_text(json.dumps(clips, indent=2) + "\n")
-    temporary.replace(run / CLIPS)
+    # The uploader may be reading the old file.
+    write_atomically(run / SAMPLE_CLIPS, json.dumps(clips, indent=2) + "\n")

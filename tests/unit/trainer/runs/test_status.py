@@ -6,7 +6,7 @@ from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.storage import lease
 from trainer.__main__ import main
 from trainer.runs import rollbacks
-from trainer.runs.directory import METRICS, POINTER
+from trainer.runs.directory import METRICS, POINTER, ROLLBACKS
 from trainer.runs.status import status
 from trainer.runs.storage import Prefix
 
@@ -19,7 +19,7 @@ FILES = {
     "config.json": json.dumps({"preset": "wave", "epochs": 15}),
     METRICS: "".join(f"{json.dumps(row)}\n" for row in ROWS) + '{"epoch": 4, "test_',
     POINTER: 'model_checkpoint_path: "step-30"\n',
-    rollbacks.NAME: f"{json.dumps(BACK._asdict())}\n" * 2 + '{"step": 3',
+    ROLLBACKS: f"{json.dumps(BACK._asdict())}\n" * 2 + '{"step": 3',
 }
 
 
