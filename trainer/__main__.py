@@ -90,10 +90,12 @@ def _retrain(flags: argparse.Namespace) -> None:
         if getattr(flags, name) < low:
             raise CommandError(f"{flag(name)} must be at least {low}, not {getattr(flags, name)}", USAGE)
     given = _settings(flags)
-    from trainer.registry.retrain import Options, retrain
+    from trainer.registry.options import Options
+    from trainer.registry.retrain import retrain
     from trainer.runs.storage import default_cache
 
-    same = {name: getattr(flags, name) for name in set(Options._fields) & set(vars(flags))}
+    names = {field.name for field in dataclasses.fields(Options)}
+    same = {name: getattr(flags, name) for name in names & set(vars(flags))}
     options = Options(
         config=resolve(given, None),
         cache=flags.cache_dir or default_cache(),

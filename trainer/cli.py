@@ -8,19 +8,18 @@ from pathlib import Path
 
 from preprocessing.cli import SentenceParser
 from trainer.config import (
-    FROM_CHAMPION,
     GUIDANCE,
-    INITIALIZATIONS,
     MODES,
     UNCONDITIONAL_GUIDANCE,
     Config,
     flag,
 )
+from trainer.event_log import LOG_FORMATS
 from trainer.presets import PRESETS
+from trainer.registry.options import FROM_CHAMPION, INITIALIZATIONS
 from trainer.registry.promotion import METRICS, Criteria
 
 PROGRAM = "python -m trainer"
-LOG_FORMATS = ("text", "json")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -81,7 +80,7 @@ def _add_training(command: argparse.ArgumentParser) -> None:
     )
     settings = command.add_argument_group("configuration", "kept in the run's config.json; defaults of wave")
     for field in dataclasses.fields(Config):
-        choices = sorted(PRESETS) if field.name == "preset" else field.metadata["choices"]
+        choices = sorted(PRESETS) if field.name == "preset" else Config.setting(field.name).choices
         if isinstance(field.default, bool):
             kind = {"action": argparse.BooleanOptionalAction}
         elif choices:
@@ -91,7 +90,7 @@ def _add_training(command: argparse.ArgumentParser) -> None:
         settings.add_argument(
             flag(field.name),
             default=argparse.SUPPRESS,
-            help=f"{field.metadata['help']} (default: {field.default})",
+            help=f"{Config.setting(field.name).description} (default: {field.default})",
             **kind,
         )
 

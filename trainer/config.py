@@ -1,166 +1,280 @@
-"""What a run is: one frozen dataclass, its presets, its checks, and its JSON. Standard library only."""
+"""Settings of a training run: one frozen dataclass whose fields carry their description, limits and role.
+
+Standard library only: `--help` and the checks of a command line need no TensorFlow.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from dataclasses import dataclass
 from typing import Any
 
 from preprocessing.errors import USAGE, CommandError
 
-MAX_SEED = 2**31 - 1
-PRECISIONS = ("float32", "bfloat16", "float16")
-MODES = ("prior", "variation", "reconstruct", "interpolate", "transfer", "continue")  # of making music
-FROM_CHAMPION, FROM_SCRATCH = INITIALIZATIONS = (
-    "champion",
-    "nothing",
-)  # the weights that retraining begins with
-GUIDANCE = 3.0  # how much what is asked counts: genres are heard more often, and the music is no less real
-UNCONDITIONAL_GUIDANCE = (
-    4.0  # of the genre that is drawn where nothing is asked: less, and clips are too much alike
-)
+MAX_SEED = 2**31 - 1  # TensorFlow's stateless random operations take 32-bit seeds
+MODES = ("prior", "variation", "reconstruct", "interpolate", "transfer", "continue")  # of generation
+# Scales of classifier-free guidance. At 3 genres are recognized more often, at no larger Fréchet distance.
+GUIDANCE = 3.0
+UNCONDITIONAL_GUIDANCE = 4.0  # of the sampled genre when no condition is given; lower, and clips sound alike
 
 
-def _setting(default: Any, reason: str, choices: tuple[str, ...] = ()) -> Any:
-    return dataclasses.field(default=default, metadata={"help": reason, "choices": choices})
+@dataclass(frozen=True)
+class Setting:
+    """All that is known about a field of `Config` besides its type and default."""
+
+    description: str  # what it is, its unit and the reason for its default
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None  # exclusive lower limit
+    below: float | None = None  # exclusive upper limit
+    choices: tuple[str, ...] = ()
+    shapes_weights: bool = False  # shapes of the model's variables depend on it
+    operational: bool = False  # may change when a run is resumed: no bit of the result depends on it
+    extendable: bool = False  # may grow when a run is resumed
+
+    def error(self, value: Any) -> str | None:
+        """Say what a value has to be, or return None if it is valid."""
+        if self.choices and value not in self.choices:
+            return f"must be one of {', '.join(self.choices)}"
+        limits = [
+            ("at least", self.minimum, operator.ge),
+            ("above", self.above, operator.gt),
+            ("at most", self.maximum, operator.le),
+            ("below", self.below, operator.lt),
+        ]
+        given = [(words, limit, holds) for words, limit, holds in limits if limit is not None]
+        if given and not math.isfinite(value):
+            return "must be a finite number"
+        if all(holds(value, limit) for _, limit, holds in given):
+            return None
+        return "must be " + " and ".join(f"{words} {limit}" for words, limit, _ in given)
+
+
+def _setting(default: Any, description: str, **limits_and_role: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"setting": Setting(description, **limits_and_role)})
 
 
 @dataclass(frozen=True)
 class Config:
-    """A run's settings; the defaults are the preset `wave`. Each has its reason, which `--help` prints."""
+    """Settings of a run; the defaults are the preset `wave`.
 
-    preset: str = _setting("wave", "the model: tiny, wave or wave-large, or reference, the notebook's")
-    epochs: int = _setting(15, "passes over the training split; half an hour for 400 clips on two cores")
-    batch_size: int = _setting(8, "crops per step, over all replicas; small, for many steps on few clips")
-    crop_samples: int = _setting(
-        32_768, "samples of a training example, enough for some bars; 0: whole clips"
+    Raises:
+        CommandError: A value is out of range, or two values contradict each other (exit code 2).
+    """
+
+    preset: str = _setting("wave", "model and defaults: tiny, wave, wave-large, or reference, the notebook's")
+
+    # Training.
+    epochs: int = _setting(
+        15,
+        "passes over the training split; 15 take half an hour for 400 clips on two cores",
+        minimum=1,
+        extendable=True,
     )
-    crops_per_clip: int = _setting(8, "crops of each clip in an epoch, at random places")
-    learning_rate: float = _setting(1e-3, "largest step size of Adam")
-    final_learning_rate: float = _setting(1e-5, "step size at the end, reached along half a cosine")
-    warmup_steps: int = _setting(100, "steps over which the step size grows from 0")
-    gradient_clip_norm: float = _setting(1.0, "largest global norm of a step's gradient; 0: no limit")
-    beta: float = _setting(0.5, "weight of the KL terms after their warm-up; 1 is the ELBO, less is clearer")
-    beta_warmup_epochs: float = _setting(1.5, "epochs over which beta grows from 0, lest latents collapse")
-    free_bits: float = _setting(0.05, "nats per latent value that the KL terms leave alone")
+    batch_size: int = _setting(
+        8, "crops per training step, over all replicas; small, for many steps on few clips", minimum=1
+    )
+    crop_samples: int = _setting(
+        32_768,
+        "samples per training crop: 11 s at 3,000 Hz, several bars; 0: whole clips",
+        minimum=0,
+    )
+    crops_per_clip: int = _setting(8, "random crops of each clip per epoch", minimum=1)
+    learning_rate: float = _setting(1e-3, "peak learning rate of Adam", above=0)
+    final_learning_rate: float = _setting(1e-5, "learning rate at the end of the cosine decay", minimum=0)
+    warmup_steps: int = _setting(100, "training steps of linear learning-rate warm-up from 0", minimum=0)
+    gradient_clip_norm: float = _setting(1.0, "global gradient norm to clip at; 0: no clipping", minimum=0)
+
+    # Objective.
+    beta: float = _setting(
+        0.5,
+        "weight of the KL terms after their warm-up; 1 is the ELBO, less reconstructs better",
+        minimum=0,
+    )
+    beta_warmup_epochs: float = _setting(
+        1.5, "epochs over which beta grows linearly from 0, against posterior collapse", minimum=0
+    )
+    free_bits: float = _setting(
+        0.05,
+        "nats per latent value that a KL term may have at no cost, against posterior collapse",
+        minimum=0,
+    )
     spectral_envelope_weight: float = _setting(
-        0.1, "weight of the likelihood of the envelope alone, which keeps it the scale of what fills it"
+        0.1,
+        "weight of the coefficients' likelihood under the spectral envelope alone; keeps it their scale",
+        minimum=0,
     )
     spectral_weight: float = _setting(
-        0.0, "nats per sample and unit of multi-resolution STFT distance; 0: the likelihood does without"
+        0.0,
+        "weight of the multi-resolution STFT distance of a teacher-forced resynthesis, in nats per sample "
+        "per unit of distance; 0: no spectral term, the likelihood suffices",
+        minimum=0,
     )
-    condition_dropout: float = _setting(0.25, "part of the crops of which a genre or attribute is left open")
-    gain_db: float = _setting(3.0, "crops are played up to so much louder or softer, and told so")
-    latent_dim: int = _setting(32, "values of a clip's global latent")
-    sequence_latent_dim: int = _setting(11, "values of a step's local latent")
+    condition_dropout: float = _setting(
+        0.25,
+        "probability that a crop's genre, or an attribute, is dropped, so that it need not be given later",
+        minimum=0,
+        maximum=1,
+    )
+    gain_db: float = _setting(
+        3.0,
+        "largest random gain of a crop, up or down, in dB; the loudness condition changes with it",
+        minimum=0,
+    )
+
+    # Model.
+    latent_dim: int = _setting(32, "values of a clip's global latent", minimum=1, shapes_weights=True)
+    sequence_latent_dim: int = _setting(
+        11, "values of a step's sequence latent", minimum=1, shapes_weights=True
+    )
     sparse_coefficients: int = _setting(
-        10, "coefficients kept of a step, two values each: with local_dim 8.2 samples a value"
+        10,
+        "largest MDCT coefficients kept per step, each counted as two values (position and size): 10, with "
+        "11 sequence latent values, make 8.2 samples per value",
+        minimum=1,
     )
     residual_noise_scale: float = _setting(
-        0.15, "noise between the peaks of a known clip, in sizes of the smallest: 0 for SNR, more for spectra"
+        0.15,
+        "largest standard deviation of the noise in coefficients that are not kept, relative to the "
+        "smallest kept one; 0 favours SNR, more favours spectra",
+        minimum=0,
     )
-    hop_samples: int = _setting(128, "samples between MDCT frames: 43 ms at 3,000 Hz resolve beats and tones")
-    frames_per_step: int = _setting(2, "frames that share a local latent: 12 steps a second")
-    channels: int = _setting(192, "width of encoder and decoder")
-    prior_units: int = _setting(256, "width of the local prior's GRUs")
-    prior_mixtures: int = _setting(8, "Gaussians of the local prior's mixture")
+    hop_samples: int = _setting(
+        128,
+        "samples between MDCT frames, and bins of a frame: 43 ms at 3,000 Hz resolve beats and partials",
+        minimum=1,
+        shapes_weights=True,
+    )
+    frames_per_step: int = _setting(
+        2, "MDCT frames per sequence latent: 12 steps per second", minimum=1, shapes_weights=True
+    )
+    channels: int = _setting(192, "channels of encoder and decoder", minimum=1, shapes_weights=True)
+    prior_units: int = _setting(256, "units of the sequence prior's GRUs", minimum=1, shapes_weights=True)
+    prior_mixtures: int = _setting(
+        8, "Gaussian components of the sequence prior's mixture", minimum=1, shapes_weights=True
+    )
     coefficient_model_units: int = _setting(
-        48, "width of the network that predicts coefficients from those before"
+        48,
+        "hidden units of the coefficient model, which predicts MDCT coefficients from past frames",
+        minimum=1,
+        shapes_weights=True,
     )
-    seed: int = _setting(0, "of weights, data order, noise and the fixed latents")
-    sample_clips: int = _setting(4, "test clips and latents that are rendered each epoch")
+
+    # Execution.
+    seed: int = _setting(
+        0,
+        "random seed of initial weights, data order, noise and the latents sampled after each epoch",
+        minimum=0,
+        maximum=MAX_SEED,
+    )
+    sample_clips: int = _setting(
+        4, "test clips reconstructed, and prior samples decoded, after each epoch", minimum=1
+    )
     precision: str = _setting(
         "float32",
-        "what convolutions and dense layers compute in; bfloat16 for tensor cores, float16 for older ones",
-        PRECISIONS,
+        "compute type of convolutions and dense layers; bfloat16 for tensor cores, float16 for older ones",
+        choices=("float32", "bfloat16", "float16"),
     )
-    jit: bool = _setting(False, "compile the gradient with XLA: a minute once, quicker steps on a GPU")
+    jit: bool = _setting(False, "compile the gradient with XLA: a minute once, then faster GPU steps")
     accumulate_steps: int = _setting(
-        1, "parts that a batch is computed in, one after the other, where it does not fit into memory at once"
+        1,
+        "parts of a batch whose gradients are computed one after the other, where a batch exceeds the memory",
+        minimum=1,
     )
     ema_decay: float = _setting(
-        0.0, "of the moving average of the weights that is evaluated and makes the music; 0: the weights"
+        0.0,
+        "decay of the moving average of the weights, which then evaluates and generates; 0: no average",
+        minimum=0,
+        below=1,
     )
     input_shards: int = _setting(
-        1, "parts that the training shards are dealt into, each with its rows of a batch; a worker reads some"
+        1,
+        "groups of training shards, each of which supplies its own rows of every batch; a worker reads some",
+        minimum=1,
     )
     cache_mb: int = _setting(
-        2_048, "memory for decoded clips; a dataset that needs more is read from disk in each epoch"
+        2_048,
+        "memory in MB for decoded clips; a larger dataset is read from disk in each epoch",
+        minimum=0,
+        operational=True,
     )
-    checkpoints_to_keep: int = _setting(3, "newest checkpoints that stay")
-    checkpoint_secs: float = _setting(300.0, "longest time between checkpoints; each epoch has one too")
+    checkpoints_to_keep: int = _setting(3, "newest checkpoints to keep", minimum=1, operational=True)
+    checkpoint_secs: float = _setting(
+        300.0,
+        "longest time between checkpoints in seconds; every epoch also ends with one",
+        minimum=0,
+        operational=True,
+    )
     max_rollbacks: int = _setting(
-        3, "times that a run whose loss explodes or is no number goes back, with a lower learning rate"
+        3,
+        "times that a run whose loss diverges returns to a checkpoint, with a lower learning rate",
+        minimum=0,
+        operational=True,
     )
 
     def __post_init__(self) -> None:
-        for name, low in _AT_LEAST.items():
-            value = getattr(self, name)
-            if not low <= value < float("inf"):
-                raise CommandError(f"{flag(name)} must be at least {low}, not {value}", USAGE)
-        if self.seed > MAX_SEED:
-            raise CommandError(f"--seed must be at most {MAX_SEED}, not {self.seed}", USAGE)
-        if self.condition_dropout > 1:
-            raise CommandError(f"--condition-dropout must be at most 1, not {self.condition_dropout}", USAGE)
-        if not 0 <= self.ema_decay < 1:
-            raise CommandError(f"--ema-decay must be at least 0 and below 1, not {self.ema_decay}", USAGE)
-        for field in dataclasses.fields(self):
-            choices = field.metadata["choices"]
-            if choices and getattr(self, field.name) not in choices:
-                known = ", ".join(choices)
-                raise CommandError(
-                    f"{flag(field.name)} must be one of {known}, not {getattr(self, field.name)}", USAGE
-                )
+        for name, value in dataclasses.asdict(self).items():
+            if error := self.setting(name).error(value):
+                raise CommandError(f"{flag(name)} {error}, not {value}", USAGE)
         if self.batch_size % self.input_shards:
             raise CommandError(
                 f"--batch-size {self.batch_size} cannot be divided among --input-shards {self.input_shards}",
                 USAGE,
             )
-        if not 0 < self.learning_rate < float("inf"):
-            raise CommandError(f"--learning-rate must be above 0, not {self.learning_rate}", USAGE)
-        step = self.frames_per_step * self.hop_samples
-        if self.sparse_coefficients > step:
+        step_samples = self.frames_per_step * self.hop_samples
+        if self.sparse_coefficients > step_samples:
             raise CommandError(
-                f"--sparse-coefficients {self.sparse_coefficients}, but a step has {step} coefficients", USAGE
+                f"--sparse-coefficients {self.sparse_coefficients} exceeds the {step_samples} coefficients "
+                "of a step (--frames-per-step times --hop-samples)",
+                USAGE,
             )
-        if 0 < self.crop_samples < step:
-            raise CommandError(f"--crop-samples {self.crop_samples} is less than a step of {step}", USAGE)
+        if 0 < self.crop_samples < step_samples:
+            raise CommandError(
+                f"--crop-samples {self.crop_samples} is shorter than a step of {step_samples} samples "
+                "(--frames-per-step times --hop-samples)",
+                USAGE,
+            )
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Names of all fields."""
+        return tuple(field.name for field in dataclasses.fields(cls))
+
+    @classmethod
+    def setting(cls, name: str) -> Setting:
+        """Return the description, limits and role of a field."""
+        return cls.__dataclass_fields__[name].metadata["setting"]
+
+    @classmethod
+    def weight_shape_fields(cls) -> tuple[str, ...]:
+        """Names of the fields on which the shapes of a model's variables depend."""
+        return tuple(name for name in cls.names() if cls.setting(name).shapes_weights)
+
+    @classmethod
+    def operational_fields(cls) -> tuple[str, ...]:
+        """Names of the fields on which no bit of a result depends."""
+        return tuple(name for name in cls.names() if cls.setting(name).operational)
 
     def learning_rate_at(self, progress: float, step: int) -> float:
-        """Adam's step size after a part `progress` of all steps: warm-up, then half a cosine down.
+        """Compute Adam's learning rate: linear warm-up, then half a cosine down.
 
         Loshchilov & Hutter 2017, "SGDR", equation 5, without restarts.
+
+        Args:
+            progress: Finished part of all training steps, in [0, 1].
+            step: Number of finished training steps.
         """
-        fall = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-        rate = self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * fall
+        cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+        rate = self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * cosine
         return rate * min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else rate
 
     def beta_at(self, epoch: float) -> float:
-        """The KL term's weight after `epoch` epochs: linear warm-up (Bowman et al. 2016, section 3.1)."""
+        """Compute the KL weight after `epoch` epochs: linear warm-up (Bowman et al. 2016, section 3.1)."""
         return self.beta * min(1.0, epoch / self.beta_warmup_epochs) if self.beta_warmup_epochs else self.beta
 
 
-_AT_LEAST = {
-    **dict.fromkeys(
-        [
-            "epochs", "batch_size", "crops_per_clip", "latent_dim", "sequence_latent_dim", "sparse_coefficients", "hop_samples",
-            "frames_per_step", "channels", "prior_units", "prior_mixtures", "coefficient_model_units", "sample_clips",
-            "checkpoints_to_keep", "accumulate_steps", "input_shards",
-        ],
-        1,
-    ),
-    **dict.fromkeys(
-        [
-            "crop_samples", "final_learning_rate", "warmup_steps", "gradient_clip_norm", "beta",
-            "beta_warmup_epochs", "free_bits", "spectral_envelope_weight", "spectral_weight", "condition_dropout",
-            "gain_db", "residual_noise_scale", "seed", "checkpoint_secs", "max_rollbacks", "cache_mb",
-        ],
-        0,
-    ),
-}  # fmt: skip
-
-
 def flag(name: str) -> str:
-    """The command-line flag of a field."""
+    """Return the command-line flag of a field."""
     return "--" + name.replace("_", "-")

@@ -15,8 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from trainer.cli import LOG_FORMATS
-
+LOG_FORMATS = ("text", "json")
 INFO, WARNING, ERROR = "INFO", "WARNING", "ERROR"
 BAR = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} steps, {remaining} left{postfix}"
 PROGRESS_SECS = 30.0  # between two lines on how far an epoch is, where there is no bar

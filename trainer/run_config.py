@@ -1,4 +1,4 @@
-"""`config.json`: a run's configuration and what it remembers of its dataset. Standard library only."""
+"""`config.json`: a run's configuration and metadata of its dataset. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,32 +10,29 @@ from typing import Any
 
 from preprocessing.dataset.manifest import Manifest, Statistics
 from preprocessing.errors import USAGE, CommandError
+from preprocessing.storage.atomic import write_atomically
 from trainer.config import Config, flag
 from trainer.presets import PRESETS
 
-NAME = "config.json"
-# What may differ from the run's own configuration when it is started again: more of it, or anything, where it
-# changes no bit of the result.
-EXTENDABLE = ("epochs",)
-OPERATIONAL = ("cache_mb", "checkpoint_secs", "checkpoints_to_keep", "max_rollbacks")
+CONFIG_NAME = "config.json"
 
 
 @dataclass(frozen=True)
 class DatasetMetadata:
-    """What a run remembers of the dataset it was started on."""
+    """What a run stores about its training dataset."""
 
     uri: str
     digest: str
     sample_rate_hz: int
     clip_samples: int
     genres: tuple[str, ...]
-    attributes: dict[str, Statistics]  # name -> over the training split; the order of a condition's columns
+    attributes: dict[str, Statistics]  # of the training split, in the order of a condition's columns
     empirical_conditions: list[dict[str, str | float | None]]  # genre and attributes of some training clips
-    counts: dict[str, dict[str, int]]  # split -> genre -> clips
+    counts: dict[str, dict[str, int]]  # clips by split and genre
 
 
 def metadata_of(manifest: Manifest, uri: str) -> DatasetMetadata:
-    """What a run remembers of a dataset."""
+    """Extract from a dataset's manifest what a run stores."""
     return DatasetMetadata(
         uri=uri,
         digest=manifest.digest,
@@ -50,66 +47,69 @@ def metadata_of(manifest: Manifest, uri: str) -> DatasetMetadata:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A run's whole description, as `config.json` holds it."""
+    """Content of `config.json`."""
 
     config: Config
     dataset: DatasetMetadata
 
     def to_json(self) -> str:
-        """Flat settings and a `dataset` object."""
+        """Serialize to the settings at the top level and a `dataset` object."""
         fields = {**dataclasses.asdict(self.config), "dataset": dataclasses.asdict(self.dataset)}
         return json.dumps(fields, indent=2) + "\n"
 
 
 def save(run: RunConfig, folder: Path) -> None:
-    """Writes a run directory's `config.json`, whole or not at all."""
-    temporary = folder / f"{NAME}.tmp"
-    temporary.write_text(run.to_json())
-    temporary.replace(folder / NAME)
+    """Write a run directory's `config.json`, atomically."""
+    write_atomically(folder / CONFIG_NAME, run.to_json())
 
 
 def load(folder: Path) -> RunConfig | None:
-    """Reads a run directory's `config.json`; None if there is none.
+    """Read a run directory's `config.json`; None if there is none.
 
     Raises:
-        CommandError: It is damaged or of another version of the program (exit code 2).
+        CommandError: The file is corrupt or of another version of the program (exit code 2).
     """
-    path = folder / NAME
+    path = folder / CONFIG_NAME
     return parse(path.read_bytes(), str(path)) if path.exists() else None
 
 
 def parse(content: bytes, uri: str) -> RunConfig:
-    """The inverse of `Run.to_json`; `uri` is only for the sentence.
+    """Invert `RunConfig.to_json`; error messages name the file by `uri`.
 
     Raises:
-        CommandError: It is damaged or of another version of the program (exit code 2).
+        CommandError: The content is corrupt or of another version of the program (exit code 2).
     """
     try:
         fields = json.loads(content)
         dataset = fields.pop("dataset")
         dataset["genres"] = tuple(dataset["genres"])
-        dataset["attributes"] = {name: Statistics(**of) for name, of in dataset["attributes"].items()}
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        dataset["attributes"] = {
+            name: Statistics(**statistics) for name, statistics in dataset["attributes"].items()
+        }
         return RunConfig(Config(**fields), DatasetMetadata(**dataset))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CommandError(f"{uri} cannot be read ({error}): use a new --run", USAGE) from error
 
 
-def resolve(given: dict[str, Any], earlier: Config | None) -> Config:
-    """The configuration of this start: the run's own where there is one, else the preset; then the flags.
+def resolve(given: dict[str, Any], saved: Config | None) -> Config:
+    """Resolve the configuration of this start: the run's saved one or else the preset, then `given`.
+
+    Args:
+        given: Fields that the user sets.
+        saved: The configuration of the run that is resumed, or None for a new run.
 
     Raises:
-        CommandError: A flag contradicts the run's own configuration (exit code 2).
+        CommandError: A field is invalid, or contradicts the saved configuration (exit code 2).
     """
-    if earlier is None:
-        return dataclasses.replace(PRESETS[given.get("preset", "wave")], **given)
+    if saved is None:
+        return dataclasses.replace(PRESETS[given.get("preset", Config.preset)], **given)
     for name, value in given.items():
-        own = getattr(earlier, name)
-        allowed = name in OPERATIONAL or (name in EXTENDABLE and value >= own)
-        if value != own and not allowed:
+        saved_value, setting = getattr(saved, name), Config.setting(name)
+        allowed = setting.operational or (setting.extendable and value >= saved_value)
+        if value != saved_value and not allowed:
             raise CommandError(
-                f"{flag(name)} {value} contradicts the run's {NAME}, which has {own}: "
-                "leave the flag out to go on, or use a new --run",
+                f"{flag(name)} {value} contradicts the run's {CONFIG_NAME}, which has {saved_value}: "
+                "omit the flag to resume the run, or use a new --run",
                 USAGE,
             )
-    return dataclasses.replace(earlier, **given)
+    return dataclasses.replace(saved, **given)

@@ -12,30 +12,16 @@ from typing import Any, NamedTuple
 
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import USAGE, CommandError
-from trainer.config import FROM_CHAMPION, Config
 from trainer.data.fetch import find_dataset
 from trainer.registry import candidates, promotion, report
 from trainer.registry import champion as champions
 from trainer.registry.champion import RETRAINING, Champion, State
 from trainer.registry.holdout import held_out
-from trainer.registry.promotion import PROMOTED, REFUSED, UNCHANGED, Criteria
+from trainer.registry.options import FROM_CHAMPION, Options
+from trainer.registry.promotion import PROMOTED, REFUSED, UNCHANGED
 from trainer.runs.champion_pointer import MovedError, candidate_uri
 from trainer.runs.directory import REPORT, RunDirectory, fetch_run
 from trainer.runs.storage import Folder
-
-
-class Options(NamedTuple):
-    """What `retrain` can be told."""
-
-    datasets: str
-    models: str
-    config: Config
-    cache: Path
-    criteria: Criteria
-    init_from: str  # one of `trainer.config.INITIALIZATIONS`
-    count: int  # new clips to judge each model by
-    max_candidates: int  # candidates
-    replicas: int | None
 
 
 class Work(NamedTuple):

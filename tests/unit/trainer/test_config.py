@@ -1,75 +1,35 @@
 import dataclasses
-import json
 
 import pytest
 
-from preprocessing.dataset.manifest import Statistics
 from preprocessing.errors import USAGE, CommandError
-from trainer import run_config
-from trainer.config import Config
+from trainer.config import MAX_SEED, Config, flag
 from trainer.presets import PRESETS
-from trainer.run_config import DatasetMetadata, RunConfig
-
-ATTRIBUTES = {"tempo_bpm": Statistics(120.0, 10.0, 80.0, 160.0)}
-FACTS = DatasetMetadata(
-    "gs://b/d",
-    "ab",
-    3_000,
-    90_001,
-    ("jazz", "rock"),
-    ATTRIBUTES,
-    [{"genre": "jazz", "tempo_bpm": None}],
-    {"train": {"jazz": 8}, "test": {"rock": 2}},
-)
 
 
-def test_a_run_comes_back_from_its_file_as_it_was(tmp_path):
-    for config in PRESETS.values():
-        (tmp_path / "config.json").write_text(RunConfig(config, FACTS).to_json())
-        assert run_config.load(tmp_path) == RunConfig(config, FACTS)
+def test_the_reference_preset_trains_as_its_authors_did():
+    reference = PRESETS["reference"]
+    assert (reference.epochs, reference.batch_size, reference.learning_rate, reference.latent_dim) == (
+        20,
+        8,
+        3e-4,
+        2,
+    )
+    assert reference.crop_samples == 0
+    assert reference.beta_at(0) == reference.beta_at(19) == 1.0
 
 
-def test_no_file_is_no_run_and_a_damaged_one_is_a_sentence(tmp_path):
-    assert run_config.load(tmp_path) is None
-    fields = json.loads(RunConfig(Config(), FACTS).to_json())
-    for text in ("", "[]", "{}", json.dumps({**fields, "unheard_of": 1})):
-        (tmp_path / "config.json").write_text(text)
-        with pytest.raises(CommandError, match="cannot be read") as caught:
-            run_config.load(tmp_path)
-        assert caught.value.exit_code == USAGE
+def test_each_preset_has_the_name_that_it_is_listed_under():
+    assert {name: config.preset for name, config in PRESETS.items()} == {name: name for name in PRESETS}
+    assert PRESETS[Config().preset] == Config()
 
 
-def test_the_seed_is_trained_as_its_authors_did():
-    seed = PRESETS["reference"]
-    assert (seed.epochs, seed.batch_size, seed.learning_rate, seed.latent_dim) == (20, 8, 3e-4, 2)
-    assert seed.crop_samples == 0
-    assert seed.beta_at(0) == seed.beta_at(19) == 1.0
-
-
-def test_flags_go_over_the_preset_and_the_runs_own_over_it():
-    fresh = run_config.resolve({"preset": "reference", "epochs": 3}, None)
-    assert fresh == dataclasses.replace(PRESETS["reference"], epochs=3)
-    assert run_config.resolve({}, fresh) == fresh
-    assert run_config.resolve({"preset": "reference", "epochs": 9}, fresh).epochs == 9
-
-
-@pytest.mark.parametrize("given", [{"preset": "wave"}, {"batch_size": 9}, {"epochs": 2}, {"seed": 1}])
-def test_a_contradiction_names_flag_and_both_values(given):
-    own = run_config.resolve({"preset": "reference", "epochs": 3}, None)
-    (name, value), *_ = given.items()
-    with pytest.raises(CommandError) as caught:
-        run_config.resolve(given, own)
-    assert caught.value.exit_code == USAGE
-    for part in (run_config.flag(name), str(value), str(getattr(own, name))):
-        assert part in str(caught.value)
-
-
-def test_beta_warms_up_in_a_straight_line():
+def test_beta_warms_up_linearly():
     config = Config(beta=0.5, beta_warmup_epochs=4)
     assert [config.beta_at(epoch) for epoch in (0, 1, 2, 4, 9)] == [0, 0.125, 0.25, 0.5, 0.5]
 
 
-def test_the_step_size_warms_up_and_falls_along_half_a_cosine():
+def test_the_learning_rate_warms_up_and_decays_along_half_a_cosine():
     config = Config(learning_rate=1e-3, final_learning_rate=1e-5, warmup_steps=10)
     assert config.learning_rate_at(0.0, 4) == pytest.approx(0.5e-3)
     assert config.learning_rate_at(0.5, 500) == pytest.approx((1e-3 + 1e-5) / 2)
@@ -78,20 +38,48 @@ def test_the_step_size_warms_up_and_falls_along_half_a_cosine():
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("invalid", "message"),
     [
-        {"epochs": 0},
-        {"learning_rate": 0.0},
-        {"learning_rate": float("nan")},
-        {"sparse_coefficients": 999},
-        {"beta": -1},
-        {"crop_samples": 9},
-        {"condition_dropout": 1.5},
-        {"precision": "float8"},
-        {"accumulate_steps": 0},
-        {"ema_decay": 1.0},
+        ({"epochs": 0}, "--epochs must be at least 1, not 0"),
+        ({"learning_rate": 0.0}, "--learning-rate must be above 0, not 0.0"),
+        ({"learning_rate": float("nan")}, "--learning-rate must be a finite number, not nan"),
+        ({"beta": float("inf")}, "--beta must be a finite number, not inf"),
+        ({"sparse_coefficients": 999}, "--sparse-coefficients 999 exceeds the 256 coefficients of a step"),
+        ({"beta": -1}, "--beta must be at least 0, not -1"),
+        ({"crop_samples": 9}, "--crop-samples 9 is shorter than a step of 256 samples"),
+        ({"condition_dropout": 1.5}, "--condition-dropout must be at least 0 and at most 1, not 1.5"),
+        ({"precision": "float8"}, "--precision must be one of float32, bfloat16, float16, not float8"),
+        ({"accumulate_steps": 0}, "--accumulate-steps must be at least 1, not 0"),
+        ({"ema_decay": 1.0}, "--ema-decay must be at least 0 and below 1, not 1.0"),
+        ({"seed": MAX_SEED + 1}, "--seed must be at least 0 and at most 2147483647, not 2147483648"),
+        ({"input_shards": 3}, "--batch-size 8 cannot be divided among --input-shards 3"),
     ],
 )
-def test_nonsense_is_refused(bad):
-    with pytest.raises(CommandError, match=r"^--"):
-        Config(**bad)
+def test_an_invalid_setting_is_refused_by_its_flag_and_limits(invalid, message):
+    with pytest.raises(CommandError) as caught:
+        Config(**invalid)
+    assert caught.value.exit_code == USAGE
+    assert str(caught.value).startswith(message)
+
+
+def test_limits_that_are_included_are_valid():
+    Config(condition_dropout=1.0, seed=MAX_SEED, ema_decay=0.0, epochs=1, cache_mb=0)
+
+
+def test_every_number_has_limits_and_every_field_a_description():
+    for field in dataclasses.fields(Config):
+        setting = Config.setting(field.name)
+        assert len(setting.description.split()) > 2
+        limits = (setting.minimum, setting.maximum, setting.above, setting.below)
+        assert any(limit is not None for limit in limits) == (type(field.default) in (int, float)), field.name
+
+
+def test_fields_that_shape_weights_are_not_operational():
+    shaping, operational = set(Config.weight_shape_fields()), set(Config.operational_fields())
+    assert shaping and operational and not shaping & operational
+    assert "channels" in shaping
+    assert "cache_mb" in operational
+
+
+def test_a_flag_is_a_field_with_hyphens():
+    assert flag("sparse_coefficients") == "--sparse-coefficients"

@@ -1,0 +1,26 @@
+"""The options of `retrain` and their defaults. Standard library only, so that the CLI can read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trainer.config import Config
+from trainer.registry.promotion import Criteria
+
+FROM_CHAMPION, FROM_SCRATCH = INITIALIZATIONS = ("champion", "scratch")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to retrain on, how, and when to promote the result."""
+
+    datasets: str  # output directory of `preprocessing --versioned`
+    models: str  # directory of the champion and the candidates
+    config: Config  # of the candidate
+    cache: Path  # local directory for files fetched from gs://
+    criteria: Criteria = field(default_factory=Criteria)
+    init_from: str = FROM_CHAMPION  # initial weights of the candidate, one of `INITIALIZATIONS`
+    count: int = 48  # generated clips per model in the comparison
+    max_candidates: int = 5  # newest candidates to keep; those that a rollback may need are kept, too
+    replicas: int | None = None  # devices to train on; None: all GPUs, or else one CPU
