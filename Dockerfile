@@ -1,21 +1,21 @@
-# Two programs, two images. An image's entry point is its module, so a container's args are that program's flags.
+# One image per program. The entry point is the program's module, so a container's args are the program's flags.
 #
-#   make image                   all that k8s/overlays/local runs, with docker, podman or buildah
+#   make image                   all images for k8s/overlays/local, with docker, podman or buildah
 #   docker build --target preprocessing -t gtzan-cvae-preprocessing:0.1.0 .
 #   docker build --target trainer -t gtzan-cvae-trainer:0.1.0 .
 #   docker build --target trainer -t gtzan-cvae-trainer:0.1.0-cuda --build-arg REQUIREMENTS=requirements/trainer-cuda.lock .
 #
-# The last can use a GPU: its lock adds CUDA 12.2 and cuDNN 8.9 as wheels, which TensorFlow finds by itself. The
-# node brings only the NVIDIA driver.
+# The last image can use a GPU: its lock file adds CUDA 12.2 and cuDNN 8.9 as wheels, which TensorFlow finds by itself.
+# The node provides only the NVIDIA driver.
 
-# Python 3.11.16 on Debian 12, the index of all architectures.
+# Python 3.11.16 on Debian 12; the digest of the multi-architecture index.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM ${BASE} AS build
 WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
-# Builds are not isolated: pip would fetch their setuptools unchecked.
+# Build isolation is off, because pip would download an unverified setuptools for it.
 COPY requirements/build.lock requirements/
 RUN python -m venv --without-pip /venv \
     && pip --python /venv install --no-deps --require-hashes -r requirements/build.lock
@@ -37,7 +37,7 @@ RUN pip --python /venv install --no-deps --no-build-isolation --use-pep517 --req
 COPY setup.py pyproject.toml ./
 COPY preprocessing preprocessing
 COPY trainer trainer
-# setuptools stays: TensorBoard imports its pkg_resources.
+# Keep setuptools: TensorBoard imports its pkg_resources.
 RUN pip --python /venv install --no-deps --no-build-isolation --use-pep517 .
 
 FROM build AS build-storage-emulator
@@ -52,9 +52,9 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-# What runs lies in /venv; the base's own pip has done its work.
+# Everything that runs is in /venv; the base image's own pip is not needed.
 RUN pip uninstall --yes --root-user-action=ignore pip setuptools wheel
-# Caches go to /tmp, the one folder the pods can write. GKE mounts libcuda under /usr/local/nvidia.
+# Caches go to /tmp, the only writable directory of the pods. GKE mounts libcuda under /usr/local/nvidia.
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -67,22 +67,22 @@ WORKDIR /tmp
 
 FROM runtime AS preprocessing
 LABEL org.opencontainers.image.title="gtzan-cvae-preprocessing" \
-      org.opencontainers.image.description="Folders of music to TFRecords, with Apache Beam"
+      org.opencontainers.image.description="Converts folders of music to TFRecords with Apache Beam"
 COPY --from=build-preprocessing /venv /venv
 ENTRYPOINT ["python", "-m", "preprocessing"]
 CMD ["--help"]
 
 FROM runtime AS trainer
 LABEL org.opencontainers.image.title="gtzan-cvae-trainer" \
-      org.opencontainers.image.description="A VAE trained on TFRecords of music, and the music it makes"
+      org.opencontainers.image.description="Trains a VAE on TFRecords of music and generates music with it"
 COPY --from=build-trainer /venv /venv
 ENTRYPOINT ["python", "-m", "trainer"]
 CMD ["--help"]
 
-# Stands in for the bucket on a cluster that has none (k8s/overlays/local).
+# Replaces the bucket on a cluster without object storage (k8s/overlays/local).
 FROM runtime AS storage-emulator
 LABEL org.opencontainers.image.title="gtzan-cvae-storage-emulator" \
-      org.opencontainers.image.description="Object storage on a laptop's cluster"
+      org.opencontainers.image.description="Object storage for a cluster on a laptop"
 COPY --from=build-storage-emulator /venv /venv
 ENTRYPOINT ["python", "-m", "storage_emulator"]
 CMD ["--help"]
