@@ -1,77 +1,89 @@
-"""What a container's header says, and the bytes of a file by their place."""
+"""The declarations of an audio file's header, and random access to the bytes of a file."""
 
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-# What encoders write that cannot come back to fill in the size: a crash, SoX, arecord and ffmpeg into a pipe.
+# Sizes written by encoders that cannot seek back to fill in the real one: after a crash, or SoX, arecord and
+# ffmpeg writing to a pipe.
 UNKNOWN_SIZES = {0, 0x7FFFF000, 0x7FFFFF00, 0xFFFFFFFF}
 UNKNOWN_SIZES_64 = {0, 2**63 - 1, 2**64 - 1}
 
+PREFIX_BYTES = 512  # kept in memory
+
 
 class Header(NamedTuple):
-    """What a file says of itself; `None` where it does not say, or not where it was looked for."""
+    """What a file declares about itself; offsets and sizes in bytes, None where not declared or not read.
+
+    The decoder reads `decoder_head`, followed by the file's bytes from `body_start` to `body_end`.
+    """
 
     container: str
     codec: str = ""  # for messages
     decodable: bool = True
-    sure: bool = True  # False where the magic is so weak that text can have it
-    missing: str = ""  # a chunk without which there is nothing to decode
+    is_certain: bool = True  # False where the magic number is so weak that text can match it
+    missing_chunk: str = ""  # a required chunk that the file lacks
     channels: int | None = None
-    rate_hz: int | None = None
-    frames: int | None = None  # promised; none where an encoder left the size open
-    frame_bytes: int | None = None  # of uncompressed samples
-    block_bytes: int = 1  # of compressed WAV, what is decoded at once
-    file_bytes: int | None = None  # of the whole container, as promised
-    data_at: int | None = None  # where in the file the samples begin
-    data_bytes: int | None = None  # promised
-    # What a decoder should see: `head`, and then the file from `body_at` to `body_end`.
-    head: bytes = b""
-    body_at: int = 0
+    sample_rate_hz: int | None = None
+    frames: int | None = None
+    frame_bytes: int | None = None  # None for compressed samples
+    block_bytes: int = 1  # the unit in which compressed WAV is decoded
+    file_bytes: int | None = None  # declared size of the whole container
+    data_offset: int | None = None  # where the samples begin
+    data_bytes: int | None = None  # declared size of the samples
+    decoder_head: bytes = b""
+    body_start: int = 0
     body_end: int | None = None
 
+    def is_truncated(self, file_bytes: int) -> bool:
+        """Whether the header declares more than the `file_bytes` that the file has."""
+        data_end = (self.data_offset or 0) + (self.data_bytes or 0)
+        return max(data_end, self.file_bytes or 0) > file_bytes
 
-class File:
-    """Bytes of a stream by their place behind its tags; fewer, or none, where the file ends."""
+    def available_data_bytes(self, file_bytes: int) -> int:
+        """Return the bytes of samples in a file of `file_bytes`, at most as many as declared."""
+        available = max(file_bytes - (self.data_offset or 0), 0)
+        return available if self.data_bytes is None else min(available, self.data_bytes)
+
+    def with_data(self, data_offset: int, data_bytes: int, unknown_sizes: set[int]) -> Header:
+        """Return the header with the place and declared size of the samples."""
+        header = self._replace(data_offset=data_offset)
+        if data_bytes in unknown_sizes:
+            return header
+        frames = data_bytes // header.frame_bytes if header.frame_bytes else None
+        return header._replace(data_bytes=data_bytes, frames=frames)
+
+
+class FileBytes:
+    """Random access to a file's bytes, by their offset from `start`, the end of any leading tags.
+
+    Reading beyond the end gives fewer bytes, or none.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
-        self.stream = stream
         self.start = 0
         self.end = stream.seek(0, 2)
         stream.seek(0)
-        self.first = stream.read(512)
+        self._stream = stream
+        self._prefix = stream.read(PREFIX_BYTES)
 
     @property
     def size(self) -> int:
-        """Bytes behind the tags."""
+        """Bytes after the tags."""
         return self.end - self.start
 
-    def at(self, place: int, count: int) -> bytes:
-        """`count` bytes, or as many as there are."""
-        if place + count <= self.size and self.start + place + count <= len(self.first):
-            return self.first[self.start + place : self.start + place + count]
-        if place >= self.size:  # a size of 64 bits may point further than a stream can seek
+    def read(self, offset: int, count: int) -> bytes:
+        """Return `count` bytes, or as many as there are."""
+        start = self.start + offset
+        if offset + count <= self.size and start + count <= len(self._prefix):
+            return self._prefix[start : start + count]
+        if offset >= self.size:  # a 64-bit size may point further than a stream can seek
             return b""
-        self.stream.seek(self.start + place)
-        return self.stream.read(count)
+        self._stream.seek(start)
+        return self._stream.read(count)
 
-    def numbers(self, layout: str, place: int) -> tuple | None:
-        """Unpacked by a layout of `struct`; None where the file ends before."""
-        data = self.at(place, struct.calcsize(layout))
+    def unpack(self, layout: str, offset: int) -> tuple[Any, ...] | None:
+        """Return the values of a `struct` layout, or None where the file ends within them."""
+        data = self.read(offset, struct.calcsize(layout))
         return struct.unpack(layout, data) if len(data) == struct.calcsize(layout) else None
-
-
-def with_data(header: Header, file: File, place: int, size: int, unknown: set[int]) -> Header:
-    """`header` with where the samples begin and how many its size field promises."""
-    header = header._replace(data_at=file.start + place)
-    if size in unknown:
-        return header
-    frames = size // header.frame_bytes if header.frame_bytes else None
-    return header._replace(data_bytes=size, frames=frames)
-
-
-def bytes_there(header: Header, file: File) -> int:
-    """Of the samples, as promised or as far as there are any."""
-    there = max(file.end - header.data_at, 0)
-    return there if header.data_bytes is None else min(there, header.data_bytes)

@@ -1,7 +1,7 @@
-"""The first bytes of a file: what container it is and what its header promises.
+"""Read the header of an audio file: its container and what it declares.
 
-The file comes from a stranger, so nothing of it is believed: a size only says where to look next, the looks
-are counted, and what cannot be read is `None`. Whether promises are kept is for `preprocessing.audio.decode` to say.
+Files are untrusted, so nothing they declare is relied on: a size only says where to look next, the number of
+looks is bounded, and what cannot be read is `None`. `preprocessing.audio.decode` checks the declarations.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-from preprocessing.audio.header import UNKNOWN_SIZES, File, Header, bytes_there, with_data
-from preprocessing.audio.riff import W64_RIFF, aiff, w64, wav
+from preprocessing.audio.header import UNKNOWN_SIZES, FileBytes, Header
+from preprocessing.audio.riff import W64_RIFF_SUFFIX, read_aiff, read_w64, read_wav
 
-MAX_TAGS = 8  # ID3 tags in a row, where one is usual
+MAX_TAGS = 8  # consecutive ID3 tags; one is typical
 
+# Codec -> bytes per sample, None for compressed ones.
 AU_CODECS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 23: None, 25: None, 26: None, 27: 1}
 OGG_CODECS = {b"\x01vorbis": "Vorbis", b"OpusHead": "Opus", b"\x7fFLAC": "FLAC"}
 
-# Audio and media by their magic and where it is. libsndfile knows the first ones, but they are rare, and when
-# broken they make it hang or print.
+# (offset, magic number) -> name. libsndfile reads the first five, but they are rare, and corrupt ones make it
+# hang or print.
 UNDECODABLE = {
     (8, b"8SVX"): "8SVX",
     (8, b"16SV"): "16SV",
@@ -44,131 +45,133 @@ UNDECODABLE = {
     (8, b"AVI "): "AVI",
 }
 
-# Of MPEG audio layer III, by the four bits of the bit rate: in version 1 and in the later ones of low rates.
+# Bit rates of MPEG audio layer III by the four bits of a frame's header: MPEG-1, then MPEG-2 and 2.5.
 MP3_KBPS = (
     (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 )
-MPEG_RATES_HZ = (44_100, 48_000, 32_000)  # halved in version 2, and again in 2.5
+MPEG1_SAMPLE_RATES_HZ = (44_100, 48_000, 32_000)  # halved in MPEG-2, and again in 2.5
 
 
 def read_header(stream: BinaryIO) -> Header | None:
-    """What `stream`, a whole file, is and promises; `None` where it is no audio that anyone knows.
+    """Return the header of `stream`, a whole file, or None where it is in no known audio format.
 
-    It looks at a few places from the first byte on, raises nothing of its own whatever it finds there, and
-    leaves the position anywhere.
+    Whatever the bytes are, they raise no exception. The stream's position afterwards is undefined.
     """
-    file = File(stream)
+    file = FileBytes(stream)
     tags = 0
-    while (tag := file.at(0, 10))[:3] == b"ID3" and len(tag) == 10 and tags < MAX_TAGS:
+    while (tag := file.read(0, 10))[:3] == b"ID3" and len(tag) == 10 and tags < MAX_TAGS:
         high, middle, low, last = (byte & 0x7F for byte in tag[6:])
         file.start += 10 + (high << 21 | middle << 14 | low << 7 | last)
         tags += 1
-    header = _behind_tags(file)
+    header = _read_after_tags(file)
     if header is None:
-        return Header("MP3", body_at=file.start) if tags else None
-    return header if header.head else header._replace(body_at=file.start)
+        return Header("MP3", body_start=file.start) if tags else None
+    return header if header.decoder_head else header._replace(body_start=file.start)
 
 
-def _behind_tags(file: File) -> Header | None:
-    head = file.at(0, 64)
-    magic, kind = head[:4], head[8:12]
-    if magic in (b"RIFF", b"RIFX", b"RF64") and kind == b"WAVE":
-        return wav(file, ">" if magic == b"RIFX" else "<", magic == b"RF64")
-    if head[:16] == b"riff" + W64_RIFF:
-        return w64(file)
+def _read_after_tags(file: FileBytes) -> Header | None:
+    head = file.read(0, 64)
+    magic, form_type = head[:4], head[8:12]
+    if magic in (b"RIFF", b"RIFX", b"RF64") and form_type == b"WAVE":
+        return read_wav(file, ">" if magic == b"RIFX" else "<", is_rf64=magic == b"RF64")
+    if head[:16] == b"riff" + W64_RIFF_SUFFIX:
+        return read_w64(file)
     if magic in (b".snd", b"dns."):
-        return _au(file, ">" if magic == b".snd" else "<")
-    if magic == b"FORM" and kind in (b"AIFF", b"AIFC"):
-        return aiff(file, kind)
+        return _read_au(file, ">" if magic == b".snd" else "<")
+    if magic == b"FORM" and form_type in (b"AIFF", b"AIFC"):
+        return read_aiff(file, form_type)
     if magic == b"fLaC":
-        return _flac(file)
+        return _read_flac(file)
     if magic == b"OggS":
-        return _ogg(file)
-    for (place, sign), name in UNDECODABLE.items():
-        if head[place : place + len(sign)] == sign:
+        return _read_ogg(file)
+    for (offset, undecodable_magic), name in UNDECODABLE.items():
+        if head[offset:].startswith(undecodable_magic):
             return Header(name, decodable=False)
-    return _mpeg(file)
+    return _read_mpeg(file)
 
 
-def _au(file: File, order: str) -> Header:
-    found = file.numbers(f"{order}5I", 4)
-    if not found:
+def _read_au(file: FileBytes, byte_order: str) -> Header:
+    fields = file.unpack(f"{byte_order}5I", 4)
+    if not fields:
         return Header("AU")
-    place, size, encoding, rate_hz, channels = found
+    offset, size, encoding, sample_rate_hz, channels = fields
     sample_bytes = AU_CODECS.get(encoding)
+    data_offset = file.start + offset
     header = Header(
         "AU",
         codec=f"encoding {encoding}",
         decodable=encoding in AU_CODECS,
         channels=channels,
-        rate_hz=rate_hz,
+        sample_rate_hz=sample_rate_hz,
         frame_bytes=channels * sample_bytes if sample_bytes else None,
-    )
-    header = with_data(header, file, place, size, UNKNOWN_SIZES)
-    # libsndfile counts the bytes of samples in 31 bits. All ones are to it as many as there are.
-    head = file.at(0, 8) + b"\xff\xff\xff\xff"
+    ).with_data(data_offset, size, UNKNOWN_SIZES)
     return header._replace(
-        head=head, body_at=file.start + 12, body_end=header.data_at + bytes_there(header, file)
+        # libsndfile counts the bytes of samples in 31 bits; all ones tell it to read up to the end.
+        decoder_head=file.read(0, 8) + b"\xff\xff\xff\xff",
+        body_start=file.start + 12,
+        body_end=data_offset + header.available_data_bytes(file.end),
     )
 
 
-def _flac(file: File) -> Header:
-    block = file.numbers(">B", 4)
-    found = file.numbers(">Q", 18)
-    if not found or not block or block[0] & 0x7F:  # the block STREAMINFO comes first
+def _read_flac(file: FileBytes) -> Header:
+    block_type = file.unpack(">B", 4)
+    stream_info = file.unpack(">Q", 18)
+    if not stream_info or not block_type or block_type[0] & 0x7F:  # the block STREAMINFO, 0, comes first
         return Header("FLAC")
-    rate_hz, channels, frames = found[0] >> 44, (found[0] >> 41 & 7) + 1, found[0] & (2**36 - 1)
-    return Header("FLAC", channels=channels, rate_hz=rate_hz, frames=frames or None)
+    (bits,) = stream_info
+    sample_rate_hz, channels, frames = bits >> 44, (bits >> 41 & 7) + 1, bits & (2**36 - 1)
+    return Header("FLAC", channels=channels, sample_rate_hz=sample_rate_hz, frames=frames or None)
 
 
-def _ogg(file: File) -> Header:
-    (segments,) = file.numbers("B", 26) or (0,)
-    packet = file.at(27 + segments, 16)
+def _read_ogg(file: FileBytes) -> Header:
+    (segments,) = file.unpack("B", 26) or (0,)
+    packet = file.read(27 + segments, 16)
     codec = next((OGG_CODECS[magic] for magic in OGG_CODECS if packet.startswith(magic)), "")
     header = Header("Ogg", codec=codec or "an unknown codec", decodable=bool(codec) or len(packet) < 16)
     if codec == "Vorbis" and len(packet) == 16:
-        channels, rate_hz = struct.unpack("<BI", packet[11:16])
-        header = header._replace(channels=channels, rate_hz=rate_hz)
+        channels, sample_rate_hz = struct.unpack("<BI", packet[11:16])
+        header = header._replace(channels=channels, sample_rate_hz=sample_rate_hz)
     elif codec == "Opus" and len(packet) == 16:
         header = header._replace(channels=packet[9])
     return header
 
 
-def _mpeg(file: File) -> Header | None:
-    """MP3 and its older layers, or AAC, by the bits with which every frame begins."""
-    head = file.at(0, 4)
+def _read_mpeg(file: FileBytes) -> Header | None:
+    """Recognize MP3, layers I and II, and AAC by the sync bits with which every frame begins."""
+    head = file.read(0, 4)
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
     if head[1] & 0xF6 == 0xF0 and head[2] >> 2 & 15 < 13:
         return Header("AAC", decodable=False)
-    size = _mp3_frame_bytes(head)
-    following = file.at(size, 4)
-    if not size or len(following) < 4 or not _mp3_frame_bytes(following):
-        return Header("MP3", sure=False)
-    first = file.at(0, 64)
-    if any(tag in first for tag in (b"Xing", b"Info", b"VBRI")):
+    frame_bytes = _mp3_frame_bytes(head)
+    next_head = file.read(frame_bytes, 4)
+    if not frame_bytes or len(next_head) < 4 or not _mp3_frame_bytes(next_head):
+        return Header("MP3", is_certain=False)
+    first_bytes = file.read(0, 64)
+    if any(tag in first_bytes for tag in (b"Xing", b"Info", b"VBRI")):
         return Header("MP3")
-    return Header("MP3", head=_mp3_frame_of_any_length(head), body_at=file.start)
+    return Header("MP3", decoder_head=_mp3_info_frame(head), body_start=file.start)
 
 
-def _mp3_frame_of_any_length(head: bytes) -> bytes:
-    """A frame to put before an MP3 file whose frames begin with `head`: a tag that says that it is very long.
+def _mp3_info_frame(head: bytes) -> bytes:
+    """Return an Info frame of unlimited length, to be put before an MP3 file whose frames begin with `head`.
 
-    Without a tag libsndfile takes the first frame's bit rate for that of all, and stops where the file would
-    end then: of a file with a variable rate it drops the rest, which can be most of it.
+    Without one, libsndfile assumes that all frames have the bit rate of the first, and stops where the file
+    would end then: of a file with a variable bit rate it would drop the rest, which can be most of it.
     """
-    is_first_version, is_mono = head[1] & 8 != 0, head[3] & 0xC0 == 0xC0
-    side_bytes = {(True, False): 32, (False, True): 9}.get((is_first_version, is_mono), 17)
-    start = bytes((0xFF, head[1] | 1, 0xE0 | head[2] & 0x0C, head[3]))  # no checksum, the highest bit rate
+    is_mpeg1, is_mono = head[1] & 8 != 0, head[3] & 0xC0 == 0xC0
+    side_info_bytes = {(True, False): 32, (False, True): 9}.get((is_mpeg1, is_mono), 17)
+    # No checksum, the highest bit rate.
+    frame_head = bytes((0xFF, head[1] | 1, 0xE0 | head[2] & 0x0C, head[3]))
     tag = b"Info" + struct.pack(">II", 1, 0x7FFFFFFF)
-    return (start + bytes(side_bytes) + tag).ljust(_mp3_frame_bytes(start), b"\0")
+    return (frame_head + bytes(side_info_bytes) + tag).ljust(_mp3_frame_bytes(frame_head), b"\0")
 
 
 def _mp3_frame_bytes(head: bytes) -> int:
-    """The size of the MP3 frame that begins with `head`; 0 where it is none, or its bit rate is free."""
+    """Return the size of the MP3 frame that begins with `head`; 0 if it is none, or has a free bit rate."""
     version, rate, kbps, padding = head[1] >> 3 & 3, head[2] >> 2 & 3, head[2] >> 4, head[2] >> 1 & 1
     if head[0] != 0xFF or head[1] & 0xE6 != 0xE2 or version == 1 or rate == 3 or kbps in (0, 15):
         return 0
-    rate_hz = MPEG_RATES_HZ[rate] >> {3: 0, 2: 1, 0: 2}[version]
-    return (144_000 if version == 3 else 72_000) * MP3_KBPS[version != 3][kbps] // rate_hz + padding
+    sample_rate_hz = MPEG1_SAMPLE_RATES_HZ[rate] >> {3: 0, 2: 1, 0: 2}[version]
+    return (144_000 if version == 3 else 72_000) * MP3_KBPS[version != 3][kbps] // sample_rate_hz + padding

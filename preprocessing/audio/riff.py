@@ -1,7 +1,8 @@
-"""The headers of WAV, RF64, W64 and AIFF, whose files are chunks: a name, a size, a content.
+"""The headers of the chunked containers WAV, RF64, W64 and AIFF.
 
-libsndfile 1.2.2 believes chunks: two lists of a false size, 16 bytes at the end of a WAV file, keep it busy
-for ever. So it is not shown those of a file, but a head made here of the two that matter, then the samples.
+A chunk is a name, a size and a content. libsndfile 1.2.2 trusts the sizes: two LIST chunks with a false
+one, 16 bytes at the end of a WAV file, make it loop forever. So it never sees a file's own chunks, but a
+rebuilt head of the two chunks that matter, followed by the samples.
 """
 
 from __future__ import annotations
@@ -9,93 +10,134 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from preprocessing.audio.header import UNKNOWN_SIZES, UNKNOWN_SIZES_64, File, Header, bytes_there, with_data
+from preprocessing.audio.header import UNKNOWN_SIZES, UNKNOWN_SIZES_64, FileBytes, Header
 
-MAX_CHUNKS = 256  # a recording has about ten
-MAX_FORMAT_BYTES = 256  # of a chunk that tells the format; 16 to 50 are usual
-MAX_WAV_BYTES = 2**32 - 4_096  # more has no room in its field of 32 bits
+MAX_CHUNKS = 256  # a typical recording has about ten
+MAX_FORMAT_BYTES = 256  # of a format chunk; 16 to 50 are typical
+MAX_WAV_BYTES = 2**32 - 4_096  # the size field has 32 bits
 
-# WAV format tags that the decoder knows, and the bytes of one sample of them (0: as many as the header's bits
-# need; None: compressed). NMS ADPCM is left out: libsndfile 1.2.2 writes past a buffer at its last block.
+# Codec that libsndfile decodes -> bytes per sample (0: as many as the header's bit depth needs; None:
+# compressed). NMS ADPCM is left out: libsndfile 1.2.2 writes past a buffer at its last block.
 WAV_CODECS = {1: 0, 2: None, 3: 0, 6: 1, 7: 1, 0x11: None, 0x31: None, 0x40: None, 0x55: None}
+WAV_EXTENSIBLE = 0xFFFE  # the format tag proper follows in the extension
 AIFF_CODECS = {
     **dict.fromkeys((b"NONE", b"twos", b"sowt", b"in24", b"42n1", b"in32", b"23ni"), 0),
     **dict.fromkeys((b"raw ", b"ulaw", b"ULAW", b"alaw", b"ALAW"), 1),
     **{b"fl32": 4, b"FL32": 4, b"fl64": 8, b"FL64": 8, b"ima4": None, b"GSM ": None},
 }
-W64_RIFF = bytes.fromhex("2e91cf11a5d628db04c10000")  # of each 16-byte name after its four letters
-W64_REST = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+W64_RIFF_SUFFIX = bytes.fromhex("2e91cf11a5d628db04c10000")  # of a 16-byte name, after its four letters
+W64_CHUNK_SUFFIX = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 
 
-def _chunks(file: File, place: int, order: str) -> Iterator[tuple[bytes, int, int]]:
-    """`(name, where its content begins, its size)` of the chunks of a RIFF or FORM file."""
-    for _ in range(MAX_CHUNKS):
-        found = file.numbers(f"{order}4sI", place)
-        if not found:
-            return
-        name, size = found
-        yield name, place + 8, size
-        place += 8 + size + size % 2
+def read_wav(file: FileBytes, byte_order: str, is_rf64: bool) -> Header:
+    """Read the header of a WAV file, or of RF64, its variant with 64-bit sizes in a `ds64` chunk.
 
-
-def _chunk(name: bytes, content: bytes, order: str) -> bytes:
-    return name + struct.pack(f"{order}I", len(content)) + content + bytes(len(content) % 2)
-
-
-def wav(file: File, order: str, long: bool) -> Header:
-    """WAV, and its sister RF64 for `long` files, which has the sizes as 64 bits in a chunk of their own."""
-    header = Header("RF64" if long else "WAV")
-    (outer_bytes,) = file.numbers(f"{order}I", 4) or (0,)
-    long_bytes, content = None, b""
-    for name, place, size in _chunks(file, 12, order):
-        if name == b"fmt " and not content:
-            content = file.at(place, min(size, MAX_FORMAT_BYTES))
-            header = _with_format(header, content, order)
-        elif name == b"ds64" and long and (sizes := file.numbers("<QQ", place)):
-            outer_bytes, long_bytes = sizes
-        elif name == b"data" and long_bytes is not None and size == 0xFFFFFFFF:
-            header = with_data(header, file, place, long_bytes, UNKNOWN_SIZES_64)
+    `byte_order` is `<` or `>`, as `struct` has it.
+    """
+    header = Header("RF64" if is_rf64 else "WAV")
+    (container_bytes,) = file.unpack(f"{byte_order}I", 4) or (0,)
+    data_bytes_64, format_chunk = None, b""
+    for name, offset, size in _chunks(file, 12, byte_order):
+        if name == b"fmt " and not format_chunk:
+            format_chunk = file.read(offset, min(size, MAX_FORMAT_BYTES))
+            header = _with_wav_format(header, format_chunk, byte_order)
+        elif name == b"ds64" and is_rf64 and (sizes := file.unpack("<QQ", offset)):
+            container_bytes, data_bytes_64 = sizes
+        elif name == b"data" and data_bytes_64 is not None and size == 0xFFFFFFFF:
+            header = header.with_data(file.start + offset, data_bytes_64, UNKNOWN_SIZES_64)
             break
         elif name == b"data":
-            # No size and then a chunk: there are no samples. No size and then anything else: nobody wrote it.
-            empty = size == 0 and _is_chunk(file, place, order)
-            header = with_data(header, file, place, size, UNKNOWN_SIZES - {0} if empty else UNKNOWN_SIZES)
+            # Size 0, then a chunk: there are no samples. Size 0, then anything else: nobody filled it in.
+            is_empty = size == 0 and _is_chunk(file, offset, byte_order)
+            unknown_sizes = UNKNOWN_SIZES - {0} if is_empty else UNKNOWN_SIZES
+            header = header.with_data(file.start + offset, size, unknown_sizes)
             break
-    if outer_bytes not in UNKNOWN_SIZES | UNKNOWN_SIZES_64:
-        header = header._replace(file_bytes=file.start + 8 + outer_bytes)
-    return _with_wav_head(header, file, content, order)
+    if container_bytes not in UNKNOWN_SIZES | UNKNOWN_SIZES_64:
+        header = header._replace(file_bytes=file.start + 8 + container_bytes)
+    return _with_wav_head(header, file, format_chunk, byte_order)
 
 
-def _with_wav_head(header: Header, file: File, content: bytes, order: str) -> Header:
-    """`header` with a head of nothing but the chunk that tells the format, which has this content."""
-    if header.channels is None or header.data_at is None:
-        return header._replace(missing="fmt" if header.channels is None else "data")
-    size = bytes_there(header, file)
-    if header.frame_bytes is None:
-        size -= size % header.block_bytes
-    magic, long, data_bytes = (b"RIFF" if order == "<" else b"RIFX"), b"", size
-    if size > MAX_WAV_BYTES:
-        magic, data_bytes = b"RF64", 0xFFFFFFFF
-        long = _chunk(b"ds64", struct.pack("<QQQI", size + 1_000, size, 0, 0), "<")
-    content = (
-        b"WAVE" + long + _chunk(b"fmt ", content, order) + b"data" + struct.pack(f"{order}I", data_bytes)
+def read_w64(file: FileBytes) -> Header:
+    """Read the header of a Sony Wave64 file: WAV with 16-byte names and 64-bit sizes."""
+    header = Header("W64")
+    (container_bytes,) = file.unpack("<Q", 16) or (0,)
+    if container_bytes not in UNKNOWN_SIZES_64:
+        header = header._replace(file_bytes=file.start + container_bytes)
+    offset, format_chunk = 40, b""
+    for _ in range(MAX_CHUNKS):
+        chunk = file.unpack("<4s12sQ", offset)
+        if not chunk or chunk[1] != W64_CHUNK_SUFFIX:
+            break
+        name, _, size = chunk  # the size includes these 24 bytes
+        if name == b"fmt " and not format_chunk:
+            format_chunk = file.read(offset + 24, min(max(size - 24, 0), MAX_FORMAT_BYTES))
+            header = _with_wav_format(header, format_chunk, "<")
+        elif name == b"data":
+            unknown_sizes = {unknown - 24 for unknown in UNKNOWN_SIZES_64}
+            header = header.with_data(file.start + offset + 24, size - 24, unknown_sizes)
+            break
+        offset += max(size + -size % 8, 24)
+    return _with_wav_head(header, file, format_chunk, "<")
+
+
+def read_aiff(file: FileBytes, form_type: bytes) -> Header:
+    """Read the header of an AIFF file, or of its compressible variant AIFC: `form_type` says which."""
+    header = Header(form_type.decode())
+    (container_bytes,) = file.unpack(">I", 4) or (0,)
+    if container_bytes not in UNKNOWN_SIZES:
+        header = header._replace(file_bytes=file.start + 8 + container_bytes)
+    common_chunk = b""
+    for name, offset, size in _chunks(file, 12, ">"):
+        if name == b"COMM" and not common_chunk:
+            common_chunk = file.read(offset, min(size, MAX_FORMAT_BYTES))
+            header = _with_aiff_format(header, common_chunk)
+        elif name == b"SSND" and header.data_offset is None:
+            (padding,) = file.unpack(">I", offset) or (0,)
+            header = header._replace(data_offset=file.start + offset + 8 + padding)
+            if size not in UNKNOWN_SIZES:
+                header = header._replace(data_bytes=max(size - 8 - padding, 0))
+        if header.channels is not None and header.data_offset is not None:
+            break
+    if header.channels is None or header.data_offset is None:
+        return header._replace(missing_chunk="COMM" if header.channels is None else "SSND")
+    data_bytes = min(header.available_data_bytes(file.end), MAX_WAV_BYTES)
+    content = form_type + _make_chunk(b"COMM", common_chunk, ">")
+    content += b"SSND" + struct.pack(">III", data_bytes + 8, 0, 0)
+    return header._replace(
+        decoder_head=b"FORM" + struct.pack(">I", len(content) + data_bytes) + content,
+        body_start=header.data_offset,
+        body_end=header.data_offset + data_bytes,
     )
-    head = magic + struct.pack(f"{order}I", min(len(content) + size, 0xFFFFFFFF)) + content
-    return header._replace(head=head, body_at=header.data_at, body_end=header.data_at + size + size % 2)
 
 
-def _is_chunk(file: File, place: int, order: str) -> bool:
-    name, size = file.numbers(f"{order}4sI", place) or (b"", 0)
-    return name.strip().isalnum() and place + 8 + size <= file.size
+def _chunks(file: FileBytes, offset: int, byte_order: str) -> Iterator[tuple[bytes, int, int]]:
+    """Yield `(name, offset of the content, its size)` of the chunks of a RIFF or FORM file."""
+    for _ in range(MAX_CHUNKS):
+        chunk = file.unpack(f"{byte_order}4sI", offset)
+        if not chunk:
+            return
+        name, size = chunk
+        yield name, offset + 8, size
+        offset += 8 + size + size % 2
 
 
-def _with_format(header: Header, content: bytes, order: str) -> Header:
-    """`header` with what a `fmt ` chunk says, which WAV, RF64 and W64 have in common."""
-    if len(content) < 16:
+def _is_chunk(file: FileBytes, offset: int, byte_order: str) -> bool:
+    name, size = file.unpack(f"{byte_order}4sI", offset) or (b"", 0)
+    return name.strip().isalnum() and offset + 8 + size <= file.size
+
+
+def _make_chunk(name: bytes, content: bytes, byte_order: str) -> bytes:
+    return name + struct.pack(f"{byte_order}I", len(content)) + content + bytes(len(content) % 2)
+
+
+def _with_wav_format(header: Header, format_chunk: bytes, byte_order: str) -> Header:
+    """Return `header` with the declarations of a `fmt ` chunk, which WAV, RF64 and W64 have in common."""
+    if len(format_chunk) < 16:
         return header
-    tag, channels, rate_hz, _, block_bytes, bits = struct.unpack(f"{order}HHIIHH", content[:16])
-    if tag == 0xFFFE and len(content) >= 40:
-        (tag,) = struct.unpack(f"{order}H", content[24:26])
+    layout = f"{byte_order}HHIIHH"
+    tag, channels, sample_rate_hz, _, block_bytes, bits = struct.unpack(layout, format_chunk[:16])
+    if tag == WAV_EXTENSIBLE and len(format_chunk) >= 40:
+        (tag,) = struct.unpack(f"{byte_order}H", format_chunk[24:26])
     sample_bytes = WAV_CODECS.get(tag)
     if sample_bytes == 0:
         sample_bytes = (bits + 7) // 8
@@ -103,67 +145,39 @@ def _with_format(header: Header, content: bytes, order: str) -> Header:
         codec=f"format tag 0x{tag:04x}",
         decodable=tag in WAV_CODECS,
         channels=channels,
-        rate_hz=rate_hz,
+        sample_rate_hz=sample_rate_hz,
         frame_bytes=channels * sample_bytes if sample_bytes else None,
         block_bytes=max(block_bytes, 1),
     )
 
 
-def w64(file: File) -> Header:
-    """Sony\'s Wave64: names of 16 bytes, sizes of 64 bits."""
-    header = Header("W64")
-    (outer_bytes,) = file.numbers("<Q", 16) or (0,)
-    if outer_bytes not in UNKNOWN_SIZES_64:
-        header = header._replace(file_bytes=file.start + outer_bytes)
-    place, content = 40, b""
-    for _ in range(MAX_CHUNKS):
-        found = file.numbers("<4s12sQ", place)
-        if not found or found[1] != W64_REST:
-            break
-        name, _, size = found  # which counts its own 24 bytes
-        if name == b"fmt " and not content:
-            content = file.at(place + 24, min(max(size - 24, 0), MAX_FORMAT_BYTES))
-            header = _with_format(header, content, "<")
-        elif name == b"data":
-            unknown = {unknown - 24 for unknown in UNKNOWN_SIZES_64}
-            header = with_data(header, file, place + 24, size - 24, unknown)
-            break
-        place += max(size + -size % 8, 24)
-    return _with_wav_head(header, file, content, "<")
+def _with_wav_head(header: Header, file: FileBytes, format_chunk: bytes, byte_order: str) -> Header:
+    """Return `header` with a decoder head that has no chunks but `fmt ` and `data`."""
+    if header.channels is None or header.data_offset is None:
+        return header._replace(missing_chunk="fmt" if header.channels is None else "data")
+    data_bytes = header.available_data_bytes(file.end)
+    if header.frame_bytes is None:
+        data_bytes -= data_bytes % header.block_bytes
+    magic, ds64_chunk, size_field = (b"RIFF" if byte_order == "<" else b"RIFX"), b"", data_bytes
+    if data_bytes > MAX_WAV_BYTES:
+        magic, size_field = b"RF64", 0xFFFFFFFF
+        ds64_chunk = _make_chunk(b"ds64", struct.pack("<QQQI", data_bytes + 1_000, data_bytes, 0, 0), "<")
+    content = b"WAVE" + ds64_chunk + _make_chunk(b"fmt ", format_chunk, byte_order)
+    content += b"data" + struct.pack(f"{byte_order}I", size_field)
+    container_bytes = min(len(content) + data_bytes, 0xFFFFFFFF)
+    return header._replace(
+        decoder_head=magic + struct.pack(f"{byte_order}I", container_bytes) + content,
+        body_start=header.data_offset,
+        body_end=header.data_offset + data_bytes + data_bytes % 2,
+    )
 
 
-def aiff(file: File, kind: bytes) -> Header:
-    """AIFF, and AIFC, which can be compressed: `kind` is its name of four letters."""
-    header = Header(kind.decode())
-    (outer_bytes,) = file.numbers(">I", 4) or (0,)
-    if outer_bytes not in UNKNOWN_SIZES:
-        header = header._replace(file_bytes=file.start + 8 + outer_bytes)
-    content = b""
-    for name, place, size in _chunks(file, 12, ">"):
-        if name == b"COMM" and not content:
-            content = file.at(place, min(size, MAX_FORMAT_BYTES))
-            header = _with_common(header, content)
-        elif name == b"SSND" and header.data_at is None:
-            (offset,) = file.numbers(">I", place) or (0,)
-            header = header._replace(data_at=file.start + place + 8 + offset)
-            if size not in UNKNOWN_SIZES:
-                header = header._replace(data_bytes=max(size - 8 - offset, 0))
-        if header.channels is not None and header.data_at is not None:
-            break
-    else:
-        return header._replace(missing="COMM" if header.channels is None else "SSND")
-    size = min(bytes_there(header, file), MAX_WAV_BYTES)
-    content = kind + _chunk(b"COMM", content, ">") + b"SSND" + struct.pack(">III", size + 8, 0, 0)
-    head = b"FORM" + struct.pack(">I", len(content) + size) + content
-    return header._replace(head=head, body_at=header.data_at, body_end=header.data_at + size)
-
-
-def _with_common(header: Header, content: bytes) -> Header:
-    """`header` with what the `COMM` chunk of an AIFF file says; the rate is a float of 80 bits."""
-    if len(content) < 18:
+def _with_aiff_format(header: Header, common_chunk: bytes) -> Header:
+    """Return `header` with the declarations of a `COMM` chunk, whose sample rate is an 80-bit float."""
+    if len(common_chunk) < 18:
         return header
-    channels, frames, bits, exponent, mantissa = struct.unpack(">HIhHQ", content[:18])
-    codec = content[18:22] if len(content) >= 22 else b"NONE"
+    channels, frames, bits, exponent, mantissa = struct.unpack(">HIhHQ", common_chunk[:18])
+    codec = common_chunk[18:22] if len(common_chunk) >= 22 else b"NONE"
     shift = 16_383 + 63 - exponent
     sample_bytes = AIFF_CODECS.get(codec)
     if sample_bytes == 0:
@@ -172,7 +186,7 @@ def _with_common(header: Header, content: bytes) -> Header:
         codec=f"compression {codec.decode('ascii', 'replace')!r}",
         decodable=codec in AIFF_CODECS,
         channels=channels,
-        rate_hz=mantissa >> shift if shift >= 0 else 2**64,
+        sample_rate_hz=mantissa >> shift if shift >= 0 else 2**64,
         frames=None if frames in UNKNOWN_SIZES else frames,
         frame_bytes=channels * sample_bytes if sample_bytes else None,
     )

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from preprocessing.audio.decode import BadAudioError, segments
+from preprocessing.audio.decode import decode_clips
+from preprocessing.audio.errors import BadAudioError
 from preprocessing.options import AudioFormat
 
 SECOND = AudioFormat(3_000, 1.0, 3_000, min_secs=0.25, max_secs=600)
@@ -33,7 +34,7 @@ def noise(secs, rate_hz=22_050, channels=1):
 
 
 def taken(data, audio=SECOND):
-    return list(segments(io.BytesIO(data), audio))
+    return list(decode_clips(io.BytesIO(data), audio))
 
 
 def reason_of(data, audio=SECOND):

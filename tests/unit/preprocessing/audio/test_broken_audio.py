@@ -10,7 +10,8 @@ import pytest
 import soundfile
 from support.audio_bytes import HOPS, SECOND, encoded, noise, reason_of, taken, tone, with_number
 
-from preprocessing.audio.decode import BadAudioError, segments
+from preprocessing.audio.decode import decode_clips
+from preprocessing.audio.errors import BadAudioError
 from preprocessing.audio.probe import read_header
 from preprocessing.dataset.quarantine import REASONS
 from preprocessing.options import AudioFormat
@@ -120,7 +121,7 @@ def test_an_mp3_of_variable_rate_without_a_length_is_read_to_its_end(rate_hz, ch
     wave = np.concatenate([noise(1.0, rate_hz, channels), 0.002 * noise(9.0, rate_hz, channels)])
     data = encoded(wave, rate_hz, "MP3", "MPEG_LAYER_III")
     untagged = data[data.index(data[:2], 4) :]
-    assert read_header(io.BytesIO(untagged)).head
+    assert read_header(io.BytesIO(untagged)).decoder_head
     with soundfile.SoundFile(io.BytesIO(untagged)) as sound:
         assert sound.frames < 7 * rate_hz  # what libsndfile alone would make of it
     audio = AudioFormat(3_000, 12.0, 36_000)
@@ -219,7 +220,7 @@ def test_hours_in_a_small_file_cost_no_memory_and_end_at_the_longest_recording(
     audio = AudioFormat(3_000, 2.0, 6_000, hop_secs=60.0, max_secs=max_secs)
     tracemalloc.start()
     try:
-        found = segments(io.BytesIO(data), audio)
+        found = decode_clips(io.BytesIO(data), audio)
         given = 0
         with pytest.raises(BadAudioError) as caught:
             for _ in found:
@@ -241,7 +242,7 @@ def test_the_streams_own_errors_come_through():
 
     for kind in ("WAV", "FLAC", "OGG"):
         with pytest.raises(TimeoutError, match="does not answer"):
-            list(segments(Failing(encoded(noise(2.0), kind=kind, subtype=None)), SECOND))
+            list(decode_clips(Failing(encoded(noise(2.0), kind=kind, subtype=None)), SECOND))
 
 
 def test_a_stream_may_give_less_than_asked_and_have_no_readinto():
@@ -256,5 +257,5 @@ def test_a_stream_may_give_less_than_asked_and_have_no_readinto():
             return self.stream.seek(place, whence)
 
     for data in (WAVE, with_number(WAVE, 40, "<I", 0), encoded(noise(1.0), kind="OGG", subtype="VORBIS")):
-        (found,) = segments(Slow(data), SECOND)
+        (found,) = decode_clips(Slow(data), SECOND)
         np.testing.assert_array_equal(found.waveform, taken(data)[0].waveform)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.audio_bytes import HOPS, SECOND, encoded, noise, reason_of, taken, tone
 
-from preprocessing.audio.decode import segments
+from preprocessing.audio.decode import decode_clips
 from preprocessing.options import AudioFormat, default_clip_samples
 
 GTZAN_FORMAT = AudioFormat()
@@ -112,7 +112,7 @@ def test_only_the_content_says_what_a_file_is(tmp_path):
     path = tmp_path / "music.mp3"
     path.write_bytes(encoded(tone(1.0), kind="FLAC"))
     with path.open("rb") as stream:
-        (segment,) = segments(stream, SECOND)
+        (segment,) = decode_clips(stream, SECOND)
         assert not stream.closed
     assert segment.valid_samples == 3_000
 

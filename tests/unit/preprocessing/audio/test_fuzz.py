@@ -18,7 +18,8 @@ from collections import Counter
 import numpy as np
 import soundfile
 
-from preprocessing.audio.decode import BadAudioError, segments
+from preprocessing.audio.decode import decode_clips
+from preprocessing.audio.errors import BadAudioError
 from preprocessing.dataset.quarantine import REASONS
 from preprocessing.options import AudioFormat
 
@@ -115,7 +116,7 @@ def outcome(data, audio):
     """`"clips"` or the reason; anything else that happens is a failure."""
     count = 0
     try:
-        for clip in segments(io.BytesIO(data), audio):
+        for clip in decode_clips(io.BytesIO(data), audio):
             assert clip.waveform.shape == (audio.clip_samples,)
             assert clip.waveform.dtype == np.float32
             assert np.isfinite(clip.waveform).all()

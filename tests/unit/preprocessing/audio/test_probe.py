@@ -55,16 +55,16 @@ def test_what_an_uncompressed_file_promises(kind, subtype, container, frame_byte
     header = header_of(data)
     # Big-endian WAV is RIFX; a byte order is told in AIFC only.
     assert header.container == ("AIFC" if kind == "AIFF" and endian != "FILE" else container)
-    assert (header.channels, header.rate_hz, header.frames) == (2, 8_000, FRAMES)
+    assert (header.channels, header.sample_rate_hz, header.frames) == (2, 8_000, FRAMES)
     assert header.frame_bytes == frame_bytes
-    assert (header.decodable, header.sure, header.missing) == (True, True, "")
+    assert (header.decodable, header.is_certain, header.missing_chunk) == (True, True, "")
     assert header.data_bytes == FRAMES * frame_bytes
-    assert header.data_at + header.data_bytes == header.body_end <= len(data)
+    assert header.data_offset + header.data_bytes == header.body_end <= len(data)
     assert_equal_sounds(data, as_a_decoder_sees(data, header))
 
 
 def as_a_decoder_sees(data, header):
-    return header.head + data[header.body_at : header.body_end]
+    return header.decoder_head + data[header.body_start : header.body_end]
 
 
 def assert_equal_sounds(data, seen):
@@ -83,8 +83,8 @@ def test_of_compressed_samples_only_the_bytes_are_promised(subtype):
 @pytest.mark.parametrize(
     ("kind", "subtype", "expected"),
     [
-        ("FLAC", "PCM_24", Header("FLAC", channels=2, rate_hz=8_000, frames=FRAMES)),
-        ("OGG", "VORBIS", Header("Ogg", "Vorbis", channels=2, rate_hz=8_000)),
+        ("FLAC", "PCM_24", Header("FLAC", channels=2, sample_rate_hz=8_000, frames=FRAMES)),
+        ("OGG", "VORBIS", Header("Ogg", "Vorbis", channels=2, sample_rate_hz=8_000)),
         ("OGG", "OPUS", Header("Ogg", "Opus", channels=2)),
         ("MP3", "MPEG_LAYER_III", Header("MP3")),
         ("CAF", "PCM_16", Header("CAF", decodable=False)),
@@ -128,15 +128,15 @@ def test_what_is_no_audio_has_no_header(data):
 
 
 def test_text_with_a_byte_order_mark_only_looks_like_an_mp3():
-    assert header_of(("a sentence " * 99).encode("utf-16")).sure is False
+    assert header_of(("a sentence " * 99).encode("utf-16")).is_certain is False
 
 
 def test_tags_before_the_file_are_passed_over():
     tag = b"ID3\x04\0\0\0\0\x02\x05" + bytes(261)
     plain = header_of(encoded("WAV", "PCM_16"))
     tagged = header_of(tag + encoded("WAV", "PCM_16"))
-    assert tagged.body_at == plain.body_at + len(tag)
-    assert tagged.data_at == plain.data_at + len(tag)
+    assert tagged.body_start == plain.body_start + len(tag)
+    assert tagged.data_offset == plain.data_offset + len(tag)
     assert tagged.file_bytes == plain.file_bytes + len(tag)
     assert header_of(b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + bytes(99)).container == "MP3"
 
@@ -180,17 +180,17 @@ def test_samples_of_more_than_32_bits_get_an_rf64_head():
             return super().seek(place, whence) + (5 * 2**30 if whence == 2 else 0)
 
     header = read_header(Huge(with_number(encoded("WAV", "PCM_16"), 40, "<I", 0xFFFFFFFF)))
-    assert header.head[:4] == b"RF64"
-    assert struct.unpack_from("<Q", header.head, 28)[0] == 5 * 2**30 + FRAMES * 4
+    assert header.decoder_head[:4] == b"RF64"
+    assert struct.unpack_from("<Q", header.decoder_head, 28)[0] == 5 * 2**30 + FRAMES * 4
 
 
 def test_an_mp3_without_a_length_gets_a_frame_that_leaves_it_open():
     data = encoded("MP3", "MPEG_LAYER_III", rate_hz=44_100, frames=44_100)
     untagged = data[data.index(b"\xff\xfb", 4) :]
     header = header_of(untagged)
-    assert header.head[:2] == b"\xff\xfb"
-    assert b"Info" in header.head
-    assert header.body_at == 0
+    assert header.decoder_head[:2] == b"\xff\xfb"
+    assert b"Info" in header.decoder_head
+    assert header.body_start == 0
 
 
 MAGICS = [
@@ -228,7 +228,7 @@ def test_no_bytes_make_it_raise(magic, rest):
 def test_no_change_of_a_real_header_makes_it_raise(kind, place, content, length):
     data = encoded(*kind, frames=100)
     header = header_of((data[:place] + content + data[place + len(content) :])[:length])
-    assert header is None or len(header.head) < 400
+    assert header is None or len(header.decoder_head) < 400
 
 
 def test_chunks_without_end_are_not_followed_for_long():
