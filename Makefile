@@ -1,18 +1,18 @@
-# Everything but images and clusters runs in .venv, which its target makes or mends first. Needed: Python 3, make and
-# a package index.
+# All targets except those for images and clusters run in .venv, and create or update it first. They need Python 3, make
+# and a package index.
 #
-#   make demo                      synthesize a small corpus, train on it, make music, write a report
+#   make demo                      synthesize a small corpus, train on it, generate music, write a report
 #   make demo INPUT=path/to/genres_original
-#   make test                      lint, check types and imports, test
-#   make rehearsal                 k8s/overlays/local from preprocessing to retraining, as processes: no cluster needed
-#   make test-slow                 the tests that take minutes, such as killing twenty jobs
-#   make bench-preprocessing       time the Beam job beside a plain loop and a usual pipeline
-#   make bench-training            time training and generation beside what one would compare them with
-#   make lock                      resolve the lock files again
-#   make image image-test          the images, built and tried with docker, podman or buildah (BUILDER=buildah)
-#   make image REQUIREMENTS=requirements/trainer-cuda.lock     the trainer's with CUDA
-#   make deploy OVERLAY=gke-gpu    onto the cluster that kubectl talks to
-#   make submit-preprocessing PROJECT=... REGION=... BUCKET=...     on Dataflow
+#   make test                      run linters, type checker, import rules and tests
+#   make rehearsal                 run k8s/overlays/local as processes, from preprocessing to retraining, without a cluster
+#   make test-slow                 run the tests that take minutes, such as killing twenty jobs
+#   make bench-preprocessing       compare the Beam job with a plain loop and a typical pipeline
+#   make bench-training            time training and generation, compared with their alternatives
+#   make lock                      update the lock files
+#   make image image-test          build and test the images with docker, podman or buildah (BUILDER=buildah)
+#   make image REQUIREMENTS=requirements/trainer-cuda.lock     build the trainer's image with CUDA
+#   make deploy OVERLAY=gke-gpu    deploy to the current cluster of kubectl
+#   make submit-preprocessing PROJECT=... REGION=... BUCKET=...     preprocess on Dataflow
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -21,11 +21,11 @@ SHELL := /bin/bash
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 INSTALLED := .venv/installed
-# One's own music has a folder of its own, by its path, so that no two demos meet.
+# Each INPUT has its own demo directory, named by a checksum of its path.
 INPUT := demo/genres_original
 DEMO := demo$(if $(filter-out demo/genres_original,$(INPUT)),/own-$(shell printf %s "$(abspath $(INPUT))" | cksum | cut -d' ' -f1))
 
-# uv does not read pip's configuration; a mirror set there is meant for it too.
+# uv does not read pip's configuration; use the package index that is configured there.
 ifndef UV_DEFAULT_INDEX
 export UV_DEFAULT_INDEX := $(or $(shell python3 -m pip config get global.index-url 2>/dev/null),https://pypi.org/simple)
 endif
@@ -73,7 +73,7 @@ endif
 	$(BIN)/python -m preprocessing --input "$(INPUT)" --output $(DEMO)/dataset
 	$(BIN)/python -m trainer train --data $(DEMO)/dataset --run $(DEMO)/run --preset tiny
 	$(BIN)/python -m trainer generate --run $(DEMO)/run --output $(DEMO)/music
-	@echo "Open $(CURDIR)/$(DEMO)/run/report.html: curves, pictures and players. New music: $(CURDIR)/$(DEMO)/music"
+	@echo "Open $(CURDIR)/$(DEMO)/run/report.html: metrics, spectrograms and players. New music: $(CURDIR)/$(DEMO)/music"
 
 LOCK = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 lock: $(filter .tools/bin/uv,$(UV))
@@ -97,7 +97,7 @@ deploy:
 	  { echo "deploy: OVERLAY must be one of: $(notdir $(wildcard k8s/overlays/*))" >&2; exit 2; }
 	kubectl apply -k k8s/overlays/$(OVERLAY)
 
-# MUSIC may be any --input; what is not preprocessed yet becomes a new version, as from the preprocess Job.
+# MUSIC accepts any --input. Like the preprocess Job, this creates a new dataset version only if something has changed.
 MUSIC = gs://$(BUCKET)/music
 submit-preprocessing: $(INSTALLED)
 	@test -n "$(PROJECT)" -a -n "$(REGION)" -a -n "$(BUCKET)" || \
