@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from trainer.config import Config
 
+BASELINE_PRESET = "reference"  # which `evaluate` compares a run with
+
 PRESETS: dict[str, Config] = {
     # The demo: two minutes on two cores, on some fifty clips.
     "tiny": Config(

@@ -142,7 +142,7 @@ def test_the_first_that_is_better_than_silence_is_promoted(trained, versions):
     assert state.figures["snr_db"] > 0
     assert state.dataset["uri"] == f"{versions['first']}/{found['dataset']}"
     assert "<h2>On the new clips</h2>" in (trained / "candidates" / first / "comparison.html").read_text()
-    assert load(trained).prior(1).shape == (1, CLIP_SAMPLES)  # it can be played at once
+    assert load(trained).sample(1).shape == (1, CLIP_SAMPLES)  # it can be played at once
 
 
 def test_nothing_new_is_no_work(models, versions, tmp_path):
@@ -262,7 +262,7 @@ def test_of_two_at_once_the_second_is_judged_again(
     there = Folder(candidate_uri(uris["models"], better))
     assert json.loads(there.read("promotion.json"))["champion"] == other
     assert b"<audio" in there.read("comparison.html")
-    assert load(uris["models"], tmp_path / "reader").prior(1).shape == (1, CLIP_SAMPLES)
+    assert load(uris["models"], tmp_path / "reader").sample(1).shape == (1, CLIP_SAMPLES)
 
 
 def test_another_format_is_refused_before_any_work(models, versions, tmp_path, monkeypatch, capsys):

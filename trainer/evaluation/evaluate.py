@@ -17,6 +17,7 @@ from trainer.data.fetch import open_dataset
 from trainer.evaluation.embeddings import make_embedding
 from trainer.evaluation.evaluator import Clips, Evaluator, Row, read_clips
 from trainer.generation.generator import Generator, load
+from trainer.presets import BASELINE_PRESET
 from trainer.reporting import clip_figures, report
 from trainer.reporting import figures as render
 from trainer.runs.directory import (
@@ -70,7 +71,7 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
         "training_clips": len(train.audio),
         "held_out_clips": len(held_out.audio),
         "epoch": _epoch(music),
-        "caveat": f"Of the preset reference: {baseline.model.caveat}",
+        "caveat": f"Of the preset {BASELINE_PRESET}: {baseline.model.caveat}",
         **{name: getattr(options, name) for name in ("count", "seed", "temperature", "guidance")},
     }
     with tempfile.TemporaryDirectory() as temporary:
@@ -169,11 +170,11 @@ def _load_baseline(run: str, data: str, options: Options, cache: Path) -> Genera
         if error.exit_code != BAD_DATA or options.baseline_run:
             raise
     print(
-        f"{baseline_run}: training the baseline, preset reference; --baseline-run names one that is trained already"
+        f"{baseline_run}: training the baseline, preset {BASELINE_PRESET}; --baseline-run names one that is trained already"
     )
     try:
         train_and_evaluate(
-            data, baseline_run, {"preset": "reference", "epochs": BASELINE_EPOCHS}, None, cache
+            data, baseline_run, {"preset": BASELINE_PRESET, "epochs": BASELINE_EPOCHS}, None, cache
         )
     except CommandError as error:  # it diverged for good; what it was before is a baseline too
         if error.exit_code != USAGE:
@@ -188,7 +189,7 @@ def _draw(folder: Path, music: Generator, held_out: Clips, options: Options) -> 
     slowest = music.model.level_values(latents)[music.model.levels[0]].numpy()
     render.draw_latents(folder / "latents.png", slowest, list(held_out.genres))
     shown = min(clip_figures.PICTURED_CLIPS, len(held_out.audio))
-    rows = {"real": held_out.audio[:shown], "new": music.prior(shown, options.seed)}
+    rows = {"real": held_out.audio[:shown], "new": music.sample(shown, options.seed)}
     heading = "held-out clips, and below them new ones of which nothing was asked"
     clip_figures.draw_pictures(folder, rows, music.sample_rate_hz, held_out.track_ids[:shown], heading)
 

@@ -127,11 +127,11 @@ class Evaluator:
     ) -> list[Row]:
         """New clips with nothing asked and, of a conditional model, with genres asked in turn."""
         rows = [
-            self.generation_quality_of(f"{name}, nothing asked", music.prior(count, self.seed, **settings))
+            self.generation_quality_of(f"{name}, nothing asked", music.sample(count, self.seed, **settings))
         ]
-        if music.model.conditional:
+        if music.model.capabilities.conditional:
             asked = [music.genres[index % len(music.genres)] for index in range(count)]
-            made = music.prior(count, self.seed + 1, asked, **settings)
+            made = music.sample(count, self.seed + 1, asked, **settings)
             rows.append(self.generation_quality_of(f"{name}, genres in turn", made))
         return rows
 
@@ -155,7 +155,7 @@ class Evaluator:
         """
         classes = [genre for genre in self._classes if genre in music.genres]
         chosen = np.flatnonzero(np.isin(self.held_out.genres, classes))
-        if not music.model.conditional or len(classes) < 2 or not len(chosen):
+        if not music.model.capabilities.conditional or len(classes) < 2 or not len(chosen):
             return {}
         known = np.isin(self.train.genres, classes)
         numbers = np.array([classes.index(genre) for genre in self.train.genres[known]])
@@ -166,7 +166,7 @@ class Evaluator:
 
         sources = [str(genre) for genre in self.held_out.genres[chosen]]
         asked = [sources[index % len(sources)] for index in range(count)]
-        made = music.prior(count, self.seed + 1, asked, **settings)
+        made = music.sample(count, self.seed + 1, asked, **settings)
         targets = [classes[(classes.index(genre) + 1 + n % (len(classes) - 1)) % len(classes)]
                    for n, genre in enumerate(sources)]  # fmt: skip
         originals = self.held_out.audio[chosen]
@@ -189,7 +189,7 @@ class Evaluator:
         for name, of in music.metadata.attributes.items():
             spread = USUAL_RANGE * np.linspace(-1, 1, count)
             asked = np.clip(of.mean + of.std * spread, of.low, of.high).astype(np.float32)
-            made = music.prior(count, self.seed + 2, attributes={name: asked}, **settings)
+            made = music.sample(count, self.seed + 2, attributes={name: asked}, **settings)
             measured = [getattr(measure(clip, self.sample_rate_hz), name) for clip in made]
             found[f"rank_correlation_of_{name}"] = scores.rank_correlation(asked, np.array(measured))
         return found
@@ -232,7 +232,7 @@ def read_clips(
         for column, (name, of) in enumerate(sorted(manifest.attributes.items()))
         if name in music.metadata.attributes
     }
-    condition = music.condition(len(rows), known, units) if music.model.conditional else None
+    condition = music.condition(len(rows), known, units) if music.model.capabilities.conditional else None
     condition = condition or Condition(np.zeros(len(rows), np.int32), attributes)
     return Clips(np.stack([row.audio for row in rows]), condition, genres, list(map(_track_id, rows)))
 
@@ -243,7 +243,7 @@ def _track_id(clip: dataset.Clip) -> str:
 
 def _terms(music: Generator, audio: np.ndarray, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
     """Log-likelihood `[batch]` and KL `[batch, levels]` of one sample of the ELBO."""
-    size = music.model.noise_size(audio.shape[1])
+    size = music.model.elbo_noise_size(audio.shape[1])
     noise = tf.random.stateless_normal([len(audio), size], ELBO_KEY)
     elbo_terms = music.model.elbo_terms(tf.constant(audio), condition, noise, tf.constant(1.0))
     return elbo_terms.log_likelihood.numpy(), elbo_terms.kl.numpy()

@@ -1,212 +1,200 @@
-"""The command `generate`: every mode to make music, as WAV files with pictures and a list of what they are."""
+"""The command `generate`: clips of every mode as WAV files, with pictures and a list of the files."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from preprocessing.errors import BAD_DATA, USAGE, CommandError
-from trainer.data import dataset
-from trainer.data.fetch import open_dataset
 from trainer.generation.generator import Generator, load
 from trainer.generation.options import Options
+from trainer.generation.sources import SourceClip, choose_sources
 from trainer.reporting import clip_figures, wav
-from trainer.runs.directory import MUSIC, ORIGINALS, SAMPLE_CLIPS
-from trainer.runs.storage import Prefix, is_remote
+from trainer.runs.directory import MUSIC
+from trainer.runs.storage import GcsPrefix, is_remote
 
-CONTINUED_PART = 1 / 3  # of a clip, that a continuation is given
-
-
-class Start(NamedTuple):
-    """A clip to start from, `[clip_samples]` float32."""
-
-    audio: np.ndarray
-    track_id: str
-    genre: str
+CONTINUED_FRACTION = 1 / 3  # of a source clip, which a continuation begins with
 
 
-class Made(NamedTuple):
-    """What one mode made."""
+class GeneratedClips(NamedTuple):
+    """The clips of one mode."""
 
     mode: str
-    audio: np.ndarray  # [clips, samples]
+    audio: np.ndarray  # [clips, samples] float32 in [-1, 1]
     titles: list[str]
-    genres: list[str | None]  # that each was asked to be
-    starts: list[Start]  # one for each clip, or none
+    genres: Sequence[str | None]  # the genre that each was conditioned on
+    sources: Sequence[SourceClip]  # one for each clip, or none at all
 
 
 def generate(run: str, output: str, cache: Path, options: Options) -> list[str]:
-    """Writes a folder of WAV files and pictures for each mode, and `music.json`; returns the files' names.
+    """Write a folder of WAV files and pictures for each mode, and `music.json`; return the names of the WAVs.
 
     Raises:
-        CommandError: An unknown mode, genre or attribute (2), no run or no data (3), storage failed (4).
+        CommandError: A mode, genre or attribute is unknown (exit code 2), there is no run or no data (3), or
+            storage failed (4).
     """
-    music = load(run, cache)
-    starts = _starts(music, options, cache)
-    made = list(generate_all(music, starts, options))
+    generator = load(run, cache)
+    sources = choose_sources(generator, options, cache)
+    generated = list(generate_all(generator, sources, options))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if is_remote(output) else Path(output)
-        files = write(folder, made, music.sample_rate_hz, options)
+        names = write_clips(folder, generated, generator.sample_rate_hz, options.output_rate_hz)
         if is_remote(output):
-            everything = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-            Prefix(output).upload(everything, folder)
-    return files
+            files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+            GcsPrefix(output).upload(files, folder)
+    return names
 
 
-def generate_all(music: Generator, starts: list[Start], options: Options) -> Iterator[Made]:
-    """Makes music in each of the modes, with a progress bar."""
-    modes = options.modes or music.model.modes
+def generate_all(
+    generator: Generator, sources: Sequence[SourceClip], options: Options
+) -> Iterator[GeneratedClips]:
+    """Generate clips in each mode, with a progress bar; without source clips only in the mode `prior`.
+
+    Raises:
+        CommandError: The model lacks a mode, or a genre or an attribute is unknown (exit code 2).
+    """
+    modes = options.modes or generator.model.capabilities.modes
     for mode in modes:
-        music.require_mode(mode)
-    if not starts and set(modes) != {"prior"}:
-        modes = [mode for mode in modes if mode == "prior"]
-        print(f"no {options.genre} among the clips to start from, so only new ones: --data names a dataset")
-    for mode in tqdm(modes, desc="making music", unit=" modes", leave=False):
-        yield _MAKERS[mode](music, starts, options)
+        generator.require_mode(mode)
+    if not sources and set(modes) != {"prior"}:
+        modes = tuple(mode for mode in modes if mode == "prior")
+        print(f"no source clip has the genre {options.genre}: only mode prior runs; --data names a dataset")
+    for mode in tqdm(modes, desc="generating", unit=" modes", leave=False):
+        yield _GENERATE[mode](generator, sources, options)
 
 
-def _prior(music: Generator, starts: list[Start], options: Options) -> Made:
-    names: list[str | None] = [options.genre] * options.count
-    if options.genre is None and music.model.conditional:
-        names = [music.genres[index % len(music.genres)] for index in range(options.count)]
-    settings = (options.secs, options.temperature, options.guidance)
-    audio = music.prior(options.count, options.seed, names, options.attributes, *settings)
-    return Made("prior", audio, [name or f"new {index:02d}" for index, name in enumerate(names)], names, [])
+def write_clips(
+    folder: Path, generated: Sequence[GeneratedClips], sample_rate_hz: int, output_rate_hz: int | None = None
+) -> list[str]:
+    """Write `<mode>/00.wav` and so on, pictures beside them, and `music.json`; replace earlier files.
+
+    Args:
+        folder: Created if it is missing.
+        generated: The clips of each mode.
+        sample_rate_hz: Of the clips.
+        output_rate_hz: Of the WAV files; None: that of the clips.
+
+    Returns:
+        The names of the WAV files, relative to `folder`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for clips in generated:
+        mode_folder = folder / clips.mode
+        shutil.rmtree(mode_folder, ignore_errors=True)
+        mode_folder.mkdir()
+        for index, (audio, title, genre) in enumerate(
+            zip(clips.audio, clips.titles, clips.genres, strict=True)
+        ):
+            name = f"{clips.mode}/{index:02d}.wav"
+            wav.write_wav(folder / name, audio, sample_rate_hz, output_rate_hz)
+            source = clips.sources[index].track_id if clips.sources else None
+            entries.append({"file": name, "mode": clips.mode, "title": title, "genre": genre, "from": source})
+        _draw_pictures(mode_folder, clips, sample_rate_hz)
+    (folder / MUSIC).write_text(json.dumps(entries, indent=2) + "\n")
+    return [str(entry["file"]) for entry in entries]
 
 
-def _vary(music: Generator, starts: list[Start], options: Options) -> Made:
-    known = _known(music, starts)
-    return _from(
-        starts, "variation", music.vary(_audio(starts), options.noise_scale, options.seed, known), known
+def _draw_pictures(folder: Path, clips: GeneratedClips, sample_rate_hz: int) -> None:
+    """Draw the first clips, below their source clips where those are as long."""
+    shown = slice(clip_figures.PICTURED_CLIPS)  # more would be too small to see
+    rows = {clips.mode: clips.audio[shown]}
+    if clips.sources and clips.audio.shape[1] == len(clips.sources[0].audio):
+        rows = {"original": _stack(clips.sources)[shown], **rows}
+    clip_figures.draw_pictures(folder, rows, sample_rate_hz, clips.titles[shown], clips.mode)
+
+
+def _sample(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
+    genres: list[str | None] = [options.genre] * options.count
+    if options.genre is None and generator.model.capabilities.conditional:
+        genres = [generator.genres[index % len(generator.genres)] for index in range(options.count)]
+    audio = generator.sample(
+        options.count,
+        options.seed,
+        genres,
+        options.attributes,
+        options.secs,
+        options.temperature,
+        options.guidance,
     )
+    titles = [genre or f"new {index:02d}" for index, genre in enumerate(genres)]
+    return GeneratedClips("prior", audio, titles, genres, [])
 
 
-def _reconstruct(music: Generator, starts: list[Start], options: Options) -> Made:
-    known = _known(music, starts)
-    return _from(starts, "reconstruct", music.reconstruct(_audio(starts), known), known)
+def _vary(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
+    genres = _known_genres(generator, sources)
+    audio = generator.vary(_stack(sources), options.noise_scale, options.seed, genres)
+    return GeneratedClips("variation", audio, _track_ids(sources), genres, sources)
 
 
-def _interpolate(music: Generator, starts: list[Start], options: Options) -> Made:
-    ends = [starts[0], starts[-1]]
-    known = _known(music, ends)
-    audio = music.interpolate(ends[0].audio, ends[1].audio, options.steps, known)
-    titles = [f"{100 * step // (options.steps - 1)}%" for step in range(options.steps)]
-    titles[0], titles[-1] = (start.track_id for start in ends)
-    return Made("interpolate", audio, titles, [known[0], *[None] * (options.steps - 2), known[1]], [])
+def _reconstruct(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
+    genres = _known_genres(generator, sources)
+    audio = generator.reconstruct(_stack(sources), genres)
+    return GeneratedClips("reconstruct", audio, _track_ids(sources), genres, sources)
 
 
-def _transfer(music: Generator, starts: list[Start], options: Options) -> Made:
-    known = _known(music, starts)
-    targets = [options.to_genre or _next_genre(music, start.genre) for start in starts]
-    audio = music.transfer(_audio(starts), targets, known, options.seed, options.guidance)
-    made = _from(starts, "transfer", audio, targets)
-    pairs = zip(starts, targets, strict=True)
-    return made._replace(titles=[f"{start.track_id} as {target}" for start, target in pairs])
+def _interpolate(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
+    start, end = sources[0], sources[-1]
+    ends = _known_genres(generator, [start, end])
+    audio = generator.interpolate(start.audio, end.audio, options.steps, ends)
+    between = range(1, options.steps - 1)
+    titles = [f"{100 * step // (options.steps - 1)}%" for step in between]
+    genres = [ends[0], *[None for _ in between], ends[1]]
+    return GeneratedClips("interpolate", audio, [start.track_id, *titles, end.track_id], genres, [])
 
 
-def _continue(music: Generator, starts: list[Start], options: Options) -> Made:
-    audio = _audio(starts)
-    beginnings = audio[:, : int(audio.shape[1] * CONTINUED_PART)]
-    known = _known(music, starts)
-    settings = (options.attributes, options.temperature, options.guidance)
-    secs = options.secs or audio.shape[1] / music.sample_rate_hz
-    return _from(
-        starts, "continue", music.continue_clips(beginnings, secs, options.seed, known, *settings), known
+def _transfer(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
+    targets = [options.to_genre or _next_genre(generator, source.genre) for source in sources]
+    audio = generator.transfer(_stack(sources), targets, _known_genres(generator, sources), options.guidance)
+    titles = [f"{source.track_id} as {target}" for source, target in zip(sources, targets, strict=True)]
+    return GeneratedClips("transfer", audio, titles, targets, sources)
+
+
+def _extend(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
+    genres, audio = _known_genres(generator, sources), _stack(sources)
+    extended = generator.extend(
+        audio[:, : int(audio.shape[1] * CONTINUED_FRACTION)],
+        options.secs or audio.shape[1] / generator.sample_rate_hz,
+        options.seed,
+        genres,
+        options.attributes,
+        options.temperature,
+        options.guidance,
     )
+    return GeneratedClips("continue", extended, _track_ids(sources), genres, sources)
 
 
-_MAKERS = {
-    "prior": _prior,
+_GENERATE = {
+    "prior": _sample,
     "variation": _vary,
     "reconstruct": _reconstruct,
     "interpolate": _interpolate,
     "transfer": _transfer,
-    "continue": _continue,
+    "continue": _extend,
 }
 
 
-def _from(starts: list[Start], mode: str, audio: np.ndarray, genres: list[str | None]) -> Made:
-    return Made(mode, audio, [start.track_id for start in starts], genres, starts)
+def _stack(sources: Sequence[SourceClip]) -> np.ndarray:
+    return np.stack([source.audio for source in sources])
 
 
-def _audio(starts: list[Start]) -> np.ndarray:
-    return np.stack([start.audio for start in starts])
+def _track_ids(sources: Sequence[SourceClip]) -> list[str]:
+    return [source.track_id for source in sources]
 
 
-def _known(music: Generator, starts: list[Start]) -> list[str | None]:
-    """The starts' genres, where the model knows them: a clip from elsewhere has its genre left open."""
-    known = music.model.conditional
-    return [start.genre if known and start.genre in music.genres else None for start in starts]
+def _known_genres(generator: Generator, sources: Sequence[SourceClip]) -> list[str | None]:
+    """The genres of source clips; None where the model is not conditional or does not know the genre."""
+    conditional = generator.model.capabilities.conditional
+    return [source.genre if conditional and source.genre in generator.genres else None for source in sources]
 
 
-def _next_genre(music: Generator, genre: str) -> str:
-    if genre not in music.genres:
-        return music.genres[0]
-    return music.genres[(music.genres.index(genre) + 1) % len(music.genres)]
-
-
-def write(folder: Path, made: list[Made], sample_rate_hz: int, options: Options) -> list[str]:
-    """`<mode>/00.wav` ..., pictures beside them, and `music.json`; replaces what an earlier call left."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for one in made:
-        target = folder / one.mode
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir()
-        for index, (clip, title, genre) in enumerate(zip(one.audio, one.titles, one.genres, strict=True)):
-            name = f"{one.mode}/{index:02d}.wav"
-            wav.write_wav(folder / name, clip, sample_rate_hz, options.output_rate_hz)
-            start = one.starts[index].track_id if one.starts else None
-            lines.append({"file": name, "mode": one.mode, "title": title, "genre": genre, "from": start})
-        shown = slice(clip_figures.PICTURED_CLIPS)  # more would be too small to see
-        rows = {one.mode: one.audio[shown]}
-        if one.starts and one.audio.shape[1] == len(one.starts[0].audio):
-            rows = {"original": _audio(one.starts)[shown], **rows}
-        clip_figures.draw_pictures(target, rows, sample_rate_hz, one.titles[shown], one.mode)
-    (folder / MUSIC).write_text(json.dumps(lines, indent=2) + "\n")
-    return [line["file"] for line in lines]
-
-
-def _starts(music: Generator, options: Options, cache: Path) -> list[Start]:
-    """The clips to start from: of the dataset's test split if one is given, else those that the run keeps."""
-    if set(options.modes) == {"prior"}:
-        return []
-    found = source_clips(music) if options.data is None else _test_clips(music, options.data, cache)
-    if options.genre is not None:
-        found = [start for start in found if start.genre == options.genre]
-    return [found[index % len(found)] for index in range(options.count)] if found else []
-
-
-def source_clips(music: Generator) -> list[Start]:
-    """The fixed test clips of the run."""
-    listed = music.path / SAMPLE_CLIPS
-    if not listed.exists():
-        raise CommandError(
-            f"--run has no {SAMPLE_CLIPS}: give --data, a dataset to take clips from", BAD_DATA
-        )
-    return [
-        Start(
-            wav.read_wav(music.path / ORIGINALS / f"{clip['name']}.wav"),
-            clip["track_id"],
-            clip["genre"],
-        )
-        for clip in json.loads(listed.read_text())
-    ]
-
-
-def _test_clips(music: Generator, data: str, cache: Path) -> list[Start]:
-    folder, manifest = open_dataset(data, cache)
-    if manifest.sample_rate_hz != music.sample_rate_hz:
-        rates = f"{manifest.sample_rate_hz} Hz, the run's at {music.sample_rate_hz} Hz"
-        raise CommandError(f"--data {data} is at {rates}: preprocess it at the run's", USAGE)
-    return [
-        Start(clip.audio, clip.track_id.decode("utf-8", "replace"), manifest.genres[clip.condition.genre])
-        for clip in dataset.open_split(folder, manifest, "test").as_numpy_iterator()
-    ]
+def _next_genre(generator: Generator, genre: str) -> str:
+    if genre not in generator.genres:
+        return generator.genres[0]
+    return generator.genres[(generator.genres.index(genre) + 1) % len(generator.genres)]

@@ -1,14 +1,21 @@
-"""Music from a trained run: `load(run)` gives an object with the modes to make it.
+"""Generate clips with a trained run: `load(run)` returns a `Generator` with a method for each mode.
 
-from trainer.music import load
-music = load("runs/wave")
-clips = music.prior(count=4, genre="jazz", attributes={"tempo_bpm": 120}, seed=1)
-varied = music.vary(clips, noise_scale=0.5)
+    mode of the command    method of `Generator`
+    prior                  sample          new clips, from the prior
+    variation              vary            encode, add noise to the latents, decode
+    reconstruct            reconstruct     encode and decode
+    interpolate            interpolate     decode the latents between two clips
+    transfer               transfer        decode a clip's latents as another genre
+    continue               extend          continue a clip
+
+from trainer import load
+generator = load("runs/wave")
+clips = generator.sample(count=4, genre="jazz", attributes={"tempo_bpm": 120}, seed=1)
+variations = generator.vary(clips, noise_scale=0.5)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +25,32 @@ from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer import run_config
 from trainer.conditioning import Attributes, Condition, Genre, Guidance, empirical_conditions, make_condition
 from trainer.config import GUIDANCE, UNCONDITIONAL_GUIDANCE
-from trainer.models import WaveformVAE, make_model
+from trainer.generation.batches import (
+    COEFFICIENT_NOISE,
+    CONDITION_NOISE,
+    LATENT_NOISE,
+    in_batches,
+    normal_noise,
+    rows,
+)
+from trainer.generation.options import INTERPOLATION_STEPS, NOISE_SCALE, TEMPERATURE
+from trainer.models import make_model
+from trainer.models.base import Latents, WaveformVAE
 from trainer.run_config import DatasetMetadata
 from trainer.runs.checkpoints import restore_for_inference
 from trainer.runs.directory import fetch_run
 from trainer.runs.storage import default_cache
 
-CLIPS_AT_ONCE = 8
-LATENTS, TEXTURE, CONDITION = range(3)  # what a noise is for: each has its own
-
 
 def load(run: str | Path, cache: Path | None = None) -> Generator:
-    """Loads the newest checkpoint of a run, local or `gs://`.
+    """Load the newest checkpoint of a run.
+
+    Args:
+        run: Run directory or folder of models, local or `gs://`.
+        cache: Folder for what is fetched from `gs://`; None: the default one.
 
     Raises:
-        CommandError: It is not a run, or has no checkpoint yet (3); storage failed (4).
+        CommandError: There is no run or no checkpoint yet (exit code 3), or storage failed (4).
     """
     path = fetch_run(str(run), cache or default_cache())
     described = run_config.load(path)
@@ -45,107 +63,110 @@ def load(run: str | Path, cache: Path | None = None) -> Generator:
 
 
 class Generator:
-    """A trained model. Clips are `[clips, samples]` float32 in [-1, 1] at `sample_rate_hz`.
+    """A trained model that generates clips, `[clips, samples]` float32 in [-1, 1] at `sample_rate_hz`.
 
-    The same arguments give the same bits. `genre` is one of `genres` for all clips, a list with one (or None)
-    for each, or None: left open. `attributes` are in their own units, one for all clips or one for each;
-    which ones a model knows is in `facts.attributes`. A model that is not conditional refuses both.
+    The same arguments give the same bits. Arguments that several methods share:
+
+        seed: of the noise. The noise of a clip depends on it and on the clip's index, not on their number.
+        genre: one of `genres` for all clips, or a list with one or None per clip; None: not specified.
+        attributes: name -> value in the attribute's unit, one for all clips or one per clip; the names are
+            those of `metadata.attributes`.
+        secs: length of the clips; None: as in training.
+        temperature: scale of the prior's noise: below 1 clips are more typical, above 1 more varied.
+        guidance: scale of the condition: 0 ignores it, 1 is as in training, more exaggerates it.
+
+    Every method raises `CommandError` (exit code 2) if the model lacks its mode, if clips are not finite or
+    have a shape or length that the model does not support, and if a genre or an attribute is unknown or the
+    model is not conditional.
     """
 
     def __init__(self, model: WaveformVAE, metadata: DatasetMetadata, path: Path) -> None:
         self.model = model
         self.metadata = metadata
-        self.path = path
+        self.path = path  # local run directory
         self.sample_rate_hz = metadata.sample_rate_hz
         self.clip_samples = metadata.clip_samples
         self.genres = metadata.genres
 
-    def prior(
+    def sample(
         self,
         count: int = 1,
         seed: int = 0,
         genre: Genre = None,
         attributes: Attributes = None,
         secs: float | None = None,
-        temperature: float = 1.0,
+        temperature: float = TEMPERATURE,
         guidance: float | None = None,
     ) -> np.ndarray:
-        """New clips from latents of the prior.
+        """Generate new clips from the prior.
 
-        Args:
-            count: How many.
-            seed: Of the noise. A clip depends on it and on its own number, not on `count`.
-            genre: What they should be. With nothing asked at all, each clip's genre, loudness and brightness
-                are drawn first, as they were in training, so that clips differ as music does.
-            attributes: What they should sound like.
-            secs: How long; None: as long as the clips that the model was trained on.
-            temperature: Below 1 more typical, above 1 more adventurous.
-            guidance: How strongly genre and attributes count: 1 as in training, more exaggerates. None:
-                `GUIDANCE`, or where nothing is asked `UNCONDITIONAL_GUIDANCE`, of the genre alone.
+        Without genre and attributes, each clip is conditioned on genre, loudness and brightness of a training
+        clip, so that clips differ as music does. `guidance` then applies to the genre alone, because
+        exaggerated loudness would be deafening or silent, and None means `UNCONDITIONAL_GUIDANCE` rather
+        than `GUIDANCE`.
         """
         self.require_mode("prior")
         samples = self._samples(secs)
         condition = self.condition(count, genre, attributes)
-        asked = genre is not None or any(value is not None for value in (attributes or {}).values())
-        if not asked and self.model.conditional:
-            start = tf.random.stateless_uniform([], [seed, CONDITION])
-            condition = empirical_conditions(self.metadata, count, float(start))
-        # What is drawn is no wish: exaggerated, loud clips would be deafening and quiet ones silent.
-        counts = (
-            _guidance(guidance)
-            if asked
-            else Guidance(UNCONDITIONAL_GUIDANCE if guidance is None else guidance)
-        )
+        specified = genre is not None or any(value is not None for value in (attributes or {}).values())
+        if specified:
+            scale = _uniform_guidance(guidance)
+        else:
+            scale = Guidance(UNCONDITIONAL_GUIDANCE if guidance is None else guidance)
+            if self.model.capabilities.conditional:
+                start = tf.random.stateless_uniform([], [seed, CONDITION_NOISE])
+                condition = empirical_conditions(self.metadata, count, float(start))
 
-        def make(condition: Condition, clips: range) -> tf.Tensor:
-            noise = _noise(seed, LATENTS, clips, self.model.sample_noise_size(samples))
-            latents = self.model.sample(condition, samples, noise, temperature, counts)
-            return self._decode(latents, condition, samples, seed, clips)
+        def generate(condition: Condition, indices: range) -> tf.Tensor:
+            noise = normal_noise(seed, LATENT_NOISE, indices, self.model.sample_noise_size(samples))
+            latents = self.model.sample(condition, samples, noise, temperature, scale)
+            return self._decode_new(latents, condition, samples, seed, indices)
 
-        return self._in_batches(make, condition)
+        return in_batches(generate, condition)
 
     def vary(
         self,
         clips: np.ndarray,
-        noise_scale: float = 0.5,
+        noise_scale: float = NOISE_SCALE,
         seed: int = 0,
         genre: Genre = None,
         attributes: Attributes = None,
     ) -> np.ndarray:
-        """The reference notebook's way: encode, move the latents, decode.
+        """Encode clips, add noise to their latents and decode, as the reference notebook does.
 
-        `noise_scale` is in standard deviations of the prior; 0 reconstructs. `genre` and `attributes` are what the
-        clips are said to be.
+        `noise_scale` is in standard deviations of the prior; 0 reconstructs. `genre` and `attributes` are
+        those of `clips`.
         """
         self.require_mode("variation")
-        clips = self._checked(clips)
+        clips = self._validate(clips)
         samples = clips.shape[-1]
 
-        def make(condition: Condition, numbers: range) -> tf.Tensor:
-            latents = self.model.encode(_rows(clips, numbers), condition)
-            noise = _noise(seed, LATENTS, numbers, self.model.sample_noise_size(samples))
-            moved = self.model.add_noise(latents, noise_scale, noise) if noise_scale else latents
-            return self._decode_known(moved, condition, samples)
+        def generate(condition: Condition, indices: range) -> tf.Tensor:
+            latents = self.model.encode(rows(clips, indices), condition)
+            if noise_scale:
+                noise = normal_noise(seed, LATENT_NOISE, indices, self.model.sample_noise_size(samples))
+                latents = self.model.add_noise(latents, noise_scale, noise)
+            return self._decode_known(latents, condition, samples)
 
-        return self._in_batches(make, self.condition(len(clips), genre, attributes))
+        return in_batches(generate, self.condition(len(clips), genre, attributes))
 
     def reconstruct(
         self, clips: np.ndarray, genre: Genre = None, attributes: Attributes = None
     ) -> np.ndarray:
-        """Clips through the model and back."""
+        """Encode and decode clips."""
         self.require_mode("reconstruct")
         return self.vary(clips, 0.0, 0, genre, attributes)
 
     def interpolate(
-        self, start: np.ndarray, end: np.ndarray, steps: int = 5, genre: Genre = None
+        self, start: np.ndarray, end: np.ndarray, steps: int = INTERPOLATION_STEPS, genre: Genre = None
     ) -> np.ndarray:
-        """From one clip to another, through their latents.
+        """Decode the latents between two clips.
 
         Args:
-            start: `[samples]`; the first of the steps is its reconstruction.
-            end: `[samples]`; the last of the steps is its reconstruction.
-            steps: How many clips, both ends included; at least 2.
-            genre: Of the two; a list has two names.
+            start: `[samples]`; the first of the returned clips is its reconstruction.
+            end: `[samples]`; the last of the returned clips is its reconstruction.
+            steps: Number of clips, both ends included; at least 2.
+            genre: Of both clips, or a list with one for each.
 
         Returns:
             `[steps, samples]`.
@@ -155,130 +176,126 @@ class Generator:
             raise CommandError(f"an interpolation has at least 2 steps, not {steps}", USAGE)
         if np.shape(start) != np.shape(end):
             raise CommandError("an interpolation needs two clips of the same length", USAGE)
-        clips = self._checked(np.stack([start, end]))
+        ends = self._validate(np.stack([start, end]))
         condition = self.condition(2, genre)
-        both = self.model.encode(clips, condition)
-        first, last = (tf.nest.map_structure(lambda part, n=n: part[n : n + 1], both) for n in (0, 1))
-        made = []
+        latents = self.model.encode(ends, condition)
+        first, last = (
+            tf.nest.map_structure(lambda values, index=index: values[index : index + 1], latents)
+            for index in (0, 1)
+        )
+        clips = []
         for step in range(steps):
             position = step / (steps - 1)
-            nearer = Condition(*(part[round(position) : round(position) + 1] for part in condition))
-            latents = self.model.interpolate(first, last, position)
-            made.append(self._decode_known(latents, nearer, clips.shape[-1]))
-        return np.concatenate(made)
+            nearer = round(position)
+            nearer_condition = Condition(*(values[nearer : nearer + 1] for values in condition))
+            between = self.model.interpolate(first, last, position)
+            clips.append(self._decode_known(between, nearer_condition, ends.shape[-1]))
+        return np.concatenate(clips)
 
     def transfer(
         self,
         clips: np.ndarray,
         genre: Genre,
-        source: Genre = None,
-        seed: int = 0,
+        source_genre: Genre = None,
         guidance: float | None = None,
     ) -> np.ndarray:
-        """Clips of one genre rendered as another: what happens stays, what it sounds like changes.
+        """Render clips of `source_genre` as `genre`: what happens in them stays, their sound changes.
 
-        `genre` is what they become, `source` what they are; `guidance` above 1 exaggerates the difference
-        (None: `GUIDANCE`).
+        `guidance` above 1 exaggerates the difference; None: `GUIDANCE`.
         """
         self.require_mode("transfer")
-        counts = _guidance(guidance)
-        clips = self._checked(clips)
+        scale = _uniform_guidance(guidance)
+        clips = self._validate(clips)
         samples = clips.shape[-1]
-        sources, targets = (self.condition(len(clips), name) for name in (source, genre))
+        source, target = (self.condition(len(clips), name) for name in (source_genre, genre))
+        # One row for all clips.
+        noise = normal_noise(0, COEFFICIENT_NOISE, range(1), self.model.decode_noise_size(samples))
 
-        def make(target: Condition, numbers: range) -> tf.Tensor:
-            origin = Condition(*(_rows(part, numbers) for part in sources))
-            texture = _noise(0, TEXTURE, range(1), self.model.decode_noise_size(samples))
-            latents = self.model.complete(self.model.encode(_rows(clips, numbers), origin), origin, texture)
-            latents = self.model.transfer_style(latents, origin, target, counts)
-            return self.model.decode(latents, target, samples, texture, counts)
+        def generate(target: Condition, indices: range) -> tf.Tensor:
+            origin = Condition(*(rows(values, indices) for values in source))
+            latents = self.model.encode(rows(clips, indices), origin)
+            latents = self.model.complete(latents, origin, noise)
+            latents = self.model.transfer_style(latents, origin, target, scale)
+            return self.model.decode(latents, target, samples, noise, scale)
 
-        return self._in_batches(make, targets)
+        return in_batches(generate, target)
 
-    def continue_clips(
+    def extend(
         self,
-        beginnings: np.ndarray,
+        clips: np.ndarray,
         secs: float | None = None,
         seed: int = 0,
         genre: Genre = None,
         attributes: Attributes = None,
-        temperature: float = 1.0,
+        temperature: float = TEMPERATURE,
         guidance: float | None = None,
     ) -> np.ndarray:
-        """The clips as they are, then what the model thinks comes next, up to `secs` in all."""
+        """Continue clips up to `secs` in all; the result begins with `clips` as they are."""
         self.require_mode("continue")
-        beginnings = self._checked(beginnings)
+        clips = self._validate(clips)
         samples = self._samples(secs)
-        if samples <= beginnings.shape[-1]:
-            raise CommandError("a continuation must be longer than what it continues", USAGE)
+        if samples <= clips.shape[-1]:
+            raise CommandError("a continuation must be longer than the clip that it continues", USAGE)
 
-        def make(condition: Condition, numbers: range) -> tf.Tensor:
-            noise = _noise(seed, LATENTS, numbers, self.model.sample_noise_size(samples))
-            known = _rows(beginnings, numbers)
-            latents = self.model.extend(known, condition, samples, noise, temperature, _guidance(guidance))
-            return self._decode(latents, condition, samples, seed, numbers)
+        def generate(condition: Condition, indices: range) -> tf.Tensor:
+            noise = normal_noise(seed, LATENT_NOISE, indices, self.model.sample_noise_size(samples))
+            beginnings, scale = rows(clips, indices), _uniform_guidance(guidance)
+            latents = self.model.extend(beginnings, condition, samples, noise, temperature, scale)
+            return self._decode_new(latents, condition, samples, seed, indices)
 
-        return self._in_batches(make, self.condition(len(beginnings), genre, attributes))
+        return in_batches(generate, self.condition(len(clips), genre, attributes))
 
     def condition(self, count: int, genre: Genre = None, attributes: Attributes = None) -> Condition:
-        """What is asked of `count` clips; raises as `make_condition`."""
-        return make_condition(self.metadata, self.model.conditional, count, genre, attributes)
+        """Make the condition of `count` clips; see `make_condition`."""
+        conditional = self.model.capabilities.conditional
+        return make_condition(self.metadata, conditional, count, genre, attributes)
 
     def require_mode(self, mode: str) -> None:
-        """Raises a `CommandError` (2) if the model does not know a way."""
-        if mode not in self.model.modes:
+        """Raise `CommandError` (exit code 2) if the model does not have this mode."""
+        modes = self.model.capabilities.modes
+        if mode not in modes:
             raise CommandError(
-                f"this run's model knows the modes {', '.join(self.model.modes)}, not {mode}", USAGE
+                f"this run's model has no mode {mode}: its modes are {', '.join(modes)}", USAGE
             )
 
     def _samples(self, secs: float | None) -> int:
         samples = self.clip_samples if secs is None else round(secs * self.sample_rate_hz)
-        self._check_length(samples)
+        self._validate_length(samples)
         return samples
 
-    def _check_length(self, samples: int) -> None:
-        if not self.model.any_length and samples != self.clip_samples:
-            raise CommandError(f"this run's model works on clips of {self.clip_samples} samples only", USAGE)
+    def _validate_length(self, samples: int) -> None:
+        if not self.model.capabilities.any_length and samples != self.clip_samples:
+            raise CommandError(
+                f"this run's model supports only clips of {self.clip_samples} samples, not {samples}", USAGE
+            )
         if samples < self.model.smallest_samples:
-            raise CommandError(f"clips need at least {self.model.smallest_samples} samples", USAGE)
+            raise CommandError(
+                f"clips need at least {self.model.smallest_samples} samples, not {samples}", USAGE
+            )
 
-    def _checked(self, clips: np.ndarray) -> np.ndarray:
+    def _validate(self, clips: np.ndarray) -> np.ndarray:
+        """Return clips as float32 `[clips, samples]`."""
         clips = np.asarray(clips, np.float32)
-        if clips.ndim != 2 or not len(clips) or not np.isfinite(clips).all():
-            raise CommandError(f"clips are finite and [clips, samples], not {list(clips.shape)}", USAGE)
-        self._check_length(clips.shape[1])
+        if clips.ndim != 2 or not len(clips):
+            raise CommandError(f"clips must have the shape [clips, samples], not {list(clips.shape)}", USAGE)
+        if not np.isfinite(clips).all():
+            raise CommandError("clips must be finite: some of their samples are NaN or infinite", USAGE)
+        self._validate_length(clips.shape[1])
         return clips
 
-    def _decode(
-        self, latents: object, condition: Condition, samples: int, seed: int, clips: range
+    def _decode_new(
+        self, latents: Latents, condition: Condition, samples: int, seed: int, indices: range
     ) -> tf.Tensor:
-        noise = _noise(seed, TEXTURE, clips, self.model.decode_noise_size(samples))
+        """Decode with noise of its own for every clip."""
+        noise = normal_noise(seed, COEFFICIENT_NOISE, indices, self.model.decode_noise_size(samples))
         return self.model.decode(latents, condition, samples, noise)
 
-    def _decode_known(self, latents: object, condition: Condition, samples: int) -> tf.Tensor:
-        """As `WaveformVAE.reconstruct` does: the same noise for every clip."""
+    def _decode_known(self, latents: Latents, condition: Condition, samples: int) -> tf.Tensor:
+        """Decode with the same noise for every clip, that of `WaveformVAE.reconstruct`."""
         noise = tf.random.stateless_normal([1, self.model.decode_noise_size(samples)], [0, 0])
         return self.model.decode(latents, condition, samples, noise)
 
-    def _in_batches(self, make: Callable[[Condition, range], tf.Tensor], condition: Condition) -> np.ndarray:
-        count = len(condition.genre)
-        made = []
-        for first in range(0, count, CLIPS_AT_ONCE):
-            numbers = range(first, min(first + CLIPS_AT_ONCE, count))
-            part = Condition(*(tf.constant(_rows(values, numbers)) for values in condition))
-            made.append(make(part, numbers).numpy())
-        return np.concatenate(made)
 
-
-def _guidance(given: float | None) -> Guidance:
-    scale = GUIDANCE if given is None else given
+def _uniform_guidance(guidance: float | None) -> Guidance:
+    scale = GUIDANCE if guidance is None else guidance
     return Guidance(genre=scale, attributes=scale)
-
-
-def _rows(values: np.ndarray, numbers: range) -> np.ndarray:
-    return values[numbers.start : numbers.stop]
-
-
-def _noise(seed: int, purpose: int, clips: range, size: int) -> tf.Tensor:
-    """`[clips, size]` standard normal; a clip's row depends on its number alone."""
-    return tf.stack([tf.random.stateless_normal([size], [seed, 3 * number + purpose]) for number in clips])

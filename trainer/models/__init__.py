@@ -1,17 +1,36 @@
-"""The models by preset. Nothing outside this folder knows which one it has."""
+"""The models, behind the interface `base.WaveformVAE`: no other folder knows which one a preset selects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from trainer.config import Config
-from trainer.models.base import ElboTerms, WaveformVAE
 from trainer.run_config import DatasetMetadata
 
-__all__ = ["ElboTerms", "WaveformVAE", "make_model"]
+if TYPE_CHECKING:
+    from trainer.models.base import WaveformVAE
+
+REFERENCE, HIERARCHICAL = "reference", "hierarchical"
+
+
+def architecture(config: Config) -> str:
+    """Name the model that `config.preset` selects: `REFERENCE` or `HIERARCHICAL`.
+
+    Weights of one architecture never fit the other.
+    """
+    return REFERENCE if config.preset == "reference" else HIERARCHICAL
 
 
 def make_model(config: Config, metadata: DatasetMetadata) -> WaveformVAE:
-    """Builds the preset's model, its weights made from `config.seed`."""
+    """Build the model that `config.preset` selects, with all its variables.
+
+    Initial weights come from TensorFlow's global random seed, which the caller sets.
+    """
+    # Imported here, so that `architecture` does not load TensorFlow.
     from trainer.models.hierarchical import HierarchicalVAE
     from trainer.models.reference import ReferenceCVAE
 
-    model = {"reference": ReferenceCVAE}.get(config.preset, HierarchicalVAE)(config, metadata)
+    model_class = {REFERENCE: ReferenceCVAE, HIERARCHICAL: HierarchicalVAE}[architecture(config)]
+    model = model_class(config, metadata)
     model.make_weights(len(metadata.attributes))
     return model

@@ -1,110 +1,165 @@
-"""The one interface of all models: waveforms and what is asked of them in, latents and waveforms out."""
+"""The interface of all models: `encode`, `sample`, `decode` and the terms of the ELBO."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from trainer.conditioning import Condition, Guidance
-from trainer.config import MODES
+from trainer.conditioning import NO_GUIDANCE, Condition, Guidance
 
-# What a batch of clips is drawn as: tensors whose first axis is the clip, nested as the model likes.
+# The latents of a batch of clips: tensors whose first axis is the clip, nested as the model defines.
 Latents = Any
 
 
 class ElboTerms(NamedTuple):
-    """What one batch contributes, in nats, summed over the samples of the example.
+    """The terms of one batch. The ELBO of a clip, in nats per clip, is `log_likelihood - sum(kl)`."""
 
-    The ELBO is `log_likelihood - sum(kl)`; `objective` is what training minimizes, with its weights and free
-    bits, in a unit of the model's choice.
-    """
+    log_likelihood: tf.Tensor  # [batch] float32, nats per clip: summed over its samples
+    kl: tf.Tensor  # [batch, levels] float32, nats per clip; a column for each of the model's `levels`
+    # [batch] float32: what training minimizes, the negative ELBO with beta, free bits and auxiliary terms.
+    # The hierarchical model divides it by the samples of a clip: nats per sample. The reference model, like
+    # its notebook, does not: nats per clip. Their objectives and learning rates cannot be compared.
+    objective: tf.Tensor
 
-    log_likelihood: tf.Tensor  # [batch] float32
-    kl: tf.Tensor  # [batch, levels] float32, one column for each of the model's `levels`
-    objective: tf.Tensor  # [batch] float32
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a model can do beyond encoding, sampling and decoding clips of the length it was trained on."""
+
+    modes: tuple[str, ...]  # of generating clips, some of `trainer.config.MODES`
+    conditional: bool  # on genre and attributes; otherwise conditions and guidance are ignored
+    any_length: bool  # works on clips of another length than those of the dataset
 
 
 class WaveformVAE(tf.keras.Model):
-    """A variational autoencoder of `[batch, samples]` float32 waveforms in [-1, 1].
+    """A variational autoencoder of waveforms `[batch, samples]`, float32 in [-1, 1].
 
-    All that is random comes in as standard normal `noise`, so that the caller decides what repeats.
+    All randomness enters as standard normal `noise`, so that the caller decides what is repeatable. The noise
+    of a method has as many values per clip as its `*_noise_size` says.
     """
 
-    conditional = False  # on genre and attributes
-    modes: tuple[str, ...] = MODES[:4]  # of making music
-    any_length = False  # works on clips of another length than it was trained on
-    levels: tuple[str, ...] = ()  # of latents, the slowest first
-    smallest_samples: int  # of a clip that the model can work on
-    caveat = ""  # what a reader of the report must know about this model's figures
-
-    def noise_size(self, samples: int) -> int:
-        """Normal values that `elbo_terms` needs for a clip of `samples` samples."""
-        raise NotImplementedError
-
-    def sample_noise_size(self, samples: int) -> int:
-        """Normal values that `sample` needs for a clip."""
-        raise NotImplementedError
-
-    def decode_noise_size(self, samples: int) -> int:
-        """Normal values that `decode` needs for a clip; 0 where decoding is deterministic."""
-        return 0
-
-    def values_per_clip(self, samples: int) -> int:
-        """Latent values that a clip is kept as, by `encode`."""
-        raise NotImplementedError
-
-    def elbo_terms(
-        self, audio: tf.Tensor, condition: Condition, noise: tf.Tensor, beta: tf.Tensor
-    ) -> ElboTerms:
-        """The ELBO's terms with one latent a clip, drawn with `noise` `[batch, noise_size]`."""
-        raise NotImplementedError
+    capabilities: Capabilities
+    levels: tuple[str, ...]  # names of the latent levels, the slowest first
+    smallest_samples: int  # length of the shortest clip that the model can work on
+    caveat = ""  # what a reader of the report must know about this model's metrics
 
     def encode(self, audio: tf.Tensor, condition: Condition) -> Latents:
-        """The most likely latents of clips."""
+        """Return the most likely latents of `audio` `[batch, samples]`."""
         raise NotImplementedError
 
     def sample(
         self, condition: Condition, samples: int, noise: tf.Tensor, temperature: float, guidance: Guidance
     ) -> Latents:
-        """Latents of the prior.
+        """Sample latents from the prior.
 
-        `temperature` scales its noise: below 1 more typical, above 1 more adventurous. `guidance` scales how
-        far the condition moves it.
+        Args:
+            condition: Of each clip.
+            samples: Length of the clips.
+            noise: `[batch, sample_noise_size(samples)]`.
+            temperature: Scale of the noise: below 1 samples are more typical, above 1 more varied.
+            guidance: Scale of the condition.
         """
         raise NotImplementedError
 
-    def decode(self, latents: Latents, condition: Condition, samples: int, noise: tf.Tensor) -> tf.Tensor:
-        """Latents -> waveforms `[batch, samples]` in [-1, 1]; `noise` `[batch or 1, decode_noise_size]`."""
+    def decode(
+        self,
+        latents: Latents,
+        condition: Condition,
+        samples: int,
+        noise: tf.Tensor,
+        guidance: Guidance = NO_GUIDANCE,
+    ) -> tf.Tensor:
+        """Decode latents to waveforms `[batch, samples]` in [-1, 1].
+
+        `noise` is `[batch or 1, decode_noise_size(samples)]`; one row is used for all clips.
+        """
         raise NotImplementedError
 
-    def level_values(self, latents: Latents) -> dict[str, tf.Tensor]:
-        """Latents by level, each `[n, dim]`: a row for each clip, or for each step of each clip."""
-        raise NotImplementedError
+    def elbo_terms(
+        self, audio: tf.Tensor, condition: Condition, noise: tf.Tensor, beta: tf.Tensor
+    ) -> ElboTerms:
+        """Estimate the ELBO's terms with one latent per clip.
 
-    def add_noise(self, latents: Latents, noise_scale: float, noise: tf.Tensor) -> Latents:
-        """Latents moved by `noise_scale` standard deviations of the prior; `noise` is as for `sample`."""
-        raise NotImplementedError
-
-    def interpolate(self, start: Latents, end: Latents, position: float) -> Latents:
-        """Latents on the way from `start` (position 0) to `end` (position 1)."""
+        Args:
+            audio: `[batch, samples]`.
+            condition: Of each clip.
+            noise: `[batch, elbo_noise_size(samples)]`.
+            beta: Scalar, the weight of the KL terms in the objective.
+        """
         raise NotImplementedError
 
     def reconstruct(self, audio: tf.Tensor, condition: Condition) -> tf.Tensor:
-        """Waveforms through the most likely latents and back; the same noise for every clip."""
+        """Encode and decode `[batch, samples]`, with the same noise for every clip."""
         samples = audio.shape[-1]
         noise = tf.random.stateless_normal([1, self.decode_noise_size(samples)], [0, 0])
         return self.decode(self.encode(audio, condition), condition, samples, noise)
+
+    def add_noise(self, latents: Latents, noise_scale: float, noise: tf.Tensor) -> Latents:
+        """Add `[batch, sample_noise_size]` noise of `noise_scale` standard deviations of the prior."""
+        raise NotImplementedError
+
+    def interpolate(self, start: Latents, end: Latents, position: float) -> Latents:
+        """Interpolate between latents, from `start` (position 0) to `end` (position 1)."""
+        raise NotImplementedError
+
+    def complete(self, latents: Latents, condition: Condition, noise: tf.Tensor) -> Latents:
+        """Sample now, with the noise of `decode`, what `decode` would sample.
+
+        Models of the mode "transfer" only.
+        """
+        raise NotImplementedError
+
+    def transfer_style(
+        self, latents: Latents, source: Condition, target: Condition, guidance: Guidance
+    ) -> Latents:
+        """Move latents of clips of one condition to another. Models of the mode "transfer" only."""
+        raise NotImplementedError
+
+    def extend(
+        self,
+        audio: tf.Tensor,
+        condition: Condition,
+        samples: int,
+        noise: tf.Tensor,
+        temperature: float,
+        guidance: Guidance,
+    ) -> Latents:
+        """Sample latents of `samples` samples that begin with `audio`. Models of the mode "continue" only.
+
+        The other arguments are those of `sample`.
+        """
+        raise NotImplementedError
+
+    def level_values(self, latents: Latents) -> dict[str, tf.Tensor]:
+        """Latents by level, each `[n, dim]`: one row per clip, or one per step of each clip."""
+        raise NotImplementedError
+
+    def values_per_clip(self, samples: int) -> int:
+        """Latent values that `encode` keeps of a clip; a sparse value counts twice, for position and size."""
+        raise NotImplementedError
+
+    def elbo_noise_size(self, samples: int) -> int:
+        """Noise values per clip that `elbo_terms` takes."""
+        raise NotImplementedError
+
+    def sample_noise_size(self, samples: int) -> int:
+        """Noise values per clip that `sample`, `extend` and `add_noise` take."""
+        raise NotImplementedError
+
+    def decode_noise_size(self, samples: int) -> int:
+        """Noise values per clip that `decode` and `complete` take; 0 where decoding is deterministic."""
+        return 0
 
     def parameter_count(self) -> int:
         """Trainable parameters."""
         return sum(int(tf.size(weights)) for weights in self.trainable_variables)
 
     def make_weights(self, attributes: int) -> None:
-        """Creates every variable, by one pass over one silent clip of `attributes` attributes."""
+        """Create all variables by a pass over one silent clip with this number of `attributes`."""
         silence = tf.zeros([1, self.smallest_samples])
         condition = Condition(tf.zeros([1], tf.int32), tf.zeros([1, attributes]))
-        self.elbo_terms(
-            silence, condition, tf.zeros([1, self.noise_size(silence.shape[-1])]), tf.constant(1.0)
-        )
+        noise = tf.zeros([1, self.elbo_noise_size(self.smallest_samples)])
+        self.elbo_terms(silence, condition, noise, tf.constant(1.0))
         self.built = True

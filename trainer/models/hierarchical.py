@@ -1,56 +1,46 @@
-"""The preset `wave`: a hierarchical VAE, conditional on genre, loudness, brightness and tempo.
+"""The hierarchical VAE of the presets `tiny`, `wave` and `wave-large`, conditional on genre and attributes.
 
-    piece   [latent_dim]               what makes a clip this clip        p(piece | condition)
-    local   [steps, local_dim]         what happens, step by step         p(local_t | local_<t, piece, ...)
-    fine    [steps, 2 * peaks]         the strongest coefficients          p(coefficients_t | past, envelope)
+    global latent        [latent_dim]                  character of the whole clip  p(global | condition)
+    sequence latents     [steps, sequence_latent_dim]  what happens, step by step   p(step | past, global)
+    sparse coefficients  [frames, bins], mostly NaN    the strongest, kept exactly  p(frame | past, envelope)
 
-Piece and local latents decode to an envelope, the log-scale of every MDCT coefficient; a small autoregressive
-network fills it. `docs/model.md` draws it and gives the reasons.
+Global and sequence latents decode to a spectral envelope, the log-scale of every MDCT coefficient. A small
+autoregressive model samples the coefficients that are not kept. `docs/model.md` draws it and gives reasons.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import tensorflow as tf
 
 from trainer.conditioning import NO_GUIDANCE, Condition, Guidance
 from trainer.config import MODES, Config
 from trainer.dsp import distances, mdct
-from trainer.models.base import ElboTerms, WaveformVAE
-from trainer.models.coefficient_model import LOG_QUIETEST, TransformCoefficientModel
-from trainer.models.condition_encoder import BeatPhase, ConditionEncoder
+from trainer.models import sparse_coefficients
+from trainer.models.base import Capabilities, ElboTerms, WaveformVAE
+from trainer.models.beat_phase import BeatPhase
+from trainer.models.coefficient_model import TransformCoefficientModel, likelihood_correction
+from trainer.models.condition_encoder import ConditionEncoder
 from trainer.models.encoder_decoder import Decoder, Encoder
-from trainer.models.priors import HALF_LOG_2PI, GlobalPrior, SequencePrior
+from trainer.models.gaussian import elementwise_log_density, kl_divergence
+from trainer.models.hierarchical_latents import HierarchicalLatents
+from trainer.models.noise import LatentShape
+from trainer.models.priors import GlobalPrior, SequencePrior
 from trainer.run_config import DatasetMetadata
-
-UNLIMITED = 1e9
-
-
-class HierarchicalLatents(NamedTuple):
-    """Of a batch of clips."""
-
-    global_latent: tf.Tensor  # [batch, latent_dim]
-    sequence_latents: tf.Tensor  # [batch, steps, local_dim]
-    # [batch, frames, bins]: coefficients relative to the envelope; NaN: left to the texture. An encoded clip
-    # has `sparse_coefficients` of them a step, each of which counts as two values: its place and its size.
-    sparse_coefficients: tf.Tensor
 
 
 class HierarchicalVAE(WaveformVAE):
-    """See the module. A step is `frames_per_step` MDCT frames of `hop_samples`."""
+    """See the module. A step is `frames_per_step` MDCT frames of `hop_samples` bins."""
 
-    conditional = True
-    any_length = True
-    modes = MODES
+    capabilities = Capabilities(modes=MODES, conditional=True, any_length=True)
     levels = ("global", "sequence")
 
     def __init__(self, config: Config, metadata: DatasetMetadata) -> None:
         super().__init__()
         self.config = config
         self.smallest_samples = config.hop_samples * config.frames_per_step
-        self.sizes = distances.window_sizes(metadata.sample_rate_hz)
+        self.window_sizes = distances.window_sizes(metadata.sample_rate_hz)
         self.beat_phase = BeatPhase(metadata, config.hop_samples, config.frames_per_step)
         self.condition = ConditionEncoder(len(metadata.genres))
         shape = (config.channels, config.frames_per_step)
@@ -64,94 +54,126 @@ class HierarchicalVAE(WaveformVAE):
             config.hop_samples, config.coefficient_model_units, config.precision
         )
         self._residual_noise_scale = tf.constant(config.residual_noise_scale, tf.float32)
-        self._compiled_sample = tf.function(self.sequence_prior.sample, reduce_retracing=True)
-        self._compiled_coefficients = tf.function(self.coefficient_model.sample, reduce_retracing=True)
-
-    def steps(self, samples: int) -> int:
-        """Local steps of a clip."""
-        return -(-mdct.count_frames(samples, self.config.hop_samples) // self.config.frames_per_step)
-
-    def frames(self, samples: int) -> int:
-        """MDCT frames of a clip: whole steps."""
-        return self.steps(samples) * self.config.frames_per_step
-
-    def noise_size(self, samples: int) -> int:
-        """Of the two posteriors, and of the texture where a spectral term listens to it."""
-        texture = self.decode_noise_size(samples) if self.config.spectral_weight else 0
-        return self.config.latent_dim + self.steps(samples) * self.config.sequence_latent_dim + texture
-
-    def sample_noise_size(self, samples: int) -> int:
-        """Of the piece and, with one more to choose a component, of the steps."""
-        return self.config.latent_dim + self.steps(samples) * (self.config.sequence_latent_dim + 1)
-
-    def decode_noise_size(self, samples: int) -> int:
-        """One for each coefficient."""
-        return self.frames(samples) * self.config.hop_samples
-
-    def values_per_clip(self, samples: int) -> int:
-        """Local latent values: those along time. A peak counts twice, for its place and its size."""
-        return self.steps(samples) * (self.config.sequence_latent_dim + 2 * self.config.sparse_coefficients)
-
-    def elbo_terms(
-        self, audio: tf.Tensor, condition: Condition, noise: tf.Tensor, beta: tf.Tensor
-    ) -> ElboTerms:
-        """One sample of the ELBO; in the objective also free bits, the envelope's own fit and the spectra."""
-        config, samples = self.config, audio.shape[-1]
-        coefficients = self._analyse(audio)
-        asked = self.condition(condition)
-        piece_q, local_q = self.encoder(coefficients, asked)
-        steps = (self.steps(samples), config.sequence_latent_dim)
-        split = [config.latent_dim, math.prod(steps), noise.shape[-1] - config.latent_dim - math.prod(steps)]
-        piece_noise, local_noise, texture_noise = tf.split(noise, split, axis=-1)
-        piece = piece_q.sample(piece_noise)
-        local_noise = tf.reshape(local_noise, [-1, *steps])
-        local = local_q.sample(local_noise)
-        kl_piece = kl_of_gaussians(*piece_q, *self.global_prior(asked))
-        clock = self.beat_phase.from_audio(condition, coefficients)
-        log_q = tf.reduce_sum(-0.5 * (tf.square(local_noise) + local_q.log_variance) - HALF_LOG_2PI, axis=-1)
-        log_p = self.sequence_prior.log_density(local, tf.concat([piece, asked], axis=-1), clock)
-        kl_local = tf.reduce_sum(log_q - log_p, axis=-1)
-
-        log_scale = self.decoder(piece, local, asked)
-        relative = coefficients * tf.exp(-log_scale)
-        mean, log_spread = self.coefficient_model.of_all_frames(relative, log_scale)
-        errors = tf.square((relative - mean) * tf.exp(-log_spread))
-        log_likelihood = _log_normal(errors, log_spread + log_scale) - self._likelihood_correction(samples)
-        envelope_alone = _log_normal(tf.square(relative), log_scale)
-
-        # Free bits (Kingma et al. 2016, appendix C.8), so that neither level is switched off early.
-        counted = tf.maximum(kl_piece, config.free_bits * config.latent_dim)
-        counted += tf.maximum(kl_local, config.free_bits * math.prod(steps))
-        objective = beta * counted - log_likelihood - config.spectral_envelope_weight * envelope_alone
-        if config.spectral_weight:
-            spread = tf.exp(log_scale + log_spread)
-            heard = self._teacher_forced_resynthesis(
-                coefficients, mean * tf.exp(log_scale), spread, texture_noise, samples
-            )
-            distance = distances.multi_resolution_distance(audio, heard, self.sizes)
-            objective += config.spectral_weight * samples * distance
-        return ElboTerms(log_likelihood, tf.stack([kl_piece, kl_local], axis=-1), objective / samples)
+        self._sample_sequence = tf.function(self.sequence_prior.sample, reduce_retracing=True)
+        self._sample_coefficients = tf.function(self.coefficient_model.sample, reduce_retracing=True)
 
     def encode(self, audio: tf.Tensor, condition: Condition) -> HierarchicalLatents:
-        """The posteriors' means, and the strongest coefficients of each step."""
-        coefficients = self._analyse(audio)
-        asked = self.condition(condition)
-        piece, local = (posterior.mean for posterior in self.encoder(coefficients, asked))
-        relative = coefficients * tf.exp(-self.decoder(piece, local, asked))
-        strong = tf.abs(coefficients) >= self._limit(coefficients)
-        return HierarchicalLatents(piece, local, tf.where(strong, relative, math.nan))
+        """Return the posteriors' means and the strongest coefficients of each step."""
+        coefficients = self._analyse(audio)  # [batch, frames, bins]
+        embedding = self.condition(condition)  # [batch, CONDITION_DIM]
+        posteriors = self.encoder(coefficients, embedding)
+        global_latent, sequence_latents = (posterior.mean for posterior in posteriors)
+        relative = coefficients * tf.exp(-self.decoder(global_latent, sequence_latents, embedding))
+        strong = tf.abs(coefficients) >= self._threshold(coefficients)
+        return HierarchicalLatents(global_latent, sequence_latents, tf.where(strong, relative, math.nan))
 
     def sample(
         self, condition: Condition, samples: int, noise: tf.Tensor, temperature: float, guidance: Guidance
     ) -> HierarchicalLatents:
-        """Piece, then step after step; the fine level is left to the texture."""
-        asked = self.condition(condition, guidance)
-        noise = self._split_sample_noise(noise, samples)
-        mean, log_variance = self.global_prior(asked)
-        piece = mean + temperature * noise[0] * tf.exp(0.5 * log_variance)
-        clock = self.beat_phase.from_tempo(condition, self.steps(samples))
-        nothing = tf.zeros([tf.shape(piece)[0], 0, self.config.sequence_latent_dim])
-        return self._sample_steps(piece, nothing, asked, clock, noise[1], temperature)
+        """Sample the global latent, then step after step; no coefficient is kept."""
+        shape = self._latent_shape(samples)
+        embedding = self.condition(condition, guidance)  # [batch, CONDITION_DIM]
+        level_noise = shape.split_prior_noise(noise)
+        prior = self.global_prior(embedding)
+        global_latent = prior.mean + temperature * level_noise.global_latent * tf.exp(
+            0.5 * prior.log_variance
+        )  # [batch, latent_dim]
+        beat = self.beat_phase.from_tempo(condition, shape.steps)  # [batch, steps, BEAT_DIM]
+        no_steps = tf.zeros([tf.shape(global_latent)[0], 0, shape.sequence_latent_dim])
+        return self._continue_steps(
+            global_latent, no_steps, embedding, beat, level_noise.sequence_latents, temperature
+        )
+
+    def decode(
+        self,
+        latents: HierarchicalLatents,
+        condition: Condition,
+        samples: int,
+        noise: tf.Tensor,
+        guidance: Guidance = NO_GUIDANCE,
+    ) -> tf.Tensor:
+        """Decode the envelope, sample the coefficients that are not kept, and synthesize the waveform."""
+        coefficients, _ = self._decode_coefficients(latents, self.condition(condition, guidance), noise)
+        return tf.clip_by_value(mdct.synthesise(coefficients, samples), -1.0, 1.0)
+
+    def elbo_terms(
+        self, audio: tf.Tensor, condition: Condition, noise: tf.Tensor, beta: tf.Tensor
+    ) -> ElboTerms:
+        """One sample of the ELBO; the objective adds free bits, the envelope's likelihood and spectra."""
+        config, samples = self.config, audio.shape[-1]
+        shape = self._latent_shape(samples)
+        coefficients = self._analyse(audio)  # [batch, frames, bins]
+        embedding = self.condition(condition)  # [batch, CONDITION_DIM]
+        global_posterior, sequence_posterior = self.encoder(coefficients, embedding)
+        level_noise = shape.split_posterior_noise(noise)
+        global_latent = global_posterior.sample(level_noise.global_latent)
+        sequence_latents = sequence_posterior.sample(level_noise.sequence_latents)
+
+        kl_global = kl_divergence(global_posterior, self.global_prior(embedding))  # [batch]
+        beat = self.beat_phase.from_audio(condition, coefficients)  # [batch, steps, BEAT_DIM]
+        log_q = sequence_posterior.log_density_of_sample(level_noise.sequence_latents)  # [batch, steps]
+        context = tf.concat([global_latent, embedding], axis=-1)
+        log_p = self.sequence_prior.log_density(sequence_latents, context, beat)  # [batch, steps]
+        kl_sequence = tf.reduce_sum(log_q - log_p, axis=-1)  # [batch]
+
+        log_scale = self.decoder(global_latent, sequence_latents, embedding)  # [batch, frames, bins]
+        relative = coefficients * tf.exp(-log_scale)
+        mean, log_spread = self.coefficient_model.predict_frames(relative, log_scale)
+        errors = tf.square((relative - mean) * tf.exp(-log_spread))
+        log_likelihood = _sum_log_density(errors, log_spread + log_scale)
+        log_likelihood -= likelihood_correction(shape.coefficients, samples)
+        envelope_log_likelihood = _sum_log_density(tf.square(relative), log_scale)
+
+        # Free bits (Kingma et al. 2016, appendix C.8), so that neither level is switched off early.
+        kl = tf.maximum(kl_global, config.free_bits * shape.latent_dim)
+        kl += tf.maximum(kl_sequence, config.free_bits * shape.steps * shape.sequence_latent_dim)
+        objective = beta * kl - log_likelihood - config.spectral_envelope_weight * envelope_log_likelihood
+        if config.spectral_weight:
+            resynthesis = sparse_coefficients.resample_others(
+                coefficients,
+                mean * tf.exp(log_scale),
+                tf.exp(log_scale + log_spread),
+                self._threshold(coefficients),
+                shape.reshape_coefficient_noise(level_noise.coefficients),
+                self._residual_noise_scale,
+            )
+            resynthesis = mdct.synthesise(resynthesis, samples)
+            distance = distances.multi_resolution_distance(audio, resynthesis, self.window_sizes)
+            objective += config.spectral_weight * samples * distance
+        return ElboTerms(log_likelihood, tf.stack([kl_global, kl_sequence], axis=-1), objective / samples)
+
+    def add_noise(
+        self, latents: HierarchicalLatents, noise_scale: float, noise: tf.Tensor
+    ) -> HierarchicalLatents:
+        """Move global and sequence latents; sparse coefficients stay, relative to the envelope that moved."""
+        shape = LatentShape.of_steps(self.config, latents.sequence_latents.shape[1])
+        return latents.add_noise(noise_scale, shape.split_prior_noise(noise))
+
+    def interpolate(
+        self, start: HierarchicalLatents, end: HierarchicalLatents, position: float
+    ) -> HierarchicalLatents:
+        """Interpolate global and sequence latents linearly; crossfade the sparse coefficients."""
+        return start.interpolate(end, position)
+
+    def complete(
+        self, latents: HierarchicalLatents, condition: Condition, noise: tf.Tensor
+    ) -> HierarchicalLatents:
+        """Sample the coefficients that are not kept, so that all are."""
+        coefficients, log_scale = self._decode_coefficients(latents, self.condition(condition), noise)
+        return latents._replace(sparse_coefficients=coefficients * tf.exp(-log_scale))
+
+    def transfer_style(
+        self, latents: HierarchicalLatents, source: Condition, target: Condition, guidance: Guidance
+    ) -> HierarchicalLatents:
+        """Move the global latent from the source's prior to the target's; all else stays.
+
+        It keeps its distance from the prior's mean, in standard deviations.
+        """
+        source_prior = self.global_prior(self.condition(source))
+        target_prior = self.global_prior(self.condition(target, guidance))
+        ratio = tf.exp(0.5 * (target_prior.log_variance - source_prior.log_variance))
+        global_latent = target_prior.mean + (latents.global_latent - source_prior.mean) * ratio
+        return latents._replace(global_latent=global_latent)
 
     def extend(
         self,
@@ -162,168 +184,93 @@ class HierarchicalVAE(WaveformVAE):
         temperature: float,
         guidance: Guidance,
     ) -> HierarchicalLatents:
-        """Latents of `samples` samples that begin with `audio` as it is."""
+        """Encode `audio` and continue its steps; all its coefficients are kept, except at its very end."""
         coefficients = self._analyse(audio)
-        asked = self.condition(condition, guidance)
-        piece, local = (posterior.mean for posterior in self.encoder(coefficients, asked))
-        # The last step hears the silence that was put behind the beginning.
-        whole_steps = max(0, (audio.shape[-1] // self.config.hop_samples - 1) // self.config.frames_per_step)
-        clock = self.beat_phase.from_audio(condition, coefficients, self.steps(samples))
-        step_noise = self._split_sample_noise(noise, samples)[1]
-        drawn = self._sample_steps(piece, local[:, :whole_steps], asked, clock, step_noise, temperature)
-        frames = whole_steps * self.config.frames_per_step
-        log_scale = self.decoder(drawn.global_latent, drawn.sequence_latents, asked)
-        known = coefficients[:, :frames] * tf.exp(-log_scale[:, :frames])
-        return drawn._replace(
-            sparse_coefficients=tf.concat([known, drawn.sparse_coefficients[:, frames:]], axis=1)
+        embedding = self.condition(condition, guidance)
+        global_latent, sequence_latents = (
+            posterior.mean for posterior in self.encoder(coefficients, embedding)
         )
-
-    def transfer_style(
-        self, latents: HierarchicalLatents, source: Condition, target: Condition, guidance: Guidance
-    ) -> HierarchicalLatents:
-        """The same steps and details in another kind of piece.
-
-        The piece keeps its place among those of its kind: as many standard deviations from the mean.
-        """
-        source_mean, source_log_variance = self.global_prior(self.condition(source))
-        target_mean, target_log_variance = self.global_prior(self.condition(target, guidance))
-        ratio = tf.exp(0.5 * (target_log_variance - source_log_variance))
-        return latents._replace(global_latent=target_mean + (latents.global_latent - source_mean) * ratio)
-
-    def decode(
-        self,
-        latents: HierarchicalLatents,
-        condition: Condition,
-        samples: int,
-        noise: tf.Tensor,
-        guidance: Guidance = NO_GUIDANCE,
-    ) -> tf.Tensor:
-        """Envelope, then what fills it, then the waveform."""
-        filled, _ = self._sample_coefficients(latents, self.condition(condition, guidance), noise)
-        return tf.clip_by_value(mdct.synthesise(filled, samples), -1.0, 1.0)
-
-    def complete(
-        self, latents: HierarchicalLatents, condition: Condition, noise: tf.Tensor
-    ) -> HierarchicalLatents:
-        """The same clip with nothing of its fine level left open."""
-        filled, log_scale = self._sample_coefficients(latents, self.condition(condition), noise)
-        return latents._replace(sparse_coefficients=filled * tf.exp(-log_scale))
+        # The last step is left out: it overlaps with the padding behind the clip.
+        known_steps = max(0, (audio.shape[-1] // self.config.hop_samples - 1) // self.config.frames_per_step)
+        shape = self._latent_shape(samples)
+        beat = self.beat_phase.from_audio(condition, coefficients, shape.steps)
+        step_noise = shape.split_prior_noise(noise).sequence_latents
+        latents = self._continue_steps(
+            global_latent, sequence_latents[:, :known_steps], embedding, beat, step_noise, temperature
+        )
+        frames = known_steps * self.config.frames_per_step
+        log_scale = self.decoder(latents.global_latent, latents.sequence_latents, embedding)
+        known = coefficients[:, :frames] * tf.exp(-log_scale[:, :frames])
+        return latents._replace(
+            sparse_coefficients=tf.concat([known, latents.sparse_coefficients[:, frames:]], axis=1)
+        )
 
     def level_values(self, latents: HierarchicalLatents) -> dict[str, tf.Tensor]:
-        """Of the two levels that are learned."""
-        return {
-            "global": latents.global_latent,
-            "sequence": tf.reshape(latents.sequence_latents, [-1, self.config.sequence_latent_dim]),
-        }
+        """The two learned levels."""
+        sequence = tf.reshape(latents.sequence_latents, [-1, self.config.sequence_latent_dim])
+        return {"global": latents.global_latent, "sequence": sequence}
 
-    def add_noise(
-        self, latents: HierarchicalLatents, noise_scale: float, noise: tf.Tensor
-    ) -> HierarchicalLatents:
-        """Piece and steps move; the strongest coefficients stay, in units of the envelope that moved."""
-        steps, sequence_latent_dim = latents.sequence_latents.shape[1:]
-        piece, local = tf.split(noise, [self.config.latent_dim, steps * (sequence_latent_dim + 1)], axis=-1)
-        local = tf.reshape(local, [-1, steps, sequence_latent_dim + 1])[..., :-1]
-        return latents._replace(
-            global_latent=latents.global_latent + noise_scale * piece,
-            sequence_latents=latents.sequence_latents + noise_scale * local,
-        )
+    def values_per_clip(self, samples: int) -> int:
+        """Values along time: sequence latents, and two per sparse coefficient, its position and its size."""
+        per_step = self.config.sequence_latent_dim + 2 * self.config.sparse_coefficients
+        return self._latent_shape(samples).steps * per_step
 
-    def interpolate(
-        self, start: HierarchicalLatents, end: HierarchicalLatents, position: float
-    ) -> HierarchicalLatents:
-        """Piece and steps on the straight line; the details fade into each other at constant power."""
-        piece, local = (
-            (1 - position) * getattr(start, name) + position * getattr(end, name)
-            for name in ("global_latent", "sequence_latents")
-        )
-        angle = 0.5 * math.pi * position
-        parts = [
-            (start.sparse_coefficients, math.cos(angle) if position < 1 else 0.0),
-            (end.sparse_coefficients, math.sin(angle) if position < 1 else 1.0),
-        ]
-        heard = [tf.where(tf.math.is_nan(fine), 0.0, fine) * weight for fine, weight in parts]
-        open_ = [tf.math.is_nan(fine) if weight else tf.ones_like(fine, tf.bool) for fine, weight in parts]
-        return HierarchicalLatents(piece, local, tf.where(open_[0] & open_[1], math.nan, heard[0] + heard[1]))
+    def elbo_noise_size(self, samples: int) -> int:
+        """Noise of both posteriors, and of the coefficients if the objective has a spectral term."""
+        coefficients = self.decode_noise_size(samples) if self.config.spectral_weight else 0
+        return self._latent_shape(samples).posterior_noise_size + coefficients
+
+    def sample_noise_size(self, samples: int) -> int:
+        """Noise of both priors."""
+        return self._latent_shape(samples).prior_noise_size
+
+    def decode_noise_size(self, samples: int) -> int:
+        """One value per coefficient."""
+        return self._latent_shape(samples).coefficients
+
+    def _latent_shape(self, samples: int) -> LatentShape:
+        return LatentShape.of_clip(self.config, samples)
 
     def _analyse(self, audio: tf.Tensor) -> tf.Tensor:
-        return mdct.analyse(audio, self.config.hop_samples, self.frames(audio.shape[-1]))
+        """`[batch, samples]` -> `[batch, frames, bins]`."""
+        return mdct.analyse(audio, self.config.hop_samples, self._latent_shape(audio.shape[-1]).frames)
 
-    def _limit(self, coefficients: tf.Tensor) -> tf.Tensor:
-        """Size of the smallest coefficient that is kept of each step, `[batch, frames, 1]`."""
-        span = self.config.frames_per_step
-        frames, bins = coefficients.shape[1:]
-        steps = tf.reshape(tf.abs(coefficients), [-1, frames // span, span * bins])
-        smallest = tf.math.top_k(steps, self.config.sparse_coefficients).values[..., -1:]
-        return tf.repeat(smallest, span, axis=1)
+    def _threshold(self, coefficients: tf.Tensor) -> tf.Tensor:
+        """Magnitude of the smallest coefficient that is kept of each step, `[batch, frames, 1]`."""
+        return sparse_coefficients.threshold(
+            coefficients, self.config.sparse_coefficients, self.config.frames_per_step
+        )
 
-    def _sample_coefficients(
-        self, latents: HierarchicalLatents, asked: tf.Tensor, noise: tf.Tensor
+    def _decode_coefficients(
+        self, latents: HierarchicalLatents, embedding: tf.Tensor, noise: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Coefficients and log-scales, both `[batch, frames, bins]`."""
-        log_scale = self.decoder(latents.global_latent, latents.sequence_latents, asked)
-        known = latents.sparse_coefficients * tf.exp(log_scale)
-        span, (frames, bins) = self.config.frames_per_step, known.shape[1:]
-        # What was not kept is smaller than the smallest that was.
-        sizes = tf.where(tf.math.is_nan(known), UNLIMITED, tf.abs(known))
-        limit = tf.reduce_min(tf.reshape(sizes, [-1, frames // span, span * bins]), axis=-1)
-        limit = tf.repeat(limit, span, axis=1)[..., tf.newaxis]
-        noise = tf.reshape(noise, [-1, frames, bins])
-        return self._compiled_coefficients(
-            log_scale, known, limit, noise, self._residual_noise_scale
-        ), log_scale
+        log_scale = self.decoder(latents.global_latent, latents.sequence_latents, embedding)
+        kept = latents.sparse_coefficients * tf.exp(log_scale)
+        limit = sparse_coefficients.threshold_of_kept(kept, self.config.frames_per_step)
+        noise = tf.reshape(noise, [-1, *kept.shape[1:]])
+        coefficients = self._sample_coefficients(log_scale, kept, limit, noise, self._residual_noise_scale)
+        return coefficients, log_scale
 
-    def _teacher_forced_resynthesis(
-        self, coefficients: tf.Tensor, mean: tf.Tensor, spread: tf.Tensor, noise: tf.Tensor, samples: int
-    ) -> tf.Tensor:
-        """What `decode` would make of the clip if it had predicted every frame from the true ones before."""
-        limit = self._limit(coefficients)
-        noise = tf.reshape(noise, [-1, *coefficients.shape[1:]])
-        drawn = tf.clip_by_value(
-            mean + tf.minimum(spread, self._residual_noise_scale * limit) * noise, -limit, limit
-        )
-        return mdct.synthesise(tf.where(tf.abs(coefficients) >= limit, coefficients, drawn), samples)
-
-    def _sample_steps(
+    def _continue_steps(
         self,
-        piece: tf.Tensor,
+        global_latent: tf.Tensor,
         known: tf.Tensor,
-        asked: tf.Tensor,
-        clock: tf.Tensor,
+        embedding: tf.Tensor,
+        beat: tf.Tensor,
         noise: tf.Tensor,
         temperature: float,
     ) -> HierarchicalLatents:
-        context = tf.concat([piece, asked], axis=-1)
-        local = self._compiled_sample(known, context, clock, noise, tf.constant(temperature, tf.float32))
-        local = tf.ensure_shape(local, [None, clock.shape[1], self.config.sequence_latent_dim])
-        frames = clock.shape[1] * self.config.frames_per_step
-        return HierarchicalLatents(
-            piece, local, tf.fill([tf.shape(piece)[0], frames, self.config.hop_samples], math.nan)
-        )
-
-    def _split_sample_noise(self, noise: tf.Tensor, samples: int) -> tuple[tf.Tensor, tf.Tensor]:
-        steps, sequence_latent_dim = self.steps(samples), self.config.sequence_latent_dim
-        piece, local = tf.split(noise, [self.config.latent_dim, steps * (sequence_latent_dim + 1)], axis=-1)
-        return piece, tf.reshape(local, [-1, steps, sequence_latent_dim + 1])
-
-    def _likelihood_correction(self, samples: int) -> float:
-        """The most by which a density of more coefficients than samples can exceed one of the samples.
-
-        A coefficient that the samples do not need is 0, and its density there is at most that of the smallest
-        scale. Taking all of it off leaves a lower bound of the log-likelihood, for ELBOs that compare.
-        """
-        surplus = self.decode_noise_size(samples) - samples
-        return surplus * (-LOG_QUIETEST - HALF_LOG_2PI)
+        """Sample the steps after the `known` ones, as many as `beat` has; keep no coefficient."""
+        context = tf.concat([global_latent, embedding], axis=-1)
+        scale = tf.constant(temperature, tf.float32)
+        latents = self._sample_sequence(known, context, beat, noise, scale)
+        shape = LatentShape.of_steps(self.config, beat.shape[1])
+        latents = tf.ensure_shape(latents, [None, shape.steps, shape.sequence_latent_dim])
+        nothing_kept = tf.fill([tf.shape(global_latent)[0], shape.frames, shape.bins], math.nan)
+        return HierarchicalLatents(global_latent, latents, nothing_kept)
 
 
-def kl_of_gaussians(
-    mean: tf.Tensor, log_variance: tf.Tensor, prior_mean: tf.Tensor, prior_log_variance: tf.Tensor
-) -> tf.Tensor:
-    """KL of diagonal Gaussians in nats, `[batch, dim]` four times -> `[batch]` (Kingma & Welling 2014, B)."""
-    ratio = log_variance - prior_log_variance
-    distance = tf.square(mean - prior_mean) * tf.exp(-prior_log_variance)
-    return 0.5 * tf.reduce_sum(tf.exp(ratio) + distance - 1.0 - ratio, axis=-1)
-
-
-def _log_normal(squares: tf.Tensor, log_scale: tf.Tensor) -> tf.Tensor:
-    """Sum of normal log-densities from squared standard distances, `[batch, frames, bins]` -> `[batch]`."""
-    return tf.reduce_sum(-0.5 * squares - log_scale - HALF_LOG_2PI, axis=[1, 2])
+def _sum_log_density(squared_distance: tf.Tensor, log_scale: tf.Tensor) -> tf.Tensor:
+    """`[batch, frames, bins]` twice -> `[batch]`, in nats per clip."""
+    return tf.reduce_sum(elementwise_log_density(squared_distance, log_scale), axis=[1, 2])

@@ -1,46 +1,54 @@
-"""The blocks that models are made of."""
+"""Layers that the models share."""
 
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import tensorflow as tf
 
 with warnings.catch_warnings():
-    # tensorflow-addons has ended its life and says so at import; only this name of it is used.
+    # tensorflow-addons has reached its end of life and warns on import; only this layer of it is used.
     warnings.simplefilter("ignore")
     from tensorflow_addons.layers import InstanceNormalization
 
+__all__ = ["DilatedBlock", "InstanceNormalization", "Resnet1DBlock", "policy"]
+
 
 def policy(precision: str) -> tf.keras.mixed_precision.Policy:
-    """What layers compute in, of a `Config.precision`; variables are always float32.
+    """The Keras policy of a `Config.precision`; variables are always float32.
 
-    Given to each layer that is mostly products: convolutions and dense layers. What adds many values up, and
-    every layer whose output a density is made of, stays in float32, as does whatever is not told otherwise.
+    It is passed to layers that are mostly matrix products: convolutions and dense layers. Reductions over
+    many values, and layers whose output parametrizes a density, stay in float32, the default.
     """
     return tf.keras.mixed_precision.Policy(precision if precision == "float32" else f"mixed_{precision}")
 
 
 class Resnet1DBlock(tf.keras.layers.Layer):
-    """The reference notebook's residual block, as it is: `(kernel_size, filters)` in that order.
+    """The reference notebook's residual block, unchanged, with its arguments `(kernel_size, filters)`.
 
-    Called `Resnet1DBlock(64, 1)` it has kernel 64 and one filter, whose single channel the skip connection
-    broadcasts over the input's. `kind` is "encode" (strided, InstanceNormalization) or "decode" (transposed,
-    BatchNormalization).
+    Called as `Resnet1DBlock(64, 1)` it has kernel size 64 and one filter; the residual addition broadcasts
+    that one channel over the input's channels.
+
+    Args:
+        kernel_size: Of both convolutions.
+        filters: Of both convolutions.
+        kind: "encode" (strided, InstanceNormalization) or "decode" (transposed, BatchNormalization).
+        dtype: Mixed-precision policy of the convolutions.
     """
 
     def __init__(
         self, kernel_size: int, filters: int, kind: str, dtype: tf.keras.mixed_precision.Policy | None = None
     ) -> None:
         super().__init__(dtype=dtype)
-        of = {"padding": "same", "dtype": dtype}
+        options: dict[str, Any] = {"padding": "same", "dtype": dtype}
         if kind == "encode":
-            self.conv1 = tf.keras.layers.Conv1D(filters, kernel_size, strides=2, **of)
-            self.conv2 = tf.keras.layers.Conv1D(filters, kernel_size, strides=1, **of)
+            self.conv1 = tf.keras.layers.Conv1D(filters, kernel_size, strides=2, **options)
+            self.conv2 = tf.keras.layers.Conv1D(filters, kernel_size, strides=1, **options)
             self.norm1, self.norm2 = InstanceNormalization(), InstanceNormalization()
         else:
-            self.conv1 = tf.keras.layers.Conv1DTranspose(filters, kernel_size, **of)
-            self.conv2 = tf.keras.layers.Conv1DTranspose(filters, kernel_size, **of)
+            self.conv1 = tf.keras.layers.Conv1DTranspose(filters, kernel_size, **options)
+            self.conv2 = tf.keras.layers.Conv1DTranspose(filters, kernel_size, **options)
             self.norm1 = tf.keras.layers.BatchNormalization()
             self.norm2 = tf.keras.layers.BatchNormalization()
         self.activation = tf.keras.layers.LeakyReLU(0.4, dtype=dtype)
@@ -48,18 +56,18 @@ class Resnet1DBlock(tf.keras.layers.Layer):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """`[batch, 1, channels]` -> the same shape."""
         y = tf.nn.relu(x)
-        # The notebook never passes `training`, so its BatchNormalization stays in inference mode: a learned
-        # scale and shift. That is part of the model.
+        # The notebook never passes `training`, so its BatchNormalization stays in inference mode, a learned
+        # scale and shift. That is kept as part of the model.
         y = self.activation(self.norm1(self.conv1(y), training=False))
         y = self.activation(self.norm2(self.conv2(y), training=False))
         return tf.nn.relu(y + x)
 
 
 class DilatedBlock(tf.keras.layers.Layer):
-    """Residual block along time: a dilated convolution of 3, then a pointwise one.
+    """Residual block over time: a dilated convolution of kernel size 3, then a pointwise one.
 
-    `[batch, frames, channels]` -> the same shape. Dilation widens what a frame sees without widening the
-    kernel (van den Oord et al. 2016, WaveNet, section 2.1).
+    Dilation widens the receptive field without widening the kernel (van den Oord et al. 2016, WaveNet,
+    section 2.1).
     """
 
     def __init__(
@@ -69,10 +77,10 @@ class DilatedBlock(tf.keras.layers.Layer):
         self.dilated = tf.keras.layers.Conv1D(
             channels, 3, dilation_rate=dilation, padding="same", dtype=dtype
         )
-        # Starts at zero: the block is the identity at first, and a deep stack of them trains at once.
+        # Zeros: the block starts as the identity, which lets a deep stack of them train from the first step.
         self.pointwise = tf.keras.layers.Conv1D(channels, 1, kernel_initializer="zeros", dtype=dtype)
         self.activation = tf.keras.layers.LeakyReLU(0.2, dtype=dtype)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Adds what the two convolutions find to `x`."""
+        """`[batch, steps, channels]` -> the same shape."""
         return x + self.pointwise(self.activation(self.dilated(self.activation(x))))

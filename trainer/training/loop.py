@@ -17,7 +17,7 @@ from trainer.config import Config
 from trainer.data import input_pipeline
 from trainer.data.dataset import Clips
 from trainer.data.distribute import distributed_iterator
-from trainer.models import WaveformVAE
+from trainer.models.base import WaveformVAE
 from trainer.run_config import DatasetMetadata
 from trainer.runs import checkpoints, rollbacks
 from trainer.runs.directory import CHECKPOINTS

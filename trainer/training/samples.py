@@ -16,7 +16,7 @@ from trainer.conditioning import Condition, Guidance
 from trainer.config import GUIDANCE, Config
 from trainer.data.dataset import Clip, Clips
 from trainer.dsp import distances
-from trainer.models import WaveformVAE
+from trainer.models.base import WaveformVAE
 from trainer.reporting import clip_figures, figures, wav
 from trainer.runs.directory import ORIGINALS, SAMPLE_CLIPS, SAMPLES, TRAINING_GIF
 
@@ -30,7 +30,7 @@ class Fixed(NamedTuple):
     audio: np.ndarray  # [clips, clip_samples] float32
     condition: Condition  # of each
     track_ids: list[str]
-    sample_noise: tf.Tensor  # [clips, draw_noise_size]
+    sample_noise: tf.Tensor  # [clips, sample_noise_size]
     decode_noise: tf.Tensor  # [clips, decode_noise_size]
     asked: Condition  # of the new clips: the dataset's genres in turn, attributes open
     mapped: Clip  # test clips whose latents are drawn, stacked

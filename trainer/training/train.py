@@ -19,9 +19,10 @@ from trainer.data import dataset
 from trainer.data.dataset import Clips
 from trainer.data.fetch import fetch_shards, find_dataset
 from trainer.data.input_pipeline import count_steps
-from trainer.generation.generate import generate_all, source_clips, write
+from trainer.generation.generate import generate_all, write_clips
 from trainer.generation.generator import Generator
 from trainer.generation.options import Options
+from trainer.generation.sources import fixed_test_clips
 from trainer.reporting import report
 from trainer.run_config import DatasetMetadata, RunConfig
 from trainer.runs import rollbacks
@@ -162,9 +163,10 @@ def _make_music_and_report(loop: TrainingLoop, metadata: DatasetMetadata, traine
     path = loop.path
     samples.render_training_gif(path)
     if trained or not (path / GENERATED).exists():
-        music = Generator(loop.model, metadata, path)
-        made = generate_all(music, source_clips(music), Options(count=loop.config.sample_clips))
-        write(path / GENERATED, list(made), metadata.sample_rate_hz, Options())
+        generator = Generator(loop.model, metadata, path)
+        options = Options(count=loop.config.sample_clips)
+        generated = list(generate_all(generator, fixed_test_clips(path), options))
+        write_clips(path / GENERATED, generated, metadata.sample_rate_hz)
     parameters = loop.model.parameter_count()
     report.write_report(path, note=loop.model.caveat, parameters=parameters)
 

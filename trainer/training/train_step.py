@@ -17,7 +17,8 @@ from trainer import run_config
 from trainer.config import Config
 from trainer.data.input_pipeline import Batch
 from trainer.dsp import distances
-from trainer.models import ElboTerms, WaveformVAE, make_model
+from trainer.models import make_model
+from trainer.models.base import ElboTerms, WaveformVAE
 from trainer.run_config import DatasetMetadata
 from trainer.runs.checkpoints import AVERAGED, restore_for_inference
 from trainer.training.optimizer import FusedAdam
@@ -176,12 +177,12 @@ class TrainState:
             )
 
     def _noise(self, batch: Batch, global_batch: int, step: tf.Tensor) -> tf.Tensor:
-        """Standard normal noise of this replica's examples, `[batch, noise_size]`.
+        """Standard normal noise of this replica's examples, `[batch, elbo_noise_size]`.
 
         Drawn for the whole global batch from (seed, step) and picked by position: the same for an example,
         however the batch is divided. Not within XLA, whose generator may be another.
         """
-        size = self.model.noise_size(batch.audio.shape[-1])
+        size = self.model.elbo_noise_size(batch.audio.shape[-1])
         everyone = tf.random.stateless_normal([global_batch, size], [self.config.seed, step])
         return tf.gather(everyone, batch.position)
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from trainer.dsp.distances import snr_db
 from trainer.dsp.mel import MELS, QUIETEST_DB, log_mel, mel_scale
-from trainer.models import ElboTerms
+from trainer.models.base import ElboTerms
 from trainer.training.train_step import replica_loss
 
 

@@ -1,0 +1,114 @@
+"""Beat features: where in the beat each latent step lies, at the tempo of the condition."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.conditioning import TEMPO, Condition
+from trainer.run_config import DatasetMetadata
+
+BEAT_MULTIPLES = (1, 2)  # phases per beat: of the beat and of its half
+BEAT_DIM = 2 * len(BEAT_MULTIPLES) + 1
+CLEAR_COHERENCE = 0.25  # of onsets with the beat, reached by one real clip in ten: counts as strength 1
+WINDOW_SECS = 1.5  # standard deviation of the window in which the phase of a beat is assumed constant
+
+
+class _Phase(NamedTuple):
+    """Of one multiple of the beat."""
+
+    strength: tf.Tensor  # [batch, frames]
+    radians: tf.Tensor  # [batch, frames]
+
+
+class BeatPhase:
+    """Computes beat features `[batch, steps, BEAT_DIM]`: the input of the sequence prior that keeps time.
+
+    For each of `BEAT_MULTIPLES` the cosine and the sine of its phase, times its strength, and last a constant
+    1; all zeros where the condition has no tempo.
+
+    A new clip starts on the beat, at strength 1. In a known clip the phase is that of the onset strength,
+    demodulated at the clip's tempo and smoothed (complex demodulation), so that it follows a tempo that is
+    slightly wrong or drifts. Its strength is the share of the onsets that keep the beat: much music has no
+    steady beat, or another tempo than the measured one, and such clips must not teach the prior to ignore
+    the phase.
+    """
+
+    def __init__(self, metadata: DatasetMetadata, hop_samples: int, frames_per_step: int) -> None:
+        self.frame_secs = hop_samples / metadata.sample_rate_hz
+        self.frames_per_step = frames_per_step
+        names = list(metadata.attributes)
+        self.tempo_column = names.index(TEMPO) if TEMPO in names else None
+        if self.tempo_column is not None:
+            self.tempo = metadata.attributes[TEMPO]
+        reach = round(3 * WINDOW_SECS / self.frame_secs)
+        offsets = np.arange(-reach, reach + 1) * self.frame_secs / WINDOW_SECS
+        self._window = np.exp(-0.5 * offsets**2).astype(np.float32)[:, np.newaxis, np.newaxis]
+
+    def from_tempo(self, condition: Condition, steps: int) -> tf.Tensor:
+        """Features of a new clip: on the beat at its start, at full strength."""
+        phase = self._phase_at_tempo(condition, steps * self.frames_per_step)
+        return self._features(
+            condition, [_Phase(tf.ones_like(phase), multiple * phase) for multiple in BEAT_MULTIPLES]
+        )
+
+    def from_audio(
+        self, condition: Condition, coefficients: tf.Tensor, steps: int | None = None
+    ) -> tf.Tensor:
+        """Features of a known clip, `coefficients` `[batch, frames, bins]`.
+
+        Where `steps` reach beyond it, the last phase offset and strength continue.
+        """
+        known = coefficients.shape[1]
+        frames = steps * self.frames_per_step if steps else known
+        phase = self._phase_at_tempo(condition, frames)
+        onsets = _onset_strength(coefficients)
+        power = self._smooth(tf.square(onsets)) * self._smooth(tf.ones_like(onsets))
+        phases = []
+        for multiple in BEAT_MULTIPLES:
+            expected = multiple * phase[:, :known]
+            real = self._smooth(onsets * tf.cos(expected))
+            imaginary = self._smooth(-onsets * tf.sin(expected))
+            # In [0, 1] by the Cauchy-Schwarz inequality.
+            coherence = tf.sqrt((tf.square(real) + tf.square(imaginary)) / (power + 1e-9))
+            strength, offset = (
+                tf.concat([values, tf.repeat(values[:, -1:], frames - known, axis=1)], axis=1)
+                for values in (coherence / CLEAR_COHERENCE, tf.math.atan2(imaginary, real + 1e-9))
+            )
+            phases.append(_Phase(strength, multiple * phase + offset))
+        return self._features(condition, phases)
+
+    def _smooth(self, values: tf.Tensor) -> tf.Tensor:
+        """Gaussian-weighted sums over time, `[batch, frames]` -> the same shape."""
+        return tf.nn.conv1d(values[..., tf.newaxis], self._window, stride=1, padding="SAME")[..., 0]
+
+    def _phase_at_tempo(self, condition: Condition, frames: int) -> tf.Tensor:
+        """`[batch, frames]` radians from the clip's start; any value where the tempo is dropped."""
+        if self.tempo_column is None:
+            return tf.zeros([tf.shape(condition.genre)[0], frames])
+        tempo = condition.attributes[:, self.tempo_column]
+        bpm = self.tempo.mean + self.tempo.std * tf.where(tf.math.is_nan(tempo), 0.0, tempo)
+        secs = self.frame_secs * tf.range(frames, dtype=tf.float32)
+        return 2 * math.pi * bpm[:, tf.newaxis] / 60 * secs
+
+    def _features(self, condition: Condition, phases: list[_Phase]) -> tf.Tensor:
+        """One phase per multiple of the beat -> `[batch, steps, BEAT_DIM]`, from each step's first frame."""
+        phases = [_Phase(*(values[:, :: self.frames_per_step] for values in phase)) for phase in phases]
+        first = phases[0].strength
+        if self.tempo_column is None:
+            return tf.zeros([tf.shape(first)[0], first.shape[1], BEAT_DIM])
+        parts = [phase.strength * turn(phase.radians) for phase in phases for turn in (tf.cos, tf.sin)]
+        known = tf.logical_not(tf.math.is_nan(condition.attributes[:, self.tempo_column]))
+        features = tf.stack([*parts, tf.ones_like(first)], axis=-1)
+        return tf.where(known[:, tf.newaxis, tf.newaxis], features, 0.0)
+
+
+def _onset_strength(coefficients: tf.Tensor) -> tf.Tensor:
+    """Mean rise of the log-magnitudes, without its mean: `[batch, frames, bins]` -> `[batch, frames]`."""
+    level = tf.math.log(tf.abs(coefficients) + 1e-3)
+    rises = tf.nn.relu(level[:, 1:] - level[:, :-1])
+    onsets = tf.pad(tf.reduce_mean(rises, axis=-1), [[0, 0], [1, 0]])
+    return onsets - tf.reduce_mean(onsets, axis=1, keepdims=True)

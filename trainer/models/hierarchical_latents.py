@@ -1,0 +1,35 @@
+"""The latents of the hierarchical model, and arithmetic on them that needs no network."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from trainer.models.noise import PriorNoise
+from trainer.models.sparse_coefficients import crossfade
+
+
+class HierarchicalLatents(NamedTuple):
+    """Latents of a batch of clips."""
+
+    global_latent: tf.Tensor  # [batch, latent_dim]
+    sequence_latents: tf.Tensor  # [batch, steps, sequence_latent_dim]
+    # [batch, frames, bins], relative to the spectral envelope; NaN: left to the coefficient model. An encoded
+    # clip keeps `Config.sparse_coefficients` of them per step.
+    sparse_coefficients: tf.Tensor
+
+    def add_noise(self, noise_scale: float, noise: PriorNoise) -> HierarchicalLatents:
+        """Move global and sequence latents by `noise_scale` times the noise."""
+        return self._replace(
+            global_latent=self.global_latent + noise_scale * noise.global_latent,
+            sequence_latents=self.sequence_latents + noise_scale * noise.sequence_latents[..., :-1],
+        )
+
+    def interpolate(self, end: HierarchicalLatents, position: float) -> HierarchicalLatents:
+        """Latents between these (position 0) and `end` (position 1)."""
+        return HierarchicalLatents(
+            (1 - position) * self.global_latent + position * end.global_latent,
+            (1 - position) * self.sequence_latents + position * end.sequence_latents,
+            crossfade(self.sparse_coefficients, end.sparse_coefficients, position),
+        )
