@@ -19,8 +19,10 @@ class ConditionEncoder(layers.Layer):
     def __init__(self, genres: int) -> None:
         super().__init__()
         self.genres = genres
-        self.genre = layers.Embedding(genres + 1, GENRE_DIM)  # the last row stands for a dropped genre
-        self.mix = layers.Dense(CONDITION_DIM, activation="tanh")
+        self.genre_embedding = layers.Embedding(
+            genres + 1, GENRE_DIM
+        )  # the last row stands for a dropped genre
+        self.output_layer = layers.Dense(CONDITION_DIM, activation="tanh")
 
     def call(self, condition: Condition, guidance: Guidance = NO_GUIDANCE) -> tf.Tensor:
         """Embed a condition, with classifier-free guidance (Ho & Salimans 2022, equation 6).
@@ -43,5 +45,7 @@ class ConditionEncoder(layers.Layer):
     def _embed(self, condition: Condition) -> tf.Tensor:
         known = tf.logical_not(tf.math.is_nan(condition.attributes))
         values = tf.where(known, condition.attributes, 0.0)
-        genre = self.genre(tf.math.floormod(condition.genre, self.genres + 1))  # DROPPED_GENRE: the last row
-        return self.mix(tf.concat([genre, values, tf.cast(known, tf.float32)], axis=-1))
+        genre = self.genre_embedding(
+            tf.math.floormod(condition.genre, self.genres + 1)
+        )  # DROPPED_GENRE: the last row
+        return self.output_layer(tf.concat([genre, values, tf.cast(known, tf.float32)], axis=-1))

@@ -38,13 +38,13 @@ class Encoder(layers.Layer):
         self.frames_per_step = frames_per_step
         self.input_layer = layers.Conv1D(channels, 3, padding="same", dtype=dtype)
         self.blocks = [DilatedBlock(channels, dilation, dtype) for dilation in DILATIONS]
-        self.to_piece_hidden = layers.Dense(128, activation=tf.nn.leaky_relu)
-        self.to_piece = layers.Dense(2 * latent_dim)
+        self.global_hidden = layers.Dense(128, activation=tf.nn.leaky_relu)
+        self.global_output = layers.Dense(2 * latent_dim)
         # Removes the clip's own mean and deviation, which the global latent carries. The sequence latents
         # keep what changes over time, and `transfer_style` keeps the sequence latents.
         self.normalization = InstanceNormalization(epsilon=1e-2)
         self.last_block = DilatedBlock(channels, 1, dtype)
-        self.to_local = layers.Conv1D(2 * sequence_latent_dim, 1)
+        self.sequence_output = layers.Conv1D(2 * sequence_latent_dim, 1)
 
     def call(
         self, coefficients: tf.Tensor, condition: tf.Tensor
@@ -60,8 +60,8 @@ class Encoder(layers.Layer):
         x = tf.cast(x, tf.float32)
         mean, variance = tf.nn.moments(x, axes=[1])
         pooled = tf.concat([mean, tf.sqrt(variance + 1e-4), condition], axis=-1)
-        global_moments = self.to_piece(self.to_piece_hidden(pooled))
-        sequence_moments = self.to_local(tf.nn.leaky_relu(self.last_block(self.normalization(x))))
+        global_moments = self.global_output(self.global_hidden(pooled))
+        sequence_moments = self.sequence_output(tf.nn.leaky_relu(self.last_block(self.normalization(x))))
         return _posterior(global_moments), _posterior(sequence_moments)
 
 
@@ -74,21 +74,21 @@ class Decoder(layers.Layer):
         self.bins = bins
         self.input_layer = layers.Conv1D(channels, 3, padding="same", dtype=dtype)
         self.blocks = [DilatedBlock(channels, dilation, dtype) for dilation in (1, *DILATIONS[::-1])]
-        self.told = [layers.Dense(2 * channels, dtype=dtype) for _ in self.blocks]
-        self.to_colour_hidden = layers.Dense(128, activation=tf.nn.leaky_relu)
-        self.to_colour = layers.Dense(bins)  # constant over the clip
-        self.to_scales = layers.Dense(frames_per_step * bins, kernel_initializer="zeros")
+        self.film = [layers.Dense(2 * channels, dtype=dtype) for _ in self.blocks]
+        self.constant_hidden = layers.Dense(128, activation=tf.nn.leaky_relu)
+        self.constant_output = layers.Dense(bins)  # constant over the clip
+        self.changes_output = layers.Dense(frames_per_step * bins, kernel_initializer="zeros")
 
     def call(self, global_latent: tf.Tensor, sequence_latents: tf.Tensor, condition: tf.Tensor) -> tf.Tensor:
         """`[batch, latent_dim]`, `[batch, steps, sequence_latent_dim]`, `[batch, CONDITION_DIM]`
         -> `[batch, frames, bins]`."""
         context = tf.concat([global_latent, condition], axis=-1)
         x = self.input_layer(sequence_latents)
-        for block, film in zip(self.blocks, self.told, strict=True):
+        for block, film in zip(self.blocks, self.film, strict=True):
             gain, bias = tf.split(film(context)[:, tf.newaxis], 2, axis=-1)  # FiLM (Perez et al. 2018)
             x = block(x * (1 + gain) + bias)
-        changes = tf.reshape(self.to_scales(tf.nn.leaky_relu(x)), [tf.shape(x)[0], -1, self.bins])
-        constant = self.to_colour(self.to_colour_hidden(context))
+        changes = tf.reshape(self.changes_output(tf.nn.leaky_relu(x)), [tf.shape(x)[0], -1, self.bins])
+        constant = self.constant_output(self.constant_hidden(context))
         return tf.clip_by_value(changes + constant[:, tf.newaxis] + INITIAL_LOG_SCALE, *LOG_SCALE_RANGE)
 
 

@@ -42,7 +42,7 @@ class HierarchicalVAE(WaveformVAE):
         self.smallest_samples = config.hop_samples * config.frames_per_step
         self.window_sizes = distances.window_sizes(metadata.sample_rate_hz)
         self.beat_phase = BeatPhase(metadata, config.hop_samples, config.frames_per_step)
-        self.condition = ConditionEncoder(len(metadata.genres))
+        self.condition_encoder = ConditionEncoder(len(metadata.genres))
         shape = (config.channels, config.frames_per_step)
         self.encoder = Encoder(*shape, config.latent_dim, config.sequence_latent_dim, config.precision)
         self.decoder = Decoder(*shape, config.hop_samples, config.precision)
@@ -60,7 +60,7 @@ class HierarchicalVAE(WaveformVAE):
     def encode(self, audio: tf.Tensor, condition: Condition) -> HierarchicalLatents:
         """Return the posteriors' means and the strongest coefficients of each step."""
         coefficients = self._analyse(audio)  # [batch, frames, bins]
-        embedding = self.condition(condition)  # [batch, CONDITION_DIM]
+        embedding = self.condition_encoder(condition)  # [batch, CONDITION_DIM]
         posteriors = self.encoder(coefficients, embedding)
         global_latent, sequence_latents = (posterior.mean for posterior in posteriors)
         relative = coefficients * tf.exp(-self.decoder(global_latent, sequence_latents, embedding))
@@ -72,7 +72,7 @@ class HierarchicalVAE(WaveformVAE):
     ) -> HierarchicalLatents:
         """Sample the global latent, then step after step; no coefficient is kept."""
         shape = self._latent_shape(samples)
-        embedding = self.condition(condition, guidance)  # [batch, CONDITION_DIM]
+        embedding = self.condition_encoder(condition, guidance)  # [batch, CONDITION_DIM]
         level_noise = shape.split_prior_noise(noise)
         prior = self.global_prior(embedding)
         global_latent = prior.mean + temperature * level_noise.global_latent * tf.exp(
@@ -93,7 +93,9 @@ class HierarchicalVAE(WaveformVAE):
         guidance: Guidance = NO_GUIDANCE,
     ) -> tf.Tensor:
         """Decode the envelope, sample the coefficients that are not kept, and synthesize the waveform."""
-        coefficients, _ = self._decode_coefficients(latents, self.condition(condition, guidance), noise)
+        coefficients, _ = self._decode_coefficients(
+            latents, self.condition_encoder(condition, guidance), noise
+        )
         return tf.clip_by_value(mdct.synthesise(coefficients, samples), -1.0, 1.0)
 
     def elbo_terms(
@@ -103,7 +105,7 @@ class HierarchicalVAE(WaveformVAE):
         config, samples = self.config, audio.shape[-1]
         shape = self._latent_shape(samples)
         coefficients = self._analyse(audio)  # [batch, frames, bins]
-        embedding = self.condition(condition)  # [batch, CONDITION_DIM]
+        embedding = self.condition_encoder(condition)  # [batch, CONDITION_DIM]
         global_posterior, sequence_posterior = self.encoder(coefficients, embedding)
         level_noise = shape.split_posterior_noise(noise)
         global_latent = global_posterior.sample(level_noise.global_latent)
@@ -159,7 +161,7 @@ class HierarchicalVAE(WaveformVAE):
         self, latents: HierarchicalLatents, condition: Condition, noise: tf.Tensor
     ) -> HierarchicalLatents:
         """Sample the coefficients that are not kept, so that all are."""
-        coefficients, log_scale = self._decode_coefficients(latents, self.condition(condition), noise)
+        coefficients, log_scale = self._decode_coefficients(latents, self.condition_encoder(condition), noise)
         return latents._replace(sparse_coefficients=coefficients * tf.exp(-log_scale))
 
     def transfer_style(
@@ -169,8 +171,8 @@ class HierarchicalVAE(WaveformVAE):
 
         It keeps its distance from the prior's mean, in standard deviations.
         """
-        source_prior = self.global_prior(self.condition(source))
-        target_prior = self.global_prior(self.condition(target, guidance))
+        source_prior = self.global_prior(self.condition_encoder(source))
+        target_prior = self.global_prior(self.condition_encoder(target, guidance))
         ratio = tf.exp(0.5 * (target_prior.log_variance - source_prior.log_variance))
         global_latent = target_prior.mean + (latents.global_latent - source_prior.mean) * ratio
         return latents._replace(global_latent=global_latent)
@@ -186,7 +188,7 @@ class HierarchicalVAE(WaveformVAE):
     ) -> HierarchicalLatents:
         """Encode `audio` and continue its steps; all its coefficients are kept, except at its very end."""
         coefficients = self._analyse(audio)
-        embedding = self.condition(condition, guidance)
+        embedding = self.condition_encoder(condition, guidance)
         global_latent, sequence_latents = (
             posterior.mean for posterior in self.encoder(coefficients, embedding)
         )
