@@ -20,7 +20,13 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["preprocessing*", "trainer*"]),
-    package_data={"preprocessing.storage": ["emulator.json"], "trainer.reporting": ["report.html"]},
+    package_data={
+        "preprocessing.storage": ["emulator.json"],
+        "preprocessing.html": ["templates/*"],
+        "preprocessing.validation": ["templates/*"],
+        "trainer.reporting": ["templates/*"],
+        "trainer.registry": ["templates/*"],
+    },
     # The trainer's weight comes with its extra: workers of a Beam job do without.
     install_requires=[*AUDIO, *CLOUD, *PAGES, "apache-beam[gcp]>=2.72,<2.73"],
     extras_require={
@@ -36,7 +42,7 @@ setup(
     entry_points={
         "console_scripts": [
             "gtzan-preprocess = preprocessing.__main__:program",
-            "gtzan-demo-corpus = preprocessing.synthetic.corpus:main",
+            "gtzan-demo-corpus = preprocessing.synthetic.__main__:main",
             "gtzan-train = trainer.__main__:main",
         ]
     },

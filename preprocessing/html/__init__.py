@@ -1,1 +1,1 @@
-"""HTML that the pages of both programs share."""
+"""HTML pages: templates, media and number formats that both programs share."""

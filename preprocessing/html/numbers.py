@@ -1,4 +1,4 @@
-"""Numbers as a reader likes them, on pages and in tables. Standard library only."""
+"""Number formats of pages and tables. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def format_number(value: float | None, places: int = 1) -> str:
-    """Write a number for a reader: thousands apart, a true minus, and a dash for a missing value."""
+    """Format a number with thousands separators and a true minus sign; a missing value is a dash."""
     if value is None:
         return "\N{EM DASH}"
     if not math.isfinite(value):
         return "not finite"
     text = f"{value:,.{places}f}" if abs(value) < 1e9 else f"{value:.2e}"
+    return text.replace("-", MINUS)
+
+
+def format_significant(value: float | None) -> str:
+    """Format a number to three significant digits; integers and values from 100 up to the unit."""
+    if value is None or not math.isfinite(value):
+        return format_number(value)
+    text = f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100 else f"{value:.3g}"
     return text.replace("-", MINUS)

@@ -1,188 +1,213 @@
-"""A dataset as one web page: how many clips, how they sound, one of each genre to hear, what was left out."""
+"""Write a page about a dataset: clips by genre and split, attributes, one clip of each genre, rejected files."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from html import escape
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from preprocessing.dataset import example
-from preprocessing.dataset.quarantine import NOT_BAD, REASONS, Rejected
+from preprocessing.dataset.quarantine import HARMLESS_REASONS, REASONS, Rejected
 from preprocessing.dataset.splits import SPLITS
-from preprocessing.html import page
-from preprocessing.validation.checks import Reading
+from preprocessing.html.media import AudioClip, SpectrogramScale, clip_figure
+from preprocessing.html.numbers import format_significant
+from preprocessing.html.page import Fact, Gallery, fact_list, render
+from preprocessing.validation.contents import DatasetContents
 
-SHOWN_FILES, SHOWN_PAIRS = 5, 20  # of each reason
-HEARD_SECS = 30.0  # of a clip, at most: the players of ten genres at 3 kHz take half a megabyte
-MEASURES = {  # of an entry: name, unit
+MAX_FILES, MAX_DUPLICATES = 5, 20  # shown of each reason
+MAX_CLIP_SECS = 30.0  # of a player: those of ten genres at 3 kHz take half a megabyte
+MEASURES = {  # attribute -> name and unit
     "loudness_db": ("loudness", "dB"),
     "centroid_hz": ("brightness", "Hz"),
     "tempo_bpm": ("tempo", "BPM"),
 }
 
-_TYPICAL = (
-    "For each, the training clip of middle loudness. Press play, or click a picture to hear that moment. "
-    "One colour scale serves all pictures, from the loudest down by 80 dB."
+_EXAMPLES = (
+    "One clip of each genre",
+    "The training clip of median loudness. Press play, or click a picture to start there. All pictures share "
+    "one colour scale, from the loudest clip down by 80 dB.",
 )
-_WIDTH, _LEFT, _RIGHT, _ROW = 380, 74, 342, 26  # of a chart, in its own units
-_LABEL = 12  # characters of a genre that it has room for
+_WIDTH, _LEFT, _RIGHT, _ROW_HEIGHT = 380, 74, 342, 26  # of a chart, in SVG units
+_MAX_LABEL_CHARACTERS = 12
 _BINS = 74
 _KERNEL = np.exp(-0.5 * (np.arange(-4, 5) / 1.6) ** 2)  # smooths a histogram
-_STYLE = """\
-.bar { width: 40%; text-align: left; white-space: nowrap; line-height: 0; }
-.bar i { display: inline-block; height: .8rem; background: currentColor; }
-tbody th { overflow-wrap: anywhere; }
-.validation { color: #3f9c72; }
-.ridges path { stroke-width: 1.5; }
-.ridges .grid { stroke-width: 1; }
-.ridges .ridge { fill: currentColor; fill-opacity: .3; stroke-width: 1; }
-.reason { margin-top: 1rem; }
-.reason p { margin: .25rem 0 .5rem; }
-.reason ul { margin: 0; padding-left: 1.1rem; font-size: .875rem; color: var(--soft); }
-.reason li { overflow-wrap: anywhere; }
-.reason b { color: var(--ink); font-weight: 500; }
-@media (max-width: 640px) { .bar { display: none; } th, td { padding-left: .5rem; } }
-"""
 
 
-def write_page(name: str, reading: Reading) -> str:
-    """Writes the page of a dataset without faults, whose reading has `heard`; `name` is its heading."""
-    rate_hz = reading.manifest.sample_rate_hz
-    sounds = [_sound(record) for _, record in sorted(reading.heard.items())]
-    show = page.same_scale(sounds, rate_hz / 2, lossless=False)
-    body = [
-        _facts(reading),
-        '<h2>Clips</h2><p class="soft">To train a model, to choose among models, and to test one.</p>',
-        _counts_table(reading),
-        '<h2>How it sounds</h2><p class="soft">How many clips of a genre are how loud, bright and fast; ',
-        'the line and the number are their mean.</p><div class="charts">',
-        *(_ridges(reading, measure) for measure in MEASURES),
-        "</div>",
-        page.gallery("One clip of each genre", _TYPICAL, sounds, show),
-        _left_out(reading),
-        page.details("The options it was made with", reading.manifest.options),
-    ]
-    return page.document(f"{name}: {len(reading.entries):,} clips", "".join(body), _STYLE)
+@dataclass(frozen=True)
+class CountsRow:
+    """Clips of one genre, or of all genres if `is_total`."""
+
+    genre: str
+    counts: list[int]  # by split
+    percents: list[float]  # by split, of the largest genre
+    duration: str
+    is_total: bool = False
 
 
-def _sound(record: example.Record) -> page.Sound:
-    heard = record.audio[: min(record.valid_samples, round(HEARD_SECS * record.sample_rate_hz))]
-    return page.Sound(record.track_id, heard, record.sample_rate_hz)
+@dataclass(frozen=True)
+class RidgeRow:
+    """The distribution of one genre's values; `path` is empty where it has none."""
+
+    label: str
+    baseline: int
+    path: str = ""
+    mean_x: float = 0.0
+    mean: str = ""
 
 
-def _facts(reading: Reading) -> str:
-    manifest = reading.manifest
+@dataclass(frozen=True)
+class RidgeChart:
+    """The distributions of one attribute, one row per genre, in SVG units."""
+
+    name: str
+    unit: str
+    ticks: list[tuple[float, str]]
+    rows: list[RidgeRow]
+    width: int
+    height: int
+    row_height: int = _ROW_HEIGHT
+
+
+@dataclass(frozen=True)
+class RejectedGroup:
+    """The files that were rejected for one reason; `files` are the first of them."""
+
+    reason: str
+    meaning: str
+    count: int
+    files: list[Rejected]
+
+
+def write_page(name: str, contents: DatasetContents) -> str:
+    """Render the page of a dataset without faults, whose contents have `example_records`.
+
+    Args:
+        name: The page's heading.
+        contents: The dataset.
+
+    Returns:
+        The page's HTML.
+    """
+    clips = [_example_clip(record) for _, record in sorted(contents.example_records.items())]
+    scale = SpectrogramScale.of(clips, contents.manifest.sample_rate_hz / 2)
+    charts = (_ridge_chart(contents, attribute) for attribute in MEASURES)
+    folder, groups = _rejected_groups(contents)
+    return render(
+        "preprocessing.validation",
+        "dataset.html.jinja",
+        title=f"{name}: {len(contents.entries):,} clips",
+        facts=_facts(contents),
+        splits=SPLITS,
+        counts=_counts_rows(contents),
+        charts=[chart for chart in charts if chart is not None],
+        examples=Gallery(*_EXAMPLES, [clip_figure(clip, scale, lossless=False) for clip in clips]),
+        rejected_folder=folder,
+        rejected_groups=groups,
+        options=contents.manifest.options,
+    )
+
+
+def _example_clip(record: example.Record) -> AudioClip:
+    samples = min(record.valid_samples, round(MAX_CLIP_SECS * record.sample_rate_hz))
+    return AudioClip(record.track_id, record.audio[:samples], record.sample_rate_hz)
+
+
+def _facts(contents: DatasetContents) -> list[Fact]:
+    manifest = contents.manifest
     megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
     secs = manifest.clip_samples / manifest.sample_rate_hz
-    return page.fact_list(
+    return fact_list(
         {
-            "Duration": reading.duration(None),
-            "A clip": f"{secs:.3g} s at {manifest.sample_rate_hz:,} Hz",
-            "Samples": f"{manifest.clip_samples:,}",
+            "Duration": contents.duration(None),
+            "Clip": f"{secs:.3g} s at {manifest.sample_rate_hz:,} Hz",
+            "Samples per clip": f"{manifest.clip_samples:,}",
             "Shards": f"{len(manifest.shards)}, {megabytes:,.0f} MB",
-            "Split by": str(manifest.options.get("split", "")),
-            "Files left out": f"{len(reading.rejected):,}",
+            "Split rule": str(manifest.options.get("split", "")),
+            "Rejected files": f"{len(contents.rejected):,}",
         },
-        {"Dataset": reading.home, "Digest": manifest.digest, "Verified": reading.verified()},
+        wide={
+            "Dataset": contents.folder,
+            "Digest": manifest.digest,
+            "Verified": contents.verified_summary(),
+        },
     )
 
 
-def _counts_table(reading: Reading) -> str:
-    """Clips by genre and split, with bars."""
-    genres = reading.manifest.genres
-    most = max(sum(reading.counts(genre)) for genre in genres)
-    head = "".join(f'<th class="{split}">{split}</th>' for split in SPLITS)
-    rows = [f'<tr><th></th><th class="bar"></th>{head}<th>duration</th></tr>']
-    for genre in (*genres, None):
-        counts = reading.counts(genre)
-        bars = "".join(
-            f'<i class="{split}" style="width:{100 * count / most:.2f}%"></i>'
-            for split, count in zip(SPLITS, counts, strict=True)
-        )
-        cells = "".join(f"<td>{count:,}</td>" for count in counts) + f"<td>{reading.duration(genre)}</td>"
-        rows.append(
-            f'<tr><th>{escape(genre or "all")}</th><td class="bar">{bars if genre else ""}</td>{cells}</tr>'
-        )
-    return (
-        f'<div class="card"><table><thead>{rows[0]}</thead><tbody>{"".join(rows[1:])}</tbody></table></div>'
-    )
+def _counts_rows(contents: DatasetContents) -> list[CountsRow]:
+    genres = contents.manifest.genres
+    largest = max(sum(contents.clip_counts(genre)) for genre in genres)
+    rows = []
+    for genre in genres:
+        counts = contents.clip_counts(genre)
+        percents = [round(100 * count / largest, 2) for count in counts]
+        rows.append(CountsRow(genre, counts, percents, contents.duration(genre)))
+    total = CountsRow("all", contents.clip_counts(None), [], contents.duration(None), is_total=True)
+    return [*rows, total]
 
 
-def _ridges(reading: Reading, measure: str) -> str:
-    """One measure as a card with inline SVG: a row for each genre, as high as it has clips there."""
-    name, unit = MEASURES[measure]
-    values = reading.values(measure, None)
+def _ridge_chart(contents: DatasetContents, attribute: str) -> RidgeChart | None:
+    """Lay out the distributions of an attribute; None if it was measured for no clip."""
+    values = contents.attribute_values(attribute, None)
     if not values:
-        return ""
+        return None
     margin = 0.06 * (max(values) - min(values)) or 1.0
     low, high = min(values) - margin, max(values) + margin
-    floor = _ROW * len(reading.manifest.genres)
 
-    def across(value: float) -> str:
-        return f"{_LEFT + (value - low) / (high - low) * (_RIGHT - _LEFT):.1f}"
+    def x(value: float) -> float:
+        return round(_LEFT + (value - low) / (high - low) * (_RIGHT - _LEFT), 1)
 
-    marks = []
-    for tick in MaxNLocator(5).tick_values(low, high):
-        if low <= tick <= high:
-            x = across(tick)
-            marks.append(f'<path class="grid" d="M{x} 0V{floor}"/>')
-            marks.append(f'<text x="{x}" y="{floor + 16}" text-anchor="middle">{_figure(tick)}</text>')
-    for row, genre in enumerate(reading.manifest.genres, start=1):
-        marks.append(f'<text x="0" y="{_ROW * row - 4}">{escape(genre[:_LABEL])}</text>')
-        if its := reading.values(measure, genre):
-            marks.append(_ridge(np.array(its), low, high, _ROW * row))
-            mean = float(np.mean(its))
-            marks.append(f'<path d="M{across(mean)} {_ROW * row}v-{_ROW - 6}"/>')
-            marks.append(f'<text x="{_WIDTH}" y="{_ROW * row - 4}" text-anchor="end">{_figure(mean)}</text>')
-    view = f'viewBox="0 0 {_WIDTH} {floor + 22}" role="img" aria-label="{name} by genre"'
-    return (
-        f'<div class="card"><h3>{name.capitalize()} <small>{unit}</small></h3>'
-        f'<svg class="ridges train" {view}>{"".join(marks)}</svg></div>'
+    rows = []
+    for number, genre in enumerate(contents.manifest.genres, start=1):
+        label, baseline = genre[:_MAX_LABEL_CHARACTERS], _ROW_HEIGHT * number
+        genre_values = contents.attribute_values(attribute, genre)
+        if genre_values:
+            mean = float(np.mean(genre_values))
+            path = _ridge_path(np.array(genre_values), low, high, baseline)
+            rows.append(RidgeRow(label, baseline, path, x(mean), format_significant(mean)))
+        else:
+            rows.append(RidgeRow(label, baseline))
+    ticks = [tick for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
+    return RidgeChart(
+        *MEASURES[attribute],
+        ticks=[(x(tick), format_significant(float(tick))) for tick in ticks],
+        rows=rows,
+        width=_WIDTH,
+        height=_ROW_HEIGHT * len(rows),
     )
 
 
-def _figure(value: float) -> str:
-    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
-def _ridge(values: np.ndarray, low: float, high: float, base: int) -> str:
-    """A histogram of one genre, smoothed, as a filled outline."""
+def _ridge_path(values: np.ndarray, low: float, high: float, baseline: int) -> str:
+    """Outline the smoothed histogram of one genre, `[clips]` values, as the path of a closed SVG shape."""
     heights, _ = np.histogram(values, bins=_BINS, range=(low, high))
     heights = np.convolve(heights, _KERNEL, mode="same")
-    heights = heights / heights.max() * (_ROW - 6)
-    across = _LEFT + (np.arange(_BINS) + 0.5) / _BINS * (_RIGHT - _LEFT)
-    steps = "L".join(f"{x:.1f} {base - height:.1f}" for x, height in zip(across, heights, strict=True))
-    return f'<path class="ridge" d="M{_LEFT} {base}L{steps}L{_RIGHT} {base}z"/>'
+    heights = heights / heights.max() * (_ROW_HEIGHT - 6)
+    x = _LEFT + (np.arange(_BINS) + 0.5) / _BINS * (_RIGHT - _LEFT)
+    steps = "L".join(f"{left:.1f} {baseline - height:.1f}" for left, height in zip(x, heights, strict=True))
+    return f"M{_LEFT} {baseline}L{steps}L{_RIGHT} {baseline}z"
 
 
-def _left_out(reading: Reading) -> str:
-    """What became no record: by reason its meaning and its first files; of copies, the pairs."""
-    if not reading.rejected:
-        return ""
+def _rejected_groups(contents: DatasetContents) -> tuple[str, list[RejectedGroup]]:
+    """Group rejected files by reason, faulty ones first; file names are relative to the returned folder."""
     by_reason: dict[str, list[Rejected]] = defaultdict(list)
-    for rejected in reading.rejected:
+    for rejected in contents.rejected:
         by_reason[rejected.reason].append(rejected)
-    uris = [one.source_uri for one in reading.entries.values()] + [one.uri for one in reading.rejected]
-    start = os.path.commonprefix(uris)  # noqa: RUF071 (what it has of a name is cut off; uris are no paths)
-    folder = start[: start.rfind("/") + 1]
-    cards = []
-    rank = {reason: (reason in NOT_BAD, -len(of), reason) for reason, of in by_reason.items()}
-    for reason in sorted(by_reason, key=rank.__getitem__):
-        of = by_reason[reason]
-        shown = SHOWN_PAIRS if reason == "duplicate" else SHOWN_FILES
-        items = "".join(
-            f"<li><b>{escape(one.uri.removeprefix(folder))}</b> "
-            f"{escape(one.detail.replace(f' {folder}', ' '))}</li>"
-            for one in of[:shown]
-        )
-        rest = f"<li>and {len(of) - shown:,} more</li>" if len(of) > shown else ""
-        cards.append(
-            f'<div class="card reason"><h3>{escape(reason)} <small>{len(of):,}</small></h3>'
-            f"<p>{escape(REASONS.get(reason, ''))}</p><ul>{items}{rest}</ul></div>"
-        )
-    lead = f"Files that became no record; names are those below {escape(folder)}"
-    return f'<h2>Left out</h2><p class="soft">{lead}</p>{"".join(cards)}'
+    folder = _common_folder(contents)
+    groups = []
+    for reason in sorted(by_reason, key=lambda name: (name in HARMLESS_REASONS, -len(by_reason[name]), name)):
+        files = by_reason[reason]
+        shown = files[: MAX_DUPLICATES if reason == "duplicate" else MAX_FILES]
+        relative = [
+            Rejected(file.uri.removeprefix(folder), reason, file.detail.replace(f" {folder}", " "))
+            for file in shown
+        ]
+        groups.append(RejectedGroup(reason, REASONS.get(reason, ""), len(files), relative))
+    return folder, groups
+
+
+def _common_folder(contents: DatasetContents) -> str:
+    uris = [entry.source_uri for entry in contents.entries] + [file.uri for file in contents.rejected]
+    prefix = os.path.commonprefix(uris)  # noqa: RUF071 (URIs are no paths; a cut-off name is dropped below)
+    return prefix[: prefix.rfind("/") + 1]

@@ -1,4 +1,4 @@
-"""The candidates of a folder of models: their names, what they start from, and which of them stay."""
+"""The candidates in a folder of models: names, compatibility of weights, and pruning."""
 
 from __future__ import annotations
 
@@ -12,106 +12,105 @@ from typing import Any
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import USAGE, CommandError
 from preprocessing.storage import lease
-from trainer import run_config
 from trainer.config import Config
+from trainer.models.architectures import architecture
 from trainer.registry import champion as champions
 from trainer.registry.champion import Champion
-from trainer.run_config import RunConfig
+from trainer.run_config import CONFIG_NAME, RunConfig, metadata_of, parse
 from trainer.runs.champion_pointer import CANDIDATE_NAME, CANDIDATES, candidate_uri, join
 from trainer.runs.directory import POINTER
-from trainer.runs.storage import Folder, is_remote
+from trainer.runs.storage import StorageFolder, is_remote
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-def identity(config: Config) -> dict[str, Any]:
-    """The settings that a result depends on."""
-    return {
-        name: value
-        for name, value in dataclasses.asdict(config).items()
-        if name not in Config.operational_fields()
-    }
-
-
-def weights_fit(one: RunConfig, other: RunConfig) -> bool:
-    """Whether a run's weights can be another's: the same shapes, and each column means the same."""
-    return _shape(one) == _shape(other)
-
-
-def _shape(run: RunConfig) -> tuple:
-    config, metadata = run.config, run.dataset
-    kind = config.preset == "reference"
-    data = (metadata.sample_rate_hz, metadata.clip_samples, metadata.genres, tuple(metadata.attributes))
-    return (kind, *(getattr(config, name) for name in Config.weight_shape_fields()), *data)
-
-
-def name_of(config: Config, digest: str, start: str | None) -> str:
-    """A function of all that a candidate depends on, so that one that was interrupted is found again.
+def candidate_name(config: Config, digest: str, init_from: str | None) -> str:
+    """Derive a candidate's name from everything it depends on, so that an interrupted one is found again.
 
     Args:
-        config: Its settings; those that change no bit of the result do not count.
+        config: The candidate's settings; operational ones do not count.
         digest: Of its dataset.
-        start: The candidate whose weights it begins with, if any.
+        init_from: The candidate whose weights it starts from; None: random weights.
     """
-    depends = json.dumps([identity(config), digest, start], sort_keys=True)
-    return f"{digest[:12]}-{hashlib.sha256(depends.encode()).hexdigest()[:12]}"
+    inputs = json.dumps([result_settings(config), digest, init_from], sort_keys=True)
+    return f"{digest[:12]}-{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
 
 
-def is_same_work(champion: Champion, config: Config, digest: str) -> bool:
-    """Whether the champion was trained on this dataset with this configuration."""
-    own = {name: value for name, value in champion.config.items() if name not in Config.operational_fields()}
-    # As JSON has it, which knows no tuples.
-    wanted = json.loads(json.dumps(identity(config)))
-    return champion.dataset["digest"] == digest and own == wanted
+def result_settings(config: Config) -> dict[str, Any]:
+    """Return the settings that the result of a training depends on."""
+    return _without_operational(dataclasses.asdict(config))
+
+
+def was_trained_on(champion: Champion, config: Config, digest: str) -> bool:
+    """Return whether the champion was trained on this dataset with this configuration."""
+    settings = json.loads(json.dumps(result_settings(config)))  # tuples become lists, as in champion.json
+    return champion.dataset["digest"] == digest and _without_operational(champion.config) == settings
 
 
 def can_start_from(models: str, champion: Champion, config: Config, manifest: Manifest, uri: str) -> bool:
-    """Whether the champion's weights fit a candidate."""
-    where = join(candidate_uri(models, champion.candidate), run_config.CONFIG_NAME)
-    described = Folder(candidate_uri(models, champion.candidate)).read(run_config.CONFIG_NAME)
-    if described is None:
+    """Return whether a candidate can start from the champion's weights."""
+    folder = candidate_uri(models, champion.candidate)
+    content = StorageFolder(folder).read(CONFIG_NAME)
+    if content is None:
         return False
-    return weights_fit(
-        run_config.parse(described, where), RunConfig(config, run_config.metadata_of(manifest, uri))
+    return have_same_weights_shape(
+        parse(content, join(folder, CONFIG_NAME)), RunConfig(config, metadata_of(manifest, uri))
     )
 
 
-def prune(models: str, keep: int) -> list[str]:
-    """Deletes all but the `keep` newest candidates; returns the names of those that went.
+def have_same_weights_shape(first: RunConfig, second: RunConfig) -> bool:
+    """Return whether two runs' weights have the same shapes and the same meaning."""
+    return _weights_shape(first) == _weights_shape(second)
 
-    The champion stays, and those that a roll-back can reach, and one that another process holds.
+
+def prune(models: str, max_candidates: int) -> list[str]:
+    """Delete all but the newest candidates and return the names of the deleted ones.
+
+    The champion, the candidates that a rollback can reach, and those that another process uses are kept.
     """
-    folder = Folder(join(models, CANDIDATES))
-    there = {name.partition("/")[0] for name in folder.list()}
-    ages = {name: _worked_on(folder, name) for name in there if CANDIDATE_NAME.fullmatch(name)}
-    newest_first = sorted(ages, key=lambda name: (ages[name], name), reverse=True)
-    return [name for name in newest_first[keep:] if _delete(models, name)]
+    folder = StorageFolder(join(models, CANDIDATES))
+    names = {name.partition("/")[0] for name in folder.list_names()}
+    times = {name: _last_modified(folder, name) for name in names if CANDIDATE_NAME.fullmatch(name)}
+    newest_first = sorted(times, key=lambda name: (times[name], name), reverse=True)
+    return [name for name in newest_first[max_candidates:] if _delete(models, name)]
 
 
-def _worked_on(folder: Folder, name: str) -> datetime:
-    """When a candidate's last checkpoint was written, or else when it was begun."""
-    times = (folder.updated(f"{name}/{file}") for file in (POINTER, run_config.CONFIG_NAME))
+def _without_operational(settings: dict[str, Any]) -> dict[str, Any]:
+    operational = Config.operational_fields()
+    return {name: value for name, value in settings.items() if name not in operational}
+
+
+def _weights_shape(run: RunConfig) -> tuple[object, ...]:
+    config, dataset = run.config, run.dataset
+    settings = (getattr(config, name) for name in Config.weight_shape_fields())
+    data = (dataset.sample_rate_hz, dataset.clip_samples, dataset.genres, tuple(dataset.attributes))
+    return (architecture(config), *settings, *data)
+
+
+def _last_modified(folder: StorageFolder, name: str) -> datetime:
+    """Return when a candidate's last checkpoint was written, or else when its training began."""
+    times = (folder.updated(f"{name}/{file}") for file in (POINTER, CONFIG_NAME))
     return next((time for time in times if time is not None), _NEVER)
 
 
 def _delete(models: str, name: str) -> bool:
-    """Deletes a candidate that is nobody's, its checkpoint's pointer first; whether it went."""
+    """Delete a candidate that nobody uses, its checkpoint's pointer first; return whether it was deleted."""
     uri = candidate_uri(models, name)
-    if lease.owner(uri):
+    if lease.holder(uri):
         return False
     try:
-        with lease.hold(uri):
-            # Read while it is held: nobody can promote it from here on.
-            if name in champions.read(models).kept:
+        with lease.acquire(uri):
+            # Read under the lease: from here on, nobody can promote the candidate.
+            if name in champions.read(models).protected:
                 return False
-            files = Folder(uri)
-            for file in sorted(files.list(), key=lambda file: file != POINTER):
-                if file != lease.NAME:
-                    files.delete(file)
+            folder = StorageFolder(uri)
+            for file in sorted(folder.list_names(), key=lambda file: file != POINTER):
+                if file != lease.LEASE_NAME:
+                    folder.delete(file)
     except CommandError as error:
         if error.exit_code != USAGE:
             raise
-        return False  # another process was quicker
+        return False  # another process has acquired the lease
     if not is_remote(uri):
         shutil.rmtree(uri, ignore_errors=True)
     return True

@@ -1,4 +1,4 @@
-"""A candidate beside the champion: the same held-out clips, the same seeds, the same figures of both."""
+"""Compare a candidate with the champion: same held-out clips, same random seeds, same metrics."""
 
 from __future__ import annotations
 
@@ -9,65 +9,88 @@ import numpy as np
 from tqdm import tqdm
 
 from preprocessing.errors import BAD_DATA, CommandError
-from preprocessing.html.page import Sound
+from preprocessing.html.media import AudioClip
 from trainer.conditioning import Condition
+from trainer.evaluation.clip_sets import ClipSet, read_clip_set
 from trainer.evaluation.embeddings import LOG_MEL, make_embedding
-from trainer.evaluation.evaluator import Clips, Evaluator, read_clips
+from trainer.evaluation.evaluator import Evaluator
 from trainer.generation.generator import Generator, load
-from trainer.registry.holdout import HeldOut
-from trainer.registry.promotion import Compared, Figures
+from trainer.registry.holdout import HeldOutSet
+from trainer.registry.promotion import Figures, SetComparison
+from trainer.registry.report import ClipComparison
 from trainer.runs.champion_pointer import candidate_uri
 
-HEARD_CLIPS = 4  # of each kind on the page
+MAX_CLIPS = 4  # of each kind on the page
 
 CHAMPION, CANDIDATE = "champion", "candidate"  # also the order of columns
 
 
-class Heard(NamedTuple):
-    """What the page lets one hear."""
+class Comparison(NamedTuple):
+    """The metrics of both models on every set, and clips for the page."""
 
-    clips: list[tuple[str, str, Sound, list[Sound]]]  # track id, genre, original, each model's reconstruction
-    new: list[list[Sound]]  # for each latent, what each model makes of it
-    sample_rate_hz: int
+    sets: list[SetComparison]
+    held_out: list[ClipComparison]
+    generated: list[ClipComparison]
 
 
 def compare(
-    candidate: Generator, champion: Generator | None, sets: list[HeldOut], count: int, seed: int
-) -> tuple[list[Compared], Heard]:
-    """Measures both models on every set.
+    candidate: Generator, champion: Generator | None, sets: list[HeldOutSet], count: int, seed: int
+) -> Comparison:
+    """Evaluate both models on every set.
 
     Args:
-        candidate: The model to judge.
-        champion: The one to beat, of the same rate and clip length; None: there is none yet.
-        sets: The clips, those that are heard first.
-        count: New clips of each model, whose distance to each set is measured.
-        seed: Of the new clips.
+        candidate: The model that may be promoted.
+        champion: The incumbent, of the same sample rate and clip length; None: there is none yet.
+        sets: The held-out clips; those of the first set are shown on the page.
+        count: Generated clips per model; their distance to each set is measured.
+        seed: Of the generated clips.
     """
-    models = {CHAMPION: champion, CANDIDATE: candidate} if champion else {CANDIDATE: candidate}
-    new: dict[str, np.ndarray] = {}
-    compared = []
-    heard: list[tuple[Clips, np.ndarray]] = []
-    with tqdm(total=len(models) * (1 + len(sets)), desc="judging", unit=" tables", leave=False) as bar:
-        for name, music in models.items():
-            new[name] = music.prior(count, seed)
-            bar.update()
-        for one in sets:
-            figures: dict[str, Figures | None] = {CHAMPION: None}
-            for name, music in models.items():
-                clips = read_clips(music, one.folder, one.manifest, "test", one.track_ids)
-                figures[name] = _figures(clips, music, new[name], seed)
-                if one is sets[0]:
-                    heard.append(_reconstruct_some(clips, music))
-                bar.update()
-            compared.append(Compared(one.what, one.manifest.digest, len(one.track_ids), **figures))
-    return compared, _heard(list(models), heard, new, candidate.sample_rate_hz)
+    models = {CHAMPION: champion} if champion else {}
+    models[CANDIDATE] = candidate
+    generated: dict[str, np.ndarray] = {}
+    reconstructions: dict[str, np.ndarray] = {}
+    examples: ClipSet | None = None
+    comparisons = []
+    steps = len(models) * (1 + len(sets))
+    with tqdm(total=steps, desc="evaluating", unit=" tables", leave=False) as progress:
+        for name, generator in models.items():
+            generated[name] = generator.sample(count, seed)
+            progress.update()
+        for held_out in sets:
+            figures: dict[str, Figures] = {}
+            for name, generator in models.items():
+                clips = read_clip_set(
+                    generator, held_out.folder, held_out.manifest, "test", held_out.track_ids
+                )
+                figures[name] = _measure(clips, generator, generated[name], seed)
+                if held_out is sets[0]:
+                    examples = _select_examples(clips)
+                    reconstruction = generator.model.reconstruct(examples.audio, examples.condition)
+                    reconstructions[name] = reconstruction.numpy()
+                progress.update()
+            comparisons.append(
+                SetComparison(
+                    name=held_out.name,
+                    dataset=held_out.manifest.digest,
+                    clips=len(held_out.track_ids),
+                    champion=figures.get(CHAMPION),
+                    candidate=figures[CANDIDATE],
+                )
+            )
+    assert examples is not None
+    rate_hz = candidate.sample_rate_hz
+    return Comparison(
+        comparisons,
+        _held_out_examples(examples, reconstructions, rate_hz),
+        _generated_examples(generated, rate_hz),
+    )
 
 
 def load_champion(models: str, name: str, cache: Path) -> Generator:
-    """The model to beat.
+    """Load the champion's model.
 
     Raises:
-        CommandError: It is not there any more, or damaged (3); storage failed (4).
+        CommandError: Its files are missing or corrupt (3); storage failed (4).
     """
     try:
         return load(candidate_uri(models, name), cache)
@@ -81,45 +104,54 @@ def load_champion(models: str, name: str, cache: Path) -> Generator:
         ) from error
 
 
-def _figures(clips: Clips, music: Generator, new: np.ndarray, seed: int) -> Figures:
-    """The metrics of `trainer.registry.promotion`; new music is measured against the held-out clips themselves."""
-    judge = Evaluator(clips, clips, [make_embedding(LOG_MEL)], music.sample_rate_hz, seed)
-    reconstruction_quality = judge.reconstruction_quality("", music)
+def _measure(clips: ClipSet, generator: Generator, generated: np.ndarray, seed: int) -> Figures:
+    """Measure `trainer.registry.promotion.METRICS`; generated clips are compared with the held-out clips."""
+    evaluator = Evaluator(clips, clips, [make_embedding(LOG_MEL)], generator.sample_rate_hz, seed)
+    reconstruction = evaluator.reconstruction_quality("", generator)
     return {
-        **{name: reconstruction_quality[name] for name in ("snr_db", "stft_distance", "log_mel_distance_db")},
-        "frechet_log_mel": judge.generation_quality_of("", new)[f"frechet_{LOG_MEL}"],
+        **{name: reconstruction[name] for name in ("snr_db", "stft_distance", "log_mel_distance_db")},
+        "frechet_log_mel": evaluator.generation_quality_of("", generated)[f"frechet_{LOG_MEL}"],
     }
 
 
-def _reconstruct_some(clips: Clips, music: Generator) -> tuple[Clips, np.ndarray]:
-    """Clips spread over a set, and what a model makes of them."""
-    there = len(clips.audio)
-    wanted = min(HEARD_CLIPS, there)
-    chosen = [rank * there // wanted for rank in range(wanted)]
-    some = Clips(
+def _select_examples(clips: ClipSet) -> ClipSet:
+    """Select clips evenly spread over a set."""
+    available = len(clips.audio)
+    count = min(MAX_CLIPS, available)
+    chosen = [rank * available // count for rank in range(count)]
+    return ClipSet(
         clips.audio[chosen],
-        Condition(*(part[chosen] for part in clips.condition)),
+        Condition(*(values[chosen] for values in clips.condition)),
         clips.genres[chosen],
         [clips.track_ids[index] for index in chosen],
     )
-    return some, music.model.reconstruct(some.audio, some.condition).numpy()
 
 
-def _heard(
-    names: list[str], heard: list[tuple[Clips, np.ndarray]], new: dict[str, np.ndarray], sample_rate_hz: int
-) -> Heard:
-    clips = heard[0][0]
-    titles = [name.capitalize() for name in names]
-
-    def sounds(made: list[np.ndarray]) -> list[Sound]:
-        return [Sound(title, clip, sample_rate_hz) for title, clip in zip(titles, made, strict=True)]
-
-    rows = [
-        (track_id, str(clips.genres[index]), Sound("Original", clips.audio[index], sample_rate_hz),
-         sounds([made[index] for _, made in heard]))
+def _held_out_examples(
+    clips: ClipSet, reconstructions: dict[str, np.ndarray], rate_hz: int
+) -> list[ClipComparison]:
+    return [
+        ClipComparison(
+            title=track_id,
+            genre=str(clips.genres[index]),
+            original=AudioClip("Original", clips.audio[index], rate_hz),
+            outputs=[
+                AudioClip(name.capitalize(), audio[index], rate_hz) for name, audio in reconstructions.items()
+            ],
+        )
         for index, track_id in enumerate(clips.track_ids)
-    ]  # fmt: skip
-    shown = min(HEARD_CLIPS, len(new[CANDIDATE]))
-    return Heard(
-        rows, [sounds([new[name][index] for name in names]) for index in range(shown)], sample_rate_hz
-    )
+    ]
+
+
+def _generated_examples(generated: dict[str, np.ndarray], rate_hz: int) -> list[ClipComparison]:
+    return [
+        ClipComparison(
+            title=f"Clip {index:02d}",
+            genre="",
+            original=None,
+            outputs=[
+                AudioClip(name.capitalize(), audio[index], rate_hz) for name, audio in generated.items()
+            ],
+        )
+        for index in range(min(MAX_CLIPS, len(generated[CANDIDATE])))
+    ]

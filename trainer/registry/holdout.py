@@ -1,76 +1,86 @@
-"""The clips that a candidate and a champion are compared on: test clips on which neither was trained.
+"""The clips that candidate and champion are compared on: test clips on which neither was trained.
 
-A candidate that was trained on spoiled clips may well be the better one on spoiled clips. So there are two
-sets: the test clips of the new dataset version, and those of the champion's, as long as that is there.
+There are two sets: the test clips of the new dataset version and, as long as it exists, those of the champion's
+dataset. A candidate that was trained on corrupt clips may well be the better one on corrupt clips alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from preprocessing.dataset import records
 from preprocessing.dataset.manifest import Manifest
-from preprocessing.dataset.records import Entry
+from preprocessing.dataset.records import RECORDS_NAME, RecordEntry
 from preprocessing.errors import BAD_DATA, CommandError
 from trainer.data.fetch import find_dataset, open_dataset
 from trainer.runs.champion_pointer import join
-from trainer.runs.storage import Folder
+from trainer.runs.storage import StorageFolder
 
-NEW, CHAMPIONS = "the new clips", "the champion's clips"
-FEWEST = 2  # clips: a covariance needs so many
+NEW_CLIPS, CHAMPION_CLIPS = "the new clips", "the champion's clips"
+MIN_CLIPS = 2  # for a covariance
 
 
-class HeldOut(NamedTuple):
-    """A set of test clips of a dataset that lies in a local folder."""
+class HeldOutSet(NamedTuple):
+    """A set of test clips of a dataset in a local folder."""
 
-    what: str
+    name: str
     folder: Path
     manifest: Manifest
     track_ids: frozenset[str]
 
 
-def held_out(home: str, champion: dict | None, datasets: str, cache: Path) -> tuple[list[HeldOut], list[str]]:
-    """The sets to compare on, the new dataset's first, and notes on what could not be had.
+def held_out_sets(
+    home: str, champion: dict[str, Any] | None, datasets: str, cache: Path
+) -> tuple[list[HeldOutSet], list[str]]:
+    """Return the sets to compare on, the new dataset's first, and notes on what is missing.
 
     Args:
         home: The new dataset version, local or `gs://`.
         champion: `dataset` of the champion (see `trainer.registry.champion`); None: there is no champion.
-        datasets: Where versions lie; the champion's is looked for there too, if it has moved.
-        cache: Where remote shards are kept.
+        datasets: The folder of versions; the champion's dataset is searched there too, in case it has moved.
+        cache: Local folder for remote shards.
 
     Raises:
         CommandError: The new dataset has too few clips to compare on (3); storage failed (4).
     """
-    own = _open(NEW, home, cache)
-    entries = _entries(home)
-    if champion is None or champion["digest"] == own.manifest.digest:
-        return [_without(own, entries, entries)], []
-    earlier_home = _find(champion, datasets)
-    earlier = _try_open(earlier_home, cache) if earlier_home else None
-    if earlier is None:
+    new = _open(NEW_CLIPS, home, cache)
+    entries = _read_entries(home)
+    if champion is None or champion["digest"] == new.manifest.digest:
+        return [_select_untrained(new, entries, entries)], []
+    champion_home = _find_champion_dataset(champion, datasets)
+    old = _open_if_complete(champion_home, cache) if champion_home else None
+    if champion_home is None or old is None:
         note = (
-            f"the champion's dataset {champion['digest'][:12]} is gone: compared on the new one alone, and "
+            f"the champion's dataset {champion['digest'][:12]} is gone: compared on the new dataset alone, "
             "without knowing whether the champion was trained on its test clips"
         )
-        return [_without(own, entries, entries)], [note]
-    trained = [*entries, *(earlier_entries := _entries(earlier_home))]
-    sets = [_without(own, entries, trained)]
+        return [_select_untrained(new, entries, entries)], [note]
+    old_entries = _read_entries(champion_home)
+    all_entries = [*entries, *old_entries]
+    sets = [_select_untrained(new, entries, all_entries)]
     try:
-        sets.append(_without(earlier, earlier_entries, trained))
+        sets.append(_select_untrained(old, old_entries, all_entries))
     except CommandError as error:
         return sets, [f"compared on the new clips alone: {error}"]
     return sets, []
 
 
-def _open(what: str, home: str, cache: Path) -> HeldOut:
+def _open(name: str, home: str, cache: Path) -> HeldOutSet:
     folder, manifest = open_dataset(home, cache, "test")
-    return HeldOut(what, folder, manifest, frozenset())
+    return HeldOutSet(name, folder, manifest, frozenset())
 
 
-def _find(champion: dict, datasets: str) -> str | None:
-    """Where the champion's dataset lies now."""
+def _open_if_complete(home: str, cache: Path) -> HeldOutSet | None:
+    try:
+        return _open(CHAMPION_CLIPS, home, cache)
+    except CommandError as error:  # shards are missing
+        if error.exit_code != BAD_DATA:
+            raise
+        return None
+
+
+def _find_champion_dataset(champion: dict[str, Any], datasets: str) -> str | None:
     for uri in (champion["uri"], join(datasets, champion["digest"])):
         try:
             home, manifest = find_dataset(uri)
@@ -83,43 +93,36 @@ def _find(champion: dict, datasets: str) -> str | None:
     return None
 
 
-def _try_open(home: str, cache: Path) -> HeldOut | None:
-    try:
-        return _open(CHAMPIONS, home, cache)
-    except CommandError as error:  # some of its shards are gone
-        if error.exit_code != BAD_DATA:
-            raise
-        return None
-
-
-def _entries(home: str) -> list[Entry]:
-    content = Folder(home).read(records.NAME)
+def _read_entries(home: str) -> list[RecordEntry]:
+    content = StorageFolder(home).read(RECORDS_NAME)
     if content is None:
-        raise CommandError(f"{join(home, records.NAME)} is missing: preprocess again", BAD_DATA)
-    return [records.from_json(line) for line in content.decode().splitlines()]
+        raise CommandError(f"{join(home, RECORDS_NAME)} is missing: preprocess again", BAD_DATA)
+    return [RecordEntry.from_json(line) for line in content.decode().splitlines()]
 
 
-def _without(one: HeldOut, entries: list[Entry], trained: Iterable[Entry]) -> HeldOut:
-    """The test clips of a dataset, without the recordings that are in a training split."""
-    trained = [entry for entry in trained if entry.split == "train"]
-    sources = {entry.source_sha256 for entry in trained}
-    recordings = {entry.recording_id for entry in trained}
-    left = frozenset(
-        _as_read(entry.track_id)
+def _select_untrained(
+    dataset: HeldOutSet, entries: list[RecordEntry], all_entries: Iterable[RecordEntry]
+) -> HeldOutSet:
+    """Select the test clips of a dataset whose recordings are in no training split."""
+    training = [entry for entry in all_entries if entry.split == "train"]
+    sources = {entry.source_sha256 for entry in training}
+    recordings = {entry.recording_id for entry in training}
+    track_ids = frozenset(
+        _as_decoded(entry.track_id)
         for entry in entries
         if entry.split == "test"
         and entry.source_sha256 not in sources
         and entry.recording_id not in recordings
     )
-    if len(left) < FEWEST:
+    if len(track_ids) < MIN_CLIPS:
         raise CommandError(
-            f"{one.folder} has {len(left)} test clips that neither model was trained on, and {FEWEST} are "
-            "needed: preprocess more clips",
+            f"{dataset.folder} has {len(track_ids)} test clips that neither model was trained on, and "
+            f"{MIN_CLIPS} are needed: preprocess more clips",
             BAD_DATA,
         )
-    return one._replace(track_ids=left)
+    return dataset._replace(track_ids=track_ids)
 
 
-def _as_read(track_id: str) -> str:
-    """A name that is no text is read back from a record with replacement characters."""
+def _as_decoded(track_id: str) -> str:
+    """Return a track id as it is read from a record: bytes that are no text become replacement characters."""
     return track_id.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.config import Config
+from trainer.evaluation.options import GENERATED_CLIPS
 from trainer.registry.promotion import Criteria
 
 FROM_CHAMPION, FROM_SCRATCH = INITIALIZATIONS = ("champion", "scratch")
@@ -21,6 +22,6 @@ class Options:
     cache: Path  # local directory for files fetched from gs://
     criteria: Criteria = field(default_factory=Criteria)
     init_from: str = FROM_CHAMPION  # initial weights of the candidate, one of `INITIALIZATIONS`
-    count: int = 48  # generated clips per model in the comparison
+    count: int = GENERATED_CLIPS  # generated clips per model in the comparison
     max_candidates: int = 5  # newest candidates to keep; those that a rollback may need are kept, too
     replicas: int | None = None  # devices to train on; None: all GPUs, or else one CPU

@@ -1,24 +1,26 @@
-"""Whether a candidate is better: the metrics, which way each is better, and what is gain and what is loss.
+"""Decide whether a candidate replaces the champion: metrics, gains and the criteria. Standard library only.
 
-Every metric is turned into an error, which is at least 0 and of which less is better. A gain is the part of
-the champion's error that the candidate is rid of: 0.02 is 2% less error, -0.05 is 5% more. So one number
-serves for all metrics, whatever their unit. Standard library only.
+Every metric is converted to an error: at least 0, and lower is better. The gain of a candidate in a metric is
+the part of the champion's error that it removes: 0.02 is 2% less error, -0.05 is 5% more. Gains of all metrics
+can be compared with one threshold, whatever their units are.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-NAME = "promotion.json"
+PROMOTION_NAME = "promotion.json"
 PROMOTED, REFUSED, UNCHANGED = "promoted", "refused", "unchanged"
+SILENCE_SNR_DB = 0.0  # a first candidate must reconstruct better than silence
 
-Figures = dict[str, float]  # one for each of `METRICS`
+Figures = dict[str, float]  # a value for each of `METRICS`
 
 
 class Metric(NamedTuple):
-    """A figure by which models are compared."""
+    """A metric that models are compared by; `error` converts its value to an error."""
 
     title: str
     unit: str
@@ -26,48 +28,74 @@ class Metric(NamedTuple):
 
 
 METRICS = {
-    # An amplitude: 1 dB of SNR is 11% of the error's.
-    "snr_db": Metric("Reconstruction, signal-to-noise", "dB", lambda db: 10 ** (-db / 20)),
+    # An amplitude ratio: 1 dB of SNR is 11% of the error.
+    "snr_db": Metric("Reconstruction, signal-to-noise ratio", "dB", lambda db: 10 ** (-db / 20)),
     "stft_distance": Metric("Reconstruction, STFT distance", "", lambda distance: distance),
     "log_mel_distance_db": Metric("Reconstruction, log-mel distance", "dB", lambda distance: distance),
-    # The Fréchet distance is a square.
+    # The Fréchet distance is a squared distance.
     "frechet_log_mel": Metric(
-        "New music, Fr\u00e9chet log-mel distance", "", lambda square: math.sqrt(max(square, 0.0))
+        "Generation, Fr\u00e9chet log-mel distance", "", lambda square: math.sqrt(max(square, 0.0))
     ),
 }
-FLOOR_SNR_DB = 0.0  # of silence: a first candidate must reconstruct better than that
 
 
 class Criteria(NamedTuple):
     """When a candidate is promoted."""
 
-    metric: str = "snr_db"  # the one that must gain
-    min_gain: float = 0.02  # at least so much, as a part of the champion's error
-    max_loss: float = 0.1  # and no metric may lose more than this
+    metric: str = "snr_db"  # the metric that must gain
+    min_gain: float = 0.02  # smallest gain in it on the first set of clips
+    max_loss: float = 0.1  # largest loss in any metric on any set of clips
 
 
-class Compared(NamedTuple):
-    """What was measured on one set of held-out clips."""
+@dataclass(frozen=True)
+class SetComparison:
+    """The metrics of champion and candidate on one set of held-out clips."""
 
-    what: str
-    dataset: str  # its digest
+    name: str
+    dataset: str  # digest
     clips: int
-    champion: Figures | None  # None: there is none yet
+    champion: Figures | None  # None: there is no champion yet
     candidate: Figures
 
     def gains(self) -> Figures:
-        """Of each metric."""
+        """Compute the gain in each metric; there must be a champion."""
+        assert self.champion is not None
         return {name: gain(name, self.champion[name], self.candidate[name]) for name in METRICS}
 
     def to_json(self) -> dict[str, Any]:
-        """As `verdict.json` holds it."""
-        return {**self._asdict(), "gains": self.gains() if self.champion else None}
+        """Return the entry of `promotion.json`."""
+        return {**asdict(self), "gains": self.gains() if self.champion else None}
+
+
+def decide(comparisons: list[SetComparison], criteria: Criteria) -> tuple[bool, str]:
+    """Return whether the candidate is promoted, and the reason as a sentence.
+
+    The chosen metric must gain on the first set; no metric may lose too much on any set.
+    """
+    first = comparisons[0]
+    if first.champion is None:
+        return _decide_without_champion(first.candidate)
+    metric, min_gain, max_loss = criteria
+    achieved = first.gains()[metric]
+    losses = [
+        f"{describe_gain(value)} in {name} on {comparison.name}"
+        for comparison in comparisons
+        for name, value in comparison.gains().items()
+        if value < -max_loss
+    ]
+    reason = (
+        f"{describe_gain(achieved)} in {metric} on {first.name}; at least {min_gain:.1%} less is required"
+    )
+    if losses:
+        reason += f"; losses above the allowed {max_loss:.1%}: {', '.join(losses)}"
+    return achieved >= min_gain and not losses, reason
 
 
 def gain(name: str, champion: float, candidate: float) -> float:
-    """The part of the champion's error in a metric that the candidate is rid of; below 0 it has more.
+    """Return the part of the champion's error in a metric that the candidate removes; negative is a loss.
 
-    What is no number is worse than any: a candidate's is a loss without end, a champion's alone a gain.
+    NaN and infinite values count as an infinite error: of the candidate they are an infinite loss, of the
+    champion alone an infinite gain.
     """
     before, after = (_error(name, value) for value in (champion, candidate))
     if not math.isfinite(after):
@@ -79,52 +107,33 @@ def gain(name: str, champion: float, candidate: float) -> float:
     return 1 - after / before
 
 
-def _error(name: str, value: float) -> float:
-    return METRICS[name].error(value) if math.isfinite(value) else math.inf
-
-
-def decide(sets: list[Compared], criteria: Criteria) -> tuple[bool, str]:
-    """Whether the candidate is to be promoted, and why, in a sentence.
-
-    The first set is the one that the chosen metric must gain on; on none may anything lose too much.
-    """
-    if sets[0].champion is None:
-        return _above_the_floor(sets[0].candidate)
-    name, least, most = criteria
-    gained = sets[0].gains()[name]
-    losses = [
-        f"{said(value)} in {metric} on {one.what}"
-        for one in sets
-        for metric, value in one.gains().items()
-        if value < -most
-    ]
-    enough = gained >= least
-    reason = f"{said(gained)} in {name} on {sets[0].what}, where {least:.1%} less is needed"
-    if losses:
-        reason += f"; more is lost than the {most:.1%} allowed: {', '.join(losses)}"
-    return enough and not losses, reason
-
-
-def _above_the_floor(figures: Figures) -> tuple[bool, str]:
-    broken = [name for name, value in figures.items() if not math.isfinite(value)]
-    if broken:
-        return False, f"there is no champion yet, but the candidate's {', '.join(broken)} is no number"
-    snr_db = figures["snr_db"]
-    compared = f"a reconstruction of {snr_db:.2f} dB, where silence has {FLOOR_SNR_DB:g} dB"
-    return snr_db > FLOOR_SNR_DB, f"there is no champion yet, and the candidate has {compared}"
-
-
-def said(value: float) -> str:
-    """A gain or loss for a reader."""
+def describe_gain(value: float) -> str:
+    """Describe a gain or a loss in words, for example "3.4% less error"."""
     if not math.isfinite(value):
-        return "no error that could be measured before" if value > 0 else "no error that can be measured"
+        return "a finite error instead of none" if value > 0 else "no finite error"
     return f"{abs(value):.1%} {'less' if value >= 0 else 'more'} error"
 
 
 def without_nan(value: Any) -> Any:
-    """The same for strict JSON: what is no finite number is null."""
+    """Replace NaN and infinity by None, at any depth, as strict JSON requires."""
     if isinstance(value, dict):
         return {name: without_nan(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list | tuple):
         return [without_nan(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _error(name: str, value: float) -> float:
+    return METRICS[name].error(value) if math.isfinite(value) else math.inf
+
+
+def _decide_without_champion(figures: Figures) -> tuple[bool, str]:
+    not_finite = [name for name, value in figures.items() if not math.isfinite(value)]
+    if not_finite:
+        return False, f"there is no champion yet, but the candidate's {', '.join(not_finite)} is not finite"
+    snr_db = figures["snr_db"]
+    comparison = f"{snr_db:.2f} dB of signal-to-noise ratio; silence has {SILENCE_SNR_DB:g} dB"
+    return (
+        snr_db > SILENCE_SNR_DB,
+        f"there is no champion yet, and the candidate reconstructs with {comparison}",
+    )

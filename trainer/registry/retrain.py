@@ -1,5 +1,6 @@
-"""The command `retrain`: a candidate of the newest dataset version, judged beside the champion, and promoted
-only if it is better. TensorFlow is imported only where there is something to train or to judge.
+"""Retrain: train a candidate on the newest dataset version and promote it only if it beats the champion.
+
+TensorFlow is imported only when there is something to train or to evaluate.
 """
 
 from __future__ import annotations
@@ -7,105 +8,104 @@ from __future__ import annotations
 import dataclasses
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import USAGE, CommandError
+from preprocessing.storage.atomic import write_atomically
 from trainer.data.fetch import find_dataset
 from trainer.registry import candidates, promotion, report
 from trainer.registry import champion as champions
 from trainer.registry.champion import RETRAINING, Champion, State
-from trainer.registry.holdout import held_out
+from trainer.registry.holdout import HeldOutSet, held_out_sets
 from trainer.registry.options import FROM_CHAMPION, Options
-from trainer.registry.promotion import PROMOTED, REFUSED, UNCHANGED
+from trainer.registry.promotion import PROMOTED, PROMOTION_NAME, REFUSED, UNCHANGED
 from trainer.runs.champion_pointer import MovedError, candidate_uri
-from trainer.runs.directory import REPORT, RunDirectory, fetch_run
-from trainer.runs.storage import Folder
+from trainer.runs.directory import COMPARISON, REPORT, RunDirectory, fetch_run
+from trainer.runs.storage import StorageFolder
+
+Decision = dict[str, Any]  # the content of `promotion.json`
 
 
-class Work(NamedTuple):
-    """A candidate, and what it is made of."""
+class Plan(NamedTuple):
+    """A candidate and its inputs."""
 
-    name: str  # the champion's, where that is what would be trained
-    home: str  # of its dataset version
+    candidate: str  # the champion's name if training would reproduce the champion
+    home: str  # of the dataset version
     manifest: Manifest
-    start: str | None  # the candidate whose weights it begins with
+    init_from: str | None  # the candidate whose weights it starts from
 
-    def described(self, champion: Champion | None) -> dict[str, Any]:
-        """What every verdict tells, beside what it is."""
+    def describe(self, champion: Champion | None) -> Decision:
+        """Return the fields that every decision has."""
         return {
-            "candidate": self.name,
+            "candidate": self.candidate,
             "champion": champion.candidate if champion else None,
             "dataset": self.manifest.digest,
             "data": self.home,
-            "start": self.start,
+            "init_from": self.init_from,
         }
 
 
-def retrain(options: Options) -> dict[str, Any]:
-    """Trains, judges and promotes as far as there is something new; returns the verdict, as JSON has it.
+def retrain(options: Options) -> Decision:
+    """Plan, train, evaluate, decide, promote and prune; return the decision.
 
     Raises:
-        CommandError: The champion is of another format (2), bad or missing data (3), storage failed (4),
-            stopped on request (75): the same command goes on with the same candidate.
+        CommandError: The champion's clips have another format (2), bad or missing data (3), storage failed
+            (4), stopped on request (75): the same command resumes the same candidate.
     """
     state = champions.read(options.models)
-    work = _plan(options, state)
-    if reason := _nothing_to_do(options, state, work):
-        return {"decision": UNCHANGED, "reason": reason, **work.described(state.champion)}
-    # What judging will need is looked for before hours of training.
-    _sets(options, work, state)
+    plan = _plan(options, state)
+    if reason := _reason_to_do_nothing(options, state, plan):
+        return {"decision": UNCHANGED, "reason": reason, **plan.describe(state.champion)}
+    # Fail before hours of training if something is missing that the evaluation will need.
+    _held_out_sets(options, plan, state)
     if state.champion:
-        champions.describe(options.models, state.champion.candidate, RETRAINING)
-    _train(options, work)
-    found = _judge_and_promote(options, work)
-    found["pruned"] = candidates.prune(options.models, options.max_candidates)
-    return found
+        champions.describe_candidate(options.models, state.champion.candidate, RETRAINING)
+    _train(options, plan)
+    decision = _evaluate_and_promote(options, plan)
+    decision["pruned"] = candidates.prune(options.models, options.max_candidates)
+    return decision
 
 
-def _plan(options: Options, state: State) -> Work:
+def _plan(options: Options, state: State) -> Plan:
     home, manifest = find_dataset(options.datasets)
-    champion, start = state.champion, None
+    champion, config, init_from = state.champion, options.config, None
     if champion is not None:
-        _refuse_another_format(options, champion, manifest)
-        if candidates.is_same_work(champion, options.config, manifest.digest):
-            return Work(champion.candidate, home, manifest, None)
-        fits = candidates.can_start_from(options.models, champion, options.config, manifest, home)
-        if options.init_from == FROM_CHAMPION and fits:
-            start = champion.candidate
-    return Work(candidates.name_of(options.config, manifest.digest, start), home, manifest, start)
+        _check_format(options, champion, manifest)
+        if candidates.was_trained_on(champion, config, manifest.digest):
+            return Plan(champion.candidate, home, manifest, None)
+        if options.init_from == FROM_CHAMPION and candidates.can_start_from(
+            options.models, champion, config, manifest, home
+        ):
+            init_from = champion.candidate
+    name = candidates.candidate_name(config, manifest.digest, init_from)
+    return Plan(name, home, manifest, init_from)
 
 
-def _refuse_another_format(options: Options, champion: Champion, manifest: Manifest) -> None:
-    own, new = (
-        f"{samples} samples at {rate} Hz"
-        for samples, rate in (
-            (champion.dataset["clip_samples"], champion.dataset["sample_rate_hz"]),
-            (manifest.clip_samples, manifest.sample_rate_hz),
-        )
-    )
-    if own != new:
+def _check_format(options: Options, champion: Champion, manifest: Manifest) -> None:
+    old = f"{champion.dataset['clip_samples']} samples at {champion.dataset['sample_rate_hz']} Hz"
+    new = f"{manifest.clip_samples} samples at {manifest.sample_rate_hz} Hz"
+    if old != new:
         raise CommandError(
-            f"the champion of --models {options.models} has clips of {own}, --datasets {options.datasets} of "
-            f"{new}, and the two cannot be compared: use a folder of models of their own",
+            f"the champion of --models {options.models} has clips of {old}, --datasets {options.datasets} of "
+            f"{new}, and the two cannot be compared: use another folder of models",
             USAGE,
         )
 
 
-def _nothing_to_do(options: Options, state: State, work: Work) -> str:
-    """Why there is nothing to do, or nothing."""
+def _reason_to_do_nothing(options: Options, state: State, plan: Plan) -> str:
+    """Return why there is nothing to do, or an empty string."""
     champion = state.champion
-    if champion and work.name == champion.candidate:
-        return "neither the dataset nor the configuration has changed since the champion"
-    if work.name in state.rejected:
+    if champion and plan.candidate == champion.candidate:
+        return "neither the dataset nor the configuration has changed since the champion was trained"
+    if plan.candidate in state.rejected:
         return "this candidate was rolled back by hand"
-    found = Folder(candidate_uri(options.models, work.name)).read(promotion.NAME)
-    judged = json.loads(found) if found else {}
+    content = StorageFolder(candidate_uri(options.models, plan.candidate)).read(PROMOTION_NAME)
+    earlier = json.loads(content) if content else {}
     incumbent = champion.candidate if champion else None
-    same = judged.get("champion") == incumbent and judged.get("criteria") == _criteria(options)
-    if judged.get("decision") == REFUSED and same:
-        return f"this candidate was refused before: {judged['reason']}"
+    is_same = earlier.get("champion") == incumbent and earlier.get("criteria") == _criteria(options)
+    if earlier.get("decision") == REFUSED and is_same:
+        return f"this candidate was refused before: {earlier['reason']}"
     return ""
 
 
@@ -113,70 +113,71 @@ def _criteria(options: Options) -> dict[str, Any]:
     return {**options.criteria._asdict(), "count": options.count}
 
 
-def _sets(options: Options, work: Work, state: State) -> tuple[list, list[str]]:
+def _held_out_sets(options: Options, plan: Plan, state: State) -> tuple[list[HeldOutSet], list[str]]:
     dataset = state.champion.dataset if state.champion else None
-    return held_out(work.home, dataset, options.datasets, options.cache)
+    return held_out_sets(plan.home, dataset, options.datasets, options.cache)
 
 
-def _train(options: Options, work: Work) -> None:
-    """Trains the candidate, from where it was; one whose report is written has been trained."""
-    if Folder(candidate_uri(options.models, work.name)).updated(REPORT):
+def _train(options: Options, plan: Plan) -> None:
+    """Train or resume the candidate; one that has a report is complete."""
+    run = candidate_uri(options.models, plan.candidate)
+    if StorageFolder(run).updated(REPORT):
         return
     from trainer.training.train import train_and_evaluate
 
-    start = fetch_run(candidate_uri(options.models, work.start), options.cache) if work.start else None
-    run, given = candidate_uri(options.models, work.name), dataclasses.asdict(options.config)
-    train_and_evaluate(work.home, run, given, options.replicas, options.cache, start=start)
+    init_from = None
+    if plan.init_from:
+        init_from = fetch_run(candidate_uri(options.models, plan.init_from), options.cache)
+    settings = dataclasses.asdict(options.config)
+    train_and_evaluate(plan.home, run, settings, options.replicas, options.cache, init_from=init_from)
 
 
-def _judge_and_promote(options: Options, work: Work) -> dict[str, Any]:
-    """Judges until the champion that was judged against is the one that is replaced."""
+def _evaluate_and_promote(options: Options, plan: Plan) -> Decision:
+    """Evaluate until the champion that was compared is the one that is replaced."""
     while True:
         state = champions.read(options.models)
-        if state.champion and state.champion.candidate == work.name:
+        if state.champion and state.champion.candidate == plan.candidate:
             reason = "another process has promoted this candidate"
-            return {"decision": UNCHANGED, "reason": reason, **work.described(state.champion)}
-        found = _judge(options, work, state)
-        if found["decision"] == REFUSED:
-            return found
+            return {"decision": UNCHANGED, "reason": reason, **plan.describe(state.champion)}
+        decision = _evaluate(options, plan, state)
+        if decision["decision"] == REFUSED:
+            return decision
         try:
-            champions.promote_candidate(options.models, state, work.name, RETRAINING)
+            champions.promote_candidate(options.models, state, plan.candidate, RETRAINING)
         except MovedError:
             continue
-        return found
+        return decision
 
 
-def _judge(options: Options, work: Work, state: State) -> dict[str, Any]:
-    """Compares and decides; leaves the verdict and its page in the candidate's folder."""
+def _evaluate(options: Options, plan: Plan, state: State) -> Decision:
+    """Compare and decide; write the decision and its page into the candidate's folder."""
     from trainer.generation.generator import load
     from trainer.registry.comparison import compare, load_champion
 
-    if state.champion:
-        _refuse_another_format(options, state.champion, work.manifest)
-    sets, notes = _sets(options, work, state)
-    with RunDirectory(candidate_uri(options.models, work.name), options.cache) as directory:
-        incumbent = state.champion and load_champion(options.models, state.champion.candidate, options.cache)
+    champion = state.champion
+    if champion:
+        _check_format(options, champion, plan.manifest)
+    sets, notes = _held_out_sets(options, plan, state)
+    with RunDirectory(candidate_uri(options.models, plan.candidate), options.cache) as directory:
+        incumbent = load_champion(options.models, champion.candidate, options.cache) if champion else None
         candidate = load(directory.path, options.cache)
-        compared, heard = compare(candidate, incumbent, sets, options.count, options.config.seed)
-        promoted, reason = promotion.decide(compared, options.criteria)
-        found = promotion.without_nan(
+        comparison = compare(candidate, incumbent, sets, options.count, options.config.seed)
+        is_promoted, reason = promotion.decide(comparison.sets, options.criteria)
+        decision: Decision = promotion.without_nan(
             {
-                "decision": PROMOTED if promoted else REFUSED,
+                "decision": PROMOTED if is_promoted else REFUSED,
                 "reason": reason,
-                **work.described(state.champion),
+                **plan.describe(champion),
                 "criteria": _criteria(options),
-                "sets": [one.to_json() for one in compared],
+                "sets": [each.to_json() for each in comparison.sets],
                 "notes": notes,
                 "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
-        page = report.write_page(found, compared, options.criteria, heard.clips, heard.new)
-        _write(directory.path / report.NAME, page)
-        _write(directory.path / promotion.NAME, json.dumps(found, indent=2, allow_nan=False) + "\n")
-    return found
-
-
-def _write(path: Path, content: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")  # a reader of the folder sees all of it or none
-    temporary.write_text(content, "utf-8")
-    temporary.replace(path)
+        page = report.write_page(
+            decision, comparison.sets, options.criteria, comparison.held_out, comparison.generated
+        )
+        write_atomically(directory.path / COMPARISON, page)
+        content = json.dumps(decision, indent=2, allow_nan=False) + "\n"
+        write_atomically(directory.path / PROMOTION_NAME, content)
+    return decision

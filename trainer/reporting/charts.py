@@ -1,132 +1,188 @@
-"""A metric's course over the epochs as a small chart in SVG, and numbers as a reader likes them."""
+"""Lay out line charts of metrics over epochs; `templates/charts.html.jinja` draws them as SVG."""
+
+from __future__ import annotations
 
 import math
-from html import escape
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from preprocessing.html.numbers import MINUS, format_number
+from preprocessing.html.numbers import MINUS
 
-CHARTS = (
-    ("ELBO", "nats per clip, higher is better", {"train": "train_elbo", "test": "test_elbo"}),
-    (
+Point = tuple[float, float]
+
+_WIDTH, _HEIGHT = 380, 210  # in SVG units
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 370, 10, 184
+_MAX_OVERSHOOT = 100.0  # frame heights: far out of sight, and within the coordinates that browsers can draw
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A chart's heading, its unit, and the keys in metrics.jsonl by curve: "train", "test"."""
+
+    title: str
+    unit: str
+    keys: dict[str, str]
+
+
+METRICS = (
+    Metric("ELBO", "nats per clip, higher is better", {"train": "train_elbo", "test": "test_elbo"}),
+    Metric(
         "Log-likelihood",
         "nats per clip, the ELBO's first term",
         {"train": "train_log_likelihood", "test": "test_log_likelihood"},
     ),
-    (
-        "KL divergence",
-        "nats per clip, the ELBO's second term",
-        {"train": "train_kl", "test": "test_kl"},
+    Metric(
+        "KL divergence", "nats per clip, the ELBO's second term", {"train": "train_kl", "test": "test_kl"}
     ),
-    ("Signal-to-noise ratio", "dB, reconstructed test clips; silence scores 0", {"test": "test_snr_db"}),
-    ("KL weight", "times the KL term in the training loss", {"train": "beta"}),
-    ("Speed", "clips per second", {"train": "clips_per_sec"}),
+    Metric(
+        "Signal-to-noise ratio", "dB, reconstructed test clips; silence scores 0", {"test": "test_snr_db"}
+    ),
+    Metric("KL weight", "factor of the KL term in the training loss", {"train": "beta"}),
+    Metric("Throughput", "clips per second", {"train": "clips_per_sec"}),
 )
 
-_WIDTH, _HEIGHT = 380, 210  # in the SVG's own units
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 370, 10, 184
-_FAR = 100.0  # frames beyond the frame: out of sight, and within what a browser can draw
+
+@dataclass(frozen=True)
+class Tick:
+    """A label of an axis and its position in SVG units."""
+
+    position: float
+    label: str
 
 
-def line_chart(title: str, unit: str, keys: dict[str, str], epochs: list[dict[str, float]]) -> str:
-    """Draw curves over epochs as a card with inline SVG.
+@dataclass(frozen=True)
+class Curve:
+    """A curve with its path in SVG units, which is empty if the curve has no finite value."""
+
+    name: str
+    last_value: float
+    path: str
+    last_point: Point | None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The area of a chart in SVG units."""
+
+    width: int = _WIDTH
+    height: int = _HEIGHT
+    left: int = _LEFT
+    right: int = _RIGHT
+    top: int = _TOP
+    bottom: int = _BOTTOM
+
+
+@dataclass(frozen=True)
+class LineChart:
+    """A chart as the template draws it."""
+
+    title: str
+    unit: str
+    curves: list[Curve]
+    value_ticks: list[Tick]
+    epoch_ticks: list[Tick]
+    epochs: int
+    gaps: int  # epochs in which a curve has no finite value
+    clipped: bool  # whether values lie outside the frame
+    frame: Frame = Frame()
+
+
+def line_charts(epochs: list[dict[str, float]]) -> list[LineChart]:
+    """Lay out a chart of each of `METRICS` that any epoch has."""
+    charts = (line_chart(metric, epochs) for metric in METRICS)
+    return [chart for chart in charts if chart is not None]
+
+
+def line_chart(metric: Metric, epochs: list[dict[str, float]]) -> LineChart | None:
+    """Lay out the curves of a metric.
 
     Args:
-        title: the chart's heading.
-        unit: what its values are measured in.
-        keys: the metric to draw for each of the page's colours, "train" and "test".
+        metric: what to draw.
         epochs: the metrics of each epoch, in order; a value that is missing or not finite leaves a gap.
 
     Returns:
-        The card, or nothing where no epoch has any of the metrics.
+        The chart, or None where no epoch has the metric.
     """
     x = [int(epoch["epoch"]) for epoch in epochs]
     curves = {
         name: [epoch.get(key, math.nan) for epoch in epochs]
-        for name, key in keys.items()
+        for name, key in metric.keys.items()
         if any(key in epoch for epoch in epochs)
     }
     if not curves:
-        return ""
+        return None
     finite = [value for values in curves.values() for value in values if math.isfinite(value)]
-    legend = "".join(
-        f'<span class="{name}">{name} <b>{format_number(values[-1])}</b></span>'
-        for name, values in curves.items()
-    )
-    lost = sum(not all(math.isfinite(values[i]) for values in curves.values()) for i in range(len(x)))
-    if lost:
-        legend += f'<span class="warn">{lost} of {len(x)} epochs without a finite value</span>'
-    plot = ""
-    if finite:
-        low, high = _value_range(finite)
-        plot = _plot(x, curves, low, high)
-        if low > min(finite) or high < max(finite):
-            legend += '<span class="soft">some epochs lie beyond the frame</span>'
-    return (
-        f'<div class="card"><h3>{escape(title)} <small>{escape(unit)}</small></h3>'
-        f'<div class="legend">{legend}</div>{plot}</div>'
+    low, high = _value_range(finite) if finite else (0.0, 1.0)
+    axes = _Axes.around(x, low, high)
+    return LineChart(
+        title=metric.title,
+        unit=metric.unit,
+        curves=[_curve(name, x, values, axes) for name, values in curves.items()],
+        value_ticks=axes.value_ticks() if finite else [],
+        epoch_ticks=axes.epoch_ticks(x) if finite else [],
+        epochs=len(x),
+        gaps=sum(not all(map(math.isfinite, values)) for values in zip(*curves.values(), strict=True)),
+        clipped=any(not low <= value <= high for value in finite),
     )
 
 
 def _value_range(values: list[float]) -> tuple[float, float]:
-    """Frame the bulk of the values, lest a first epoch's fall or a diverged one flatten all others."""
-    low, high = np.percentile(values, (10, 90))
+    """Frame the bulk of the values, lest the first epochs or a diverged one flatten all others."""
+    low, high = (float(value) for value in np.percentile(values, (10, 90)))
     if low == high:
         return min(values), max(values)
     reach = 0.5 * (high - low)
     return max(min(values), low - reach), min(max(values), high + reach)
 
 
-def _plot(x: list[int], curves: dict[str, list[float]], low: float, high: float) -> str:
-    margin = 0.05 * (high - low) or abs(high) or 1.0
-    low, high = low - margin, high + margin
-    first, last = (x[0], x[-1]) if x[-1] > x[0] else (x[0] - 1, x[0] + 1)
+@dataclass(frozen=True)
+class _Axes:
+    """Maps epochs and values to SVG units."""
 
-    def across(epoch: float) -> float:
-        return round(_LEFT + (epoch - first) / (last - first) * (_RIGHT - _LEFT), 1)
+    first: float
+    last: float
+    low: float
+    high: float
 
-    def down(value: float) -> float:
-        share = min(max((value - low) / (high - low), -_FAR), _FAR)
+    @classmethod
+    def around(cls, x: list[int], low: float, high: float) -> _Axes:
+        margin = 0.05 * (high - low) or abs(high) or 1.0
+        first, last = (x[0], x[-1]) if x[-1] > x[0] else (x[0] - 1, x[0] + 1)
+        return cls(first, last, low - margin, high + margin)
+
+    def x(self, epoch: float) -> float:
+        return round(_LEFT + (epoch - self.first) / (self.last - self.first) * (_RIGHT - _LEFT), 1)
+
+    def y(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        share = min(max(share, -_MAX_OVERSHOOT), _MAX_OVERSHOOT)
         return round(_BOTTOM - share * (_BOTTOM - _TOP), 1)
 
-    marks = []
-    for tick in _ticks(low, high, MaxNLocator(5)):
-        marks.append(f'<path class="grid" d="M{_LEFT} {down(tick)}H{_RIGHT}"/>')
-        marks.append(_text(_LEFT - 6, down(tick) + 4, "end", f"{tick:,.6g}".replace("-", MINUS)))
-    for tick in _ticks(x[0], x[-1], MaxNLocator(6, integer=True)):
-        marks.append(_text(across(tick), _BOTTOM + 18, "middle", f"{tick:g}"))
-    for name, values in curves.items():
-        points = [
-            (across(epoch), down(value)) if math.isfinite(value) else None
-            for epoch, value in zip(x, values, strict=True)
-        ]
-        window = f'x="0" y="{_TOP}" width="{_WIDTH}" height="{_BOTTOM - _TOP}"'
-        view = f'viewBox="0 {_TOP} {_WIDTH} {_BOTTOM - _TOP}"'
-        marks.append(f'<svg class="{name}" {window} {view}>{_curve(points)}</svg>')
-    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" aria-hidden="true">{"".join(marks)}</svg>'
+    def value_ticks(self) -> list[Tick]:
+        ticks = MaxNLocator(5).tick_values(self.low, self.high)
+        return [Tick(self.y(tick), _tick_label(tick)) for tick in ticks if self.low <= tick <= self.high]
+
+    def epoch_ticks(self, x: list[int]) -> list[Tick]:
+        ticks = MaxNLocator(6, integer=True).tick_values(x[0], x[-1])
+        return [Tick(self.x(tick), f"{tick:g}") for tick in ticks if x[0] <= tick <= x[-1]]
 
 
-def _ticks(low: float, high: float, locator: MaxNLocator) -> list[float]:
-    return [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
+def _tick_label(value: float) -> str:
+    millions = 1e6 <= abs(value) < 1e9
+    label = f"{value / 1e6:,.6g}M" if millions else f"{value:,.6g}"
+    return label.replace("-", MINUS)
 
 
-def _text(x: float, y: float, anchor: str, text: str) -> str:
-    return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>'
-
-
-def _curve(points: list[tuple[float, float] | None]) -> str:
-    """Join neighbouring points by a line and mark the last, so that even a lone point is seen."""
-    steps, pen = [], "M"
-    for point in points:
-        if point is None:
-            pen = "M"
+def _curve(name: str, x: list[int], values: list[float], axes: _Axes) -> Curve:
+    """Join neighbouring points by lines; the last point is marked, so that even a lone one is seen."""
+    commands, points, command = [], [], "M"
+    for epoch, value in zip(x, values, strict=True):
+        if not math.isfinite(value):
+            command = "M"
             continue
-        steps.append(f"{pen}{point[0]} {point[1]}")
-        pen = "L"
-    known = [point for point in points if point]
-    if not known:
-        return ""
-    x, y = known[-1]
-    return f'<path d="{"".join(steps)}"/><circle cx="{x}" cy="{y}" r="3"/>'
+        points.append((axes.x(epoch), axes.y(value)))
+        commands.append(f"{command}{points[-1][0]} {points[-1][1]}")
+        command = "L"
+    return Curve(name, values[-1], "".join(commands), points[-1] if points else None)

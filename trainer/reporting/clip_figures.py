@@ -1,4 +1,4 @@
-"""Waveforms and spectrograms of clips, as the pictures that stand beside their WAV files."""
+"""Draw waveforms and log-mel spectrograms of clips, beside their WAV files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,18 @@ PICTURED_CLIPS = 8  # more would be too small to see
 def draw_pictures(
     folder: Path, rows: dict[str, np.ndarray], sample_rate_hz: int, titles: list[str], heading: str
 ) -> dict[str, Path]:
-    """`waveforms.png` and `spectrograms.png` of rows of clips, each `[clips, samples]`; their paths."""
+    """Draw `waveforms.png` and `spectrograms.png`, each a grid of clips.
+
+    Args:
+        folder: where to write them.
+        rows: label -> clips, float32 [clips, samples] in [-1, 1], from the top row down.
+        sample_rate_hz: the rate of every clip.
+        titles: one per column.
+        heading: the title of the pictures.
+
+    Returns:
+        The path of each picture, by its name without the suffix.
+    """
     pictures = {name: folder / f"{name}.png" for name in ("waveforms", "spectrograms")}
     figures.draw_waveforms(pictures["waveforms"], rows, sample_rate_hz, titles, heading)
     mels = {name: mel.log_mel(tf.constant(clips), sample_rate_hz).numpy() for name, clips in rows.items()}

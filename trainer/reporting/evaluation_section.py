@@ -18,7 +18,7 @@ _TABLES = {  # key in evaluation.json -> heading and lead
     ),
     "generation_quality": (
         "Generation quality",
-        "The lower the Fr\u00e9chet distance to real clips, the better; real held-out clips mark the lower bound.",
+        "Fr\u00e9chet distances to real clips: lower is better. Real held-out clips set the lower bound.",
     ),
     "condition_adherence": (
         "Condition adherence",
@@ -27,7 +27,7 @@ _TABLES = {  # key in evaluation.json -> heading and lead
     ),
 }
 _PICTURES = {  # file -> caption
-    "latents.png": "Global latents of held-out clips, by genre",
+    "latents.png": "Latents of held-out clips, by genre",
     "spectrograms.png": "Held-out clips (top) and unconditionally generated clips (bottom)",
 }
 

@@ -1,18 +1,20 @@
-"""Waveforms and spectrograms as files: WAV sound, PNG pictures and a GIF of training.
+"""Draw waveforms, spectrograms and latents as PNG files, and training progress as an animated GIF.
 
-Nothing here needs TensorFlow or touches pyplot's global state. A diverged model's not-a-number values are
-drawn and heard as silence: the picture of a failure is still worth having.
+Nothing here needs TensorFlow or touches pyplot's global state. NaN values of a diverged model are drawn as
+silence: the picture of a failure is still worth having.
 """
 
+from __future__ import annotations
+
 import io
+import math
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
-import librosa
-import librosa.display
 import matplotlib
 import numpy as np
-import soundfile
+from librosa.display import specshow
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
@@ -20,11 +22,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from PIL import Image
 
-from preprocessing.html.page import SPECTROGRAM_RANGE_DB, pcm16
+from preprocessing.html.media import SPECTROGRAM_RANGE_DB
 
 PICTURE_WIDTH_PX = 1440
 GIF_WIDTH_PX = 960
-GIF_MAX_FRAMES = 32  # some six megabytes of spectrograms, which a page can still carry
+GIF_MAX_FRAMES = 32  # about 6 MB of spectrograms, which a page can still embed
 GIF_LAST_FRAME_SECS = 2.0
 GIF_COLOURS = 48
 ROW_COLOURS = ("#4a5568", "#2b6cb0", "#c05621")
@@ -32,48 +34,29 @@ ROW_COLOURS = ("#4a5568", "#2b6cb0", "#c05621")
 _DPI = 100
 _TOP_PX, _ROW_PX, _BOTTOM_PX = 76, 200, 36
 _LABEL_PX, _LEFT_PX, _RIGHT_PX, _COLOUR_BAR_PX = 14, 106, 20, 90
-_ENVELOPE_POINTS = 400  # about one for each pixel of a column
+_WAVEFORM_POINTS = 400  # about one per pixel of a column
 _SPECTROGRAM_COLUMNS = 320
-
-
-def write_wav(path: Path, audio: np.ndarray, sample_rate_hz: int, output_rate_hz: int | None = None) -> None:
-    """Write one mono clip as a 16-bit PCM WAV file.
-
-    Args:
-        path: the file, in a folder that exists.
-        audio: float32 [samples]; values beyond [-1, 1] are clipped, not-a-number is silence.
-        sample_rate_hz: the rate of `audio`.
-        output_rate_hz: the rate of the file, where it is to differ.
-    """
-    rate_hz = output_rate_hz or sample_rate_hz
-    soundfile.write(path, pcm16(audio, sample_rate_hz, rate_hz), rate_hz, subtype="PCM_16")
-
-
-def read_wav(path: Path) -> np.ndarray:
-    """Read a mono WAV file as float32 [samples] in [-1, 1], at the file's own rate."""
-    audio, _ = soundfile.read(path, dtype="float32")
-    return audio
 
 
 def draw_waveforms(
     path: Path, rows: dict[str, np.ndarray], sample_rate_hz: int, titles: list[str], heading: str
 ) -> None:
-    """Draw a grid of waveforms, one row of pictures for each entry of `rows`, as one PNG file.
+    """Draw a grid of waveforms, one row per entry of `rows`, as a PNG file.
 
     Args:
         path: the file, in a folder that exists.
-        rows: a label and its clips, float [clips, samples] in [-1, 1], for each row from the top.
+        rows: label -> clips, float [clips, samples] in [-1, 1], from the top row down.
         sample_rate_hz: the rate of every clip.
-        titles: one for each column, written above the first row.
-        heading: the line above the whole picture.
+        titles: one per column, written above the first row.
+        heading: the title of the whole picture.
     """
     figure, grid = _grid(rows, titles, heading, right_px=_RIGHT_PX)
     for clips, colour, axes_row in zip(rows.values(), cycle(ROW_COLOURS), grid):
         for clip, axes in zip(clips, axes_row, strict=True):
-            _draw_envelope(axes, clip, sample_rate_hz, colour)
+            _draw_waveform(axes, clip, sample_rate_hz, colour)
             axes.set_ylim(-1, 1)
     originals = next(iter(rows.values()))
-    _keep_outer_ticks(grid, clip_secs=originals.shape[1] / sample_rate_hz)
+    _hide_inner_ticks(grid, clip_secs=originals.shape[1] / sample_rate_hz)
     path.write_bytes(_png(figure))
 
 
@@ -86,19 +69,19 @@ def draw_spectrograms(
     titles: list[str],
     heading: str,
 ) -> None:
-    """Draw a grid of log-mel spectrograms, one row of pictures for each entry of `rows`, as one PNG file.
+    """Draw a grid of log-mel spectrograms, one row per entry of `rows`, as a PNG file.
 
-    One colour scale serves the whole picture, from the loudest cell of the first row (the originals) down
-    by 80 dB, so that a reconstruction too quiet or too loud looks so.
+    All spectrograms share one colour scale, from the loudest cell of the first row (the originals) down by
+    80 dB, so that a reconstruction that is too quiet or too loud looks so.
 
     Args:
         path: the file, in a folder that exists.
-        rows: a label and its spectrograms, float [clips, frames, mels] in dB, for each row from the top.
-        sample_rate_hz: the rate of the clips, which bounds the frequency axis at its half.
+        rows: label -> log-mel spectrograms, float [clips, frames, bands] in dB, from the top row down.
+        sample_rate_hz: the rate of the clips; the frequency axis ends at its half.
         hop_secs: the time from one frame to the next.
-        mel_hz: float [mels], the centre of each band in Hz, rising.
-        titles: one for each column, written above the first row.
-        heading: the line above the whole picture.
+        mel_hz: float [bands], the centre of each mel band in Hz, ascending.
+        titles: one per column, written above the first row.
+        heading: the title of the whole picture.
     """
     figure, grid = _grid(rows, titles, heading, right_px=_COLOUR_BAR_PX)
     originals = next(iter(rows.values()))
@@ -108,44 +91,75 @@ def draw_spectrograms(
             mesh = _draw_spectrogram(axes, spectrogram, hop_secs, mel_hz, top_db)
             axes.set_ylim(0, sample_rate_hz / 2)
             axes.yaxis.set_major_formatter(EngFormatter("Hz"))
-    _keep_outer_ticks(grid, clip_secs=originals.shape[1] * hop_secs)
+    _hide_inner_ticks(grid, clip_secs=originals.shape[1] * hop_secs)
     _draw_colour_bar(figure, mesh, beside=grid[:, -1])
     path.write_bytes(_png(figure))
 
 
-def write_training_gif(path: Path, frames: list[Path], frame_secs: float = 0.5) -> None:
-    """Join pictures of one size, in order, into an animated GIF that loops and rests on its last picture.
+def draw_latents(path: Path, latents: np.ndarray, genres: list[str]) -> None:
+    """Draw latents of clips in the plane of their first two principal components, coloured by genre.
 
     Args:
         path: the file, in a folder that exists.
-        frames: the pictures' files, at least one; more than 32 are thinned evenly, first and last kept.
-        frame_secs: how long each picture stands; the last stands for 2 seconds.
+        latents: float [clips, dim].
+        genres: one per clip.
+    """
+    centred = np.nan_to_num(latents - latents.mean(axis=0))
+    _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
+    plane = centred @ directions[:2].T
+    share = sizes[:2] ** 2 / max(float(np.sum(sizes**2)), 1e-12)
+    figure = Figure(figsize=(9, 6), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    colours = matplotlib.colormaps["tab10" if len(set(genres)) <= 10 else "tab20"]
+    for index, genre in enumerate(sorted(set(genres))):
+        points = plane[np.array(genres) == genre]
+        y = points[:, 1] if points.shape[1] > 1 else np.zeros(len(points))  # a single latent value: a line
+        colour = colours(index % colours.N)
+        axes.scatter(points[:, 0], y, s=36, color=colour, label=genre, alpha=0.8, linewidths=0)
+    axes.set_xlabel(f"first principal component, {share[0]:.0%} of the variance")
+    if len(share) > 1:
+        axes.set_ylabel(f"second principal component, {share[1]:.0%}")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title("Latents of held-out clips")
+    path.write_bytes(_png(figure))
+
+
+def write_training_gif(path: Path, frames: list[Path], frame_secs: float = 0.5) -> None:
+    """Join pictures of one size into an animated GIF that loops and pauses on its last frame.
+
+    Args:
+        path: the file, in a folder that exists.
+        frames: the pictures' files in order, at least one; more than 32 are thinned evenly, keeping the first
+            and the last.
+        frame_secs: how long each frame is shown; the last is shown for 2 seconds.
 
     Raises:
         ValueError: there are no frames.
     """
     if not frames:
         raise ValueError(f"{path}: a GIF needs at least one picture")
-    kept = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), GIF_MAX_FRAMES)).round().astype(int))
-    pictures = [_gif_picture(frames[index]) for index in kept]
+    count = min(len(frames), GIF_MAX_FRAMES)
+    chosen = np.linspace(0, len(frames) - 1, count).round().astype(int)
+    pictures = [_gif_frame(frames[index]) for index in chosen]
     durations_ms = [round(frame_secs * 1000)] * (len(pictures) - 1) + [round(GIF_LAST_FRAME_SECS * 1000)]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations_ms, loop=0)
 
 
-def _gif_picture(path: Path) -> Image.Image:
+def _gif_frame(path: Path) -> Image.Image:
     with Image.open(path) as picture:
         width, height = picture.size
         scale = min(1.0, GIF_WIDTH_PX / width)
         small = picture.convert("RGB").resize(
             (round(width * scale), round(height * scale)), Image.Resampling.BOX
         )
-    return small.quantize(GIF_COLOURS, dither=Image.Dither.NONE)  # dither's noise doubles the file
+    return small.quantize(GIF_COLOURS, dither=Image.Dither.NONE)  # dithering doubles the file's size
 
 
 def _grid(
     rows: dict[str, np.ndarray], titles: list[str], heading: str, right_px: int
 ) -> tuple[Figure, np.ndarray]:
-    """Make a figure of empty axes [rows, columns] with its heading, column titles and row labels."""
+    """Create a figure with its heading, column titles and row labels, and its empty axes [rows, columns]."""
     height_px = _TOP_PX + _ROW_PX * len(rows) + _BOTTOM_PX
     figure = Figure(figsize=(PICTURE_WIDTH_PX / _DPI, height_px / _DPI), dpi=_DPI)
     margins = {
@@ -157,7 +171,7 @@ def _grid(
     grid = figure.subplots(
         len(rows), len(titles), squeeze=False, gridspec_kw={**margins, "wspace": 0.03, "hspace": 0.1}
     )
-    bold = {"fontweight": "bold", "va": "center"}
+    bold: dict[str, Any] = {"fontweight": "bold", "va": "center"}
     figure.text(_LABEL_PX / PICTURE_WIDTH_PX, 1 - 26 / height_px, heading, fontsize=15, **bold)
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=11)
@@ -168,8 +182,8 @@ def _grid(
     return figure, grid
 
 
-def _keep_outer_ticks(grid: np.ndarray, clip_secs: float) -> None:
-    """Hide the inner axes' ticks, which repeat the outer ones and take half of the drawing time."""
+def _hide_inner_ticks(grid: np.ndarray, clip_secs: float) -> None:
+    """Show ticks on the outer axes only: the inner ones repeat them, and take half of the drawing time."""
     for (row, column), axes in np.ndenumerate(grid):
         axes.set_xlim(0, clip_secs)
         axes.xaxis.set_major_locator(MaxNLocator(5, prune="upper"))
@@ -181,12 +195,12 @@ def _keep_outer_ticks(grid: np.ndarray, clip_secs: float) -> None:
         axes.tick_params(labelsize=9)
 
 
-def _draw_envelope(axes: Axes, clip: np.ndarray, sample_rate_hz: int, colour: str) -> None:
-    """Fill between each span's least and greatest sample.
+def _draw_waveform(axes: Axes, clip: np.ndarray, sample_rate_hz: int, colour: str) -> None:
+    """Fill between the lowest and the highest sample of each span.
 
-    librosa's waveshow takes three times as long, and mirrors the greater of the two about zero.
+    librosa's `waveshow` takes three times as long, and mirrors the larger of the two about zero.
     """
-    hop = max(1, len(clip) // _ENVELOPE_POINTS)
+    hop = max(1, len(clip) // _WAVEFORM_POINTS)
     spans = clip[: len(clip) // hop * hop].reshape(-1, hop)
     secs = np.arange(len(spans)) * hop / sample_rate_hz
     axes.fill_between(secs, spans.min(axis=1), spans.max(axis=1), color=colour, linewidth=0.6)
@@ -195,13 +209,14 @@ def _draw_envelope(axes: Axes, clip: np.ndarray, sample_rate_hz: int, colour: st
 def _draw_spectrogram(
     axes: Axes, spectrogram: np.ndarray, hop_secs: float, mel_hz: np.ndarray, top_db: float
 ) -> QuadMesh:
-    """Draw one spectrogram [frames, mels] in dB, its frames joined until none is narrower than a pixel."""
-    joined = -(-len(spectrogram) // _SPECTROGRAM_COLUMNS)
-    columns = spectrogram[: len(spectrogram) // joined * joined].reshape(-1, joined, len(mel_hz)).mean(axis=1)
+    """Draw one spectrogram [frames, bands] in dB, averaging frames that would be narrower than a pixel."""
+    factor = math.ceil(len(spectrogram) / _SPECTROGRAM_COLUMNS)
+    whole = spectrogram[: len(spectrogram) // factor * factor]
+    columns = whole.reshape(-1, factor, len(mel_hz)).mean(axis=1)
     floor_db = top_db - SPECTROGRAM_RANGE_DB
-    return librosa.display.specshow(
+    return specshow(
         np.nan_to_num(columns, nan=floor_db).T,
-        x_coords=(np.arange(len(columns)) + 0.5) * joined * hop_secs,
+        x_coords=(np.arange(len(columns)) + 0.5) * factor * hop_secs,
         y_coords=mel_hz,
         x_axis="s",
         y_axis="mel",
@@ -225,45 +240,10 @@ def _loudest_db(spectrograms: np.ndarray) -> float:
 
 
 def _png(figure: Figure) -> bytes:
-    """Paint a figure and shrink its file to a third by a palette of 256 colours."""
+    """Render a figure as a PNG file; a palette of 256 colours makes it a third of the size."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     file = io.BytesIO()
     picture.quantize(256, dither=Image.Dither.NONE).save(file, format="PNG")
     return file.getvalue()
-
-
-def draw_latents(path: Path, latents: np.ndarray, genres: list[str]) -> None:
-    """Draw latents of clips as a map, one point for each clip, coloured by genre.
-
-    The two directions are those in which the latents differ most (principal components).
-
-    Args:
-        path: the file, in a folder that exists.
-        latents: float [clips, dim].
-        genres: one for each clip.
-    """
-    centred = np.nan_to_num(latents - latents.mean(axis=0))
-    _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
-    plane = centred @ directions[:2].T
-    share = sizes[:2] ** 2 / max(float(np.sum(sizes**2)), 1e-12)
-    figure = Figure(figsize=(9, 6), dpi=_DPI, layout="constrained")
-    axes = figure.add_subplot()
-    colours = matplotlib.colormaps["tab10" if len(set(genres)) <= 10 else "tab20"]
-    for index, genre in enumerate(sorted(set(genres))):
-        chosen = plane[np.array(genres) == genre]
-        colour = colours(index % colours.N)
-        axes.scatter(*_two(chosen), s=36, color=colour, label=genre, alpha=0.8, linewidths=0)
-    axes.set_xlabel(f"first principal component, {share[0]:.0%} of the variance")
-    if len(share) > 1:
-        axes.set_ylabel(f"second, {share[1]:.0%}")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title("Latents of held-out clips")
-    path.write_bytes(_png(figure))
-
-
-def _two(points: np.ndarray) -> np.ndarray:
-    """`[clips, 1 or 2]` -> `[2, clips]`; a latent of one value lies on a line."""
-    return np.pad(points, [(0, 0), (0, 2 - points.shape[1])]).T

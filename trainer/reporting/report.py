@@ -30,12 +30,18 @@ _FINAL_METRICS = {  # key in metrics.jsonl after "train_" or "test_" -> title an
 }
 _EPOCH_SAMPLES = (
     "Generated clips",
-    "Sampled from the prior with the same noise after every epoch, conditioned on each genre in turn.",
+    "Sampled from the prior by the last epoch's model; every epoch starts from the same noise.",
 )
 MODE_TEXTS = {  # mode of generation -> heading and lead
-    "prior": ("Samples from the prior", "Generated without a source clip, conditioned on the genre named."),
+    "prior": (
+        "Samples from the prior",
+        "Generated without a source clip, conditioned on each genre in turn.",
+    ),
     "variation": ("Variations", "Held-out clips, encoded; noise is added to their latents before decoding."),
-    "reconstruct": ("Reconstructions", "Held-out clips, encoded and decoded, conditioned on their genre only."),
+    "reconstruct": (
+        "Reconstructions",
+        "Held-out clips, encoded and decoded, conditioned on their genre only.",
+    ),
     "interpolate": ("Interpolations", "Steps between the latents of the first and the last held-out clip."),
     "transfer": ("Style transfer", "The content of a held-out clip in the style of another genre."),
     "continue": ("Continuations", "The first third is the held-out clip; the model continues it."),
@@ -100,7 +106,8 @@ def write_report(run: Path, note: str = "", title: str = "", parameters: int | N
         training_gif_uri=_training_gif_uri(run),
         reconstructions=[_clip_card(clip, scale) for clip in results.reconstructions],
         galleries=[
-            Gallery(*texts, [clip_figure(clip, scale) for clip in clips]) for texts, clips in galleries.items()
+            Gallery(*texts, [clip_figure(clip, scale) for clip in clips])
+            for texts, clips in galleries.items()
         ],
         config=results.config,
     )

@@ -5,18 +5,18 @@ from __future__ import annotations
 import base64
 import io
 import re
-from html import escape
 from pathlib import Path
 
 import pytest
 import soundfile
+from markupsafe import escape
 from support.written_dataset import GENRES, RATE_HZ, TRAIN_0, VALID_SAMPLES
 
 from preprocessing.dataset import quarantine
 from preprocessing.dataset.quarantine import Rejected
 from preprocessing.errors import CommandError
-from preprocessing.validation.report import SHOWN_FILES
-from preprocessing.validation.validate import inspect
+from preprocessing.validation.report import MAX_FILES
+from preprocessing.validation.validate import inspect_dataset
 
 HOSTILE = '<script>alert("x")</script>&.wav'
 
@@ -25,16 +25,13 @@ HOSTILE = '<script>alert("x")</script>&.wav'
 def html(made, tmp_path):
     """The text of the page about a dataset that left some files out."""
     made.rejected = [
-        *(
-            Rejected(f"/corpus/jazz/{number}.wav", "not_audio", "no sound")
-            for number in range(SHOWN_FILES + 2)
-        ),
+        *(Rejected(f"/corpus/jazz/{number}.wav", "not_audio", "no sound") for number in range(MAX_FILES + 2)),
         Rejected(f"/corpus/rock/{HOSTILE}", "a_new_reason", f"<b>{HOSTILE}</b>"),
         Rejected("/corpus/rock/b.wav", "duplicate", "the same recording as /corpus/rock/rock.00001.wav"),
         Rejected("/corpus/cover.jpg", "other_file", "no sound"),
     ]
     path = tmp_path / "pages/music.html"
-    assert str(path) in inspect(made.write(), str(path)).splitlines()[-1]
+    assert str(path) in inspect_dataset(made.write(), str(path)).splitlines()[-1]
     return path.read_text("utf-8")
 
 
@@ -73,5 +70,5 @@ def test_the_page_loads_nothing_and_escapes_names(html):
 def test_a_damaged_dataset_has_no_page(made, tmp_path):
     (Path(made.write()) / TRAIN_0).unlink()
     with pytest.raises(CommandError, match="damaged"):
-        inspect(str(made.folder), str(tmp_path / "page.html"))
+        inspect_dataset(str(made.folder), str(tmp_path / "page.html"))
     assert not (tmp_path / "page.html").exists()

@@ -12,11 +12,11 @@ import pytest
 from support.written_dataset import CLIP_SAMPLES, TEST_0, TRAIN, TRAIN_0, TRAIN_1, make_record
 
 from preprocessing.dataset import records, tfrecord
-from preprocessing.dataset.manifest import NAME, QUARANTINE_NAME
-from preprocessing.dataset.quarantine import Rejected
+from preprocessing.dataset.manifest import MANIFEST_NAME
+from preprocessing.dataset.quarantine import QUARANTINE_NAME, Rejected
 from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.storage import beam_files
-from preprocessing.validation.validate import SHOWN_FAULTS, inspect
+from preprocessing.validation.validate import MAX_SHOWN_FAULTS, inspect_dataset
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def faults(capsys):
     """What `inspect` prints of a damaged dataset, a line a fault."""
 
     def of(uri):
-        with pytest.raises(CommandError, match=r"is damaged, faults found: \d+.*; delete it") as caught:
-            inspect(uri)
+        with pytest.raises(CommandError, match=r"is corrupt, faults found: \d+.*; delete it") as caught:
+            inspect_dataset(uri)
         assert caught.value.exit_code == BAD_DATA
         return capsys.readouterr().out.splitlines()
 
@@ -37,7 +37,7 @@ def test_a_good_dataset_passes_with_its_figures(made):
         Rejected("/corpus/jazz/a.wav", "not_audio", "no"),
         Rejected("/corpus/jazz/b.wav", "duplicate", "the same recording as /corpus/jazz/jazz.00000.wav"),
     ]
-    lines = inspect(made.write()).splitlines()
+    lines = inspect_dataset(made.write()).splitlines()
     cells = {line.split()[0]: line.split()[1:] for line in lines}
     assert cells["jazz"] == ["4", "0", "2", "0:00:12", "-13.8", "200.3", "120.0"]
     assert cells["rock"] == ["4", "0", "2", "0:00:12", "-13.8", "200.3", "-"]
@@ -45,9 +45,9 @@ def test_a_good_dataset_passes_with_its_figures(made):
     assert cells["shards"] == ["2", "0", "1"]
     assert cells["MB"] == ["0.1", "0.0", "0.0"]
     assert "quarantined: 1 (not_audio 1)" in lines
-    assert "left alone: 1 (duplicate 1)" in lines
+    assert "skipped: 1 (duplicate 1)" in lines
     assert re.fullmatch(rf"{made.folder}: digest [0-9a-f]{{12}}", lines[-2])
-    assert lines[-1] == "verified: 3 shards, 12 records, every checksum good"
+    assert lines[-1] == "verified: 3 shards, 12 records, all checksums valid"
 
 
 def with_sample(place, value):
@@ -60,7 +60,7 @@ def with_sample(place, value):
     ("changes", "fault"),
     [
         ({"audio": with_sample(3, np.nan)}, "NaN or infinite samples"),
-        ({"audio": with_sample(3, -1.5)}, "samples beyond [-1, 1], up to 1.5"),
+        ({"audio": with_sample(3, -1.5)}, "samples outside [-1, 1], up to 1.5"),
         ({"audio": with_sample(-1, 0.1)}, "the padding, from sample 2,000 on, is not zero"),
         ({"audio": np.zeros(100, np.float32)}, "100 samples instead of 2,048"),
         ({"sample_rate_hz": 500}, "sample_rate_hz is 500, not 1000"),
@@ -75,7 +75,7 @@ def test_a_record_that_breaks_a_promise_is_named(made, faults, changes, fault):
 def test_valid_samples_must_be_some_of_the_clip(made, faults, valid_samples):
     made.change(TRAIN_1, 3, valid_samples=valid_samples)
     made.list_records()
-    what = f"valid_samples is {valid_samples:,}, not 1 to 2,048"
+    what = f"valid_samples is {valid_samples:,}, outside 1 to 2,048"
     assert faults(made.write()) == [f"{TRAIN_1}: record 4 (rock.00003): {what}"]
 
 
@@ -94,14 +94,14 @@ def test_valid_samples_must_be_some_of_the_clip(made, faults, valid_samples):
 def test_a_line_that_is_not_its_record_is_named(made, faults, changes, here, listed):
     made.change_entry(0, **changes)
     (name,) = changes
-    fault = f"{TRAIN_0}: record 1 (jazz.00000): {name} is {here}, and {listed} in records.jsonl"
+    fault = f"{TRAIN_0}: record 1 (jazz.00000): {name} is {here}, but {listed} in records.jsonl"
     assert faults(made.write()) == [fault]
 
 
 def test_an_unknown_number_is_a_number_too(made, faults):
     made.change_entry(2, tempo_bpm=120.0)
     assert faults(made.write()) == [
-        f"{TRAIN_0}: record 3 (rock.00000): tempo_bpm is None, and 120.0 in records.jsonl"
+        f"{TRAIN_0}: record 3 (rock.00000): tempo_bpm is None, but 120.0 in records.jsonl"
     ]
 
 
@@ -113,9 +113,9 @@ def test_a_flipped_bit_is_found_where_it_is(made, faults):
     shard.write_bytes(content)
     damage, sha256 = faults(str(made.folder))
     assert damage == (
-        f"{TRAIN_0}: record 2: a damaged record at byte {size}; the rest of the shard is not read"
+        f"{TRAIN_0}: record 2: corrupt record at byte {size}; the rest of the shard is not checked"
     )
-    assert sha256 == f"{TRAIN_0}: its SHA-256 is not the one in dataset.json"
+    assert sha256 == f"{TRAIN_0}: its SHA-256 differs from the one in dataset.json"
 
 
 def test_a_shard_that_is_cut_is_found(made, faults):
@@ -123,7 +123,7 @@ def test_a_shard_that_is_cut_is_found(made, faults):
     size = shard.stat().st_size
     shard.write_bytes(shard.read_bytes()[:-10])
     lines = faults(str(made.folder))
-    assert lines[0].startswith(f"{TEST_0}: record 4: a damaged record at byte")
+    assert lines[0].startswith(f"{TEST_0}: record 4: corrupt record at byte")
     assert lines[1] == f"{TEST_0}: {size - 10:,} bytes instead of {size:,}"
     assert len(lines) == 3
 
@@ -135,23 +135,23 @@ def test_a_shard_that_lacks_its_last_record_is_found(made, faults):
     assert faults(str(made.folder)) == [
         f"{TEST_0}: 3 records instead of 4",
         f"{TEST_0}: {size // 4 * 3:,} bytes instead of {size:,}",
-        f"{TEST_0}: its SHA-256 is not the one in dataset.json",
-        "dataset.json: it counts 2 clips of rock in test, the shards 1",
-        f"records.jsonl: rock.00009 is in no shard, it should be in {TEST_0}",
+        f"{TEST_0}: its SHA-256 differs from the one in dataset.json",
+        "dataset.json: it lists 2 clips of rock in test, the shards have 1",
+        f"records.jsonl: rock.00009 is in no shard; expected in {TEST_0}",
     ]
 
 
 def test_a_missing_shard_is_one_fault(made, faults):
     (Path(made.write()) / TRAIN_1).unlink()
-    assert faults(str(made.folder)) == [f"{TRAIN_1}: it is missing"]
+    assert faults(str(made.folder)) == [f"{TRAIN_1}: the file is missing"]
 
 
 def test_a_wrong_digest_and_wrong_counts_are_found(made, faults):
     counts = {"train": {"jazz": 5, "rock": 4}, "validation": {}, "test": {"jazz": 2, "rock": 2}}
     assert faults(made.write(counts=counts, digest="ab", genres=["jazz"])) == [
-        "dataset.json: it counts 5 clips of jazz in train, the shards 4",
-        "dataset.json: its genres are ['jazz'], those of its records ['jazz', 'rock']",
-        "dataset.json: its digest is not that of its options and shards",
+        "dataset.json: it lists 5 clips of jazz in train, the shards have 4",
+        "dataset.json: it lists the genres ['jazz'], the shards have ['jazz', 'rock']",
+        "dataset.json: its digest does not match its options and shards",
     ]
 
 
@@ -159,22 +159,22 @@ def test_a_record_twice_is_found(made, faults):
     made.shards[TRAIN_1].append(made.shards[TRAIN_0][0])
     made.list_records()
     assert faults(made.write()) == [
-        "records.jsonl: line 2: jazz.00000 has a line already",
-        f"{TRAIN_0}: record 1 (jazz.00000): shard is '{TRAIN_0}', and '{TRAIN_1}' in records.jsonl",
-        f"{TRAIN_1}: record 5 (jazz.00000): its track_id is also that of a record in {TRAIN_0}",
+        "records.jsonl: line 2: duplicate entry for jazz.00000",
+        f"{TRAIN_0}: record 1 (jazz.00000): shard is '{TRAIN_0}', but '{TRAIN_1}' in records.jsonl",
+        f"{TRAIN_1}: record 5 (jazz.00000): duplicate track_id, also in {TRAIN_0}",
     ]
 
 
 def test_a_recording_on_two_sides_is_found(made, faults):
     made.change_entry(0, recording_id="jazz.00008")
-    assert faults(made.write()) == ["records.jsonl: recording jazz.00008 is in test and train"]
+    assert faults(made.write()) == ["records.jsonl: recording jazz.00008 is in both test and train"]
 
 
 def test_the_lists_of_the_seed_may_share_a_track(made, faults):
     made.shards[TEST_0].append(made.shards[TRAIN_0][0])
     made.list_records()
     made.options = {"split": "reference"}
-    assert "13 records" in inspect(made.write())
+    assert "13 records" in inspect_dataset(made.write())
     made.options = {"split": "hash"}
     assert len(faults(made.write())) >= 3
 
@@ -192,20 +192,20 @@ def test_what_is_no_example_is_named(made, faults):
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (b"", "its SHA-256 is not the one in dataset.json"),
-        (b"{}\n", "line 1 is damaged"),
-        (b"no\n", "line 1 is damaged"),
-        (None, "it is missing"),
+        (b"", "its SHA-256 differs from the one in dataset.json"),
+        (b"{}\n", "line 1 is corrupt"),
+        (b"no\n", "line 1 is corrupt"),
+        (None, "the file is missing"),
     ],
 )
-@pytest.mark.parametrize("name", [records.NAME, QUARANTINE_NAME])
+@pytest.mark.parametrize("name", [records.RECORDS_NAME, QUARANTINE_NAME])
 def test_damaged_lists_are_found(made, faults, name, content, fault):
     path = Path(made.write()) / name
     path.unlink()
     if content is not None:
         path.write_bytes(content)
     if (name, content) == (QUARANTINE_NAME, b""):
-        assert inspect(str(made.folder))
+        assert inspect_dataset(str(made.folder))
         return
     assert any(line.startswith(f"{name}: {fault}") for line in faults(str(made.folder)))
 
@@ -217,10 +217,10 @@ def test_a_value_of_another_type_is_damage(made, faults):
     text = "".join(f"{entry.to_json()}\n" for entry in made.entries).encode()
     made.entries = []
     folder = Path(made.write(records_sha256=hashlib.sha256(text).hexdigest()))
-    (folder / records.NAME).write_bytes(text)
+    (folder / records.RECORDS_NAME).write_bytes(text)
     lines = faults(str(folder))
-    assert "records.jsonl: line 1 is damaged (its track_id is 5)" in lines
-    assert any("its loudness_db is 'loud'" in line for line in lines)
+    assert "records.jsonl: line 1 is corrupt (track_id is 5)" in lines
+    assert any("loudness_db is 'loud'" in line for line in lines)
 
 
 def test_all_faults_are_told_up_to_some_tens(made, faults, capsys):
@@ -231,44 +231,44 @@ def test_all_faults_are_told_up_to_some_tens(made, faults, capsys):
     for name, of in made.shards.items():
         for place in range(len(of)):
             made.change(name, place, sample_rate_hz=1, valid_samples=0, genre="pop", source_uri="/x")
-    with pytest.raises(CommandError, match=r"faults found: \d+, \d+ of them not shown"):
-        inspect(made.write())
-    assert len(capsys.readouterr().out.splitlines()) == SHOWN_FAULTS
+    with pytest.raises(CommandError, match=r"faults found: \d+ \(\d+ not shown\)"):
+        inspect_dataset(made.write())
+    assert len(capsys.readouterr().out.splitlines()) == MAX_SHOWN_FAULTS
 
 
 def test_a_fault_is_one_line_whatever_a_track_is_called(made, faults):
     made.change(TRAIN_0, 0, track_id="jazz\n.0")
     assert faults(made.write()) == [
-        f"{TRAIN_0}: record 1 (jazz .0): records.jsonl has no line of it",
-        f"records.jsonl: jazz.00000 is in no shard, it should be in {TRAIN_0}",
+        f"{TRAIN_0}: record 1 (jazz .0): records.jsonl has no entry for it",
+        f"records.jsonl: jazz.00000 is in no shard; expected in {TRAIN_0}",
     ]
 
 
 def test_an_empty_dataset_is_none(made, faults):
     made.shards, made.entries = {}, []
-    assert faults(made.write(genres=[])) == ["dataset.json: it has no record"]
+    assert faults(made.write(genres=[])) == ["dataset.json: the dataset has no records"]
 
 
 @pytest.mark.parametrize("content", [None, b"{"])
 def test_without_a_manifest_there_is_no_dataset(tmp_path, content):
     if content is not None:
-        (tmp_path / NAME).write_bytes(content)
+        (tmp_path / MANIFEST_NAME).write_bytes(content)
     with pytest.raises(CommandError, match=r"dataset.json .*preprocess") as caught:
-        inspect(str(tmp_path))
+        inspect_dataset(str(tmp_path))
     assert caught.value.exit_code == BAD_DATA
 
 
 def test_the_latest_version_is_followed(made, faults, tmp_path):
     made.write()
-    digest = json.loads((made.folder / NAME).read_bytes())["digest"]
+    digest = json.loads((made.folder / MANIFEST_NAME).read_bytes())["digest"]
     root = tmp_path / "versions"
     root.mkdir()
     (root / "LATEST").write_text(f"{digest}\n")
     made.folder.rename(root / digest)
-    assert f"{root}/{digest}: digest {digest[:12]}" in inspect(str(root))
+    assert f"{root}/{digest}: digest {digest[:12]}" in inspect_dataset(str(root))
     (root / "LATEST").write_text("ab" * 32)
     (root / digest).rename(root / ("ab" * 32))
-    assert faults(str(root)) == [f"dataset.json: its digest is {digest}, not the one that LATEST names"]
+    assert faults(str(root)) == [f"dataset.json: its digest is {digest}, but LATEST names another one"]
 
 
 def test_a_bucket_is_read_and_its_page_written(made, storage_server):
@@ -276,5 +276,5 @@ def test_a_bucket_is_read_and_its_page_written(made, storage_server):
     for path in made.folder.iterdir():
         beam_files.write(f"{storage_server}/inspected/{path.name}", path.read_bytes())
     page_uri = f"{storage_server}/pages/music.html"
-    assert "every checksum good" in inspect(f"{storage_server}/inspected", page_uri)
+    assert "all checksums valid" in inspect_dataset(f"{storage_server}/inspected", page_uri)
     assert beam_files.read(page_uri).startswith(b"<!doctype html>")

@@ -18,7 +18,7 @@ from trainer.run_config import DatasetMetadata, RunConfig
 from trainer.runs import champion_pointer
 from trainer.runs.champion_pointer import MovedError, candidate_uri
 from trainer.runs.directory import POINTER, fetch_run
-from trainer.runs.storage import Folder, Prefix
+from trainer.runs.storage import GcsPrefix, StorageFolder
 
 FACTS = DatasetMetadata("datasets/aa", "aa" * 32, 3_000, 90_001, ("jazz",), {}, [], {"train": {"jazz": 3}})
 RUN = RunConfig(PRESETS["tiny"], FACTS)
@@ -34,7 +34,7 @@ def models(request, tmp_path):
 
 def write(folder, name, content):
     if folder.startswith("gs://"):
-        Prefix(folder).write(name, content)
+        GcsPrefix(folder).write(name, content)
     else:
         path = Path(folder) / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def test_promoted_and_rolled_back_by_hand(models, capsys):
         "by hand",
         "dataset     aaaaaaaaaaaa datasets/aa",
         "model       tiny, 8 epochs, seed 0",
-        f"before      {NAMES[0]}",
+        f"earlier     {NAMES[0]}",
         f"rejected    {NAMES[2]}",
     ):
         assert line in said
@@ -89,26 +89,26 @@ def test_nonsense_is_one_sentence_and_moves_nothing(models, capsys):
         assert said in capsys.readouterr().err
 
     refused(BAD_DATA, "run python -m trainer retrain", "show")
-    refused(BAD_DATA, "no champion to go back to", "rollback")
+    refused(BAD_DATA, "no earlier champion to go back to", "rollback")
     refused(BAD_DATA, "there is no such candidate", "promote", "--candidate", NAMES[2])
     refused(BAD_DATA, "there is no such candidate", "promote", "--candidate", "../models")
     refused(BAD_DATA, "has no checkpoint yet", "promote", "--candidate", NAMES[1])
     assert champion_pointer.read(models)[0] is None
     assert main(["champion", "promote", "--models", models, "--candidate", NAMES[0]]) == 0
     before = champion_pointer.read(models)[0]
-    refused(BAD_DATA, "no champion to go back to", "rollback")
+    refused(BAD_DATA, "no earlier champion to go back to", "rollback")
     refused(BAD_DATA, "has no checkpoint yet", "promote", "--candidate", NAMES[1])
     assert champion_pointer.read(models)[0] == before
     for content in (b"{", b'{"candidate": "x"}', json.dumps({"candidate": NAMES[0]}).encode()):
-        write(models, champion_pointer.NAME, content)
-        refused(BAD_DATA, "champion.json is damaged", "show")
+        write(models, champion_pointer.CHAMPION_NAME, content)
+        refused(BAD_DATA, "champion.json is corrupt", "show")
 
 
 def test_a_champion_whose_files_are_gone_is_not_gone_back_to(models):
     for name in NAMES[:2]:
         make_candidate(models, name)
         champion.promote(models, name)
-    Folder(candidate_uri(models, NAMES[0])).delete(POINTER)
+    StorageFolder(candidate_uri(models, NAMES[0])).delete(POINTER)
     with pytest.raises(CommandError, match="has no checkpoint yet") as caught:
         champion.rollback(models)
     assert caught.value.exit_code == BAD_DATA
@@ -120,7 +120,7 @@ def test_of_two_who_read_the_same_only_one_moves_it(models):
         make_candidate(models, name)
     one = other = champion.read(models)
     champion.promote_candidate(models, one, NAMES[0], champion.RETRAINING)
-    with pytest.raises(MovedError, match="moved by another process") as caught:
+    with pytest.raises(MovedError, match="changed by another process") as caught:
         champion.promote_candidate(models, other, NAMES[1], champion.RETRAINING)
     assert caught.value.exit_code == STORAGE_FAILED
     assert of(models) == (NAMES[0], [], [])
@@ -141,7 +141,10 @@ def test_an_answer_that_got_lost_is_no_move_by_another(storage_server, tmp_path)
 
 def test_who_is_being_trained_is_not_promoted(models, monkeypatch):
     monkeypatch.setenv("STORAGE_LEASE_SECS", "1")  # an owner that lives is seen to within that
-    with lease.hold(make_candidate(models, NAMES[0])), pytest.raises(CommandError, match="another") as caught:
+    with (
+        lease.acquire(make_candidate(models, NAMES[0])),
+        pytest.raises(CommandError, match="another") as caught,
+    ):
         champion.promote(models, NAMES[0])
     assert caught.value.exit_code == USAGE
 
@@ -158,17 +161,17 @@ def test_only_the_newest_stay_and_whom_somebody_needs(models):
     write(champion_pointer.join(models, champion_pointer.CANDIDATES, "mine"), "config.json", b"{}")
     for name in (NAMES[1], NAMES[3]):
         champion.promote(models, name)
-    with lease.hold(candidate_uri(models, NAMES[2])):
-        gone = candidates.prune(models, keep=2)
+    with lease.acquire(candidate_uri(models, NAMES[2])):
+        gone = candidates.prune(models, max_candidates=2)
     assert sorted(gone) == [NAMES[0], NAMES[4], NAMES[5]]
     left = {
         name.partition("/")[0]
-        for name in Folder(champion_pointer.join(models, champion_pointer.CANDIDATES)).list()
+        for name in StorageFolder(champion_pointer.join(models, champion_pointer.CANDIDATES)).list_names()
     }
     assert left == {NAMES[1], NAMES[2], NAMES[3], NAMES[6], NAMES[7], "mine"}
     for name in gone:
-        assert Folder(candidate_uri(models, name)).list() == []
-    assert candidates.prune(models, keep=2) == [NAMES[2]]
+        assert StorageFolder(candidate_uri(models, name)).list_names() == []
+    assert candidates.prune(models, max_candidates=2) == [NAMES[2]]
 
 
 def test_the_history_is_as_long_as_promised(models):
@@ -188,13 +191,13 @@ def test_a_folder_of_models_stands_for_its_champion(models, tmp_path):
 
 def test_a_candidates_name_is_a_function_of_what_it_depends_on():
     config, digest = PRESETS["tiny"], "ab" * 32
-    name = candidates.name_of(config, digest, None)
+    name = candidates.candidate_name(config, digest, None)
     assert champion_pointer.CANDIDATE_NAME.fullmatch(name)
-    assert name == candidates.name_of(dataclasses.replace(config, checkpoint_secs=1.0), digest, None)
+    assert name == candidates.candidate_name(dataclasses.replace(config, checkpoint_secs=1.0), digest, None)
     others = [
-        candidates.name_of(dataclasses.replace(config, seed=1), digest, None),
-        candidates.name_of(config, "cd" * 32, None),
-        candidates.name_of(config, digest, name),
+        candidates.candidate_name(dataclasses.replace(config, seed=1), digest, None),
+        candidates.candidate_name(config, "cd" * 32, None),
+        candidates.candidate_name(config, digest, name),
     ]
     assert len({name, *others}) == 4
 
@@ -216,4 +219,4 @@ def test_a_candidates_name_is_a_function_of_what_it_depends_on():
 )
 def test_weights_fit_where_shapes_and_meanings_are_the_same(settings, metadata, fit):
     other = RunConfig(dataclasses.replace(RUN.config, **settings), dataclasses.replace(FACTS, **metadata))
-    assert candidates.weights_fit(RUN, other) is fit
+    assert candidates.have_same_weights_shape(RUN, other) is fit

@@ -3,14 +3,14 @@ import math
 
 import pytest
 
-from trainer.registry.promotion import METRICS, Compared, Criteria, decide, gain, without_nan
+from trainer.registry.promotion import METRICS, Criteria, SetComparison, decide, gain, without_nan
 
 CRITERIA = Criteria("snr_db", min_gain=0.02, max_loss=0.1)
 FIGURES = {"snr_db": 6.0, "stft_distance": 1.2, "log_mel_distance_db": 5.0, "frechet_log_mel": 100.0}
 
 
 def compared(what="the new clips", **changed):
-    return Compared(what, "0" * 64, 10, FIGURES, {**FIGURES, **changed})
+    return SetComparison(what, "0" * 64, 10, FIGURES, {**FIGURES, **changed})
 
 
 def test_less_error_is_gain_whatever_the_metrics_direction():
@@ -31,7 +31,7 @@ def test_what_is_no_number_never_wins():
     assert gain("stft_distance", 0.0, 0.1) == -math.inf
     promoted, reason = decide([compared(snr_db=math.nan)], CRITERIA)
     assert not promoted
-    assert "no error that can be measured in snr_db" in reason
+    assert "no finite error in snr_db" in reason
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_what_is_no_number_never_wins():
         (
             [compared(snr_db=6.1)],
             False,
-            "1.1% less error in snr_db on the new clips, where 2.0% less is needed",
+            "1.1% less error in snr_db on the new clips; at least 2.0% less is required",
         ),
         ([compared(snr_db=5.9)], False, "1.2% more error"),
         ([compared(snr_db=6.3, stft_distance=1.3)], True, "snr_db"),
@@ -59,7 +59,7 @@ def test_a_candidate_must_gain_on_one_metric_and_lose_on_none(sets, promoted, sa
 
 def test_the_first_candidate_must_be_better_than_silence():
     def first(**figures):
-        return decide([Compared("the new clips", "0" * 64, 10, None, {**FIGURES, **figures})], CRITERIA)
+        return decide([SetComparison("the new clips", "0" * 64, 10, None, {**FIGURES, **figures})], CRITERIA)
 
     assert first()[0]
     assert "silence" in first(snr_db=-0.1)[1]

@@ -1,25 +1,21 @@
-"""Files that the renderer writes, opened again by the libraries that others would open them with."""
+"""Pictures and GIFs, opened again by the library that others would open them with."""
+
+from __future__ import annotations
 
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import soundfile
 from PIL import Image, ImageSequence
 
 from trainer.reporting import figures
 
 RATE_HZ = 3_000
-LSB = 1 / 32_768
 
 
 def tone(hz, secs=2.0, rate_hz=RATE_HZ):
     return (0.5 * np.sin(2 * np.pi * hz * np.arange(int(secs * rate_hz)) / rate_hz)).astype(np.float32)
-
-
-def loudest_hz(audio, rate_hz):
-    return np.argmax(np.abs(np.fft.rfft(audio * np.hanning(len(audio))))) * rate_hz / len(audio)
 
 
 def pixels(path):
@@ -28,63 +24,42 @@ def pixels(path):
 
 
 def draw_waveforms(path, clips, heading="epoch 1"):
-    figures.draw_waveforms(path, {"original": clips, "new": clips}, RATE_HZ, ["one", "two"], heading)
+    figures.draw_waveforms(path, {"original": clips, "generated": clips}, RATE_HZ, ["one", "two"], heading)
     return pixels(path)
 
 
 def draw_spectrograms(path, spectrograms, others):
-    rows = {"original": spectrograms, "new": others}
+    rows = {"original": spectrograms, "generated": others}
     figures.draw_spectrograms(path, rows, RATE_HZ, 0.05, np.linspace(20, 1480, 16), ["one", "two"], "epoch 1")
     return pixels(path)
 
 
-def test_a_wav_file_returns_the_sound_to_half_a_step_and_clips_what_is_beyond(tmp_path):
-    audio = np.random.default_rng(0).uniform(-0.99, 0.99, 1_000).astype(np.float32)
-    audio[:4] = 1.5, -1.5, np.nan, np.inf
-    figures.write_wav(tmp_path / "a.wav", audio, RATE_HZ)
-    read = figures.read_wav(tmp_path / "a.wav")
-    assert read.dtype == np.float32
-    np.testing.assert_allclose(read[:4], [1 - LSB, -1, 0, 1 - LSB], atol=1e-9)
-    np.testing.assert_allclose(read[4:], audio[4:], atol=0.5 * LSB + 1e-7)
-    info = soundfile.info(tmp_path / "a.wav")
-    assert (info.samplerate, info.channels, info.subtype) == (RATE_HZ, 1, "PCM_16")
-
-
-def test_a_resampled_wav_file_keeps_duration_and_pitch(tmp_path):
-    figures.write_wav(tmp_path / "a.wav", tone(440), RATE_HZ, output_rate_hz=22_050)
-    info = soundfile.info(tmp_path / "a.wav")
-    assert info.samplerate == 22_050
-    assert info.duration == pytest.approx(2.0, abs=1e-3)
-    assert loudest_hz(figures.read_wav(tmp_path / "a.wav"), 22_050) == pytest.approx(440, abs=0.5)
-
-
-def test_waveforms_show_the_sound(tmp_path):
+def test_a_louder_waveform_fills_more_pixels(tmp_path):
     loud = np.stack([tone(100), tone(200)])
-    one, again, quiet = (draw_waveforms(tmp_path / "a.png", clips) for clips in (loud, loud, loud * 0.5))
-    assert one.shape[1] == figures.PICTURE_WIDTH_PX
-    np.testing.assert_array_equal(one, again)
-    assert np.ptp(one) > 200
-    ink = np.count_nonzero(one.min(axis=2) < 128)
+    first, again, quiet = (draw_waveforms(tmp_path / "a.png", clips) for clips in (loud, loud, loud * 0.5))
+    assert first.shape[1] == figures.PICTURE_WIDTH_PX
+    np.testing.assert_array_equal(first, again)
+    assert np.ptp(first) > 200
+    ink = np.count_nonzero(first.min(axis=2) < 128)
     assert ink > 1.5 * np.count_nonzero(quiet.min(axis=2) < 128)
 
 
-def test_spectrograms_show_the_loudness_on_one_scale(tmp_path):
+def test_all_spectrograms_of_a_picture_share_one_scale(tmp_path):
     loud = np.random.default_rng(0).uniform(-60, 0, (2, 400, 16)).astype(np.float32)
     same, quieter = (draw_spectrograms(tmp_path / "a.png", loud, others) for others in (loud, loud - 60))
     assert same.shape[1] == figures.PICTURE_WIDTH_PX
     height = len(same)
     originals = np.s_[: height // 2]
     assert np.abs(same[originals].astype(int) - quieter[originals]).mean() < 5  # the palettes differ
-    new = np.s_[height * 2 // 3 : height * 5 // 6, 200:1200]
-    assert quieter[new].mean() < same[new].mean() / 2
+    generated = np.s_[height * 2 // 3 : height * 5 // 6, 200:1200]
+    assert quieter[generated].mean() < same[generated].mean() / 2
 
 
 def test_pictures_of_a_diverged_model_are_drawn(tmp_path):
-    nothing = np.full((2, 6_000), np.nan, np.float32)
-    assert np.ptp(draw_waveforms(tmp_path / "a.png", nothing)) > 200
-    assert np.ptp(
-        draw_spectrograms(tmp_path / "b.png", nothing.reshape(2, -1, 16), nothing.reshape(2, -1, 16))
-    )
+    diverged = np.full((2, 6_000), np.nan, np.float32)
+    assert np.ptp(draw_waveforms(tmp_path / "a.png", diverged)) > 200
+    spectrograms = diverged.reshape(2, -1, 16)
+    assert np.ptp(draw_spectrograms(tmp_path / "b.png", spectrograms, spectrograms))
 
 
 def test_a_picture_needs_a_title_for_each_clip(tmp_path):
@@ -93,7 +68,7 @@ def test_a_picture_needs_a_title_for_each_clip(tmp_path):
 
 
 def gif_of(tmp_path, shades):
-    """A GIF of grey pictures, and of each of its frames the shade and the milliseconds."""
+    """Write a GIF of grey pictures; return the shade and the milliseconds of each of its frames."""
     frames = []
     for index, shade in enumerate(shades):
         frames.append(tmp_path / f"{index:03}.png")
@@ -109,7 +84,7 @@ def gif_of(tmp_path, shades):
     return zip(*shown, strict=True)
 
 
-def test_a_gif_shows_each_epoch_and_rests_on_the_last(tmp_path):
+def test_a_gif_shows_each_epoch_and_pauses_on_the_last(tmp_path):
     shades, durations_ms = gif_of(tmp_path, [0, 80, 160, 240])
     assert shades == pytest.approx((0, 80, 160, 240), abs=2)
     assert durations_ms == (500, 500, 500, 2_000)

@@ -1,4 +1,6 @@
-"""The page about a run, parsed as a browser would: what it plays and shows, and what it never loads."""
+"""The report of a run, parsed as a browser would: what it plays and shows, and what it never loads."""
+
+from __future__ import annotations
 
 import base64
 import io
@@ -10,12 +12,13 @@ import pytest
 import soundfile
 from PIL import Image
 
-from trainer.reporting.figures import write_wav
-from trainer.reporting.report import write_report
+from trainer.config import MODES
+from trainer.reporting.report import MODE_TEXTS, write_report
+from trainer.reporting.wav import write_wav
 
 RATE_HZ = 3_000
 NAMES = ["00", "01"]
-HOSTILE = '<script>alert(1)</script> & "jazz" $title'
+HOSTILE = '<script>alert(1)</script> & "jazz" {{ title }} $title'
 
 
 class Page(HTMLParser):
@@ -58,9 +61,9 @@ def run(tmp_path):
     for name in NAMES:
         clip = noise.uniform(-0.5, 0.5, RATE_HZ).astype(np.float32)
         write_wav(samples / f"originals/{name}.wav", clip, RATE_HZ)
-        for share, folder in ((0.5, "epoch-0001"), (0.9, "epoch-0002")):
-            write_wav(samples / folder / f"reconstruction-{name}.wav", clip * share, RATE_HZ)
-            write_wav(samples / folder / f"new-{name}.wav", clip[::-1] * share, RATE_HZ)
+        for gain, folder in ((0.5, "epoch-0001"), (0.9, "epoch-0002")):
+            write_wav(samples / folder / f"reconstruction-{name}.wav", clip * gain, RATE_HZ)
+            write_wav(samples / folder / f"new-{name}.wav", clip[::-1] * gain, RATE_HZ)
     clips = [{"name": name, "track_id": f"jazz.000{name}", "genre": "jazz"} for name in NAMES]
     (samples / "clips.json").write_text(json.dumps(clips))
     Image.new("RGB", (60, 40), "navy").save(samples / "training.gif")
@@ -83,14 +86,14 @@ def test_a_report_plays_every_clip_of_the_last_epoch(run):
     assert len(sounds) == 6
     decoded = []
     for sound in sounds:
-        kind, content = sound.split(",", 1)
-        assert kind == "data:audio/flac;base64"
+        media_type, content = sound.split(",", 1)
+        assert media_type == "data:audio/flac;base64"
         decoded.append(soundfile.read(io.BytesIO(base64.b64decode(content)))[0])
     assert [len(audio) for audio in decoded] == [8_000] * 6
     assert np.std(decoded[1]) == pytest.approx(0.9 * np.std(decoded[0]), rel=1e-3)
 
 
-def test_a_report_shows_a_picture_of_every_clip_and_the_training(run):
+def test_a_report_shows_a_picture_of_every_clip_and_of_the_training(run):
     pictures = Page(write_report(run)).attributes("img", "src")
     shown = [Image.open(io.BytesIO(base64.b64decode(picture.split(",", 1)[1]))) for picture in pictures]
     assert [picture.format for picture in shown] == ["GIF"] + ["PNG"] * 6
@@ -98,7 +101,7 @@ def test_a_report_shows_a_picture_of_every_clip_and_the_training(run):
     assert pictures[1] != pictures[2]
 
 
-def test_a_report_tells_the_figures(run):
+def test_a_report_states_facts_and_final_metrics(run):
     text = Page(write_report(run, "Bounds a quantised density.", "Ten genres", parameters=1_234_567)).text
     facts = ["Ten genres", "wave", "1,234,567", "1 min 40 s", "40 train, 5 test", "jazz.00001", "3.2"]
     figures = ["\N{MINUS SIGN}8,998.5", "\N{MINUS SIGN}9,098.5", "Bounds a quantised density.", "20.0 dB"]
@@ -106,7 +109,7 @@ def test_a_report_tells_the_figures(run):
         assert expected in text
 
 
-def test_a_report_draws_both_curves_of_each_term(run):
+def test_a_report_draws_a_train_and_a_test_curve_of_each_term(run):
     page = Page(write_report(run))
     curves = page.attributes("svg", "class")
     assert (curves.count("train"), curves.count("test")) == (4, 4)
@@ -139,10 +142,10 @@ def test_names_are_text_and_never_markup(run):
 
 
 def test_a_diverged_run_still_has_a_page(run):
-    lost = epoch(
+    diverged = epoch(
         2, train_elbo=float("nan"), test_elbo=float("-inf"), test_snr_db=None, test_kl=1e38, epoch_secs=None
     )
-    write_metrics(run, epoch(1), lost, epoch(3, train_elbo=float("nan"), test_elbo=None, train_kl=1e38))
+    write_metrics(run, epoch(1), diverged, epoch(3, train_elbo=float("nan"), test_elbo=None, train_kl=1e38))
     page = Page(write_report(run))
     assert "not finite" in page.text
     assert "1.00e+38" in page.text
@@ -158,32 +161,57 @@ def test_a_resumed_run_counts_each_epoch_once(run):
     assert "\N{MINUS SIGN}1.0" not in text
 
 
-def test_a_report_needs_neither_configuration_nor_gif_nor_new_clips(run):
+def test_a_report_needs_neither_configuration_nor_gif_nor_generated_clips(run):
     (run / "config.json").unlink()
     (run / "samples/training.gif").unlink()
     for path in run.glob("samples/*/new-*.wav"):
         path.unlink()
     page = Page(write_report(run))
     assert len(page.attributes("audio", "src")) == 4
-    assert "New music" not in page.text
-    assert "Epoch by epoch" not in page.text
+    assert "Generated clips" not in page.text
+    assert "Training progress" not in page.text
 
 
-def test_music_made_after_training_has_a_section_for_each_way(run):
-    made = []
-    for way, title, genre in (("prior", "jazz", "jazz"), ("transfer", "jazz.00001 as rock", "rock")):
-        (run / "generated" / way).mkdir(parents=True)
-        write_wav(run / f"generated/{way}/00.wav", np.zeros(RATE_HZ, np.float32), RATE_HZ)
-        made.append({"file": f"{way}/00.wav", "mode": way, "title": title, "genre": genre, "from": None})
-    (run / "generated/music.json").write_text(json.dumps(made))
+def test_each_mode_of_generation_has_a_section(run):
+    entries = []
+    for mode, title, genre in (("prior", "jazz", "jazz"), ("transfer", "jazz.00001 as rock", "rock")):
+        (run / "generated" / mode).mkdir(parents=True)
+        write_wav(run / f"generated/{mode}/00.wav", np.zeros(RATE_HZ, np.float32), RATE_HZ)
+        entries.append({"file": f"{mode}/00.wav", "mode": mode, "title": title, "genre": genre, "from": None})
+    (run / "generated/music.json").write_text(json.dumps(entries))
     page = Page(write_report(run))
-    for text in ("Made from nothing", "As another genre", "jazz.00001 as rock"):
+    for text in ("Samples from the prior", "Style transfer", "jazz.00001 as rock"):
         assert text in page.text
     assert "as rock, rock" not in page.text
+    assert "Continuations" not in page.text
+
+
+def test_every_mode_of_generation_has_a_heading():
+    assert tuple(MODE_TEXTS) == MODES
+
+
+def test_the_last_evaluation_has_a_section(run):
+    assert "Evaluation" not in Page(write_report(run)).text
+    tables = {
+        "reconstruction_quality": [{"what": HOSTILE, "snr_db": 3.14159}, {"what": "PCA", "active_units": 12}],
+        "generation_quality": [{"what": "model", "clips": 48, "frechet_log_mel": float("nan")}],
+        "condition_adherence": [],
+        "about": {"epoch": 2, "split": "test", "held_out_clips": 5, "count": 48},
+    }
+    (run / "evaluation").mkdir()
+    (run / "evaluation/evaluation.json").write_text(json.dumps(tables))
+    Image.new("RGB", (60, 40), "navy").save(run / "evaluation/latents.png")
+    page = Page(write_report(run))
+    for text in (HOSTILE, "snr db", "3.14", "active units", "12", "frechet log mel", "not finite"):
+        assert text in page.text
+    assert "Generation quality" in page.text
+    assert "Condition adherence" not in page.text
+    assert [tag for tag, _ in page.tags].count("table") == 3
+    assert "Latents of held-out clips, by genre" in page.attributes("img", "alt")
 
 
 @pytest.mark.parametrize("missing", ["metrics.jsonl", "samples/clips.json", "samples/originals/00.wav"])
-def test_a_run_that_lacks_a_part_is_named(run, missing):
+def test_the_error_names_a_missing_file(run, missing):
     (run / missing).unlink()
     with pytest.raises(
         FileNotFoundError, match=f"{missing} does not exist: train at least one epoch"

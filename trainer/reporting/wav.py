@@ -1,0 +1,29 @@
+"""Write and read mono WAV files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from preprocessing.html.media import pcm16
+
+
+def write_wav(path: Path, audio: np.ndarray, sample_rate_hz: int, output_rate_hz: int | None = None) -> None:
+    """Write one mono clip as a 16-bit PCM WAV file.
+
+    Args:
+        path: the file, in a folder that exists.
+        audio: float32 [samples]; values beyond [-1, 1] are clipped, NaN becomes silence.
+        sample_rate_hz: the rate of `audio`.
+        output_rate_hz: the rate of the file; None keeps that of `audio`.
+    """
+    rate_hz = output_rate_hz or sample_rate_hz
+    soundfile.write(path, pcm16(audio, sample_rate_hz, rate_hz), rate_hz, subtype="PCM_16")
+
+
+def read_wav(path: Path) -> np.ndarray:
+    """Read a mono WAV file as float32 [samples] in [-1, 1], at the file's own rate."""
+    audio, _ = soundfile.read(path, dtype="float32")
+    return audio
