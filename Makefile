@@ -68,7 +68,7 @@ bench-training: $(INSTALLED)
 
 demo: $(INSTALLED)
 ifeq ($(DEMO),demo)
-	$(BIN)/python -m preprocessing.synthetic.corpus --output $(INPUT)
+	$(BIN)/python -m preprocessing.synthetic --output $(INPUT)
 endif
 	$(BIN)/python -m preprocessing --input "$(INPUT)" --output $(DEMO)/dataset
 	$(BIN)/python -m trainer train --data $(DEMO)/dataset --run $(DEMO)/run --preset tiny

@@ -177,9 +177,7 @@ def test(builder: str, suffix: str) -> None:
             containers.run(name, "--help")
             containers.run(name, "-c", PROBE, *unwanted, python=True)
         containers.run(emulator, "-c", SERVE, python=True)
-        containers.run(
-            preprocessing, "-m", "preprocessing.synthetic.corpus", "--output", "/tmp/music", python=True
-        )
+        containers.run(preprocessing, "-m", "preprocessing.synthetic", "--output", "/tmp/music", python=True)
         containers.run(preprocessing, "--input=/tmp/music", "--output=/tmp/datasets", "--versioned")
         containers.run(
             trainer, "train", "--data=/tmp/datasets", "--run=/tmp/run", "--preset=tiny", "--epochs=1"

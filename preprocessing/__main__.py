@@ -199,9 +199,9 @@ def _inspect(argv: list[str]) -> int:
 
     def run() -> None:
         _silence(flags.verbose)
-        from preprocessing.validation.validate import inspect
+        from preprocessing.validation.validate import inspect_dataset
 
-        print(inspect(flags.dataset, flags.html))
+        print(inspect_dataset(flags.dataset, flags.html))
 
     return run_command(parser.prog, run, flags.verbose)
 

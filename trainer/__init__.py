@@ -1,12 +1,45 @@
-"""Trains convolutional variational autoencoders on the TFRecords and makes music with them."""
+"""Train convolutional variational autoencoders on music, and generate music with them.
+
+In a notebook:
+
+    from trainer import load
+    generator = load("runs/wave")
+    clips = generator.prior(count=4, genre="jazz", seed=1)
+"""
+
+from __future__ import annotations
 
 import os
 import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-# TensorFlow logs its CPU features and every CUDA library that it does not find, before any call can stop it.
+if TYPE_CHECKING:
+    from trainer.generation.generator import Generator
+
+# TensorFlow logs its CPU features and each CUDA library that it does not find as soon as it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# In TensorFlow 2.15 oneDNN's bfloat16 kernels for AMX give a convolution whose kernel is longer than its
-# input, as the seed's are, a gradient that now and then is NaN, from memory that nobody wrote.
+# In TensorFlow 2.15, oneDNN's bfloat16 kernels for AMX read uninitialized memory when a convolution's kernel
+# is longer than its input, as in the reference model: the gradient is NaN now and then.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
-# Google's client libraries tell every importer when they will drop this Python; a notebook need not hear it.
+# Google's client libraries warn every importer that they will stop supporting this version of Python.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
+
+
+def load(run: str | Path, cache: Path | None = None) -> Generator:
+    """Load the newest checkpoint of a run for generation. Imports TensorFlow, which takes seconds.
+
+    Args:
+        run: Run directory, or a folder of models, whose champion is loaded; local or `gs://`.
+        cache: Local folder for files fetched from `gs://`; None: `gtzan-cvae` in the temporary folder.
+
+    Returns:
+        The generator: `prior`, `reconstruct`, `interpolate` and so on return clips of shape
+        `[clips, samples]`, float32 in [-1, 1] at `generator.sample_rate_hz`.
+
+    Raises:
+        CommandError: `run` holds no run or no checkpoint yet (exit code 3), or storage failed (4).
+    """
+    from trainer.generation import generator
+
+    return generator.load(run, cache)

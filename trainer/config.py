@@ -13,7 +13,7 @@ from typing import Any
 
 from preprocessing.errors import USAGE, CommandError
 
-MAX_SEED = 2**31 - 1  # TensorFlow's stateless random operations take 32-bit seeds
+MAX_SEED = 2**31 - 1  # the largest 32-bit integer
 MODES = ("prior", "variation", "reconstruct", "interpolate", "transfer", "continue")  # of generation
 # Scales of classifier-free guidance. At 3 genres are recognized more often, at no larger Fréchet distance.
 GUIDANCE = 3.0

@@ -1,93 +1,98 @@
-"""What a program says while it works: a line for people, or one JSON object for a collector of logs.
+"""Log events through the logger `trainer`: text lines for a terminal, or one JSON object a line for a collector.
 
-The names `severity`, `message` and `time` are those that Google Cloud Logging takes out of a JSON line.
+The JSON keys `time`, `severity` and `message` are those that Google Cloud Logging recognizes. Imports no
+TensorFlow: the command line needs the names of the formats.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 import sys
-import time
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any
 
+from pythonjsonlogger.json import JsonFormatter
 from tqdm import tqdm
 
 LOG_FORMATS = ("text", "json")
-INFO, WARNING, ERROR = "INFO", "WARNING", "ERROR"
-BAR = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} steps, {remaining} left{postfix}"
-PROGRESS_SECS = 30.0  # between two lines on how far an epoch is, where there is no bar
+INFO, WARNING, ERROR = logging.INFO, logging.WARNING, logging.ERROR
 
-_format = LOG_FORMATS[0]  # one for a process, as is the stream it writes to
+_logger = logging.getLogger("trainer")
 
 
-def use(format_: str) -> None:
-    """Chooses one of `LOG_FORMATS` for all that is said from now on."""
-    global _format
-    _format = format_
+def log_event(event: str, message: str, level: int = INFO, /, **fields: Any) -> None:
+    """Log one event.
+
+    Args:
+        event: What happened, as an identifier that a log query can match.
+        message: The same for a reader.
+        level: `INFO`, `WARNING` or `ERROR`.
+        fields: Further JSON keys, which the text format omits; NaN and infinity become null.
+    """
+    _logger.log(level, message, extra={"event": event, **fields})
 
 
-def log_event(event: str, message: str, severity: str = INFO, **fields: Any) -> None:
-    """Says that `event` has happened; `fields` are for the collector, null where they are no number."""
-    if _format == "text":
-        if severity == ERROR:
+def configure(log_format: str = LOG_FORMATS[0], *, third_party_warnings: bool = True) -> None:
+    """Set the format of all later events of this process, one of `LOG_FORMATS`.
+
+    Without `third_party_warnings`, other libraries' loggers report errors only.
+    """
+    _logger.handlers = [_JsonHandler() if log_format == "json" else _TextHandler()]
+    _logger.setLevel(INFO)
+    _logger.propagate = False
+    if not third_party_warnings:
+        # The level is the handler's: some libraries set that of their own logger.
+        errors_only = logging.StreamHandler()
+        errors_only.setLevel(ERROR)
+        logging.basicConfig(handlers=[errors_only])
+
+
+def is_json() -> bool:
+    """Return whether events are JSON lines, between which a progress bar has no place."""
+    return isinstance(_logger.handlers[0], _JsonHandler)
+
+
+# Both handlers look `sys.stdout` up for each event: `retrain` redirects it. They let exceptions pass, as `print`
+# does: a program whose output nobody can read ends.
+
+
+class _TextHandler(logging.Handler):
+    """Prints messages, above a progress bar if there is one; errors go to stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if record.levelno >= ERROR:
             print(message, file=sys.stderr)
         else:
-            tqdm.write(f"warning: {message}" if severity == WARNING else message)
-        return
-    values = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in fields.items()
-    }
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    line = {"time": now, "severity": severity, "event": event, "message": message, **values}
-    print(json.dumps(line), flush=True)
+            tqdm.write(f"warning: {message}" if record.levelno >= WARNING else message)
 
 
-class Progress:
-    """How far an epoch is: a bar, or a JSON line now and then."""
+class _JsonHandler(logging.Handler):
+    """Prints JSON lines to stdout, errors included."""
 
-    def __init__(self, epoch: int, epochs: int, steps: int, done: int) -> None:
-        self._epoch, self._steps, self._done = epoch, steps, done
-        self._label = f"epoch {epoch}/{epochs}"
-        self._told_at = time.monotonic()
-        self._bar = tqdm(
-            total=steps,
-            initial=done,
-            desc=self._label,
-            unit=" steps",
-            leave=False,
-            disable=_format == "json",
-            bar_format=BAR,
+    def __init__(self) -> None:
+        super().__init__()
+        names = ["asctime", "levelname", "event", "message"]
+        self.setFormatter(
+            _StrictJsonFormatter(names, rename_fields={"asctime": "time", "levelname": "severity"})
         )
 
-    def __enter__(self) -> Progress:
-        return self
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), flush=True)
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bar.close()
 
-    def advance(self) -> None:
-        """One step more."""
-        self._done += 1
-        self._bar.update()
+class _StrictJsonFormatter(JsonFormatter):
+    """Formats times as ISO 8601 in UTC, and numbers that JSON does not have as null."""
 
-    def show(self, elbo: float, clips_per_sec: float, snr_db: float | None) -> None:
-        """The figures so far: nats per clip, speed, and the test clips' SNR of the epoch before."""
-        snr = "" if snr_db is None else f", SNR {snr_db:.2f} dB"
-        figures = f"train ELBO {elbo:.0f} nats{snr}, {clips_per_sec:.1f} clip/s"
-        self._bar.set_postfix_str(figures)
-        if _format == "json" and time.monotonic() - self._told_at >= PROGRESS_SECS:
-            self._told_at = time.monotonic()
-            log_event(
-                "progress",
-                f"{self._label}: {self._done} of {self._steps} steps, {figures}",
-                epoch=self._epoch,
-                step=self._done,
-                steps=self._steps,
-                train_elbo=elbo,
-                clips_per_sec=clips_per_sec,
-                test_snr_db=snr_db,
-            )
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in log_data.items()
+        }
+
+
+configure()

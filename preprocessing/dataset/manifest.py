@@ -1,6 +1,7 @@
-"""`dataset.json`: what a dataset directory holds. Written last, so without it there is no dataset.
+"""`dataset.json`: the description of a dataset directory, and the names of the files in it.
 
-Standard library only: bytes in, bytes out; where the file lives is the caller's business.
+It is written last, so a directory without it holds no finished dataset. Standard library only: the functions
+here convert between bytes and objects, and the caller does the I/O.
 """
 
 from __future__ import annotations
@@ -10,23 +11,24 @@ import json
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 
-NAME = "dataset.json"
-QUARANTINE_NAME = "quarantine.jsonl"
-LATEST_NAME = "LATEST"  # beside versions of a dataset: the digest of the newest, which is its folder's name
+MANIFEST_NAME = "dataset.json"
+LATEST_NAME = "LATEST"  # beside the versions of a dataset: the digest, and so the folder, of the newest one
 SCHEMA_VERSION = 4
-MAX_EMPIRICAL_CONDITIONS = 128  # enough to draw what a clip usually is
+MAX_EMPIRICAL_CONDITIONS = 128  # enough to represent the joint distribution of genres and attributes
 
 
 @dataclass(frozen=True)
 class Shard:
     """One TFRecord file.
 
-    `inputs_sha256` covers its clips' track ids and source files, not where they lie; `listing_sha256` covers
-    where they lie, their sizes and times, and tells before anything is read whether the file can be kept.
+    `inputs_sha256` covers the track ids and the contents of the source files. `listing_sha256` covers the
+    paths, sizes and modification times of the source files: it shows, before any audio is read, whether the
+    shard can be reused.
     """
 
     name: str
@@ -40,7 +42,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of one attribute over the training split; `std` is never 0, so that one may divide by it."""
+    """Summary of one attribute over the training split; `std` is never 0, so that it can be a divisor."""
 
     mean: float
     std: float
@@ -48,8 +50,8 @@ class Statistics:
     high: float
 
 
-def statistics(values: Iterable[float]) -> Statistics | None:
-    """Mean, standard deviation, smallest and largest of the finite values; None if there are none."""
+def compute_statistics(values: Iterable[float]) -> Statistics | None:
+    """Return the statistics of the finite values, or None if there are none."""
     finite = sorted(value for value in values if math.isfinite(value))
     if not finite:
         return None
@@ -60,75 +62,78 @@ def statistics(values: Iterable[float]) -> Statistics | None:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The dataset's description; `digest` identifies its inputs and options, wherever they were read from."""
+    """The content of `dataset.json`.
+
+    `digest` identifies the dataset by its options and source files, wherever these are stored.
+    """
 
     sample_rate_hz: int
     clip_secs: float
     clip_samples: int
-    options: dict
+    options: dict[str, Any]  # those that determine the content; see `preprocessing.options.Options`
     genres: list[str]
     shards: list[Shard]
     counts: dict[str, dict[str, int]]  # split -> genre -> clips
     quarantined: dict[str, int]  # reason -> files
-    attributes: dict[str, Statistics]  # name -> over the training split, or over all if it has none
-    empirical_conditions: list[
-        dict[str, str | float | None]
-    ]  # genre and attributes of training clips, at most USUAL_CLIPS
+    attributes: dict[str, Statistics]  # name -> over the training split, or over all clips if it is empty
+    empirical_conditions: list[dict[str, str | float | None]]
+    """Genre and attributes of up to `MAX_EMPIRICAL_CONDITIONS` training clips, spaced evenly by track id."""
     records_sha256: str  # of records.jsonl
-    inputs_fingerprint: str  # of the listing (paths, sizes, times): tells cheaply whether anything changed
+    inputs_fingerprint: str  # of the input listing (paths, sizes, times): a cheap test for any change
     schema_version: int = SCHEMA_VERSION
     digest: str = field(default="")
 
     def with_digest(self) -> Manifest:
-        """The same manifest with `digest` filled in: SHA-256 over schema, options and the shards' inputs."""
+        """Return a copy with `digest` filled in: SHA-256 of the schema, the options and the shards' inputs."""
         covered = [
             self.schema_version,
             self.options,
             sorted((shard.name, shard.inputs_sha256) for shard in self.shards),
         ]
         text = json.dumps(covered, sort_keys=True, separators=(",", ":"))
-        return Manifest(**{**self.__dict__, "digest": hashlib.sha256(text.encode()).hexdigest()})
+        return replace(self, digest=hashlib.sha256(text.encode()).hexdigest())
 
     def split_shards(self, split: str) -> list[Shard]:
-        """The shards of one split, in the order of their names."""
+        """Return the shards of one split, sorted by name."""
         return sorted((shard for shard in self.shards if shard.split == split), key=lambda shard: shard.name)
 
-    def split_records(self, split: str) -> int:
-        """How many clips the split has."""
+    def clip_count(self, split: str) -> int:
+        """Return the number of clips in one split."""
         return sum(shard.records for shard in self.split_shards(split))
 
     def to_json(self) -> bytes:
-        """Stable, indented JSON: the same manifest gives the same bytes."""
+        """Serialize to indented JSON; equal manifests give equal bytes."""
         return (json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=True) + "\n").encode()
 
+    @classmethod
+    def from_json(cls, data: bytes, uri: str) -> Manifest:
+        """Parse `dataset.json`; `uri` appears only in error messages.
 
-def from_json(data: bytes, uri: str) -> Manifest:
-    """Parses `dataset.json`; `uri` is only for the sentence.
-
-    Raises:
-        CommandError: It is of another schema version (exit code 2), or not a manifest (3).
-    """
-    try:
-        fields = json.loads(data)
-        version = fields["schema_version"]
-        if version != SCHEMA_VERSION:
-            raise CommandError(
-                f"{uri} has schema version {version}, this program reads {SCHEMA_VERSION}: preprocess again",
-                USAGE,
-            )
-        shards = [Shard(**shard) for shard in fields.pop("shards")]
-        attributes = {name: Statistics(**of) for name, of in fields.pop("attributes").items()}
-        return Manifest(shards=shards, attributes=attributes, **fields)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CommandError(f"{uri} is damaged ({error}): preprocess again", BAD_DATA) from error
+        Raises:
+            CommandError: The schema version is another one (exit code 2), or the content is corrupt (3).
+        """
+        try:
+            fields = json.loads(data)
+            version = fields["schema_version"]
+            if version != SCHEMA_VERSION:
+                raise CommandError(
+                    f"{uri} has schema version {version}, this program reads {SCHEMA_VERSION}: "
+                    "preprocess again",
+                    USAGE,
+                )
+            shards = [Shard(**shard) for shard in fields.pop("shards")]
+            attributes = {name: Statistics(**values) for name, values in fields.pop("attributes").items()}
+            return cls(shards=shards, attributes=attributes, **fields)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CommandError(f"{uri} is corrupt ({error}): preprocess again", BAD_DATA) from error
 
 
-def named_version(latest: bytes) -> str | None:
-    """The folder that the content of a `LATEST` names, or None if it is no digest."""
-    name = latest.decode("ascii", "replace").strip()
+def parse_latest(content: bytes) -> str | None:
+    """Return the folder name that a `LATEST` file contains, or None if it is not a digest."""
+    name = content.decode("ascii", "replace").strip()
     return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
 
 
 def shard_name(split: str, index: int, count: int) -> str:
-    """E.g. `train-00000-of-00008.tfrecord`."""
+    """Return the file name of a shard, e.g. `train-00000-of-00008.tfrecord`."""
     return f"{split}-{index:05d}-of-{count:05d}.tfrecord"

@@ -1,55 +1,72 @@
-"""`quarantine.jsonl`: one line for each file that was left out, and what the reasons mean."""
+"""`quarantine.jsonl`: one line per file that did not become a record, with the reason why."""
 
 from __future__ import annotations
 
 import json
 from typing import NamedTuple
 
-from preprocessing.options import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
+from preprocessing.options import MAX_SOURCE_RATE_HZ, MIN_SOURCE_RATE_HZ
+
+QUARANTINE_NAME = "quarantine.jsonl"
 
 REASONS = {
     "empty_file": "The file has no bytes.",
-    "not_audio": "Its content is no audio that anyone knows.",
-    "unsupported_codec": "It is audio or a media container, but of a kind that cannot be decoded here.",
-    "damaged": "It is of a known kind, but cannot be decoded, or not as far as the shortest clip.",
-    "no_samples": "It has a header and no samples.",
-    "zero_channels": "Its header says that it has no channels.",
-    "absurd_rate": f"Its sample rate is below {LOWEST_RATE_HZ:,} Hz or above {HIGHEST_RATE_HZ:,} Hz.",
-    "too_short": "It is whole, and shorter than the shortest clip.",
-    "truncated": "Its header promises more than there is, and that is shorter than the shortest clip.",
-    "false_header": "Its header promises more than the longest recording, and its bytes cannot hold that.",
-    "too_long": "It is longer than the longest recording.",
-    "non_finite": "There are NaN or infinite samples in what would be taken of it.",
-    "silent": "All that would be taken of it is silence.",
-    "duplicate": "It is the same recording as another file, which was kept: the first by name.",
-    "other_file": "It is no audio and does not claim to be, or it is hidden.",
-    "no_class": "It lies in no folder whose name would be its class.",
-    "is_folder": "It is a folder that is named like an audio file.",
-    "not_a_file": "It is a device, a pipe or a link in an archive.",
-    "broken_link": "It is a link to what is not there.",
-    "looping_link": "It is a link to a folder that it lies in.",
-    "missing": "It is in the list, but not there.",
-    "no_permission": "It may not be read.",
-    "unreadable": "The file system or the storage failed when it was read; the next run tries again.",
-    "damaged_archive": "The archive breaks off or is none; what comes before the damage is taken.",
-    "unsafe_path": "Its name in the archive climbs out of it.",
+    "not_audio": "The content is not in any known audio format.",
+    "unsupported_codec": "The file is audio or a media container, but its format or codec is not supported.",
+    "damaged": "The format is known, but decoding fails before the minimum clip length is reached.",
+    "no_samples": "The file has a header but no samples.",
+    "zero_channels": "The header declares zero channels.",
+    "absurd_rate": f"The sample rate is below {MIN_SOURCE_RATE_HZ:,} Hz or above {MAX_SOURCE_RATE_HZ:,} Hz.",
+    "too_short": "The file is complete, but shorter than the minimum clip length.",
+    "truncated": "The file ends before the length its header declares, and before the minimum clip length.",
+    "false_header": "The header declares more than the maximum length, which the file is too small to hold.",
+    "too_long": "The recording is longer than the maximum length.",
+    "non_finite": "The part to be used has NaN or infinite samples.",
+    "silent": "The part to be used is silent throughout.",
+    "duplicate": "The recording is the same as that of another file; the first file by name is kept.",
+    "other_file": "The file is hidden, or it is not audio and its name does not claim so.",
+    "no_class": "The file is not in a folder whose name would be its class.",
+    "is_folder": "A folder has a name like an audio file.",
+    "not_a_file": "The entry is a device, a pipe or a socket, or a link inside an archive.",
+    "broken_link": "The symbolic link has no target.",
+    "looping_link": "The symbolic link points to a folder that contains the link.",
+    "missing": "The file is in the input list but does not exist.",
+    "no_permission": "The file cannot be read for lack of permission.",
+    "unreadable": "Reading failed in the file system or object storage; the next run tries again.",
+    "damaged_archive": "The archive is corrupt or cut off; the files before the fault are used.",
+    "unsafe_path": "The path in the archive leads outside of the archive.",
 }
-NOT_BAD = ("duplicate", "other_file")  # nothing is wrong with them: there is only nothing to take
+HARMLESS_REASONS = ("duplicate", "other_file")  # nothing is wrong with these files
 
 
 class Rejected(NamedTuple):
-    """One line."""
+    """One line: a file that was left out."""
 
     uri: str
     reason: str  # a key of `REASONS`
     detail: str
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """Serialize to one line of JSON, without the newline."""
         return json.dumps(self._asdict())
+
+    @classmethod
+    def from_json(cls, line: str) -> Rejected:
+        """Parse one line.
+
+        Raises:
+            ValueError: The line is not JSON.
+            TypeError: It lacks a field or has an unknown one.
+        """
+        return cls(**json.loads(line))
 
 
 def bad_fraction(recordings: int, reasons: dict[str, int]) -> float:
-    """The part of all files that should have become records and did not."""
-    bad = sum(count for reason, count in reasons.items() if reason not in NOT_BAD)
+    """Return the fraction of recordings that were rejected.
+
+    Args:
+        recordings: The number of recordings in the dataset.
+        reasons: The number of rejected files by reason; `HARMLESS_REASONS` do not count.
+    """
+    bad = sum(count for reason, count in reasons.items() if reason not in HARMLESS_REASONS)
     return bad / (bad + recordings) if bad else 0.0

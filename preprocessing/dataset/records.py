@@ -1,7 +1,7 @@
-"""`records.jsonl`: one line for each record of a dataset, in the order of their tracks.
+"""`records.jsonl`: one line per record of a dataset, sorted by track id.
 
-What a reader wants to know of the clips without reading the audio: where each came from, which shard holds it
-and what it sounds like. Also what a later job needs to reuse a shard. Standard library only.
+It describes the clips without their audio: where each came from, which shard holds it, and its measured
+attributes. A later job needs it to reuse a shard. Standard library only.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-NAME = "records.jsonl"
+RECORDS_NAME = "records.jsonl"
 
 
-class Entry(NamedTuple):
-    """One record; numbers that cannot be measured are None."""
+class RecordEntry(NamedTuple):
+    """One line; attributes that cannot be measured are None."""
 
     track_id: str  # of the clip, e.g. jazz.00018, or jazz.00018@60 for the one that starts at 60 s
-    recording_id: str  # of what it was cut from; the split depends on it alone
+    recording_id: str  # of the recording that the clip was cut from; it alone determines the split
     genre: str
     split: str
     shard: str
@@ -27,13 +27,20 @@ class Entry(NamedTuple):
     tempo_bpm: float | None
     source_uri: str
     source_sha256: str
-    fingerprint: str  # hexadecimal, of a recording's first clip; see `preprocessing.features.fingerprint`
+    fingerprint: (
+        str  # hexadecimal, of a recording's first clip only; see `preprocessing.features.fingerprint`
+    )
 
     def to_json(self) -> str:
-        """One line."""
+        """Serialize to one line of JSON, without the newline."""
         return json.dumps(self._asdict(), sort_keys=True)
 
+    @classmethod
+    def from_json(cls, line: str) -> RecordEntry:
+        """Parse one line.
 
-def from_json(line: str) -> Entry:
-    """The inverse of `Entry.to_json`."""
-    return Entry(**json.loads(line))
+        Raises:
+            ValueError: The line is not JSON.
+            TypeError: It lacks a field or has an unknown one.
+        """
+        return cls(**json.loads(line))

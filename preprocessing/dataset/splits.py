@@ -1,4 +1,4 @@
-"""A collection's layout, GTZAN's above all: a path's track, and which split a track belongs to."""
+"""The layout of a collection, modelled on GTZAN's: the track behind a path, and the splits of a track."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 SPLITS = ("train", "validation", "test")
-# What music is mostly called. Only messages depend on it: whether a file is audio, its content decides.
+# Common extensions of audio files. Only messages depend on them: the content decides whether a file is audio.
 AUDIO_ENDINGS = ("wav", "au", "snd", "aif", "aiff", "aifc", "flac", "ogg", "oga", "opus", "mp3", "m4a", "wma")
 
-# The track numbers of the reference notebook. Number 45 is in both: its test score has seen one test track.
+# The track numbers of the reference notebook. Number 45 is in both lists: one test track is trained on.
 REFERENCE_TRAIN_NUMBERS = (0, 52, 19, 39, 71, 12, 75, 85, 3, 45, 24, 46, 88)
 REFERENCE_TEST_NUMBERS = (4, 43, 56, 55, 45, 31, 11, 13, 70, 37, 21, 78)
 REFERENCE_IN_BOTH = tuple(sorted(set(REFERENCE_TRAIN_NUMBERS) & set(REFERENCE_TEST_NUMBERS)))
@@ -28,9 +28,9 @@ class Track(NamedTuple):
 
 
 def parse_track(name: str) -> Track | None:
-    """`.../<genre>/<anything>.<ending>` -> its track; None if it lies in no folder.
+    """Parse `.../<genre>/<stem>.<extension>`; return None if the file is in no named folder.
 
-    The id is GTZAN's where the file is called as GTZAN's are, `<genre>.<number>`; else `<genre>.<anything>`.
+    The track id is the stem where it has GTZAN's form `<genre>.<number>`, otherwise `<genre>.<stem>`.
     """
     folders, _, file = name.rpartition("/")
     genre = folders.rpartition("/")[2]
@@ -44,23 +44,23 @@ def parse_track(name: str) -> Track | None:
 
 
 def is_audio_name(uri: str) -> bool:
-    """Whether the file's ending is one of `AUDIO_ENDINGS`, in either case; audio may be called otherwise."""
+    """Return whether the extension is one of `AUDIO_ENDINGS`, in any case; audio may have other names."""
     return uri.lower().endswith(tuple(f".{ending}" for ending in AUDIO_ENDINGS))
 
 
 def id_digest(track_id: str) -> bytes:
-    """SHA-256 of a track's id, which may hold bytes that are no text."""
+    """Return the SHA-256 of a track id, which may contain bytes that are not valid UTF-8."""
     return hashlib.sha256(track_id.encode("utf-8", "surrogateescape")).digest()
 
 
 def hash_splits(track: Track) -> tuple[str, ...]:
-    """80/10/10 by SHA-256 of the track's id: the same on every machine and in every collection."""
+    """Split 80/10/10 by SHA-256 of the track id: the same on every machine and in every collection."""
     percent = int.from_bytes(id_digest(track.track_id)[:8], "big") % 100
     return ("train" if percent < 80 else "validation" if percent < 90 else "test",)
 
 
 def reference_splits(track: Track) -> tuple[str, ...]:
-    """The reference notebook's lists: none, one, or (number 45) both of `train` and `test`."""
+    """Split by the reference notebook's lists: into none, one or (number 45) both of `train` and `test`."""
     in_train, in_test = track.number in REFERENCE_TRAIN_NUMBERS, track.number in REFERENCE_TEST_NUMBERS
     return ("train",) * in_train + ("test",) * in_test
 

@@ -1,55 +1,72 @@
-"""TFRecord framing: the writer beside the reader, without TensorFlow.
+"""TFRecord framing without TensorFlow: writer and reader.
 
 A TFRecord is: length (uint64), masked CRC-32C of the length, the payload, masked CRC-32C of the payload; all
 little-endian (tensorflow/core/lib/io/record_writer.h). Importing TensorFlow would cost every worker seconds
-and hundreds of megabytes; the tests read the files with TensorFlow's own reader.
+and hundreds of megabytes. The tests read the files with TensorFlow's own reader.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Protocol
 
 import google_crc32c
 
+_HEAD_BYTES, _CRC_BYTES = 12, 4
+
 
 class CorruptRecordError(Exception):
-    """A TFRecord file is cut or has a wrong checksum."""
+    """A TFRecord file is truncated or has a wrong checksum."""
 
 
-def frame(data: bytes) -> bytes:
-    """`data` as one TFRecord."""
-    length = struct.pack("<Q", len(data))
-    return b"".join((length, _masked_crc(length), data, _masked_crc(data)))
+class Readable(Protocol):
+    """A binary stream that is read from start to end."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next `size` bytes, or fewer at the end."""
 
 
-def read_frames(stream: BinaryIO) -> Iterator[bytes]:
-    """The payloads of a TFRecord stream.
+class Seekable(Readable, Protocol):
+    """A binary stream with random access."""
+
+    def seek(self, offset: int, /) -> int:
+        """Move to `offset` bytes from the start."""
+
+
+def frame(payload: bytes) -> bytes:
+    """Return `payload` as one TFRecord."""
+    length = struct.pack("<Q", len(payload))
+    return b"".join((length, _masked_crc(length), payload, _masked_crc(payload)))
+
+
+def read_frames(stream: Readable) -> Iterator[bytes]:
+    """Yield the payloads of a TFRecord stream.
 
     Raises:
-        CorruptRecordError: The file is cut, or a checksum differs.
+        CorruptRecordError: The stream is truncated, or a checksum differs.
     """
-    position = 0
-    while head := stream.read(12):
-        if len(head) < 12 or _masked_crc(head[:8]) != head[8:]:
-            raise CorruptRecordError(f"a damaged record length at byte {position}")
+    offset = 0
+    while head := stream.read(_HEAD_BYTES):
+        if len(head) < _HEAD_BYTES or _masked_crc(head[:8]) != head[8:]:
+            raise CorruptRecordError(f"corrupt record length at byte {offset}")
         (length,) = struct.unpack("<Q", head[:8])
-        body = stream.read(length + 4)
-        if len(body) < length + 4 or _masked_crc(body[:-4]) != body[-4:]:
-            raise CorruptRecordError(f"a damaged record at byte {position}")
-        yield body[:-4]
-        position += 12 + len(body)
+        body = stream.read(length + _CRC_BYTES)
+        payload, checksum = body[:length], body[length:]
+        if _masked_crc(payload) != checksum:  # a truncated body has no checksum of 4 bytes
+            raise CorruptRecordError(f"corrupt record at byte {offset}")
+        yield payload
+        offset += _HEAD_BYTES + len(body)
 
 
-def positions(stream: BinaryIO) -> Iterator[int]:
-    """Where in a TFRecord stream each record begins; only lengths are read."""
-    position = 0
-    while head := stream.read(12):
-        yield position
+def record_offsets(stream: Seekable) -> Iterator[int]:
+    """Yield the byte offset of each record of a TFRecord stream, reading the lengths only."""
+    offset = 0
+    while head := stream.read(_HEAD_BYTES):
+        yield offset
         (length,) = struct.unpack("<Q", head[:8])
-        position += 12 + length + 4
-        stream.seek(position)
+        offset += _HEAD_BYTES + length + _CRC_BYTES
+        stream.seek(offset)
 
 
 def _masked_crc(data: bytes) -> bytes:

@@ -1,4 +1,8 @@
-"""The step that finds copies of a recording among all shards; the first by name stays."""
+"""The steps that drop duplicate recordings across all shards; of each set, the first by name is kept.
+
+Fingerprints select pairs of recordings that may be the same; their waveforms, read back from the staged
+shards, decide. Recordings that failed after some of their records were written are dropped as well.
+"""
 
 from __future__ import annotations
 
@@ -12,124 +16,153 @@ import numpy as np
 
 from preprocessing.dataset import example, tfrecord
 from preprocessing.dataset.quarantine import Rejected
-from preprocessing.features import fingerprint as duplicates
-from preprocessing.pipeline.shards import ShardResult
+from preprocessing.features import fingerprint
+from preprocessing.pipeline.shards import ShardResult, ShardWriter, pack_entries
 from preprocessing.storage import beam_files
 
-COMPARED = 3  # clips of a long recording
-LENGTH_TOLERANCE = 0.05  # of two copies: codecs add silence, and a copy may be cut a little
-HEARD_CLIPS = 32  # kept in memory: neighbours meet each other again and again
-
-
-class _Recording(NamedTuple):
-    """A recording and where its clips lie: places of a shard's entries."""
-
-    uri: str
-    recording_id: str
-    shard: int
-    places: list[int]
-    samples: int
-    fingerprint: str
-    source_sha256: str
+COMPARED_CLIPS = 3  # of a long recording: the first, a middle and the last one
+LENGTH_TOLERANCE = 0.05  # between duplicates: codecs add silence, and a copy may be trimmed slightly
+CACHED_CLIPS = 32  # in memory: a recording is compared with several neighbors
 
 
 class FindDuplicates(beam.DoFn):
-    """All shards -> each with the recordings that must go from it."""
+    """All `ShardResult`s -> each with the ids of the recordings to drop from it."""
 
     def __init__(self, sample_rate_hz: int) -> None:
         self.sample_rate_hz = sample_rate_hz
 
     def process(self, shards: list[ShardResult]) -> Iterator[tuple[ShardResult, frozenset[str]]]:
-        """Reads audio of recordings alone whose fingerprints are neighbours."""
+        """Find duplicates; audio is read only of recordings whose fingerprints are similar."""
         shards = sorted(shards, key=lambda shard: shard.name)
         recordings = sorted(_recordings(shards))
-        first = self._first_of_each(recordings, _ClipReader(shards))
+        originals = self._originals(recordings, _ClipReader(shards))
         dropped: dict[int, set[str]] = defaultdict(set)
         rejected: dict[int, list[Rejected]] = defaultdict(list)
-        for place, original in enumerate(first):
-            copy = recordings[place]
-            if original != place:
-                dropped[copy.shard].add(copy.recording_id)
+        for number, (recording, original) in enumerate(zip(recordings, originals, strict=True)):
+            if original != number:
+                dropped[recording.shard].add(recording.recording_id)
                 detail = f"the same recording as {recordings[original].uri}"
-                rejected[copy.shard].append(Rejected(copy.uri, "duplicate", detail))
+                rejected[recording.shard].append(Rejected(recording.uri, "duplicate", detail))
         for number, shard in enumerate(shards):
             result = shard._replace(rejected=[*shard.rejected, *rejected[number]])
             yield result, frozenset(dropped[number]) | shard.invalid
 
-    def _first_of_each(self, recordings: list[_Recording], heard: _ClipReader) -> list[int]:
-        """Of each recording the place of the first by name that it is a copy of, or its own."""
-        first = list(range(len(recordings)))
+    def _originals(self, recordings: list[_Recording], read_clip: _ClipReader) -> list[int]:
+        """Return, for each recording, the number of the first one that is the same (often itself)."""
+        parents = list(range(len(recordings)))  # a union-find forest; a root is the first of its set by name
 
-        def original(place: int) -> int:
-            while first[place] != place:
-                place = first[place]
-            return place
+        def find_root(number: int) -> int:
+            while parents[number] != number:
+                number = parents[number]
+            return number
 
-        by_content: dict[str, int] = {}
-        for place, one in enumerate(recordings):
-            earlier = by_content.setdefault(one.source_sha256, place)
-            if recordings[earlier].uri != one.uri:  # the same file by another name needs no listening
-                first[place] = earlier
-        distinct = [place for place, earlier in enumerate(first) if place == earlier]
-        for pair in duplicates.neighbours([recordings[place].fingerprint for place in distinct]):
-            one, other = (distinct[number] for number in pair)
-            earlier, later = sorted((original(one), original(other)))
-            if recordings[earlier].uri == recordings[later].uri:  # or on two sides by the reference's lists
+        first_with_content: dict[str, int] = {}
+        for number, recording in enumerate(recordings):
+            first = first_with_content.setdefault(recording.source_sha256, number)
+            if recordings[first].uri != recording.uri:  # identical files need no comparison of audio
+                parents[number] = first
+        distinct = [number for number, parent in enumerate(parents) if number == parent]
+        for pair in fingerprint.neighbours([recordings[number].fingerprint for number in distinct]):
+            left, right = (distinct[index] for index in pair)
+            earlier, later = sorted((find_root(left), find_root(right)))
+            if (
+                recordings[earlier].uri == recordings[later].uri
+            ):  # one file, in two splits by the reference's lists
                 continue
-            if self._same(recordings[one], recordings[other], heard):
-                first[later] = earlier
-        return [original(place) for place in range(len(recordings))]
+            if self._are_duplicates(recordings[left], recordings[right], read_clip):
+                parents[later] = earlier
+        return [find_root(number) for number in range(len(recordings))]
 
-    def _same(self, one: _Recording, other: _Recording, heard: _ClipReader) -> bool:
-        if abs(one.samples - other.samples) > LENGTH_TOLERANCE * max(one.samples, other.samples):
+    def _are_duplicates(self, left: _Recording, right: _Recording, read_clip: _ClipReader) -> bool:
+        if abs(left.samples - right.samples) > LENGTH_TOLERANCE * max(left.samples, right.samples):
             return False
-        last = min(len(one.places), len(other.places)) - 1
-        compared = sorted({last * part // (COMPARED - 1) for part in range(COMPARED)})
+        last = min(len(left.positions), len(right.positions)) - 1
+        compared = sorted({last * part // (COMPARED_CLIPS - 1) for part in range(COMPARED_CLIPS)})
         return all(
-            duplicates.are_the_same(heard(one, number), heard(other, number), self.sample_rate_hz)
-            for number in compared
+            fingerprint.are_the_same(read_clip(left, clip), read_clip(right, clip), self.sample_rate_hz)
+            for clip in compared
         )
 
 
-class _ClipReader:
-    """Reads single clips back from staged shards, keeping the last ones."""
+class DropRecordings(beam.DoFn):
+    """`(ShardResult, ids of recordings to drop)` -> the shard without them."""
 
-    def __init__(self, shards: list[ShardResult]) -> None:
-        self._shards = shards
-        self._clip = functools.lru_cache(HEARD_CLIPS)(self._read)
-        self._positions = functools.cache(self._find)  # of the records in a shard's file
+    def __init__(self, staging: str) -> None:
+        self.staging = staging
 
-    def __call__(self, recording: _Recording, number: int) -> np.ndarray:
-        """`[valid_samples]` float32 of a recording's clip."""
-        return self._clip(recording.shard, recording.places[number])
+    def process(self, element: tuple[ShardResult, frozenset[str]]) -> Iterator[ShardResult]:
+        """Copy the other records to a new file, without decoding them."""
+        shard, dropped = element
+        if not dropped:
+            yield shard
+            return
+        writer, entries = ShardWriter(self.staging, shard.name), []
+        with beam_files.open_stream(shard.path) as stream:
+            for entry, payload in zip(shard.entries, tfrecord.read_frames(stream), strict=True):
+                if entry.recording_id not in dropped:
+                    writer.append(tfrecord.frame(payload))
+                    entries.append(entry)
+        path, size_bytes, sha256 = writer.close()
+        yield shard._replace(
+            path=path,
+            size_bytes=size_bytes,
+            sha256=sha256,
+            packed_entries=pack_entries(entries),
+            invalid=frozenset(),
+        )
 
-    def _find(self, shard: int) -> list[int]:
-        with beam_files.open_stream(self._shards[shard].staged) as stream:
-            return list(tfrecord.positions(stream))
 
-    def _read(self, shard: int, place: int) -> np.ndarray:
-        with beam_files.open_stream(self._shards[shard].staged) as stream:
-            stream.seek(self._positions(shard)[place])
-            record = example.decode(next(tfrecord.read_frames(stream)))
-        return record.audio[: record.valid_samples]
+class _Recording(NamedTuple):
+    """A recording and where its clips are; sorted by `uri`."""
+
+    uri: str
+    recording_id: str
+    shard: int  # number among the sorted shards
+    positions: list[int]  # of its clips, among the shard's entries
+    samples: int  # of all its clips, without padding
+    fingerprint: str
+    source_sha256: str
 
 
 def _recordings(shards: list[ShardResult]) -> Iterator[_Recording]:
+    """Yield the valid recordings of all shards."""
     for number, shard in enumerate(shards):
-        places: dict[str, list[int]] = defaultdict(list)
-        of_shard = shard.entries
-        for place, entry in enumerate(of_shard):
-            places[entry.recording_id].append(place)
-        for recording_id, its in places.items():
-            entries = [of_shard[place] for place in its]
-            if recording_id not in shard.invalid and entries[0].fingerprint:
-                samples = sum(entry.valid_samples for entry in entries)
+        entries = shard.entries
+        positions: dict[str, list[int]] = defaultdict(list)
+        for position, entry in enumerate(entries):
+            positions[entry.recording_id].append(position)
+        for recording_id, of_recording in positions.items():
+            first = entries[of_recording[0]]
+            if recording_id not in shard.invalid and first.fingerprint:
                 yield _Recording(
-                    entries[0].source_uri,
-                    recording_id,
-                    number,
-                    its,
-                    samples,
-                    entries[0].fingerprint,
-                    entries[0].source_sha256,
+                    uri=first.source_uri,
+                    recording_id=recording_id,
+                    shard=number,
+                    positions=of_recording,
+                    samples=sum(entries[position].valid_samples for position in of_recording),
+                    fingerprint=first.fingerprint,
+                    source_sha256=first.source_sha256,
                 )
+
+
+class _ClipReader:
+    """Reads single clips back from staged shards, and caches the last ones."""
+
+    def __init__(self, shards: list[ShardResult]) -> None:
+        self._shards = shards
+        self._read_cached = functools.lru_cache(CACHED_CLIPS)(self._read)
+        self._offsets = functools.cache(self._read_offsets)
+
+    def __call__(self, recording: _Recording, clip: int) -> np.ndarray:
+        """Return one clip of a recording, without padding: `[valid_samples]` float32."""
+        return self._read_cached(recording.shard, recording.positions[clip])
+
+    def _read(self, shard: int, position: int) -> np.ndarray:
+        with beam_files.open_stream(self._shards[shard].path) as stream:
+            stream.seek(self._offsets(shard)[position])
+            record = example.decode(next(tfrecord.read_frames(stream)))
+        return record.audio[: record.valid_samples]
+
+    def _read_offsets(self, shard: int) -> list[int]:
+        with beam_files.open_stream(self._shards[shard].path) as stream:
+            return list(tfrecord.record_offsets(stream))

@@ -1,75 +1,104 @@
-"""What of an earlier dataset can be kept: shards of which nothing has changed."""
+"""Incremental work: recognise an up-to-date dataset, and the shards of which no source file has changed."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
+from typing import NamedTuple
 
-from preprocessing.dataset import records
-from preprocessing.dataset.manifest import NAME, QUARANTINE_NAME, Manifest, from_json
-from preprocessing.dataset.quarantine import Rejected
-from preprocessing.dataset.versions import latest
+from preprocessing.dataset.manifest import MANIFEST_NAME, Manifest, Shard
+from preprocessing.dataset.quarantine import QUARANTINE_NAME, Rejected
+from preprocessing.dataset.records import RECORDS_NAME, RecordEntry
+from preprocessing.dataset.versions import latest_version
 from preprocessing.errors import CommandError
 from preprocessing.options import Options
 from preprocessing.pipeline.plan import Plan
-from preprocessing.pipeline.shards import ShardResult, pack
+from preprocessing.pipeline.shards import ShardResult, pack_entries
 from preprocessing.storage import beam_files
 
-WORTH_ANOTHER_TRY = ("unreadable", "no_permission", "missing")  # a file system may have been ill
+TRANSIENT_REASONS = ("unreadable", "no_permission", "missing")  # worth another attempt
 
 
-def committed(options: Options) -> tuple[str, Manifest] | None:
-    """The dataset that is there, and its folder; a damaged or foreign one counts as none."""
-    folder = latest(options.output) if options.versioned else options.output
-    uri = beam_files.join(folder, NAME) if folder else ""
+class CommittedDataset(NamedTuple):
+    """A finished dataset."""
+
+    folder: str
+    manifest: Manifest
+
+
+def find_committed(options: Options) -> CommittedDataset | None:
+    """Return the dataset in the output; None if there is none, or it is corrupt or of another schema."""
+    folder = latest_version(options.output) if options.versioned else options.output
+    if not folder:
+        return None
+    uri = beam_files.join(folder, MANIFEST_NAME)
     try:
-        return (folder, from_json(beam_files.read(uri), uri)) if uri and beam_files.exists(uri) else None
+        return (
+            CommittedDataset(folder, Manifest.from_json(beam_files.read(uri), uri))
+            if beam_files.exists(uri)
+            else None
+        )
     except CommandError:
         return None
 
 
-def is_same_work(folder: str, made: Manifest, options: Options, plan: Plan) -> bool:
-    """Whether a job would make what is already there."""
+def is_up_to_date(dataset: CommittedDataset, options: Options, plan: Plan) -> bool:
+    """Return whether a job would produce the dataset that exists already."""
+    folder, manifest = dataset
     return (
-        made.options == options.that_shape_the_data()
-        and made.inputs_fingerprint == plan.fingerprint
-        and not set(WORTH_ANOTHER_TRY) & set(made.quarantined)
-        and all(beam_files.exists(beam_files.join(folder, shard.name)) for shard in made.shards)
+        manifest.options == options.content_options()
+        and manifest.inputs_fingerprint == plan.fingerprint
+        and not set(TRANSIENT_REASONS) & set(manifest.quarantined)
+        and all(beam_files.exists(beam_files.join(folder, shard.name)) for shard in manifest.shards)
     )
 
 
-def reusable_shards(folder: str, made: Manifest, options: Options, plan: Plan) -> list[ShardResult]:
-    """The shards that a job need not decode again, as if it had.
+def reusable_shards(dataset: CommittedDataset, options: Options, plan: Plan) -> list[ShardResult]:
+    """Return the shards that need not be decoded again, as if a job had written them.
 
-    A shard that once lost a copy of another recording is made again: the other one may be gone.
+    A shard from which a duplicate was dropped is decoded again: the other recording may be gone.
     """
-    home = [beam_files.join(folder, name) for name in (QUARANTINE_NAME, records.NAME)]
-    if made.options != options.that_shape_the_data() or not all(map(beam_files.exists, home)):
+    folder, manifest = dataset
+    if manifest.options != options.content_options():
         return []
-    quarantine, lines = map(beam_files.read, home)
-    if hashlib.sha256(lines).hexdigest() != made.records_sha256:
+    records = _read(folder, RECORDS_NAME)
+    quarantine = _read(folder, QUARANTINE_NAME)
+    if records is None or quarantine is None:
         return []
-    shard_of = {clip.uri: clip.shard for clip in plan.clips}
-    rejected: dict[str, list[Rejected]] = defaultdict(list)
-    for line in quarantine.decode().splitlines():
-        one = Rejected(**json.loads(line))
-        rejected[shard_of.get(one.uri, "")].append(one)
+    if hashlib.sha256(records).hexdigest() != manifest.records_sha256:
+        return []
     entries = defaultdict(list)
-    for line in lines.decode().splitlines():
-        entry = records.from_json(line)
+    for line in records.decode().splitlines():
+        entry = RecordEntry.from_json(line)
         entries[entry.shard].append(entry)
-    kept = []
-    for shard in made.shards:
-        path = beam_files.join(folder, shard.name)
-        reasons = {one.reason for one in rejected[shard.name]}
-        settled = not reasons & {"duplicate", *WORTH_ANOTHER_TRY}
-        same = (
-            plan.listings.get(shard.name) == shard.listing_sha256
-            and len(entries[shard.name]) == shard.records
-        )
-        if settled and same and beam_files.size(path) == shard.bytes:
-            inside = sorted(entries[shard.name], key=lambda entry: (entry.recording_id, entry.start_secs))
-            row = ShardResult(shard.name, path, shard.bytes, shard.sha256, pack(inside), rejected[shard.name])
-            kept.append(row)
-    return kept
+    shard_of = {file.uri: file.shard for file in plan.source_files}
+    rejected = defaultdict(list)
+    for line in quarantine.decode().splitlines():
+        file = Rejected.from_json(line)
+        rejected[shard_of.get(file.uri, "")].append(file)
+    reusable = []
+    for shard in manifest.shards:
+        if plan.listings.get(shard.name) != shard.listing_sha256:
+            continue
+        result = _reuse(folder, shard, entries[shard.name], rejected[shard.name])
+        if result is not None:
+            reusable.append(result)
+    return reusable
+
+
+def _read(folder: str, name: str) -> bytes | None:
+    uri = beam_files.join(folder, name)
+    return beam_files.read(uri) if beam_files.exists(uri) else None
+
+
+def _reuse(
+    folder: str, shard: Shard, entries: list[RecordEntry], rejected: list[Rejected]
+) -> ShardResult | None:
+    """Return a shard of which no source file has changed; None if it must be decoded nevertheless."""
+    if {file.reason for file in rejected} & {"duplicate", *TRANSIENT_REASONS}:
+        return None
+    path = beam_files.join(folder, shard.name)
+    if len(entries) != shard.records or beam_files.size(path) != shard.bytes:
+        return None
+    in_file_order = sorted(entries, key=lambda entry: (entry.recording_id, entry.start_secs))
+    return ShardResult(shard.name, path, shard.bytes, shard.sha256, pack_entries(in_file_order), rejected)

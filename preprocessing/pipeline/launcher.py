@@ -1,4 +1,4 @@
-"""One run of the job as its user sees it: plan, recognise finished work, run with a progress line, sum up."""
+"""Run one job: plan, recognise finished work, run the pipeline with a progress bar, print a summary."""
 
 from __future__ import annotations
 
@@ -7,172 +7,110 @@ import threading
 import uuid
 from collections.abc import Iterator
 
+import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
-from apache_beam.runners.runner import PipelineResult, PipelineState, create_runner
+from apache_beam.runners.runner import PipelineResult, PipelineState
 from tqdm import tqdm
 
-from preprocessing.cli import SentenceParser
-from preprocessing.dataset.manifest import NAME, QUARANTINE_NAME, Manifest, from_json
+from preprocessing.dataset.manifest import MANIFEST_NAME, Manifest
+from preprocessing.dataset.quarantine import QUARANTINE_NAME
 from preprocessing.dataset.splits import REFERENCE_IN_BOTH, SPLITS
-from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
+from preprocessing.errors import BAD_DATA, STORAGE_FAILED, CommandError
 from preprocessing.options import Options
-from preprocessing.pipeline import commit, graph, incremental
-from preprocessing.pipeline.commit import Outcome
+from preprocessing.pipeline import graph, incremental, staging
+from preprocessing.pipeline.beam_flags import complete_beam_flags
 from preprocessing.pipeline.plan import Plan, make_plan
 from preprocessing.pipeline.shards import ShardResult
+from preprocessing.pipeline.staging import Outcome
 from preprocessing.storage import beam_files, lease
-
-ALL_CORES = "--direct_num_workers=0"
-LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
 
 
 def run(options: Options, beam_flags: list[str]) -> None:
-    """Runs the job and prints its summary.
+    """Run the job and print its summary.
 
     Raises:
-        CommandError: A flag that Beam does not know, or another job at work on the output (2); no input, no
-            recording, or too many bad ones (3); storage failed (4).
+        CommandError: Beam does not know a flag, or another job is writing to the output (exit code 2); the
+            input is missing, or has no or too few good recordings (3); storage failed (4).
     """
     beam_flags = complete_beam_flags(beam_flags)
-    FileSystems.set_options(PipelineOptions(beam_flags))  # this process reads and writes files too
+    FileSystems.set_options(PipelineOptions(beam_flags))  # this process reads and writes files, too
     plan = make_plan(options)
-    for line in _warnings(options):
-        print(line)
+    _print_warnings(options)
     if template := PipelineOptions(beam_flags).view_as(GoogleCloudOptions).template_location:
-        place = beam_files.join(options.output, f".template-{uuid.uuid4().hex[:12]}")
-        graph.submit(options, plan, [], place, beam_flags)
-        print(
-            f"{template}: a template of the job; {place} holds its clip list and must stay until it has run"
-        )
+        _write_template(template, options, plan, beam_flags)
         return
-    with lease.hold(options.output), _staging(options.output) as staging:
-        made = incremental.committed(options)
-        if made and incremental.is_same_work(*made, options, plan):
+    with lease.acquire(options.output), staging.staging_folder(options.output) as folder:
+        previous = incremental.find_committed(options)
+        if previous and incremental.is_up_to_date(previous, options, plan):
             print(f"{options.output} is up to date: same inputs and options, nothing to do")
-            folder, manifest = made
-            recordings = sum(map(manifest.split_records, SPLITS))
-            _refuse_bad(options, Outcome(folder, recordings, manifest.quarantined))
+            outcome = _outcome_of(previous)
         else:
-            kept = incremental.reusable_shards(*made, options, plan) if made else []
-            folder = _make(options, plan, kept, staging, beam_flags)
-    uri = beam_files.join(folder, NAME)
-    print(summary(from_json(beam_files.read(uri), uri), folder))
+            reused = incremental.reusable_shards(previous, options, plan) if previous else []
+            outcome = _run_pipeline(options, plan, reused, folder, beam_flags)
+        _check_outcome(outcome, options)
+    uri = beam_files.join(outcome.folder, MANIFEST_NAME)
+    print(summary(Manifest.from_json(beam_files.read(uri), uri), outcome.folder))
 
 
-@contextlib.contextmanager
-def _staging(output: str) -> Iterator[str]:
-    """A folder for the own files of the job that holds `output`; a dead job's goes before, its own after."""
-    root = beam_files.join(output, ".staging")
-    beam_files.delete_folder(root)
-    try:
-        yield beam_files.join(root, uuid.uuid4().hex[:12])
-    finally:
-        beam_files.delete_folder(root)
-
-
-def _make(options: Options, plan: Plan, kept: list[ShardResult], staging: str, beam_flags: list[str]) -> str:
-    """Runs the pipeline; returns the dataset's folder."""
-    if kept:
-        print(f"{len(kept)} of {len(plan.listings)} shards are kept: none of their files has changed")
-    with _progress(staging, len(plan.clips), 4 * options.audio.clip_samples):
-        _wait(graph.submit(options, plan, kept, staging, beam_flags))
-    outcome = commit.read_outcome(staging)
-    _refuse_bad(options, outcome)
-    return outcome.folder
-
-
-def _refuse_bad(options: Options, outcome: Outcome) -> None:
-    """Ends the job with what is wrong with the input, if that is too much.
-
-    Raises:
-        CommandError: No good recording, or too many bad ones (exit code 3).
-    """
-    quarantine = beam_files.join(outcome.folder or options.output, QUARANTINE_NAME)
-    reasons = ", ".join(f"{reason} {count}" for reason, count in outcome.reasons.items())
-    if not outcome.recordings:
-        message = f"no recording could be read ({reasons}): see {quarantine}"
-        raise CommandError(message, BAD_DATA)
-    if outcome.bad_fraction() > options.max_bad_fraction:
-        raise CommandError(
-            f"{outcome.bad_fraction():.0%} of the recordings are bad, and --max-bad-fraction allows "
-            f"{options.max_bad_fraction:.0%} ({reasons}): see {quarantine}",
-            BAD_DATA,
-        )
-
-
-def complete_beam_flags(flags: list[str]) -> list[str]:
-    """Checks `flags` against Beam's own options and fills in the local runner on all cores.
-
-    Raises:
-        CommandError: Beam does not know one of them (exit code 2).
-    """
-    parser = SentenceParser(prog="python -m preprocessing", add_help=False, allow_abbrev=False)
-    for group in sorted({PipelineOptions, *_subclasses(PipelineOptions)}, key=lambda group: group.__name__):
-        group._add_argparse_args(parser)  # the hook by which every group declares its flags
-    known, unknown = parser.parse_known_args(flags)
-    if unknown:
-        raise CommandError(f"unknown argument {unknown[0]}: neither this program nor Beam has it", USAGE)
-    _check_runner(known.runner)
-    if known.runner is None:
-        # Beam's default runner would first try to download another one.
-        flags = [*flags, "--runner=FnApiRunner"]
-    if known.runner in (None, *LOCAL_RUNNERS) and known.direct_running_mode == "in_memory":
-        workers = [] if any(flag.startswith("--direct_num_workers") for flag in flags) else [ALL_CORES]
-        flags = [*flags, *workers, "--direct_running_mode=multi_threading"]
-    return flags
-
-
-def _check_runner(name: str | None) -> None:
-    try:
-        create_runner(name or "FnApiRunner")
-    except (ValueError, ImportError, AttributeError) as error:
-        raise CommandError(f"--runner {name}: {error}", USAGE) from error
-
-
-def summary(manifest: Manifest, output: str) -> str:
-    """The table that a job ends with."""
-    lines = [f"{'split':<12}{'clips':>7}{'shards':>8}{'MB':>9}  genres"]
-    for split in SPLITS:
-        shards = manifest.split_shards(split)
-        genres = ", ".join(f"{genre} {clips}" for genre, clips in manifest.counts[split].items())
-        megabytes = sum(shard.bytes for shard in shards) / 1e6
-        lines.append(
-            f"{split:<12}{manifest.split_records(split):>7}{len(shards):>8}{megabytes:>9.1f}  {genres}"
-        )
-    reasons = ", ".join(f"{reason} {count}" for reason, count in manifest.quarantined.items())
-    lines.append(f"{'quarantined':<12}{sum(manifest.quarantined.values()):>7}{'':>19}{reasons}")
-    lines.append(f"{output}: digest {manifest.digest[:12]}")
-    return "\n".join(lines)
-
-
-def _warnings(options: Options) -> Iterator[str]:
+def _print_warnings(options: Options) -> None:
     if options.split == "reference":
         numbers = ", ".join(map(str, REFERENCE_IN_BOTH))
-        yield (
+        print(
             f"warning: the reference's lists share track number {numbers}: "
-            "it is trained on and tested on, so the test figures flatter the model"
+            "it is in the training and the test split, so test metrics are too optimistic"
         )
 
 
-def _wait(result: PipelineResult) -> None:
-    state = result.wait_until_finish()
+def _write_template(template: str, options: Options, plan: Plan, beam_flags: list[str]) -> None:
+    """Write a Dataflow template, and the files that its job will read."""
+    folder = beam_files.join(options.output, f".template-{uuid.uuid4().hex[:12]}")
+    _submit(options, plan, [], folder, beam_flags)
+    print(f"{template}: a template of the job; {folder} holds its file list and must exist until it has run")
+
+
+def _outcome_of(dataset: incremental.CommittedDataset) -> Outcome:
+    """Return the outcome of a job that would produce this dataset again."""
+    folder, manifest = dataset
+    return Outcome(folder, sum(map(manifest.clip_count, SPLITS)), manifest.quarantined)
+
+
+def _run_pipeline(
+    options: Options, plan: Plan, reused: list[ShardResult], folder: str, beam_flags: list[str]
+) -> Outcome:
+    """Run the pipeline to its end, with `folder` for staged files."""
+    if reused:
+        print(f"{len(reused)} of {len(plan.listings)} shards are reused: their source files are unchanged")
+    with _progress_bar(folder, len(plan.source_files), record_bytes=4 * options.audio.clip_samples):
+        state = _submit(options, plan, reused, folder, beam_flags).wait_until_finish()
     if state not in (PipelineState.DONE, None):
         raise CommandError(f"the job ended in state {state}: see the runner's log", STORAGE_FAILED)
+    return staging.read_outcome(folder)
+
+
+def _submit(
+    options: Options, plan: Plan, reused: list[ShardResult], folder: str, beam_flags: list[str]
+) -> PipelineResult:
+    """Stage the plan, clear its file list and start the job; local runners return when it has ended."""
+    staging.write_plan(plan, reused, folder)
+    plan.source_files.clear()  # hundreds of bytes each, beside local workers
+    pipeline = beam.Pipeline(options=PipelineOptions(beam_flags))
+    graph.build(pipeline, options, plan.fingerprint, folder)
+    return pipeline.run()
 
 
 @contextlib.contextmanager
-def _progress(staging: str, clips: int, record_bytes: int) -> Iterator[None]:
-    """A bar over the clips while the job runs, on any runner: it measures what lies in `staging`."""
+def _progress_bar(folder: str, clips: int, record_bytes: int) -> Iterator[None]:
+    """Show a progress bar on any runner, by measuring the staged shards in `folder`."""
     finished = threading.Event()
-    pattern = beam_files.join(beam_files.literal(staging), "*.tfrecord")
+    pattern = beam_files.join(beam_files.literal(folder), "*.tfrecord")
     with tqdm(total=clips, desc="preprocessing", unit=" clips", dynamic_ncols=True) as bar:
 
         def watch() -> None:
-            while not finished.wait(0.5 if "://" not in staging else 5.0):
-                with contextlib.suppress(OSError):  # a listing that fails is one that the next replaces
+            while not finished.wait(0.5 if "://" not in folder else 5.0):
+                with contextlib.suppress(OSError):  # a failed listing is retried at the next interval
                     done = sum(file.size_in_bytes for file in beam_files.find(pattern)) // record_bytes
-                    bar.update(max(0, min(done, clips) - bar.n))  # the commit empties `staging` again
+                    bar.update(max(0, min(done, clips) - bar.n))  # the commit empties `folder` again
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
@@ -184,7 +122,33 @@ def _progress(staging: str, clips: int, record_bytes: int) -> Iterator[None]:
         bar.update(clips - bar.n)
 
 
-def _subclasses(group: type) -> Iterator[type]:
-    for subclass in group.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)
+def _check_outcome(outcome: Outcome, options: Options) -> None:
+    """Raise if no recording, or too small a part of them, could be used."""
+    quarantine = beam_files.join(outcome.folder or options.output, QUARANTINE_NAME)
+    reasons = _format_counts(outcome.reasons)
+    if not outcome.recordings:
+        raise CommandError(f"no recording could be read ({reasons}): see {quarantine}", BAD_DATA)
+    if outcome.bad_fraction > options.max_bad_fraction:
+        raise CommandError(
+            f"{outcome.bad_fraction:.0%} of the recordings are bad, and --max-bad-fraction allows "
+            f"{options.max_bad_fraction:.0%} ({reasons}): see {quarantine}",
+            BAD_DATA,
+        )
+
+
+def summary(manifest: Manifest, folder: str) -> str:
+    """Return the table that a job ends with."""
+    lines = [f"{'split':<12}{'clips':>7}{'shards':>8}{'MB':>9}  genres"]
+    for split in SPLITS:
+        shards = manifest.split_shards(split)
+        megabytes = sum(shard.bytes for shard in shards) / 1e6
+        genres = _format_counts(manifest.counts[split])
+        lines.append(f"{split:<12}{manifest.clip_count(split):>7}{len(shards):>8}{megabytes:>9.1f}  {genres}")
+    quarantined = sum(manifest.quarantined.values())
+    lines.append(f"{'quarantined':<12}{quarantined:>7}{'':>19}{_format_counts(manifest.quarantined)}")
+    lines.append(f"{folder}: digest {manifest.digest[:12]}")
+    return "\n".join(lines)
+
+
+def _format_counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

@@ -1,6 +1,6 @@
-"""Which clips there are, and which shard each goes to: decided from names alone, before any audio is read.
+"""Plan a job: list the source files and assign each to a shard, by names alone, before any audio is read.
 
-A recording's split and shard follow from its own name, so that a new file changes no other file's place.
+The split and the shard of a recording depend only on its own name, so a new file moves no other file.
 """
 
 from __future__ import annotations
@@ -9,21 +9,23 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from preprocessing.dataset.manifest import shard_name
 from preprocessing.dataset.quarantine import Rejected
-from preprocessing.dataset.splits import SPLIT_RULES, Track, id_digest, is_audio_name, parse_track
+from preprocessing.dataset.splits import SPLIT_RULES, id_digest, is_audio_name, parse_track
 from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.options import Options
-from preprocessing.sources import discovery
-from preprocessing.sources.discovery import Source
+from preprocessing.sources.discovery import Discovery, InputFile, find_inputs
 
-MACINTOSH_FOLDER = "__MACOSX"  # of zip archives: a shadow of every file
+MACINTOSH_FOLDER = "__MACOSX"  # in zip archives made by macOS: metadata beside every file
 
 
-class Clip(NamedTuple):
-    """One recording to read: its source (see `sources.Source`), and the shard that will hold it."""
+class SourceFile(NamedTuple):
+    """A file to decode, and the shard that its records go to.
+
+    `uri`, `archive`, `offset` and `size` locate its bytes, see `preprocessing.sources.discovery.InputFile`.
+    """
 
     uri: str
     archive: str
@@ -34,96 +36,103 @@ class Clip(NamedTuple):
     shard: str
 
     def to_json(self) -> str:
-        """One line; a path may hold newlines and any bytes, so they are escaped."""
+        """Serialize to one line; a path may contain newlines and any bytes, which JSON escapes."""
         return json.dumps(self)
 
-    def shard_key(self) -> str:
-        """What the clips are grouped by."""
-        return self.shard
+    @classmethod
+    def from_json(cls, line: str) -> SourceFile:
+        """Parse one line."""
+        return cls(*json.loads(line))
 
-    @staticmethod
-    def from_json(line: str) -> Clip:
-        """The inverse of `to_json`."""
-        return Clip(*json.loads(line))
+    def shard_key(self) -> str:
+        """Return the key by which the pipeline groups source files."""
+        return self.shard
 
 
 class Plan(NamedTuple):
-    """A job's work. `fingerprint` and, of each shard, `listings` change when an input file does."""
+    """The work of a job."""
 
-    clips: list[Clip]
+    source_files: list[SourceFile]
     rejected: list[Rejected]
-    indexes: dict[str, bytes]  # of compressed archives
-    listings: dict[str, str]  # shard -> SHA-256 of its clips' places, sizes and times
-    fingerprint: str
+    indexes: dict[str, bytes]  # archive -> index for random access, of compressed archives
+    listings: dict[str, str]  # shard -> SHA-256 of the paths, sizes and times of its source files
+    fingerprint: str  # SHA-256 of the whole input listing
 
 
 def make_plan(options: Options) -> Plan:
-    """Finds the recordings of `options.input` and deals them out.
+    """List the recordings of `options.input` and assign them to splits and shards.
 
     Raises:
-        CommandError: There is no such input, or no recording in it (exit code 3).
+        CommandError: The input does not exist or has no recordings (exit code 3).
     """
-    found = discovery.find(options.input)
+    found = find_inputs(options.input)
     rejected = list(found.rejected)
-    taken: Counter[str] = Counter()
-    clips: list[Clip] = []
-    listings: dict[str, hashlib._Hash] = defaultdict(hashlib.sha256)
-    listed = hashlib.sha256("".join(f"{one.to_json()}\n" for one in sorted(rejected)).encode())
+    source_files: list[SourceFile] = []
+    listings: dict[str, Any] = defaultdict(hashlib.sha256)  # shard -> running hash
+    listing = hashlib.sha256("".join(f"{file.to_json()}\n" for file in sorted(rejected)).encode())
+    occurrences: Counter[str] = Counter()
     genres = set()
-    for source in found.sources:
-        track = parse_track(source.name)
+    for source in found.files:
+        track = parse_track(source.relative_path)
         if options.genres and track and track.genre not in options.genres:
             continue
         line = json.dumps((source.uri, source.size, source.stamp)).encode()
-        listed.update(line)
-        if refused := _refused(source, track):
-            rejected.append(refused)
+        listing.update(line)
+        if track is None or _is_hidden(source.relative_path):
+            rejected.append(_rejection(source))
             continue
         genres.add(track.genre)
-        taken[track.track_id] += 1
-        # Two files of one name, in two folders or of two endings: both are read, and the split is one.
-        again = f"~{taken[track.track_id]}" if taken[track.track_id] > 1 else ""
+        occurrences[track.track_id] += 1
+        # Files of one name, in different folders or with different extensions, are all read, for the same split.
+        suffix = f"~{occurrences[track.track_id]}" if occurrences[track.track_id] > 1 else ""
+        recording_id = track.track_id + suffix
         for split in SPLIT_RULES[options.split](track):
             shard = _shard_of(track.track_id, split, options.shards)
-            where = (source.uri, source.archive, source.offset, source.size)
-            clips.append(Clip(*where, f"{track.track_id}{again}", track.genre, shard))
-            listings[shard].update(line + again.encode())
-    unheard = sorted(set(options.genres) - genres)
-    if unheard and found.sources:
-        raise CommandError(f"--genre {unheard[0]}: {options.input} has no clip of it", BAD_DATA)
-    if not clips:
-        raise CommandError(_nothing_found(options, found), BAD_DATA)
+            location = (source.uri, source.archive_uri, source.offset, source.size)
+            source_files.append(SourceFile(*location, recording_id, track.genre, shard))
+            listings[shard].update(line + suffix.encode())
+    _check_found(options, found, source_files, genres)
     digests = {shard: digest.hexdigest() for shard, digest in listings.items()}
-    return Plan(clips, rejected, found.indexes, digests, listed.hexdigest())
+    return Plan(source_files, rejected, found.indexes, digests, listing.hexdigest())
 
 
-def _refused(source: Source, track: Track | None) -> Rejected | None:
-    """What its name alone says against a file."""
-    folders = PurePosixPath(source.name).parts
-    if folders[-1].startswith(".") or MACINTOSH_FOLDER in folders:
+def _is_hidden(name: str) -> bool:
+    folders = PurePosixPath(name).parts
+    return folders[-1].startswith(".") or MACINTOSH_FOLDER in folders
+
+
+def _rejection(source: InputFile) -> Rejected:
+    """Return why a file is rejected whose name is hidden or contains no class."""
+    if _is_hidden(source.relative_path):
         return Rejected(source.uri, "other_file", "a hidden file")
-    if track is None:
-        if not is_audio_name(source.name):
-            return Rejected(source.uri, "other_file", "it lies in no folder, and is not called like audio")
-        return Rejected(source.uri, "no_class", "it lies in no folder whose name would be its class")
-    return None
+    if not is_audio_name(source.relative_path):
+        return Rejected(source.uri, "other_file", "it is in no class folder and has no audio extension")
+    return Rejected(source.uri, "no_class", "it is not in a folder whose name would be its class")
 
 
 def _shard_of(track_id: str, split: str, train_shards: int) -> str:
-    """By a digest of the id, so that every shard is a mixture of genres and stays what it is."""
+    """Return a shard by a digest of the id, so that it mixes genres and does not depend on other files."""
     count = train_shards if split == "train" else max(1, train_shards // 8)
-    # Other bytes than the split's, which would leave shards empty.
+    # Not the bytes that determine the split: those would leave some shards empty.
     return shard_name(split, int.from_bytes(id_digest(track_id)[8:16], "big") % count, count)
 
 
-def _nothing_found(options: Options, found: discovery.Found) -> str:
-    if not found.sources:
-        return (
-            f"--input {options.input} has no files: give a folder of genre folders, a pattern or an archive"
+def _check_found(
+    options: Options, found: Discovery, source_files: list[SourceFile], genres: set[str]
+) -> None:
+    """Raise if the input has no files, lacks a requested genre, or has nothing to decode."""
+    if not found.files:
+        raise CommandError(
+            f"--input {options.input} has no files: give a folder of genre folders, a pattern or an archive",
+            BAD_DATA,
         )
-    wanted = f" of the genres {', '.join(options.genres)}" if options.genres else ""
-    chosen = " whose number is in the reference's lists" if options.split == "reference" else ""
-    return (
-        f"--input {options.input} has {len(found.sources)} files but no clip{wanted}{chosen}: "
-        "the folder that a file lies in names its class, as in <genre>/<genre>.<number>.wav"
-    )
+    if missing := sorted(set(options.genres) - genres):
+        raise CommandError(f"--genre {missing[0]}: {options.input} has no clip of it", BAD_DATA)
+    if not source_files:
+        genre = f" of the genres {', '.join(options.genres)}" if options.genres else ""
+        number = " whose number is in the reference's lists" if options.split == "reference" else ""
+        raise CommandError(
+            f"--input {options.input} has {len(found.files)} files but no clip{genre}{number}: "
+            "the folder that contains a file names its class, as in <genre>/<genre>.<number>.wav",
+            BAD_DATA,
+        )

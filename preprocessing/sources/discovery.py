@@ -1,17 +1,17 @@
-"""Where audio comes from: a folder, a pattern, a list, or archives, local or `gs://`.
+"""Find the input files: below a folder, by a pattern, from a list, or in archives; local or `gs://`.
 
-Everything that is found becomes a `Source`, or a `Rejected` with its reason; nothing is left out in silence.
+Each path found becomes an `InputFile`, or a `Rejected` with the reason; none is skipped silently, except
+hidden folders.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from apache_beam.io.filesystem import FileMetadata, FileSystem
 from apache_beam.io.filesystems import FileSystems
@@ -22,158 +22,135 @@ from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.sources import archives
 from preprocessing.storage import beam_files
 
-MEMBER_SIGN = "!/"  # between an archive and what is in it, as Java's jar: URIs have it
 GLOB = re.compile(r"[*?[]")
-HEAD_BYTES = 512
-LARGEST_LIST_BYTES = 256 << 20
+MAX_LIST_BYTES = 256 << 20
+
+FolderId = tuple[int, int]  # device and inode
 
 
-class Source(NamedTuple):
-    """A file that may hold a recording: on its own, or `offset` bytes into an archive."""
+class InputFile(NamedTuple):
+    """A file that may be a recording: a file of its own, or a member of an archive."""
 
     uri: str
-    name: str  # its path as far as it tells the class: below the input folder, or in the archive
+    relative_path: str  # below the input folder or in the archive; its folders name the genre
     size: int
     stamp: str  # changes when the content does
-    archive: str = ""  # the archive's uri
-    offset: int = 0
+    archive_uri: str = ""
+    offset: int = 0  # in the archive
 
 
-class Found(NamedTuple):
-    """All of an input; `indexes` are what its compressed archives need to be jumped into, by their uris."""
+class Discovery(NamedTuple):
+    """The result of a search."""
 
-    sources: list[Source]
+    files: list[InputFile]
     rejected: list[Rejected]
-    indexes: dict[str, bytes]
+    indexes: dict[str, bytes]  # URI of a compressed archive -> its seek index
 
 
-def find(given: str) -> Found:
-    """Everything below a folder, that a pattern matches, that a list names, or in an archive.
+def find_inputs(location: str) -> Discovery:
+    """Find the files of a folder, pattern, list or archive; archives in a folder are searched, too.
 
     Raises:
-        CommandError: One file that is neither an archive nor a list (exit code 3).
+        CommandError: The input is a single file, but neither an archive nor a list (exit code 3).
     """
-    found = Found([], [], {})
-    single = _single(given) if _is_file(given) else None
-    kind = _kind_by_content(single) if single else ""
-    for one in [single] if kind else _of_list(single) if single else _below(given):
-        if isinstance(one, Rejected):
-            found.rejected.append(one)
-        elif its_kind := kind or archives.kind_of(one.uri):
-            _add_members(found, one, its_kind)
+    single_file = _find_file(location) if _is_file(location) else None
+    kind = _archive_kind_by_content(single_file) if single_file else ""
+    found: Iterator[InputFile | Rejected]
+    if single_file is None:
+        found = _list_location(location)
+    elif kind:
+        found = iter([single_file])
+    else:
+        found = _read_list(single_file)
+    discovery = Discovery([], [], {})
+    for item in found:
+        if isinstance(item, Rejected):
+            discovery.rejected.append(item)
+        elif item_kind := kind or archives.archive_kind(item.uri):
+            _add_members(discovery, item, item_kind)
         else:
-            found.sources.append(one)
-    found.sources.sort(key=lambda source: source.uri)
-    return found
+            discovery.files.append(item)
+    discovery.files.sort(key=lambda file: file.uri)
+    return discovery
 
 
-def _below(given: str) -> Iterator[Source | Rejected]:
-    """The files of a folder or pattern, archives unopened."""
-    if "://" not in given and Path(given).is_dir():
-        yield from _walk(Path(given), given.rstrip("/") + "/")
-    elif "://" not in given and GLOB.search(given):
-        yield from _matching(given)
+def _is_file(location: str) -> bool:
+    return bool(FileSystems.exists(location)) if "://" in location else Path(location).is_file()
+
+
+def _find_file(uri: str) -> InputFile | None:
+    matches = FileSystems.match([beam_files.literal(uri)])[0].metadata_list
+    return next((_to_input_file(match, uri) for match in matches if match.path == uri), None)
+
+
+def _to_input_file(metadata: FileMetadata, relative_path: str) -> InputFile:
+    stamp = str(metadata.last_updated_in_seconds)
+    return InputFile(metadata.path, relative_path, metadata.size_in_bytes, stamp)
+
+
+def _archive_kind_by_content(file: InputFile) -> str:
+    with beam_files.open_stream(file.uri) as stream:
+        return archives.archive_kind(file.uri, stream.read(archives.HEAD_BYTES))
+
+
+def _list_location(location: str) -> Iterator[InputFile | Rejected]:
+    """Yield the files of a folder or pattern; archives are not opened."""
+    if "://" not in location and Path(location).is_dir():
+        yield from _walk(Path(location), location.rstrip("/") + "/")
+    elif "://" not in location and (glob := GLOB.search(location)):
+        yield from _match(location, location[: glob.start()].rpartition("/")[0])
     else:
-        root = "" if GLOB.search(given) else given.rstrip("/") + "/"
-        for file in beam_files.find(given):
-            if not file.path.endswith("/"):  # on object storage, a folder's placeholder
-                yield Source(file.path, file.path.removeprefix(root), file.size_in_bytes, _stamp(file))
+        root = "" if GLOB.search(location) else location.rstrip("/") + "/"
+        for metadata in beam_files.find(location):
+            if not metadata.path.endswith("/"):  # a folder's placeholder on object storage
+                yield _to_input_file(metadata, metadata.path.removeprefix(root))
 
 
-def _stamp(file: FileMetadata) -> str:
-    return str(file.last_updated_in_seconds)
-
-
-def _single(uri: str) -> Source | None:
-    found = FileSystems.match([beam_files.literal(uri)])[0].metadata_list
-    return next((Source(uri, uri, one.size_in_bytes, _stamp(one)) for one in found if one.path == uri), None)
-
-
-def _is_file(given: str) -> bool:
-    return Path(given).is_file() if "://" not in given else FileSystems.exists(given)
-
-
-def _kind_by_content(one: Source) -> str:
-    with beam_files.open_stream(one.uri) as stream:
-        return archives.kind_of(one.uri, stream.read(HEAD_BYTES))
-
-
-def _of_list(one: Source) -> Iterator[Source | Rejected]:
-    """The files that a text file names, each on a line, as a URI or a path from where the list lies."""
-    data = beam_files.read(one.uri) if one.size <= LARGEST_LIST_BYTES else b"\0"
-    try:
-        text = "" if b"\0" in data else data.decode()
-    except UnicodeDecodeError:
-        text = ""
-    if not text:
-        raise CommandError(
-            f"--input {one.uri} is one file, and neither an archive (zip, tar, tar.gz) nor a list of files: "
-            "give the folder that holds it",
-            BAD_DATA,
-        )
-    folder = one.uri.rpartition("/")[0]
-    for line in text.splitlines():
-        uri = line.strip()
-        if uri and not uri.startswith("#"):
-            yield from _listed(uri if "://" in uri or uri.startswith("/") else beam_files.join(folder, uri))
-
-
-def _listed(uri: str) -> Iterator[Source | Rejected]:
-    if "://" not in uri and (refused := _refused(Path(uri))):
-        yield refused
-    elif one := _single(uri):
-        yield one
-    else:
-        yield Rejected(uri, "missing", "it is in the list, but no such file is there")
-
-
-def _matching(pattern: str) -> Iterator[Source | Rejected]:
-    """Local files that a pattern matches, or that lie in a folder that it matches."""
-    matches = re.compile(FileSystem.translate_pattern(pattern.rstrip("/")))
-    root = pattern[: GLOB.search(pattern).start()].rpartition("/")[0]
-    start = Path(root or ("/" if pattern.startswith("/") else "."))
-    for one in _walk(start, ""):
-        path = one.uri
-        while path and not matches.fullmatch(path):
+def _match(pattern: str, root: str) -> Iterator[InputFile | Rejected]:
+    """Yield the local files below `root` that match a pattern or lie in a folder that does."""
+    expression = re.compile(FileSystem.translate_pattern(pattern.rstrip("/")))
+    for item in _walk(Path(root or ("/" if pattern.startswith("/") else ".")), ""):
+        path = item.uri
+        while path and not expression.fullmatch(path):
             path = path.rpartition("/")[0]
         if path:
-            yield one
+            yield item
 
 
-def _walk(folder: Path, root: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Source | Rejected]:
-    """A folder's files at any depth, links followed; hidden folders are left alone."""
+def _walk(folder: Path, root: str, ancestors: tuple[FolderId, ...] = ()) -> Iterator[InputFile | Rejected]:
+    """Yield a folder's files at any depth, following links and skipping hidden folders."""
     status = folder.stat()
-    above = (*above, (status.st_dev, status.st_ino))
+    ancestors = (*ancestors, (status.st_dev, status.st_ino))
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except PermissionError as error:
-        yield Rejected(str(folder), "no_permission", error.strerror)
+        yield Rejected(str(folder), "no_permission", error.strerror or "no permission")
         return
     for entry in entries:
         path = Path(entry.path)
-        if refused := _refused(path, above):
-            yield refused
+        if rejected := _check_path(path, ancestors):
+            yield rejected
         elif not path.is_dir():
             status = path.stat()
-            name = str(path).removeprefix(root)
-            yield Source(str(path), name, status.st_size, str(status.st_mtime_ns))
+            relative_path = str(path).removeprefix(root)
+            yield InputFile(str(path), relative_path, status.st_size, str(status.st_mtime_ns))
         elif not entry.name.startswith("."):
-            yield from _walk(path, root, above)
+            yield from _walk(path, root, ancestors)
 
 
-def _refused(path: Path, above: tuple[tuple[int, int], ...] = ()) -> Rejected | None:
-    """Why a path cannot be read as a file or folder, if so; `above` are the folders that it lies in."""
+def _check_path(path: Path, ancestors: tuple[FolderId, ...] = ()) -> Rejected | None:
+    """Return why a path cannot be read as a file or folder, if so; `ancestors` are the folders it is in."""
     try:
         status = path.stat()
     except OSError as error:
         if isinstance(error, PermissionError):
-            return Rejected(str(path), "no_permission", error.strerror)
+            return Rejected(str(path), "no_permission", error.strerror or "no permission")
         if path.is_symlink():
-            return Rejected(str(path), "broken_link", f"a link to {path.readlink()}, which is not there")
-        return Rejected(str(path), "missing", error.strerror or "it is not there")
+            return Rejected(str(path), "broken_link", f"a link to {path.readlink()}, which does not exist")
+        return Rejected(str(path), "missing", error.strerror or "it does not exist")
     if stat.S_ISDIR(status.st_mode):
-        if (status.st_dev, status.st_ino) in above:
-            return Rejected(str(path), "looping_link", "a link to a folder that it lies in")
+        if (status.st_dev, status.st_ino) in ancestors:
+            return Rejected(str(path), "looping_link", "a link to a folder that contains it")
         if is_audio_name(path.name):
             return Rejected(str(path), "is_folder", "a folder named like an audio file")
     elif not stat.S_ISREG(status.st_mode):
@@ -181,66 +158,47 @@ def _refused(path: Path, above: tuple[tuple[int, int], ...] = ()) -> Rejected | 
     return None
 
 
-def _add_members(found: Found, archive: Source, kind: str) -> None:
+def _read_list(list_file: InputFile) -> Iterator[InputFile | Rejected]:
+    """Yield the files named in a text file, one per line: URIs, or paths relative to the list's folder."""
+    data = beam_files.read(list_file.uri) if list_file.size <= MAX_LIST_BYTES else b"\0"
+    try:
+        text = "" if b"\0" in data else data.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text:
+        raise CommandError(
+            f"--input {list_file.uri} is a single file, but neither an archive (zip, tar, tar.gz) nor a "
+            "list of files: give the folder that contains it",
+            BAD_DATA,
+        )
+    folder = list_file.uri.rpartition("/")[0]
+    for line in text.splitlines():
+        path = line.strip()
+        if path and not path.startswith("#"):
+            is_absolute = "://" in path or path.startswith("/")
+            yield _find_listed(path if is_absolute else beam_files.join(folder, path))
+
+
+def _find_listed(uri: str) -> InputFile | Rejected:
+    if "://" not in uri and (rejected := _check_path(Path(uri))):
+        return rejected
+    return _find_file(uri) or Rejected(uri, "missing", "it is in the list, but does not exist")
+
+
+def _add_members(discovery: Discovery, archive: InputFile, kind: str) -> None:
     with beam_files.open_stream(archive.uri) as stream:
-        contents = archives.contents(stream, kind)
-    if contents.index:
-        found.indexes[archive.uri] = contents.index
-    if contents.damage:
-        found.rejected.append(Rejected(archive.uri, "damaged_archive", contents.damage))
-    for member in contents.members:
-        uri = f"{archive.uri}{MEMBER_SIGN}{member.name}"
+        listing = archives.list_members(stream, kind)
+    if listing.seek_index:
+        discovery.indexes[archive.uri] = listing.seek_index
+    if listing.error:
+        discovery.rejected.append(Rejected(archive.uri, "damaged_archive", listing.error))
+    for member in listing.members:
+        uri = f"{archive.uri}{archives.MEMBER_SEPARATOR}{member.name}"
         if member.problem:
-            detail = {"unsafe_path": "its name climbs out of the archive"}.get(
-                member.problem, "no plain file"
-            )
-            found.rejected.append(Rejected(uri, member.problem, detail))
+            is_unsafe = member.problem == "unsafe_path"
+            detail = "its path leads outside of the archive" if is_unsafe else "not a regular file"
+            discovery.rejected.append(Rejected(uri, member.problem, detail))
         else:
             stamp = f"{archive.stamp} {member.stamp}"
-            found.sources.append(Source(uri, member.name, member.size, stamp, archive.uri, member.offset))
-
-
-def stage_indexes(indexes: dict[str, bytes], folder: str) -> None:
-    """Writes the indexes of compressed archives where every worker can read them."""
-    for archive, index in indexes.items():
-        beam_files.write(_index_file(folder, archive), index)
-
-
-def _index_file(folder: str, archive: str) -> str:
-    digest = hashlib.sha256(archive.encode("utf-8", "surrogateescape")).hexdigest()
-    return beam_files.join(folder, f"{digest[:16]}.index")
-
-
-class Opener:
-    """Opens sources, keeping the archive of the last one open: neighbours are mostly of the same."""
-
-    def __init__(self, indexes: str) -> None:
-        """`indexes` is the folder with the indexes of compressed archives, as `stage_indexes` wrote them."""
-        self._indexes = indexes
-        self._uri = ""
-        self._stream: BinaryIO | None = None
-        self._archive: archives.Archive | None = None
-
-    def open(self, uri: str, archive: str, offset: int, size: int) -> BinaryIO:
-        """A seekable stream over one source.
-
-        Raises:
-            OSError: It cannot be read.
-        """
-        if not archive:
-            return beam_files.open_stream(uri)
-        if archive != self._uri:
-            self.close()
-            self._stream = beam_files.open_stream(archive)
-            kind = archives.kind_of(archive, self._stream.read(HEAD_BYTES))
-            self._stream.seek(0)
-            known = beam_files.read(_index_file(self._indexes, archive)) if kind == ".tar.gz" else b""
-            self._archive, self._uri = archives.Archive(self._stream, kind, known), archive
-        return self._archive.open(uri.partition(archive + MEMBER_SIGN)[2], offset, size)
-
-    def close(self) -> None:
-        """Closes the archive that is open, if one is."""
-        if self._archive:
-            self._archive.close()
-            self._stream.close()
-        self._archive, self._stream, self._uri = None, None, ""
+            file = InputFile(uri, member.name, member.size, stamp, archive.uri, member.offset)
+            discovery.files.append(file)

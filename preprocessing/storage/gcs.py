@@ -1,8 +1,7 @@
-"""Objects of a bucket, for both programs: how storage that fails is tried again, and writes by generation.
+"""Objects of a Cloud Storage bucket, for both programs: retries, and conditional writes by generation.
 
-Every call is one attempt of the client's, and all that is tried again is tried again here: the client would
-resume a download without checking what it resumes, give up on a checksum that does not match, and try most
-writes only once.
+Every request is a single attempt of the client's, and all retries happen here. The client itself resumes a
+download without verifying its parts, gives up when a checksum does not match, and tries most writes only once.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import requests
 import urllib3
-from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, NotFound
+from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, NotFound, PreconditionFailed
 from google.api_core.retry import Retry
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud import storage
@@ -27,42 +26,163 @@ from preprocessing.errors import STORAGE_FAILED, USAGE, CommandError
 Result = TypeVar("Result")
 
 
-class TryLaterError(Exception):
+class GcsObject:
+    """The object `gs://bucket/name`, which need not exist.
+
+    Every request starts from the name alone: a client's blob would request the generation that it saw last,
+    which is gone once another process has written. `deadline_secs` of a method overrides the environment's.
+    """
+
+    def __init__(self, uri: str) -> None:
+        bucket, _, self._name = uri.removeprefix("gs://").partition("/")
+        with storage_errors(uri):
+            self._bucket = storage.Client().bucket(bucket)
+
+    def read(self, deadline_secs: float | None = None) -> tuple[bytes, int] | None:
+        """Return the content and its generation, or None if the object does not exist."""
+        request_args = single_attempt(deadline_secs)
+        return retry_policy(deadline_secs)(lambda: self._read_once(request_args))()
+
+    def write(
+        self,
+        content: bytes,
+        generation: int,
+        deadline_secs: float | None = None,
+        is_own: Callable[[bytes], bool] | None = None,
+    ) -> int:
+        """Replace a generation of the object, and return the new one.
+
+        Args:
+            content: The new content.
+            generation: The generation to replace; 0: the object must not exist.
+            deadline_secs: For all attempts together.
+            is_own: Whether the bucket's content was written by this caller, in an attempt whose response was
+                lost; by default, whether it equals `content`.
+
+        Raises:
+            GenerationMismatchError: The object is of another generation, which another writer wrote.
+        """
+        request_args = single_attempt(deadline_secs)
+        is_own = is_own or (lambda current: current == content)
+
+        def upload() -> int:
+            blob = self._bucket.blob(self._name)
+            blob.upload_from_string(
+                content, if_generation_match=generation, checksum="crc32c", **request_args
+            )
+            return blob.generation
+
+        def current() -> tuple[int, bool]:
+            found = self._read_once(request_args)
+            return (found[1], is_own(found[0])) if found else (0, False)
+
+        return retry_policy(deadline_secs)(lambda: compare_and_swap(upload, current))()
+
+    def delete(self, generation: int, deadline_secs: float | None = None) -> None:
+        """Delete that generation of the object."""
+        request_args = single_attempt(deadline_secs)
+
+        def attempt() -> None:
+            self._bucket.blob(self._name).delete(if_generation_match=generation, **request_args)
+
+        retry_policy(deadline_secs)(attempt)()
+
+    def _read_once(self, request_args: dict[str, Any]) -> tuple[bytes, int] | None:
+        blob = self._bucket.blob(self._name)
+        try:
+            return blob.download_as_bytes(checksum="crc32c", **request_args), blob.generation
+        except NotFound:
+            return None
+
+
+class GenerationMismatchError(PreconditionFailed):
+    """The object is of another generation than the one to replace, and another writer wrote it."""
+
+    def __init__(self, message: str, generation: int) -> None:
+        super().__init__(message)
+        self.generation = generation  # the current one; 0: the object does not exist
+
+
+def compare_and_swap(swap: Callable[[], int], current: Callable[[], tuple[int, bool]]) -> int:
+    """Make one attempt at a conditional write, and return the object's generation.
+
+    If the response to a write is lost, the write is retried and then fails because of itself. So when the
+    precondition fails and the bucket holds the caller's own content, the write has succeeded.
+
+    Args:
+        swap: Writes on the condition of a generation, and returns the new generation.
+        current: Returns the current generation (0: none), and whether it is the caller's own write.
+
+    Raises:
+        GenerationMismatchError: Another writer wrote the current generation.
+    """
+    try:
+        return swap()
+    except PreconditionFailed as error:
+        generation, is_own = current()
+        if not is_own:
+            raise GenerationMismatchError(str(error), generation) from error
+        return generation
+
+
+class TransientError(Exception):
     """An attempt that failed, or must not be made now, and may succeed later."""
 
 
-class Patience(NamedTuple):
-    """How long storage is waited for; `STORAGE_DEADLINE_SECS` and so on in the environment go before."""
+class RetrySettings(NamedTuple):
+    """How long requests are retried; the environment overrides each as `STORAGE_DEADLINE_SECS` and so on."""
 
-    first_delay_secs: float = 1.0  # a random part of it before the second attempt, of twice as much after
-    longest_delay_secs: float = 32.0
-    deadline_secs: float = 300.0  # one object's attempts all failed for so long: for good
-    connect_secs: float = 10.0
-    answer_secs: float = 60.0  # without one byte
-    lease_secs: float = 60.0  # a lease that is not renewed expires
+    first_delay_secs: float = 1.0  # upper limit of the first random delay; doubles with each attempt
+    longest_delay_secs: float = 32.0  # upper limit of every delay
+    deadline_secs: float = 300.0  # after so long without success, a request has failed for good
+    connect_secs: float = 10.0  # timeout of connecting
+    answer_secs: float = 60.0  # timeout between two bytes of a response
+    lease_secs: float = 60.0  # a lease that is not renewed expires after so long
 
 
-def patience() -> Patience:
-    """The defaults, or what the environment says.
+def retry_settings() -> RetrySettings:
+    """Return the defaults, overridden by the environment.
 
     Raises:
-        CommandError: It says no positive number (exit code 2).
+        CommandError: A variable is not a positive number (exit code 2).
     """
-    found = {}
-    for field in Patience._fields:
+    overrides = {}
+    for field in RetrySettings._fields:
         name = f"STORAGE_{field.upper()}"
         if text := os.environ.get(name):
             try:
-                found[field] = float(text)
+                overrides[field] = float(text)
             except ValueError:
-                found[field] = math.nan
-            if not 0 < found[field] < math.inf:
+                overrides[field] = math.nan
+            if not 0 < overrides[field] < math.inf:
                 raise CommandError(f"{name} must be a positive number of seconds, not {text}", USAGE)
-    return Patience(**found)
+    return RetrySettings(**overrides)
 
 
-# What comes out of a connection that ends or stays silent, from the client's several layers.
-_BROKEN = (
+def retry_policy(
+    deadline_secs: float | None = None, on_error: Callable[[Exception], None] | None = None
+) -> Retry:
+    """Return exponential back-off with full jitter and a deadline, by default the environment's."""
+    settings = retry_settings()
+    return Retry(
+        predicate=is_transient,
+        initial=settings.first_delay_secs,
+        maximum=settings.longest_delay_secs,
+        multiplier=2.0,
+        timeout=deadline_secs or settings.deadline_secs,
+        on_error=on_error,
+    )
+
+
+def single_attempt(deadline_secs: float | None = None) -> dict[str, Any]:
+    """Return the client's keyword arguments for one attempt: no retry, and timeouts up to the deadline."""
+    settings, limit_secs = retry_settings(), deadline_secs or math.inf
+    timeout_secs = min(settings.connect_secs, limit_secs), min(settings.answer_secs, limit_secs)
+    return {"retry": None, "timeout": timeout_secs}
+
+
+# What the client's layers raise when a connection breaks or times out, or its data arrive corrupt.
+_CONNECTION_ERRORS = (
     ConnectionError,
     TimeoutError,
     http.client.HTTPException,
@@ -73,94 +193,25 @@ _BROKEN = (
     urllib3.exceptions.HTTPError,
     TransportError,
     DataCorruption,
-    TryLaterError,
+    TransientError,
 )
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same request may succeed later: 408, 429, 5xx, what broke on its way, a wrong checksum."""
+    """Tell whether the same request may succeed later: 408, 429, 5xx, a broken connection, a wrong checksum."""
     if isinstance(error, GoogleAPICallError) and error.code:
-        damaged = error.code == http.client.BAD_REQUEST and "CRC32C" in str(error)
-        return damaged or error.code in (408, 429) or error.code >= 500
-    return isinstance(error, _BROKEN) or (isinstance(error, GoogleAuthError) and error.retryable)
-
-
-def policy(deadline_secs: float | None = None, on_error: Callable[[Exception], None] | None = None) -> Retry:
-    """Exponential back-off with full jitter, and a deadline (the environment's unless it is given)."""
-    patient = patience()
-    return Retry(
-        predicate=is_transient,
-        initial=patient.first_delay_secs,
-        maximum=patient.longest_delay_secs,
-        multiplier=2.0,
-        timeout=deadline_secs or patient.deadline_secs,
-        on_error=on_error,
-    )
-
-
-def once(deadline_secs: float = math.inf) -> dict:
-    """The client's keywords for one attempt, which ends: to connect, and between two bytes of an answer."""
-    patient = patience()
-    timeout_secs = min(patient.connect_secs, deadline_secs), min(patient.answer_secs, deadline_secs)
-    return {"retry": None, "timeout": timeout_secs}
+        arrived_corrupt = error.code == http.client.BAD_REQUEST and "CRC32C" in str(error)
+        return arrived_corrupt or error.code in (408, 429) or error.code >= 500
+    return isinstance(error, _CONNECTION_ERRORS) or (isinstance(error, GoogleAuthError) and error.retryable)
 
 
 @contextmanager
-def failures(uri: str) -> Iterator[None]:
-    """Storage that fails for good is one sentence and exit code 4."""
+def storage_errors(uri: str) -> Iterator[None]:
+    """Turn the client's errors inside the block into a `CommandError` about `uri` (exit code 4)."""
     try:
         yield
-    except (GoogleAPIError, GoogleAuthError, requests.RequestException, *_BROKEN) as error:
+    except (GoogleAPIError, GoogleAuthError, requests.RequestException, *_CONNECTION_ERRORS) as error:
         raise CommandError(
             f"{uri} cannot be reached: {error}; check its name, your credentials and the network",
             STORAGE_FAILED,
         ) from error
-
-
-class Object:
-    """The object `gs://bucket/name`, which need not exist. A deadline stands for the environment's.
-
-    Each request begins from nothing but the name: a client's blob asks for the generation that it saw last,
-    which is gone when another process has written.
-    """
-
-    def __init__(self, uri: str) -> None:
-        bucket, _, self._name = uri.removeprefix("gs://").partition("/")
-        with failures(uri):
-            self._bucket = storage.Client().bucket(bucket)
-
-    def read(self, deadline_secs: float | None = None) -> tuple[bytes, int] | None:
-        """Its content and generation, or None if it is not there."""
-
-        def attempt(blob: storage.Blob, **limits: object) -> tuple[bytes, int]:
-            return blob.download_as_bytes(checksum="crc32c", **limits), blob.generation
-
-        try:
-            return self._retried(attempt, deadline_secs)
-        except NotFound:
-            return None
-
-    def write(self, content: bytes, generation: int, deadline_secs: float | None = None) -> int:
-        """Replaces that generation (0: nothing); returns the new one.
-
-        Raises:
-            PreconditionFailed: Something else is there; if an answer got lost, perhaps this very content.
-        """
-
-        def attempt(blob: storage.Blob, **limits: object) -> int:
-            blob.upload_from_string(content, if_generation_match=generation, checksum="crc32c", **limits)
-            return blob.generation
-
-        return self._retried(attempt, deadline_secs)
-
-    def delete(self, generation: int, deadline_secs: float | None = None) -> None:
-        """Takes that generation away."""
-
-        def attempt(blob: storage.Blob, **limits: object) -> None:
-            blob.delete(if_generation_match=generation, **limits)
-
-        self._retried(attempt, deadline_secs)
-
-    def _retried(self, attempt: Callable[..., Result], deadline_secs: float | None) -> Result:
-        limits = once(deadline_secs or math.inf)
-        return policy(deadline_secs)(lambda: attempt(self._bucket.blob(self._name), **limits))()

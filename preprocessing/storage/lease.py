@@ -1,8 +1,8 @@
-"""One process at a time on a folder: a lock of the kernel's where it is local, a lease with a heartbeat on gs://.
+"""Exclusive access to a folder: a file lock where it is local, a lease with a heartbeat on `gs://`.
 
-The kernel lets go of a lock when its owner dies, however it dies. A bucket cannot know, so a lease there
-expires unless it is renewed; it is taken, renewed and given back by generation-match, so that two jobs never
-both believe that they have it.
+The kernel releases a lock when its process dies. A bucket cannot know, so a lease expires unless its holder
+renews it. Every write of a lease is conditional on the generation before, so two jobs never both hold it
+(Gray & Cheriton 1989, "Leases").
 """
 
 from __future__ import annotations
@@ -18,71 +18,82 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from google.api_core.exceptions import PreconditionFailed, RetryError
 
 from preprocessing.errors import STORAGE_FAILED, USAGE, CommandError
-from preprocessing.storage.gcs import Object, TryLaterError, failures, patience, policy
+from preprocessing.storage.gcs import (
+    GcsObject,
+    TransientError,
+    retry_policy,
+    retry_settings,
+    storage_errors,
+)
 
-NAME = ".lease"
-RENEWALS = 4  # in the time in which it expires
-POLLS = 60  # by one that waits, in the same time
+LEASE_NAME = ".lease"
+RENEWALS = 4  # per lifetime of a lease
+POLLS = 60  # per lifetime, by a process that waits for a lease to expire
 
 
-class Held:
-    """A folder that is held; `lost` if another has taken it over, and nothing may be written any more."""
+class Lease:
+    """Exclusive access to a folder, as long as it is not `lost` to another process."""
 
     lost = False
 
     def check(self) -> None:
-        """Goes before each write.
+        """Call before each write to the folder.
 
         Raises:
-            TryLaterError: It has expired, since storage cannot be reached; perhaps nobody has taken it.
-            CommandError: It is lost (exit code 4).
+            TransientError: The lease has expired, since storage cannot be reached; perhaps nobody took it over.
+            CommandError: Another process took it over (exit code 4).
         """
 
 
 @contextlib.contextmanager
-def hold(uri: str, outlasts_storage: bool = False) -> Iterator[Held]:
-    """Holds the folder `uri`, local or `gs://`, for the length of a `with` block.
+def acquire(uri: str, survives_outage: bool = False) -> Iterator[Lease]:
+    """Hold the lease of a folder for the length of a `with` block.
 
-    A lease that nobody renews is waited for: its owner may have died, and have been started again elsewhere.
-    One that cannot be renewed until it expires is lost; but where whoever holds it calls `check` before each
-    write and so `outlasts_storage`, it is lost only when another has really taken it.
+    If the folder is leased already, wait until that lease expires: its holder may have died, and this process
+    may replace it. A renewal in the meantime shows that the holder is alive, and ends the wait with an error.
+
+    Args:
+        uri: The folder, local (made if it is missing) or `gs://`.
+        survives_outage: Whether the lease survives an outage of storage longer than its lifetime, as long as no
+            other process takes it over. Only for a holder that calls `Lease.check` before each write.
 
     Raises:
-        CommandError: Another process holds it (2), or took it over while this one could not renew it (4).
+        CommandError: Another process holds the lease (2), or took it over while it could not be renewed (4).
     """
     if not uri.startswith("gs://"):
-        with _lock(Path(uri)):
-            yield Held()
+        with _file_lock(Path(uri)):
+            yield Lease()
         return
-    lease = _Lease(uri, outlasts_storage)
-    lease.take()
+    lease = _GcsLease(uri, survives_outage)
+    lease.acquire()
     try:
         yield lease
     except BaseException as error:
         if lease.lost:
-            raise _taken_over(uri) from error
+            raise _lost_error(uri) from error
         raise
     finally:
         try:
-            lease.give_back()
-        except KeyboardInterrupt:  # its own, which came when the work was done
+            lease.release()
+        except KeyboardInterrupt:  # sent by the heartbeat of a lost lease, after the block had ended
             if not lease.lost:
                 raise
     if lease.lost:
-        raise _taken_over(uri)
+        raise _lost_error(uri)
 
 
-def owner(uri: str) -> str | None:
-    """Who holds a folder, or None."""
+def holder(uri: str) -> str | None:
+    """Describe the process that holds the lease of a folder; None if there is none."""
     if uri.startswith("gs://"):
-        with failures(uri):
-            there = _Lease(uri).read()
-            return there["owner"] if there and there["expires"] > time.time() else None
-    path = Path(uri) / NAME
+        with storage_errors(uri):
+            current = _GcsLease(uri).read()
+            return current["owner"] if current and current["expires"] > time.time() else None
+    path = Path(uri) / LEASE_NAME
     if not path.exists():
         return None
     with path.open() as file:
@@ -94,22 +105,22 @@ def owner(uri: str) -> str | None:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def _file_lock(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / NAME
+    path = folder / LEASE_NAME
     while True:
         with path.open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                raise CommandError(_refusal(str(folder), file.read()), USAGE) from None
-            # Its owner deletes the file before it lets go, and this may be the deleted one.
+                raise _held_error(str(folder), file.read()) from None
+            # Its last holder deletes the file before it unlocks it, and this may be the deleted one.
             if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
                 continue
             try:
                 file.truncate(0)
-                file.write(_describe())
+                file.write(_this_process())
                 file.flush()
                 yield
             finally:
@@ -117,97 +128,103 @@ def _lock(folder: Path) -> Iterator[None]:
             return
 
 
-class _Lease(Held):
-    """An object that says who works here, and until when."""
+class _GcsLease(Lease):
+    """An object that names the holder and the time of expiry, and a thread that renews it."""
 
-    def __init__(self, uri: str, outlasts_storage: bool = False) -> None:
+    def __init__(self, uri: str, survives_outage: bool = False) -> None:
         self._uri = uri
-        self._outlasts_storage = outlasts_storage
+        self._survives_outage = survives_outage
         self._token = uuid.uuid4().hex
-        self._lease_secs = patience().lease_secs
+        self._lease_secs = retry_settings().lease_secs
         self._renew_secs = self._lease_secs / RENEWALS
-        self._object = Object(f"{uri.rstrip('/')}/{NAME}")
+        self._object = GcsObject(f"{uri.rstrip('/')}/{LEASE_NAME}")
         self._generation = 0
-        self._expires = 0.0  # by this machine's monotonic clock
-        self._ended = threading.Event()
-        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self._expires = 0.0  # on this machine's monotonic clock
+        self._released = threading.Event()
+        self._heartbeat = threading.Thread(target=self._renew_until_released, daemon=True)
+
+    def acquire(self) -> None:
+        """Write the lease when there is none that is valid, and start the heartbeat."""
+        with storage_errors(self._uri):
+            current = first = self.read()
+            while current and current["expires"] > time.time():
+                if first and current["expires"] != first["expires"]:
+                    raise _held_error(self._uri, current["owner"])
+                time.sleep(self._lease_secs / POLLS)
+                current = self.read()
+            try:
+                retry_policy()(self._write_first)()
+            except PreconditionFailed as error:
+                raise _held_error(self._uri, "") from error
+        self._heartbeat.start()
 
     def check(self) -> None:
-        """As of `Held`."""
+        """See `Lease.check`."""
         if self.lost:
-            raise _taken_over(self._uri)
+            raise _lost_error(self._uri)
         if time.monotonic() > self._expires:
-            raise TryLaterError(f"the lease of {self._uri} could not be renewed")
+            raise TransientError(f"the lease of {self._uri} could not be renewed")
 
-    def take(self) -> None:
-        """Takes it if it is free or expires, and keeps it by a heartbeat."""
-        with failures(self._uri):
-            there = first = self.read()
-            while there and there["expires"] > time.time():
-                if there["expires"] != first["expires"]:  # somebody is alive
-                    raise CommandError(_refusal(self._uri, there["owner"]), USAGE)
-                time.sleep(self._lease_secs / POLLS)
-                there = self.read()
-            try:
-                policy()(self._begin)()
-            except PreconditionFailed as error:
-                raise CommandError(_refusal(self._uri, ""), USAGE) from error
-        self._heart.start()
-
-    def read(self) -> dict | None:
-        """What is there."""
-        content, self._generation = self._object.read() or (None, 0)
-        return json.loads(content) if content else None
-
-    def give_back(self) -> None:
-        """Ends the heartbeat; what another job has taken over stays."""
-        self._ended.set()
-        self._heart.join()
-        with contextlib.suppress(CommandError), failures(self._uri):  # it expires by itself
+    def release(self) -> None:
+        """Stop the heartbeat and delete the lease, unless another process has taken it over."""
+        self._released.set()
+        self._heartbeat.join()
+        with contextlib.suppress(CommandError), storage_errors(self._uri):  # if this fails, it expires
             self._object.delete(self._generation, self._renew_secs)
 
-    def _begin(self) -> None:
-        """The first write: as patient as any other, but made anew each time, since what it says gets old."""
+    def read(self) -> dict[str, Any] | None:
+        """Return the lease in the bucket, whoever holds it."""
+        content, self._generation = self._object.read() or (b"", 0)
+        return json.loads(content) if content else None
+
+    def _write_first(self) -> None:
+        """Retry like any other request, but with a new time of expiry in each attempt."""
         try:
             self._write()
         except RetryError as error:
-            raise TryLaterError(str(error)) from error
+            raise TransientError(str(error)) from error
 
     def _write(self) -> None:
-        began = time.monotonic()
-        content = {"owner": _describe(), "token": self._token, "expires": time.time() + self._lease_secs}
-        try:
-            self._generation = self._object.write(
-                json.dumps(content).encode(), self._generation, self._renew_secs
-            )
-        except PreconditionFailed:
-            # An answer that got lost is asked for again, and finds its own writing there.
-            there = self.read()
-            if there is None or there.get("token") != self._token:
-                raise
-        self._expires = began + self._lease_secs
+        started = time.monotonic()
+        content = {
+            "owner": _this_process(),
+            "token": self._token,
+            "expires": time.time() + self._lease_secs,
+        }
+        self._generation = self._object.write(
+            json.dumps(content).encode(), self._generation, self._renew_secs, self._is_own
+        )
+        self._expires = started + self._lease_secs
 
-    def _beat(self) -> None:
-        while not self._ended.wait(self._renew_secs):
+    def _is_own(self, content: bytes) -> bool:
+        """Recognize every write of this lease: the response to an earlier one may have been lost, too."""
+        return json.loads(content).get("token") == self._token
+
+    def _renew_until_released(self) -> None:
+        while not self._released.wait(self._renew_secs):
             try:
-                with failures(self._uri):
+                with storage_errors(self._uri):
                     self._write()
             except CommandError as error:
-                taken = isinstance(error.__cause__, PreconditionFailed)
-                if taken or (time.monotonic() > self._expires and not self._outlasts_storage):
+                taken_over = isinstance(error.__cause__, PreconditionFailed)
+                expired = time.monotonic() > self._expires
+                if taken_over or (expired and not self._survives_outage):
                     self.lost = True
-                    os.kill(os.getpid(), signal.SIGINT)  # whatever the job waits for
+                    os.kill(os.getpid(), signal.SIGINT)  # interrupts whatever the main thread waits for
                     return
 
 
-def _describe() -> str:
+def _this_process() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def _refusal(uri: str, owner: str) -> str:
-    who = f" ({owner})" if owner else ""
-    return f"another process{who} is at work on {uri}: wait for it or stop it, or use another folder"
+def _held_error(uri: str, owner: str) -> CommandError:
+    description = f" ({owner})" if owner else ""
+    return CommandError(
+        f"another process{description} is at work on {uri}: wait for it or stop it, or use another folder",
+        USAGE,
+    )
 
 
-def _taken_over(uri: str) -> CommandError:
+def _lost_error(uri: str) -> CommandError:
     return CommandError(f"{uri} was taken over by another process: run this command again", STORAGE_FAILED)

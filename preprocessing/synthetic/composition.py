@@ -124,7 +124,10 @@ def _onsets(pattern: str) -> Iterator[tuple[int, int, str]]:
 
 def parse_chord(numeral: str, tonic: int) -> Chord:
     """Spell a Roman numeral, such as `bVI` or `iih7`, in the key of `tonic`; lower case lowers the third."""
-    flat, degree, quality = re.fullmatch(r"(b?)([IViv]+)(.*)", numeral).groups()
+    match = re.fullmatch(r"(b?)([IViv]+)(.*)", numeral)
+    if match is None:
+        raise ValueError(f"{numeral!r} is no Roman numeral of a chord")
+    flat, degree, quality = match.groups()
     root = tonic + ROOTS[degree.lower()] - len(flat)
     return tuple((root + tone - (tone == 4 and degree.islower())) % OCTAVE for tone in QUALITIES[quality])
 
@@ -172,7 +175,8 @@ def _melody(take: Take, bars: int) -> Iterator[Note]:
             step = 2 * phrase * take.steps + offset
             stressed = length >= STEPS_PER_BEAT or offset % take.steps % (2 * STEPS_PER_BEAT) == 0
             suits = set(take.chord(step)) if stressed else take.passing(step)
-            pitch = min((p for p in LEAD if p % OCTAVE in suits), key=lambda p, aim=aim: abs(p - aim))
+            distances = ((abs(pitch - aim), pitch) for pitch in LEAD if pitch % OCTAVE in suits)
+            _, pitch = min(distances)
             yield take.note(step, length, pitch, 1.0 if stressed else 0.8, motif.voice)
 
 

@@ -59,7 +59,7 @@ COMPARED = PRESETS["tiny"]  # in all but the first table and the last
 def notebook(bench: Bench) -> None:
     """An epoch of the preset `reference` over the training clips."""
     config = PRESETS["reference"]
-    count = bench.manifest.split_records("train")
+    count = bench.manifest.clip_count("train")
     model, adam = make_model(config, bench.metadata), tf.keras.optimizers.Adam(config.learning_rate)
 
     def plain() -> None:
@@ -236,7 +236,9 @@ def count_operations(train_state: TrainState, batch: Batch) -> float:
 
     In a loop a GRU of n units has a product of 6 n^2 operations a step and clip, and one on the way back.
     """
-    noise = tf.zeros([train_state.config.batch_size, train_state.model.noise_size(batch.audio.shape[-1])])
+    noise = tf.zeros(
+        [train_state.config.batch_size, train_state.model.elbo_noise_size(batch.audio.shape[-1])]
+    )
     graph = tf.function(train_state._gradients).get_concrete_function(batch, noise, tf.constant(1.0)).graph
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     options["output"] = "none"

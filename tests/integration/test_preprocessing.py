@@ -11,7 +11,7 @@ from support.tiny_corpus import CLIP_SAMPLES, GENRES, RATE_HZ, TINY, write_clip
 
 from preprocessing.__main__ import main
 from preprocessing.dataset import example, tfrecord
-from preprocessing.dataset.manifest import from_json
+from preprocessing.dataset.manifest import Manifest
 from preprocessing.dataset.splits import (
     REFERENCE_TEST_NUMBERS,
     REFERENCE_TRAIN_NUMBERS,
@@ -19,13 +19,13 @@ from preprocessing.dataset.splits import (
     parse_track,
 )
 from preprocessing.features import fingerprint
-from preprocessing.pipeline.plan import Clip
+from preprocessing.pipeline.plan import SourceFile
 from preprocessing.storage import beam_files
 
 
 def read(folder):
     """The manifest, and per split its records in order."""
-    manifest = from_json((folder / "dataset.json").read_bytes(), "dataset.json")
+    manifest = Manifest.from_json((folder / "dataset.json").read_bytes(), "dataset.json")
     records = {}
     for split in ("train", "validation", "test"):
         records[split] = []
@@ -50,7 +50,7 @@ def test_every_clip_becomes_a_record_of_its_split(corpus, dataset):
     everyone = [record for split in records.values() for record in split]
     assert len(everyone) == len({record.track_id for record in everyone}) == 24
     for split, members in records.items():
-        assert len(members) == manifest.split_records(split) > 0
+        assert len(members) == manifest.clip_count(split) > 0
         for record in members:
             assert hash_splits(parse_track(record.source_uri)) == (split,)
             expected, _ = librosa.load(record.source_uri, sr=RATE_HZ, duration=1.024)
@@ -188,9 +188,9 @@ def test_names_of_any_kind(tmp_path):
 
 
 def test_a_clip_survives_its_line():
-    clip = Clip("a\nb/\udce9.1.wav", "", 0, 9, "x.1", "x", "train-00000-of-00001.tfrecord")
+    clip = SourceFile("a\nb/\udce9.1.wav", "", 0, 9, "x.1", "x", "train-00000-of-00001.tfrecord")
     assert "\n" not in clip.to_json()
-    assert Clip.from_json(clip.to_json()) == clip
+    assert SourceFile.from_json(clip.to_json()) == clip
 
 
 def test_an_input_that_cannot_be_read_costs_no_dataset_and_is_tried_again(
@@ -239,7 +239,7 @@ def test_nothing_readable_leaves_no_dataset(tmp_path, capsys, verbose):
         (["--input", "/nowhere/at/all"], 3, "has no files"),
         (["--input", "{corpus}", "--genre", "polka"], 3, "--genre polka"),
         (["--input", "{corpus}", "--outptu", "x"], 2, "unknown argument --outptu"),
-        (["--input", "{corpus}", "--sample-rate-hz", "0"], 2, "--sample-rate-hz must be between"),
+        (["--input", "{corpus}", "--sample-rate-hz", "0"], 2, "--sample-rate-hz must be from"),
         (["--input", "{corpus}", "--clip-secs", "-1", "--clip-samples", "9"], 2, "--clip-secs must be"),
         (["--input", "{corpus}", "--clip-secs", "nan"], 2, "--clip-secs must be"),
         (["--input", "{corpus}", "--clip-samples", "0"], 2, "--clip-samples must be"),
@@ -247,7 +247,7 @@ def test_nothing_readable_leaves_no_dataset(tmp_path, capsys, verbose):
         (["--input", "{corpus}", "--output", ""], 2, "must not be empty"),
         (["--input", "{corpus}", "--shards", "0"], 2, "--shards must be"),
         (["--input", "{corpus}", "--hop-secs", "0"], 2, "--hop-secs must be"),
-        (["--input", "{corpus}", "--min-secs", "2"], 2, "must be in this order"),
+        (["--input", "{corpus}", "--min-secs", "2"], 2, "must be in ascending order"),
         (["--input", "{corpus}", "--max-bad-fraction", "2"], 2, "--max-bad-fraction must be"),
         (["--input", "{corpus}/rock/rock.00001.wav"], 3, "neither an archive"),
         (["--input", "{corpus}", "--runner", "NoSuchRunner"], 2, "NoSuchRunner"),

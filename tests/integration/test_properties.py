@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from preprocessing.dataset import example, records, tfrecord
 from preprocessing.dataset.splits import SPLITS, Track, hash_splits, parse_track
 from preprocessing.options import Options
-from preprocessing.pipeline.plan import Clip, make_plan
+from preprocessing.pipeline.plan import SourceFile, make_plan
 
 # Names as file systems have them: any bytes but NUL and slashes, which Python reads as surrogates.
 name = st.binary(min_size=1, max_size=40).map(
@@ -65,10 +65,10 @@ def test_a_new_file_moves_no_other(numbers, shards):
         for number in before:
             (path / f"rock/rock.{number}.wav").touch()
         options = Options(input=folder, output=f"{folder}/out", shards=shards)
-        first = {clip.recording_id: clip for clip in make_plan(options).clips}
+        first = {clip.recording_id: clip for clip in make_plan(options).source_files}
         (path / f"rock/rock.{new}.wav").touch()
         after = make_plan(options)
-        second = {clip.recording_id: clip for clip in after.clips}
+        second = {clip.recording_id: clip for clip in after.source_files}
         assert {key: second[key] for key in first} == first
         assert len(second) == len(first) + 1
 
@@ -86,7 +86,7 @@ def test_a_record_comes_back_as_it_was(audio, track_id, uri, valid_samples, attr
         audio, track_id, uri, 3_000, valid_samples, "0" * 64, uri, example.Attributes(*attributes)
     )
     stream = io.BytesIO(tfrecord.frame(example.encode(record)) * 2)
-    assert list(tfrecord.positions(stream)) == [0, len(stream.getvalue()) // 2]
+    assert list(tfrecord.record_offsets(stream)) == [0, len(stream.getvalue()) // 2]
     stream.seek(0)
     for payload in tfrecord.read_frames(stream):
         back = example.decode(payload)
@@ -98,10 +98,10 @@ def test_a_record_comes_back_as_it_was(audio, track_id, uri, valid_samples, attr
 @given(text, text, st.one_of(st.none(), st.floats(-100, 0)), st.integers(0, 10**9))
 def test_a_line_comes_back_as_it_was(track_id, uri, level, size):
     shard = "train-00000-of-00001.tfrecord"
-    entry = records.Entry(
+    entry = records.RecordEntry(
         track_id, track_id, uri, "train", shard, 0.5, size, level, None, 90.0, uri, "0", "ff"
     )
-    assert records.from_json(entry.to_json()) == entry
-    clip = Clip(uri, "", 0, size, track_id, uri, shard)
-    assert Clip.from_json(clip.to_json()) == clip
+    assert records.RecordEntry.from_json(entry.to_json()) == entry
+    clip = SourceFile(uri, "", 0, size, track_id, uri, shard)
+    assert SourceFile.from_json(clip.to_json()) == clip
     assert "\n" not in entry.to_json() + clip.to_json()

@@ -1,4 +1,4 @@
-"""Retraining from the first promotion on. Three models are trained; each test goes on from a copy of them."""
+"""Retraining after the first promotion. Three models are trained; each test continues from a copy of them."""
 
 import json
 import re
@@ -7,107 +7,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
-from support.tiny_corpus import CLIP_SAMPLES, GENRES, TINY, WAVE_FLAGS, undrawn, write_clip
+from support.retraining import FLAGS, MORE_COEFFICIENTS, run_retrain
+from support.tiny_corpus import CLIP_SAMPLES
 
-from preprocessing.__main__ import main as preprocess
-from preprocessing.errors import BAD_DATA, STOPPED, USAGE
-from trainer.__main__ import main
+from preprocessing.errors import BAD_DATA, USAGE
 from trainer.generation.generator import load
 from trainer.registry import champion, retrain
-from trainer.registry.holdout import held_out
+from trainer.registry.holdout import held_out_sets
 from trainer.runs.champion_pointer import candidate_uri
-from trainer.runs.storage import Folder, Prefix
+from trainer.runs.storage import GcsPrefix, StorageFolder
 from trainer.training import train
-from trainer.training.loop import TrainingLoop
-
-FLAGS = [*WAVE_FLAGS, "--epochs", "1", "--replicas", "1", "--count", "4", "--min-gain", "0.01"]
-MORE = [
-    *FLAGS,
-    "--sparse-coefficients",
-    "6",
-]  # what is kept of a clip's steps makes it truer, and no weight larger
-
-
-def run(datasets, models, *flags, cache):
-    return main(
-        ["retrain", "--datasets", str(datasets), "--models", str(models), "--cache-dir", str(cache), *flags]
-    )
 
 
 def bytes_of(folder):
     return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
-
-
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory):
-    """Three states of a folder of versions: at first, with new clips, and with noise in place of music."""
-    root = tmp_path_factory.mktemp("versions")
-    corpus = root / "corpus"
-
-    def add(numbers):
-        for genre in GENRES:
-            for number in numbers:
-                write_clip(
-                    corpus / genre / f"{genre}.{number:05d}.wav", number + 100 * (genre == "rock"), secs=1.1
-                )
-
-    def state(name):
-        flags = ["--input", str(corpus), "--output", str(root / "all"), "--versioned", "--shards", "3", *TINY]
-        assert preprocess(flags) == 0
-        shutil.copytree(root / "all", root / name)
-        return root / name
-
-    add(range(12))
-    states = {"first": state("first")}
-    add((12, 13, 14, 19, 21, 26))  # of which four are to test on
-    states["more"] = state("more")
-    noise = np.random.default_rng(0)
-    for path in corpus.rglob("*.wav"):
-        soundfile.write(path, noise.uniform(-0.9, 0.9, 8_800), 8_000)
-    states["noise"] = state("noise")
-    return states
-
-
-@pytest.fixture(scope="module")
-def quick():
-    with undrawn():
-        yield
-
-
-@pytest.fixture(scope="module")
-def trained(versions, quick, tmp_path_factory):
-    """Models after the first promotion, with a better candidate that was stopped, and is trained now."""
-    root = tmp_path_factory.mktemp("trained")
-    models, cache = root / "models", root / "cache"
-    assert run(versions["first"], models, *FLAGS, cache=cache) == 0
-    with pytest.MonkeyPatch.context() as patch:
-        save = TrainingLoop._save_if_due
-
-        def ask(self):
-            self._stop.asked = self.steps == 3
-            save(self)
-
-        patch.setattr(TrainingLoop, "_save_if_due", ask)
-        assert run(versions["more"], models, *MORE, cache=cache) == STOPPED
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrain, "_judge", killed)
-        assert run(versions["more"], models, *MORE, cache=cache) == STOPPED
-    assert len(list((models / "candidates").iterdir())) == 2
-    return models
-
-
-@pytest.fixture
-def models(trained, tmp_path):
-    """A copy of them, to go on from."""
-    shutil.copytree(trained, tmp_path / "models")
-    return tmp_path / "models"
-
-
-def killed(*_):
-    raise KeyboardInterrupt
 
 
 def forbidden(*_):
@@ -136,7 +50,7 @@ def test_the_first_that_is_better_than_silence_is_promoted(trained, versions):
     state = champion.read(str(trained)).champion
     assert state.by == "retraining"
     found = json.loads((trained / "candidates" / first / "promotion.json").read_text())
-    assert (found["decision"], found["champion"], found["start"]) == ("promoted", None, None)
+    assert (found["decision"], found["champion"], found["init_from"]) == ("promoted", None, None)
     assert "silence" in found["reason"]
     assert state.figures == found["sets"][0]["candidate"]
     assert state.figures["snr_db"] > 0
@@ -162,10 +76,10 @@ def test_nothing_new_is_no_work(models, versions, tmp_path):
 def test_killed_after_training_a_better_one_is_promoted(models, versions, tmp_path, monkeypatch, capsys):
     (first,), better = of(models), newcomer(models)
     monkeypatch.setattr(train, "train_and_evaluate", forbidden)
-    assert run(versions["more"], models, *MORE, cache=tmp_path) == 0
+    assert run_retrain(versions["more"], models, *MORE_COEFFICIENTS, cache=tmp_path) == 0
     found = said(capsys)
-    assert (found["decision"], found["candidate"], found["start"]) == ("promoted", better, first)
-    assert [one["what"] for one in found["sets"]] == ["the new clips", "the champion's clips"]
+    assert (found["decision"], found["candidate"], found["init_from"]) == ("promoted", better, first)
+    assert [one["name"] for one in found["sets"]] == ["the new clips", "the champion's clips"]
     assert all(one["gains"]["snr_db"] > 0.01 for one in found["sets"])
     assert of(models) == [better, first]
     assert (
@@ -173,18 +87,24 @@ def test_killed_after_training_a_better_one_is_promoted(models, versions, tmp_pa
     )
 
     page = (models / "candidates" / better / "comparison.html").read_text()
-    for text in ("Promoted", "Must gain", "On the champion&#x27;s clips", "gains enough", "New music"):
+    for text in (
+        "Promoted",
+        "Required gain",
+        "On the champion&#39;s clips",
+        "sufficient gain",
+        "Generated clips",
+    ):
         assert text in page
     clips = found["sets"][0]["clips"]
     assert page.count("<audio") == min(clips, 4) * 3 + 4 * 2
     assert not re.search(r'(src|href)="(?!data:)', page)
 
-    monkeypatch.setattr(retrain, "_judge", forbidden)
-    assert run(versions["more"], models, *MORE, cache=tmp_path) == 0
+    monkeypatch.setattr(retrain, "_evaluate", forbidden)
+    assert run_retrain(versions["more"], models, *MORE_COEFFICIENTS, cache=tmp_path) == 0
     assert "nor the configuration has changed" in said(capsys)["reason"]
     # What somebody has listened to and withdrawn is not promoted again next week.
     champion.rollback(str(models))
-    assert run(versions["more"], models, *MORE, cache=tmp_path) == 0
+    assert run_retrain(versions["more"], models, *MORE_COEFFICIENTS, cache=tmp_path) == 0
     assert "rolled back by hand" in said(capsys)["reason"]
     assert of(models) == [first]
 
@@ -195,18 +115,18 @@ def test_one_that_gains_too_little_is_refused_once(models, versions, tmp_path, m
     fields["dataset"] |= {"digest": "f" * 64, "uri": str(tmp_path / "gone")}
     pointer.write_text(json.dumps(fields))
     before = pointer.read_bytes()
-    flags = [*MORE, "--min-gain", "0.9"]
-    assert run(versions["more"], models, *flags, cache=tmp_path) == 0
+    flags = [*MORE_COEFFICIENTS, "--min-gain", "0.9"]
+    assert run_retrain(versions["more"], models, *flags, cache=tmp_path) == 0
     found = said(capsys)
     assert found["decision"] == "refused"
-    assert "90.0% less is needed" in found["reason"]
+    assert "at least 90.0% less is required" in found["reason"]
     assert "ffffffffffff is gone" in found["notes"][0]
     assert len(found["sets"]) == 1
     page = (models / "candidates" / newcomer(models) / "comparison.html").read_text()
-    assert "gains too little" in page
+    assert "insufficient gain" in page
     assert "is gone" in page
-    monkeypatch.setattr(retrain, "_judge", forbidden)
-    assert run(versions["more"], models, *flags, cache=tmp_path) == 0
+    monkeypatch.setattr(retrain, "_evaluate", forbidden)
+    assert run_retrain(versions["more"], models, *flags, cache=tmp_path) == 0
     assert "refused before" in said(capsys)["reason"]
     assert pointer.read_bytes() == before
 
@@ -215,7 +135,7 @@ def test_one_that_gains_too_little_is_refused_once(models, versions, tmp_path, m
 def test_one_that_learned_noise_wins_on_noise_alone(models, versions, quick, tmp_path, capsys):
     before = (models / "champion.json").read_bytes()
     flags = [*FLAGS, "--epochs", "2", "--metric", "log_mel_distance_db"]
-    assert run(versions["noise"], models, *flags, "--max-candidates", "1", cache=tmp_path) == 0
+    assert run_retrain(versions["noise"], models, *flags, "--max-candidates", "1", cache=tmp_path) == 0
     found = said(capsys)
     new, champions = found["sets"]
     assert new["gains"]["log_mel_distance_db"] > 0.02
@@ -237,7 +157,7 @@ def test_of_two_at_once_the_second_is_judged_again(
     for name, folder in (("models", models), ("datasets", versions["more"])):
         uris[name] = f"{storage_server}/{tmp_path.name}/{name}"
         files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-        Prefix(uris[name]).upload(files, folder)
+        GcsPrefix(uris[name]).upload(files, folder)
     promote_candidate, states = champion.promote_candidate, []
 
     def late(models, state, name, by):
@@ -253,13 +173,15 @@ def test_of_two_at_once_the_second_is_judged_again(
             "promote",
             lambda models, name: promote_candidate(models, champion.read(models), name, "hand"),
         )
-        patch.setattr(champion, "crown", late)
-        assert run(uris["datasets"], uris["models"], *MORE, cache=tmp_path / "cache") == 0
+        patch.setattr(champion, "promote_candidate", late)
+        assert (
+            run_retrain(uris["datasets"], uris["models"], *MORE_COEFFICIENTS, cache=tmp_path / "cache") == 0
+        )
     found = said(capsys)
     assert [state.champion.candidate for state in states] == [first, other]
     assert (found["decision"], found["champion"]) == ("promoted", other)
     assert of(uris["models"]) == [better, other, first]
-    there = Folder(candidate_uri(uris["models"], better))
+    there = StorageFolder(candidate_uri(uris["models"], better))
     assert json.loads(there.read("promotion.json"))["champion"] == other
     assert b"<audio" in there.read("comparison.html")
     assert load(uris["models"], tmp_path / "reader").sample(1).shape == (1, CLIP_SAMPLES)
@@ -270,23 +192,23 @@ def test_another_format_is_refused_before_any_work(models, versions, tmp_path, m
     fields["dataset"]["sample_rate_hz"] = 4_000
     (models / "champion.json").write_text(json.dumps(fields))
     monkeypatch.setattr(train, "train_and_evaluate", forbidden)
-    assert run(versions["more"], models, *MORE, cache=tmp_path) == USAGE
+    assert run_retrain(versions["more"], models, *MORE_COEFFICIENTS, cache=tmp_path) == USAGE
     assert "cannot be compared" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        (["--min-gain", "-0.1"], USAGE, "--min-gain must be at least 0"),
-        (["--max-loss", "nan"], USAGE, "--max-loss must be at least 0"),
-        (["--max-candidates", "0"], USAGE, "--max-candidates must be at least 1"),
-        (["--count", "1"], USAGE, "--count must be at least 2"),
+        (["--min-gain", "-0.1"], USAGE, "--min-gain: must be at least 0"),
+        (["--max-loss", "nan"], USAGE, "--max-loss: must be a finite number, at least 0"),
+        (["--max-candidates", "0"], USAGE, "--max-candidates: must be at least 1"),
+        (["--count", "1"], USAGE, "--count: must be at least 2"),
         (["--epochs", "0"], USAGE, "--epochs must be"),
         ([], BAD_DATA, "no dataset.json"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_and_a_code(tmp_path, capsys, flags, code, words):
-    assert run(tmp_path / "nothing", tmp_path / "models", *flags, cache=tmp_path) == code
+    assert run_retrain(tmp_path / "nothing", tmp_path / "models", *flags, cache=tmp_path) == code
     answer = capsys.readouterr()
     assert words in answer.err
     assert answer.out == ""
@@ -307,7 +229,7 @@ def test_nobody_is_judged_by_what_it_was_trained_on(versions, tmp_path):
 
     def sets():
         dataset = {"digest": digest, "uri": str(tmp_path / "first")}
-        found, notes = held_out(str(tmp_path / "more"), dataset, str(tmp_path), tmp_path)
+        found, notes = held_out_sets(str(tmp_path / "more"), dataset, str(tmp_path), tmp_path)
         return [set(one.track_ids) for one in found], notes
 
     assert len(tests("more")) > 2

@@ -18,15 +18,15 @@ from preprocessing.storage import lease
 from trainer.__main__ import main as trainer
 from trainer.runs import mirror
 from trainer.runs.directory import CHECKPOINTS, POINTER, RunDirectory, fetch_run
-from trainer.runs.storage import SINGLE_REQUEST_BYTES, Prefix
+from trainer.runs.storage import SINGLE_REQUEST_BYTES, GcsPrefix
 
 EVERY_FAULT_SHARE = 0.3
 
 
 def bucket_content(uri):
     """What is there, read past the proxy."""
-    prefix = Prefix(uri)
-    return {name: prefix.read(name) for name in prefix.list() if name != lease.NAME}
+    prefix = GcsPrefix(uri)
+    return {name: prefix.read(name) for name in prefix.list_names() if name != lease.LEASE_NAME}
 
 
 def folder_content(folder):
@@ -56,9 +56,9 @@ def test_every_fault_is_survived(storage_server, proxy, monkeypatch, tmp_path, f
     monkeypatch.setenv("STORAGE_ANSWER_SECS", "0.3")
     proxy.faults, proxy.share, proxy.late_secs = (fault,), 0.5, 0.5
     expected = folder_content(files)
-    prefix = Prefix(f"{storage_server}/faults/{fault}")
+    prefix = GcsPrefix(f"{storage_server}/faults/{fault}")
     prefix.upload(sorted(expected), files)
-    assert prefix.list() == sorted(expected)
+    assert prefix.list_names() == sorted(expected)
     prefix.download(sorted(expected), tmp_path / "back")
     assert apart(folder_content(tmp_path / "back"), expected) == []
     prefix.write("0/9.bin", b"changed")
@@ -74,7 +74,7 @@ def test_every_fault_is_survived(storage_server, proxy, monkeypatch, tmp_path, f
 def test_a_write_that_arrives_late_changes_nothing(storage_server, proxy, monkeypatch):
     monkeypatch.setenv("STORAGE_ANSWER_SECS", "0.2")
     proxy.planned, proxy.late_secs = ["late"], 1.0
-    prefix = Prefix(f"{storage_server}/late")
+    prefix = GcsPrefix(f"{storage_server}/late")
     prefix.write("pointer", b"first")
     prefix.write("pointer", b"second")
     before = proxy.counts["passed on"]
@@ -83,7 +83,7 @@ def test_a_write_that_arrives_late_changes_nothing(storage_server, proxy, monkey
         time.sleep(0.05)
     assert proxy.counts["passed on"] == before + 1
     assert prefix.read("pointer") == b"second"
-    Prefix(prefix.uri).write("pointer", b"from elsewhere")
+    GcsPrefix(prefix.uri).write("pointer", b"from elsewhere")
     prefix.write("pointer", b"third")  # a lease keeps others away, and who has it has the last word
     assert prefix.read("pointer") == b"third"
 
@@ -91,7 +91,7 @@ def test_a_write_that_arrives_late_changes_nothing(storage_server, proxy, monkey
 def test_a_large_file_goes_up_in_parts_and_whole(storage_server, proxy, tmp_path):
     data = random.Random(0).randbytes(2 * SINGLE_REQUEST_BYTES + 12_345)
     (tmp_path / "large.bin").write_bytes(data)
-    prefix = Prefix(f"{storage_server}/large")
+    prefix = GcsPrefix(f"{storage_server}/large")
     proxy.planned = ["503", "reset", "flipped upload"]
     prefix.upload(["large.bin"], tmp_path)
     assert proxy.planned == []
@@ -104,7 +104,7 @@ def test_a_deadline_ends_it_and_the_run_is_kept(storage_server, proxy, monkeypat
     monkeypatch.setenv("STORAGE_DEADLINE_SECS", "1")
     uri = f"{storage_server}/runs/deadline-{fault}"
     run = RunDirectory(uri, tmp_path)
-    kept = pytest.raises(CommandError, match=r"is kept in .* goes up when it is started")
+    kept = pytest.raises(CommandError, match=r"is kept in .* is uploaded when it is started")
     with kept as caught, run, outage(proxy, (fault,)):
         (run.path / "kept.txt").write_text("kept")
         run.commit()
@@ -120,7 +120,7 @@ def test_a_deadline_ends_it_and_the_run_is_kept(storage_server, proxy, monkeypat
 
 def test_a_run_through_faults_ends_with_a_bucket_like_its_copy(storage_server, proxy, dataset, tmp_path):
     data, run = f"{storage_server}/faulty/dataset", f"{storage_server}/faulty/run"
-    Prefix(data).upload([path.name for path in dataset.iterdir()], dataset)
+    GcsPrefix(data).upload([path.name for path in dataset.iterdir()], dataset)
     proxy.share = EVERY_FAULT_SHARE
     flags = ["--data", data, "--run", run, "--cache-dir", str(tmp_path), "--epochs", "5"]
     assert trainer(["train", *flags, *WAVE_FLAGS, "--checkpoint-secs", "0.2"]) == 0
@@ -133,7 +133,7 @@ def test_a_run_through_faults_ends_with_a_bucket_like_its_copy(storage_server, p
     assert apart(bucket_content(run), folder_content(copy)) == []
     assert set(bucket_content(run)) >= {POINTER, "report.html", "metrics.jsonl"}
     assert folder_content(read).items() <= bucket_content(run).items()
-    assert not list(tmp_path.glob("runs/*.behind"))
+    assert not list(tmp_path.glob("runs/*.unsynced"))
     print(f"requests and faults: {counts}")
     assert set(counts) >= set(FAULTS)
     assert 1 - counts["none"] / counts["requests"] > 0.2
@@ -192,8 +192,8 @@ def test_what_comes_back_after_its_deletion_goes_with_the_end_of_the_run(storage
     uri = f"{storage_server}/runs/back"
     with RunDirectory(uri, tmp_path) as run:
         save_step(2, run.path)
-        Prefix(uri).write(f"{CHECKPOINTS}/step-1.index", b"late")
-        Prefix(uri).write("events/of-another-machine", b"kept")
+        GcsPrefix(uri).write(f"{CHECKPOINTS}/step-1.index", b"late")
+        GcsPrefix(uri).write("events/of-another-machine", b"kept")
     assert apart(bucket_content(uri), folder_content(run.path)) == ["events/of-another-machine"]
 
 
@@ -201,7 +201,7 @@ def test_a_checkpoint_that_goes_while_it_is_listed_is_read_again(storage_server,
     uri = f"{storage_server}/runs/listed"
     with RunDirectory(uri, tmp_path / "writer") as run:
         save_step(1, run.path)
-    listing, moved = Prefix.list, []
+    listing, moved = GcsPrefix.list_names, []
 
     def slow(self):
         if not moved:  # between the pointer and the listing
@@ -211,14 +211,14 @@ def test_a_checkpoint_that_goes_while_it_is_listed_is_read_again(storage_server,
                     save_step(step, run.path)
         return listing(self)
 
-    monkeypatch.setattr(Prefix, "list", slow)
+    monkeypatch.setattr(GcsPrefix, "list_names", slow)
     newest = tf.train.latest_checkpoint(str(fetch_run(uri, tmp_path / "reader") / CHECKPOINTS))
     assert newest.endswith("step-4")
     assert tf.train.load_checkpoint(newest)
 
 
 def test_a_bucket_that_is_behind_is_told_of_and_bounded(storage_server, proxy, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(mirror, "BEHIND_SECS", 0.2)
+    monkeypatch.setattr(mirror, "SYNC_LAG_SECS", 0.2)
     uri = f"{storage_server}/runs/behind"
     with RunDirectory(uri, tmp_path) as run:
         save_step(1, run.path)
@@ -229,28 +229,28 @@ def test_a_bucket_that_is_behind_is_told_of_and_bounded(storage_server, proxy, t
                 run.commit()
                 time.sleep(0.05)
             kept = {path.stat().st_ino for path in run.path.rglob("*") if path.is_file()}
-            outbox = {path.stat().st_ino for path in tmp_path.glob("runs/*.outbox/*/*/step-*")}
+            queued = {path.stat().st_ino for path in tmp_path.glob("runs/*.upload-queue/*/*/step-*")}
             # The two snapshots that may wait hold two checkpoints each, and each of those has two files.
-            assert len(list(tmp_path.glob("runs/*.outbox/*"))) <= 2
-            assert len(outbox - kept) <= 2 * 2 * 2
+            assert len(list(tmp_path.glob("runs/*.upload-queue/*"))) <= 2
+            assert len(queued - kept) <= 2 * 2 * 2
         said = capsys.readouterr().out
         deadline = time.monotonic() + 20
         while "caught up" not in said and time.monotonic() < deadline:
             time.sleep(0.05)
             said += capsys.readouterr().out
-    warnings = [line for line in said.splitlines() if line.startswith("warning: the bucket is")]
+    warnings = [line for line in said.splitlines() if line.startswith("warning: the bucket lags")]
     assert 1 <= len(warnings) < 10
     assert "ServiceUnavailable: 503" in warnings[-1]
     assert said.count("the bucket has caught up") == 1
-    assert Prefix(uri).read(POINTER) == (run.path / POINTER).read_bytes()
-    assert not list(tmp_path.glob("runs/*.outbox/*"))
+    assert GcsPrefix(uri).read(POINTER) == (run.path / POINTER).read_bytes()
+    assert not list(tmp_path.glob("runs/*.upload-queue/*"))
 
 
 WAITS_FOR_STORAGE = """
 import sys
 from pathlib import Path
 from preprocessing.cli import run_command
-from trainer.run_directory import RunDirectory
+from trainer.runs.directory import RunDirectory
 
 def command():
     with RunDirectory(sys.argv[1], Path(sys.argv[2])) as run:
@@ -286,5 +286,5 @@ def test_a_signal_ends_the_wait_for_dead_storage_at_once(storage_server, proxy, 
 def test_a_setting_that_is_no_time_is_code_2(storage_server, monkeypatch):
     monkeypatch.setenv("STORAGE_DEADLINE_SECS", "soon")
     with pytest.raises(CommandError, match="STORAGE_DEADLINE_SECS must be a positive number") as caught:
-        Prefix(storage_server).list()
+        GcsPrefix(storage_server).list_names()
     assert caught.value.exit_code == USAGE

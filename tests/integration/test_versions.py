@@ -16,11 +16,11 @@ from support.tiny_corpus import TINY, write_clip
 
 from preprocessing.__main__ import main
 from preprocessing.dataset import versions
-from preprocessing.dataset.manifest import from_json
+from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import STORAGE_FAILED, USAGE, CommandError
 from preprocessing.pipeline import shards
 from preprocessing.storage import beam_files, lease
-from preprocessing.storage.gcs import Object, TryLaterError
+from preprocessing.storage.gcs import GcsObject, TransientError
 from trainer.data.fetch import open_dataset
 
 
@@ -29,8 +29,8 @@ def run(corpus, output, *flags):
 
 
 def newest(root):
-    folder = versions.latest(str(root))
-    return folder, from_json(beam_files.read(f"{folder}/dataset.json"), folder)
+    folder = versions.latest_version(str(root))
+    return folder, Manifest.from_json(beam_files.read(f"{folder}/dataset.json"), folder)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_new_file_makes_a_version_of_which_only_its_shard_is_new(
     assert run(source, f"{output}-anew") == 0
     for name in ("records.jsonl", "quarantine.jsonl", *(shard.name for shard in after.shards)):
         assert beam_files.read(f"{output}-anew/{name}") == beam_files.read(f"{second}/{name}")
-    assert from_json(beam_files.read(f"{output}-anew/dataset.json"), "") == after
+    assert Manifest.from_json(beam_files.read(f"{output}-anew/dataset.json"), "") == after
 
     # Back to what was: the version is there, and LATEST returns to it.
     (source / "rock/rock.00077.wav").unlink()
@@ -114,28 +114,28 @@ def test_a_copy_that_comes_back_is_no_copy_any_more(tmp_path, written):
 @pytest.mark.parametrize("where", ["local", "bucket"])
 def test_of_two_jobs_on_one_output_one_goes_on(corpus, tmp_path, storage_server, where, capsys, quick_lease):
     output = str(tmp_path / "out") if where == "local" else f"{storage_server}/two-jobs"
-    with lease.hold(output):
+    with lease.acquire(output):
         assert run(corpus, output) == USAGE
     assert "another process (process" in capsys.readouterr().err
     assert not beam_files.exists(f"{output}/dataset.json")
     assert run(corpus, output) == 0
-    assert not beam_files.exists(f"{output}/{lease.NAME}")
+    assert not beam_files.exists(f"{output}/{lease.LEASE_NAME}")
 
 
 def test_a_lock_ends_with_its_owner(tmp_path):
     program = (
-        "import sys, time\nfrom preprocessing import lease\n"
-        "with lease.hold(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(60)"
+        "import sys, time\nfrom preprocessing.storage import lease\n"
+        "with lease.acquire(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(60)"
     )
     owner = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
     assert owner.stdout.readline() == "held\n"
-    with pytest.raises(CommandError, match=f"process {owner.pid}"), lease.hold(str(tmp_path)):
+    with pytest.raises(CommandError, match=f"process {owner.pid}"), lease.acquire(str(tmp_path)):
         pass
     owner.kill()
     owner.wait()
-    with lease.hold(str(tmp_path)):
+    with lease.acquire(str(tmp_path)):
         pass
 
 
@@ -149,56 +149,56 @@ def quick_lease(monkeypatch):
 
 def test_a_lease_is_renewed_expires_and_is_lost(storage_server, quick_lease):
     uri = f"{storage_server}/leases"
-    with lease.hold(uri):
+    with lease.acquire(uri):
         time.sleep(1.5)  # longer than it lasts: it was renewed
-        with pytest.raises(CommandError, match="another process"), lease.hold(uri):
+        with pytest.raises(CommandError, match="another process"), lease.acquire(uri):
             pass
     dead = {"owner": "a dead one", "expires": time.time() + 1.0}
-    beam_files.write(f"{uri}/{lease.NAME}", json.dumps(dead).encode())
-    with lease.hold(uri):  # after it has expired
+    beam_files.write(f"{uri}/{lease.LEASE_NAME}", json.dumps(dead).encode())
+    with lease.acquire(uri):  # after it has expired
         assert time.time() > dead["expires"]
 
     def broadcast_variables():
         beam_files.write(
-            f"{uri}/{lease.NAME}", json.dumps({"owner": "b", "expires": time.time() + 60}).encode()
+            f"{uri}/{lease.LEASE_NAME}", json.dumps({"owner": "b", "expires": time.time() + 60}).encode()
         )
 
     thief = threading.Timer(0.5, broadcast_variables)
-    with pytest.raises(CommandError, match="taken over") as raised, lease.hold(uri) as held:
+    with pytest.raises(CommandError, match="taken over") as raised, lease.acquire(uri) as held:
         thief.start()
         time.sleep(20)
     assert held.lost
     assert raised.value.exit_code == STORAGE_FAILED
-    beam_files.delete([f"{uri}/{lease.NAME}"])
+    beam_files.delete([f"{uri}/{lease.LEASE_NAME}"])
 
 
 def test_a_lease_is_taken_though_the_first_answers_do_not_come(storage_server, quick_lease, proxy):
     proxy.planned = ["silent"] * 3  # longer than the time between two renewals
-    with lease.hold(f"{storage_server}/silent") as held:
+    with lease.acquire(f"{storage_server}/silent") as held:
         held.check()
         assert proxy.planned == []
         assert not held.lost
-        assert lease.owner(f"{storage_server}/silent").startswith(f"process {os.getpid()} ")
+        assert lease.holder(f"{storage_server}/silent").startswith(f"process {os.getpid()} ")
 
 
 def test_an_answer_that_got_lost_loses_no_lease(storage_server, quick_lease, proxy):
     proxy.planned = ["lost"] * 3
-    with lease.hold(f"{storage_server}/deaf") as held:
+    with lease.acquire(f"{storage_server}/deaf") as held:
         deadline = time.monotonic() + 10
         while proxy.planned and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not proxy.planned
         assert not held.lost
         held.check()
-    assert lease.owner(f"{storage_server}/deaf") is None
+    assert lease.holder(f"{storage_server}/deaf") is None
 
 
-def test_a_lease_outlasts_storage_if_nobody_takes_it(storage_server, quick_lease, proxy):
+def test_a_lease_survives_outage_if_nobody_takes_it(storage_server, quick_lease, proxy):
     uri = f"{storage_server}/cut-off"
-    with lease.hold(uri, outlasts_storage=True) as held:
+    with lease.acquire(uri, survives_outage=True) as held:
         with outage(proxy, ("503", "reset")):
             time.sleep(1.5)
-            with pytest.raises(TryLaterError):
+            with pytest.raises(TransientError):
                 held.check()
             assert not held.lost
         deadline = time.monotonic() + 10
@@ -206,10 +206,10 @@ def test_a_lease_outlasts_storage_if_nobody_takes_it(storage_server, quick_lease
             try:
                 held.check()
                 break
-            except TryLaterError:
+            except TransientError:
                 time.sleep(0.05)
         held.check()
-    with pytest.raises(CommandError, match="taken over"), lease.hold(uri), outage(proxy, ("503",)):
+    with pytest.raises(CommandError, match="taken over"), lease.acquire(uri), outage(proxy, ("503",)):
         time.sleep(20)  # one that does not look before it writes must not go on
 
 
@@ -235,20 +235,20 @@ def test_a_damaged_version_is_made_again(corpus, tmp_path, damage, written):
 def test_latest_moves_only_from_where_it_was(storage_server, monkeypatch, proxy):
     root = f"{storage_server}/pointer"
     proxy.planned = ["lost"]
-    versions.move_latest(root, "a" * 64)
+    versions.set_latest(root, "a" * 64)
     assert not proxy.planned
-    assert versions.latest(root) == f"{root}/{'a' * 64}"
-    read = Object.read
+    assert versions.latest_version(root) == f"{root}/{'a' * 64}"
+    read = GcsObject.read
 
     def read_then_lose(self):
-        monkeypatch.setattr(Object, "read", read)
+        monkeypatch.setattr(GcsObject, "read", read)
         there = self.read()
         self.write(b"b" * 64, there[1])
         return there
 
-    monkeypatch.setattr(Object, "read", read_then_lose)
-    with pytest.raises(CommandError, match="was moved by another job"):
-        versions.move_latest(root, "c" * 64)
-    assert versions.latest(root) == f"{root}/{'b' * 64}"
+    monkeypatch.setattr(GcsObject, "read", read_then_lose)
+    with pytest.raises(CommandError, match="was changed by another job"):
+        versions.set_latest(root, "c" * 64)
+    assert versions.latest_version(root) == f"{root}/{'b' * 64}"
     beam_files.write(f"{root}/LATEST", b"../../somewhere")
-    assert versions.latest(root) is None
+    assert versions.latest_version(root) is None

@@ -20,10 +20,10 @@ from preprocessing.dataset.manifest import Manifest
 from preprocessing.synthetic import corpus
 from rehearsal.controller import FinishedJob, run_job
 from rehearsal.node import Node, Pod, failed, wait_until_ready
-from trainer.cli import build_parser
+from trainer.cli.parser import build_parser
 from trainer.data.fetch import find_dataset
-from trainer.runs.champion_pointer import NAME as CHAMPION
-from trainer.runs.storage import Folder
+from trainer.runs.champion_pointer import CHAMPION_NAME
+from trainer.runs.storage import StorageFolder
 
 MAX_CLIPS_PER_GENRE = 18
 
@@ -47,7 +47,7 @@ class Cluster:
             for workload in (self.workload("Job", "train"), self.workload("CronJob", "retrain"))
         )
         self.datasets, self.models, self.metric = retrain.datasets, retrain.models, retrain.metric
-        self.run = Folder(train.run)
+        self.run = StorageFolder(train.run)
         self.music = node.claimed_folder(self.rendered, "laptop") / "music"
         self._numbers = itertools.count(1)
         corpus.write_corpus(self._archive, MAX_CLIPS_PER_GENRE)
@@ -104,12 +104,12 @@ class Cluster:
 
     def champion(self) -> bytes | None:
         """Return the bytes of `champion.json`."""
-        return Folder(self.models).read(CHAMPION)
+        return StorageFolder(self.models).read(CHAMPION_NAME)
 
     def candidates(self) -> dict[str, Any]:
         """Return the name and modification time of every file in the folder of models."""
-        models = Folder(self.models)
-        return {name: models.updated(name) for name in models.list()}
+        models = StorageFolder(self.models)
+        return {name: models.updated(name) for name in models.list_names()}
 
 
 def require_complete(ended: FinishedJob) -> None:

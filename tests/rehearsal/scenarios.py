@@ -12,7 +12,7 @@ from rehearsal.cluster import Cluster, decision_of, require, require_complete, r
 from rehearsal.node import PATIENCE_SECS, POLL_SECS, Pod, failed, last_line
 from trainer.registry.promotion import PROMOTED, REFUSED, UNCHANGED
 from trainer.runs.directory import METRICS, POINTER, REPORT
-from trainer.runs.storage import Folder
+from trainer.runs.storage import StorageFolder
 
 
 def nothing_there(cluster: Cluster) -> str:
@@ -70,7 +70,7 @@ def better_candidate(cluster: Cluster) -> str:
     cluster.add_music(14)
     _preprocess_new_version(cluster)
     decision = decision_of(cluster.cron_job("retrain"))
-    require(decision["start"] == before["candidate"], "the candidate did not start from the champion")
+    require(decision["init_from"] == before["candidate"], "the candidate did not start from the champion")
     _require_promotion(cluster, decision)
     earlier = [one["candidate"] for one in json.loads(cluster.champion())["earlier"]]
     require(earlier == [before["candidate"]], "the champion before is not there to go back to")
@@ -134,7 +134,10 @@ def _preprocess_new_version(cluster: Cluster) -> None:
     before = cluster.dataset().digest
     require_complete(cluster.cron_job("preprocess"))
     require(cluster.dataset().digest != before, "new music made no new version of the dataset")
-    require(Folder(f"{cluster.datasets}/{before}").list(), f"the version before, {before[:12]}, is gone")
+    require(
+        StorageFolder(f"{cluster.datasets}/{before}").list_names(),
+        f"the version before, {before[:12]}, is gone",
+    )
 
 
 def _require_promotion(cluster: Cluster, decision: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from preprocessing.dataset import example, records, tfrecord
-from preprocessing.dataset.manifest import NAME, QUARANTINE_NAME, Manifest, Shard, shard_name
+from preprocessing.dataset.manifest import MANIFEST_NAME, Manifest, Shard, shard_name
+from preprocessing.dataset.quarantine import QUARANTINE_NAME
 
 RATE_HZ, CLIP_SAMPLES, VALID_SAMPLES = 1_000, 2_048, 2_000
 GENRES = ("jazz", "rock")
@@ -32,9 +33,9 @@ def make_record(track_id: str) -> example.Record:
     return example.Record(clip, track_id, genre, RATE_HZ, VALID_SAMPLES, "ab" * 32, uri, attributes)
 
 
-def make_entry(record: example.Record, split: str, shard: str) -> records.Entry:
+def make_entry(record: example.Record, split: str, shard: str) -> records.RecordEntry:
     measured = {name: None if math.isnan(of) else of for name, of in record.attributes._asdict().items()}
-    return records.Entry(
+    return records.RecordEntry(
         track_id=record.track_id,
         recording_id=record.track_id,
         genre=record.genre,
@@ -88,7 +89,7 @@ class Dataset:
             shards.append(Shard(name, split, len(of), len(content), sha256, name, name))
             counts[split].update(record.genre for record in of)
         lines = "".join(f"{entry.to_json()}\n" for entry in sorted(self.entries)).encode()
-        (self.folder / records.NAME).write_bytes(lines)
+        (self.folder / records.RECORDS_NAME).write_bytes(lines)
         rejected = "".join(f"{one.to_json()}\n" for one in self.rejected)
         (self.folder / QUARANTINE_NAME).write_text(rejected)
         manifest = Manifest(
@@ -105,5 +106,5 @@ class Dataset:
             records_sha256=hashlib.sha256(lines).hexdigest(),
             inputs_fingerprint="",
         ).with_digest()
-        (self.folder / NAME).write_bytes(dataclasses.replace(manifest, **changes).to_json())
+        (self.folder / MANIFEST_NAME).write_bytes(dataclasses.replace(manifest, **changes).to_json())
         return str(self.folder)

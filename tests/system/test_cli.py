@@ -29,7 +29,7 @@ def call(*args, timeout_secs=300):
 
 HELPS = [
     ["preprocessing", "--help"],
-    ["preprocessing.synthetic.corpus", "--help"],
+    ["preprocessing.synthetic", "--help"],
     ["trainer", "--help"],
     ["trainer", "train", "--help"],
     ["trainer", "generate", "--help"],
@@ -115,7 +115,7 @@ def test_a_normal_run_shows_only_our_own_lines(corpus, tmp_path):
         foreign = [
             line
             for line in on_screen(answer.stderr)
-            if line.strip() and not re.match(r"(preprocessing|epoch \d+/\d+|making music): ", line)
+            if line.strip() and not re.match(r"(preprocessing|epoch \d+/\d+|generating): ", line)
         ]
         assert foreign == []
         words = r"warn|deprecat|banner|cuda|oneDNN|addons|E0000|INFO|absl"

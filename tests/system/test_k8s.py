@@ -17,8 +17,8 @@ import yaml
 from support.manifests import K8S, OVERLAYS, overlay, render
 
 import preprocessing.__main__
-import preprocessing.pipeline.launcher
-import trainer.cli
+import preprocessing.pipeline.beam_flags
+import trainer.cli.parser
 
 NEWEST = int(kubernetes_validate.latest_version().split(".")[1])
 GKE = ["gke-gpu", "gke-multiworker"]
@@ -27,7 +27,7 @@ TRAIN = {"local": "train", "gke-gpu": "train", "gke-multiworker": "train-multiwo
 
 def preprocessing_flags(args):
     flags, beam_flags = preprocessing.__main__.build_parser().parse_known_args(args)
-    preprocessing.pipeline.launcher.complete_beam_flags(
+    preprocessing.pipeline.beam_flags.complete_beam_flags(
         beam_flags
     )  # raises on a flag that Beam does not know
     return flags
@@ -35,7 +35,7 @@ def preprocessing_flags(args):
 
 PARSERS = {
     "preprocessing": preprocessing_flags,
-    "trainer": lambda args: trainer.cli.build_parser().parse_args(args),
+    "trainer": lambda args: trainer.cli.parser.build_parser().parse_args(args),
     "storage-emulator": lambda args: storage_emulator.build_parser().parse_args(args),
 }
 

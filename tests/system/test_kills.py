@@ -12,7 +12,7 @@ from support.tiny_corpus import TINY, WAVE_FLAGS, write_clip
 
 from preprocessing.storage import lease
 from trainer.runs.directory import working_copy
-from trainer.runs.storage import Prefix
+from trainer.runs.storage import GcsPrefix
 
 KILLS = 20
 KILLED_RUNS = 5  # for each kind of moment
@@ -20,7 +20,7 @@ KILLED_RUNS = 5  # for each kind of moment
 
 def read_files(folder):
     """Read a dataset's files, except a lock that a killed owner left."""
-    files = (path for path in folder.iterdir() if path.is_file() and path.name != lease.NAME)
+    files = (path for path in folder.iterdir() if path.is_file() and path.name != lease.LEASE_NAME)
     return {path.name: path.read_bytes() for path in files}
 
 
@@ -144,7 +144,7 @@ def test_a_killed_run_ends_in_the_same_bits(
     is_remote = moment == "upload" or number % 2 == 0
     run = f"{storage_server}/killed/{moment}-{number}" if is_remote else str(tmp_path / "run")
     copy = working_copy(run, tmp_path / "cache")
-    outbox = copy.with_name(f"{copy.name}.outbox")
+    outbox = copy.with_name(f"{copy.name}.upload-queue")
 
     def job(cache):
         with (tmp_path / f"{cache}.log").open("w") as log:
@@ -161,8 +161,10 @@ def test_a_killed_run_ends_in_the_same_bits(
     cache = "another" if is_remote and number % 4 == 0 else "cache"
     assert job(cache).wait() == 0, (tmp_path / f"{cache}.log").read_text()[-1000:]
     if is_remote:
-        prefix = Prefix(run)
-        prefix.download([name for name in prefix.list() if name != lease.NAME], tmp_path / "bucket")
+        prefix = GcsPrefix(run)
+        prefix.download(
+            [name for name in prefix.list_names() if name != lease.LEASE_NAME], tmp_path / "bucket"
+        )
     rows, values = read_result(tmp_path / "bucket" if is_remote else copy)
     assert rows == expected[0]
     assert [

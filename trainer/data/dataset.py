@@ -37,7 +37,7 @@ def shards_of(manifest: Manifest, numbers: range, input_shards: int) -> list[Sha
 def open_split(
     folder: Path, manifest: Manifest, split: str, stream: int = 0, input_shards: int = 1
 ) -> tf.data.Dataset:
-    """`Clip`s in the shards' order; of several streams, those of every so manieth shard.
+    """Open the clips of a split in the order of its shards; of N input shards, those of every Nth file.
 
     Raises:
         CommandError: The split has no clips (exit code 3), or fewer shards than streams (2).
@@ -46,7 +46,7 @@ def open_split(
     if not shards:
         if input_shards > 1:
             raise CommandError(
-                f"{folder} has too few shards in its split {split} for {input_shards} streams: preprocess with "
+                f"{folder} has too few shards in its split {split} for {input_shards} input shards: preprocess with "
                 f"--shards {8 * input_shards}, or train with fewer --input-shards",
                 USAGE,
             )
@@ -78,7 +78,7 @@ def open_split(
 
 def fits_in_memory(manifest: Manifest, splits: Sequence[str], cache_mb: int) -> bool:
     """Whether all clips of `splits` may be held in memory, decoded."""
-    clips = sum(manifest.split_records(split) for split in splits)
+    clips = sum(manifest.clip_count(split) for split in splits)
     return clips * manifest.clip_samples * np.dtype(np.float32).itemsize <= cache_mb * 1_000_000
 
 

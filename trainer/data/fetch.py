@@ -6,11 +6,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from preprocessing.dataset import manifest as manifests
-from preprocessing.dataset.manifest import Manifest, Shard
+from preprocessing.dataset.manifest import LATEST_NAME, MANIFEST_NAME, Manifest, Shard, parse_latest
 from preprocessing.errors import BAD_DATA, CommandError
 from trainer.data import integrity
-from trainer.runs.storage import Folder, Prefix, is_remote
+from trainer.runs.storage import GcsPrefix, StorageFolder, is_remote
 
 
 def find_dataset(uri: str) -> tuple[str, Manifest]:
@@ -21,17 +20,17 @@ def find_dataset(uri: str) -> tuple[str, Manifest]:
     Raises:
         CommandError: It is of another schema (2), there is none (3), or storage failed (4).
     """
-    latest = Folder(uri).read(manifests.LATEST_NAME)
-    if latest and (version := manifests.named_version(latest)):
+    latest = StorageFolder(uri).read(LATEST_NAME)
+    if latest and (version := parse_latest(latest)):
         uri = f"{uri.rstrip('/')}/{version}"
-    data = Folder(uri).read(manifests.NAME)
+    data = StorageFolder(uri).read(MANIFEST_NAME)
     if data is None:
         raise CommandError(
-            f"{uri} has no {manifests.NAME}, so there is no finished dataset: "
+            f"{uri} has no {MANIFEST_NAME}, so there is no finished dataset: "
             f"run python -m preprocessing --input ... --output {uri}",
             BAD_DATA,
         )
-    return uri, manifests.from_json(data, f"{uri}/{manifests.NAME}")
+    return uri, Manifest.from_json(data, f"{uri}/{MANIFEST_NAME}")
 
 
 def open_dataset(uri: str, cache: Path, split: str | None = None) -> tuple[Path, Manifest]:
@@ -54,17 +53,17 @@ def fetch_shards(home: str, manifest: Manifest, shards: Sequence[Shard], cache: 
     folder = cache / "datasets" / manifest.digest if is_remote(home) else Path(home)
     damaged = integrity.corrupt_shards(folder, shards, cache)
     if damaged and is_remote(home):
-        _fetch(Prefix(home), damaged, folder)
+        _fetch(GcsPrefix(home), damaged, folder)
         damaged = integrity.corrupt_shards(folder, shards, cache)
     if damaged:
         named = f"{home.rstrip('/')}/{damaged[0].name}"
         raise CommandError(
-            f"{named} is missing, or not what {manifests.NAME} says: preprocess again", BAD_DATA
+            f"{named} is missing, or not what {MANIFEST_NAME} says: preprocess again", BAD_DATA
         )
     return folder
 
 
-def _fetch(prefix: Prefix, shards: Sequence[Shard], folder: Path) -> None:
+def _fetch(prefix: GcsPrefix, shards: Sequence[Shard], folder: Path) -> None:
     """Through a folder of this process: another one that shares the cache never sees half a shard."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:

@@ -125,6 +125,7 @@ def _examples(clips: Clips, config: Config, manifest: Manifest, seeds: tf.Tensor
         return tf.data.Dataset.from_tensor_slices((audio, condition))
 
     def cut(place: tuple[tf.Tensor, ...], condition: Condition) -> tuple[tf.Tensor, Condition]:
+        assert held is not None
         row, start, gain = place
         return held.audio[row, start : start + length] * gain, condition
 

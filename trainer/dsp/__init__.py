@@ -1,1 +1,1 @@
-"""Transforms of waveforms and distances between them."""
+"""Signal processing: transforms of waveforms and distances between them."""

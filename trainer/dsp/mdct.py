@@ -1,8 +1,9 @@
-"""The fixed transform at both ends of `wave`: the modified discrete cosine transform with a sine window.
+"""The modified discrete cosine transform (MDCT) with a sine window, as matrix products.
 
-It is orthonormal (Princen, Johnson & Bradley 1987), so a density of coefficients is a density of samples: no
-Jacobian, and white noise of one stays white noise of the same level of the other. No strided or transposed
-convolution is needed, so there is no checkerboard.
+It is orthonormal (Princen, Johnson & Bradley 1987): a density of coefficients is a density of samples,
+without a Jacobian, and white noise of one is white noise of the same level of the other. As the fixed
+transform at both ends of the hierarchical model, it replaces strided and transposed convolutions and their
+checkerboard artifacts.
 """
 
 from __future__ import annotations
@@ -13,24 +14,15 @@ import numpy as np
 import tensorflow as tf
 
 
-@functools.cache
-def _basis(hop: int) -> np.ndarray:
-    """`[2 * hop, hop]` float32: windowed cosines, one column a bin."""
-    n, k = np.arange(2 * hop)[:, np.newaxis], np.arange(hop)[np.newaxis, :]
-    window = np.sin(np.pi * (n + 0.5) / (2 * hop))
-    cosines = np.cos(np.pi / hop * (n + 0.5 + hop / 2) * (k + 0.5))
-    return (np.sqrt(2 / hop) * window * cosines).astype(np.float32)
-
-
 def count_frames(samples: int, hop: int) -> int:
-    """Frames of `samples` samples: one more than hops, since each sample lies in two frames."""
+    """Frames of `samples` samples: one more than hops, because every sample lies in two frames."""
     return -(-samples // hop) + 1
 
 
 def analyse(audio: tf.Tensor, hop: int, frames: int) -> tf.Tensor:
-    """`[batch, samples]` -> `[batch, frames, hop]` float32, with silence before and after.
+    """`[batch, samples]` -> `[batch, frames, hop]` float32, padded with silence on both sides.
 
-    `frames` is at least `count_frames`; more are frames of silence.
+    `frames` is at least `count_frames(samples, hop)`; further frames are silent.
     """
     samples = audio.shape[-1]
     padded = tf.pad(audio, [[0, 0], [hop, frames * hop - samples]])
@@ -39,9 +31,18 @@ def analyse(audio: tf.Tensor, hop: int, frames: int) -> tf.Tensor:
 
 
 def synthesise(coefficients: tf.Tensor, samples: int) -> tf.Tensor:
-    """The inverse: `[batch, frames, hop]` -> `[batch, samples]`; neighbouring frames cancel aliasing."""
+    """`[batch, frames, hop]` -> `[batch, samples]`: overlap-add, in which adjacent frames cancel aliasing."""
     hop = coefficients.shape[-1]
     blocks = tf.matmul(coefficients, _basis(hop), transpose_b=True)
     first, second = blocks[..., :hop], blocks[..., hop:]
-    added = tf.pad(first, [[0, 0], [0, 1], [0, 0]]) + tf.pad(second, [[0, 0], [1, 0], [0, 0]])
-    return tf.reshape(added, [tf.shape(coefficients)[0], -1])[:, hop : hop + samples]
+    overlapped = tf.pad(first, [[0, 0], [0, 1], [0, 0]]) + tf.pad(second, [[0, 0], [1, 0], [0, 0]])
+    return tf.reshape(overlapped, [tf.shape(coefficients)[0], -1])[:, hop : hop + samples]
+
+
+@functools.cache
+def _basis(hop: int) -> np.ndarray:
+    """`[2 * hop, hop]` float32: windowed cosines, one column per bin."""
+    n, k = np.arange(2 * hop)[:, np.newaxis], np.arange(hop)[np.newaxis, :]
+    window = np.sin(np.pi * (n + 0.5) / (2 * hop))
+    cosines = np.cos(np.pi / hop * (n + 0.5 + hop / 2) * (k + 0.5))
+    return (np.sqrt(2 / hop) * window * cosines).astype(np.float32)

@@ -11,7 +11,6 @@
 from trainer import load
 generator = load("runs/wave")
 clips = generator.sample(count=4, genre="jazz", attributes={"tempo_bpm": 120}, seed=1)
-variations = generator.vary(clips, noise_scale=0.5)
 """
 
 from __future__ import annotations

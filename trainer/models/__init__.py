@@ -5,20 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainer.config import Config
+from trainer.models.architectures import HIERARCHICAL, REFERENCE, architecture
 from trainer.run_config import DatasetMetadata
 
 if TYPE_CHECKING:
     from trainer.models.base import WaveformVAE
-
-REFERENCE, HIERARCHICAL = "reference", "hierarchical"
-
-
-def architecture(config: Config) -> str:
-    """Name the model that `config.preset` selects: `REFERENCE` or `HIERARCHICAL`.
-
-    Weights of one architecture never fit the other.
-    """
-    return REFERENCE if config.preset == "reference" else HIERARCHICAL
 
 
 def make_model(config: Config, metadata: DatasetMetadata) -> WaveformVAE:
@@ -26,7 +17,7 @@ def make_model(config: Config, metadata: DatasetMetadata) -> WaveformVAE:
 
     Initial weights come from TensorFlow's global random seed, which the caller sets.
     """
-    # Imported here, so that `architecture` does not load TensorFlow.
+    # Imported here, so that importing this package does not load TensorFlow.
     from trainer.models.hierarchical import HierarchicalVAE
     from trainer.models.reference import ReferenceCVAE
 

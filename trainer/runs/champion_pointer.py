@@ -1,7 +1,7 @@
-"""`champion.json` as a pointer: a folder of models stands for the candidate that it names.
+"""`champion.json` as an alias: a folder of models stands for the candidate that the file names.
 
-It moves only from what its mover has read, so that of two movers one learns that it came second: by
-generation-match on `gs://`, by comparison under a lock of the kernel's and a rename where it is local.
+It is replaced by compare-and-swap, so that of two concurrent writers one fails: by generation match on `gs://`,
+and under a file lock locally.
 """
 
 from __future__ import annotations
@@ -10,106 +10,111 @@ import fcntl
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from google.api_core.exceptions import PreconditionFailed
 
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, CommandError
-from preprocessing.storage.gcs import Object, failures
-from trainer.runs.storage import Folder, is_remote
+from preprocessing.storage.atomic import write_atomically
+from preprocessing.storage.gcs import GcsObject, storage_errors
+from trainer.runs.storage import StorageFolder, is_remote
 
-NAME = "champion.json"
+CHAMPION_NAME = "champion.json"
 CANDIDATES = "candidates"
-CANDIDATE_NAME = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}")  # of the dataset, and of all that it depends on
-_LOCK = ".champion.lock"
+CANDIDATE_NAME = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}")  # digests of the dataset and of all inputs
+_LOCK_NAME = ".champion.lock"
 
-Generation = int | bytes  # of what was read: its generation in a bucket, its content in a file
+Generation = int | bytes  # identifies what was read: an object's generation, or a local file's content
 
 
 class MovedError(CommandError):
-    """Another process has moved the pointer since it was read (exit code 4)."""
+    """Another process has changed `champion.json` since it was read (exit code 4)."""
 
     def __init__(self, models: str) -> None:
-        super().__init__(
-            f"{join(models, NAME)} was moved by another process: run this command again", STORAGE_FAILED
-        )
+        uri = join(models, CHAMPION_NAME)
+        super().__init__(f"{uri} was changed by another process: run this command again", STORAGE_FAILED)
 
 
 def join(folder: str, *names: str) -> str:
-    """A file or folder below a folder, local or `gs://`."""
+    """Join a folder, local or `gs://`, with names below it."""
     return "/".join((folder.rstrip("/"), *names))
 
 
 def candidate_uri(models: str, name: str) -> str:
-    """The run directory of a candidate."""
+    """Return the run directory of a candidate."""
     return join(models, CANDIDATES, name)
 
 
 def resolve(run: str) -> str:
-    """The run that is meant: of a folder of models its champion's, any other is itself.
+    """Return the champion's run if `run` is a folder of models, otherwise `run` itself.
 
     Raises:
-        CommandError: `champion.json` is damaged (3).
+        CommandError: `champion.json` is corrupt (3).
     """
-    content = Folder(run).read(NAME)
+    content = StorageFolder(run).read(CHAMPION_NAME)
     return candidate_uri(run, parse(content, run)["candidate"]) if content is not None else run
 
 
-def parse(content: bytes, models: str) -> dict:
-    """The content of `champion.json`.
+def parse(content: bytes, models: str) -> dict[str, Any]:
+    """Parse the content of `champion.json`.
 
     Raises:
-        CommandError: It is damaged (3).
+        CommandError: It is corrupt (3).
     """
     try:
-        fields = json.loads(content)
-        if CANDIDATE_NAME.fullmatch(fields["candidate"]):
-            return fields
+        fields: dict[str, Any] = json.loads(content)
+        is_valid = CANDIDATE_NAME.fullmatch(fields["candidate"])
     except (ValueError, TypeError, KeyError) as error:
-        raise damaged(models) from error
-    raise damaged(models)
+        raise corrupt_error(models) from error
+    if not is_valid:
+        raise corrupt_error(models)
+    return fields
 
 
-def damaged(models: str) -> CommandError:
-    """What there is to say of a pointer that cannot be read (exit code 3)."""
-    return CommandError(f"{join(models, NAME)} is damaged: restore it, or delete it to begin anew", BAD_DATA)
+def corrupt_error(models: str) -> CommandError:
+    """Return the error for a `champion.json` that cannot be read (exit code 3)."""
+    uri = join(models, CHAMPION_NAME)
+    return CommandError(f"{uri} is corrupt: restore it, or delete it to start without a champion", BAD_DATA)
 
 
 def read(models: str) -> tuple[bytes | None, Generation]:
-    """What the pointer holds, None where there is none yet, and the token with which it can be moved."""
+    """Return the content of `champion.json`, None if there is none, and its generation for `move`."""
     if not is_remote(models):
-        path = Path(models) / NAME
+        path = Path(models) / CHAMPION_NAME
         content = path.read_bytes() if path.is_file() else None
         return content, content or b""
-    uri = join(models, NAME)
-    with failures(uri):
-        return Object(uri).read() or (None, 0)
+    uri = join(models, CHAMPION_NAME)
+    with storage_errors(uri):
+        return GcsObject(uri).read() or (None, 0)
 
 
-def move(models: str, content: bytes, token: Generation) -> None:
-    """Lets the pointer hold `content`.
+def move(models: str, content: bytes, generation: Generation) -> None:
+    """Replace the content of `champion.json`.
+
+    Args:
+        models: The folder of models.
+        content: The new content.
+        generation: As returned by the `read` that the new content is based on.
 
     Raises:
-        MovedError: It holds something else than what `token` was read with.
+        MovedError: Another process has changed the file since.
     """
     if not is_remote(models):
-        _move_local(Path(models), content, token)
+        _move_local(Path(models), content, generation)
         return
-    uri = join(models, NAME)
-    with failures(uri):
+    assert isinstance(generation, int)
+    uri = join(models, CHAMPION_NAME)
+    with storage_errors(uri):
         try:
-            Object(uri).write(content, token)
+            GcsObject(uri).write(content, generation)
         except PreconditionFailed as error:
-            # An answer that got lost is asked for again, and finds its own writing there.
-            if read(models)[0] != content:
-                raise MovedError(models) from error
+            raise MovedError(models) from error
 
 
-def _move_local(folder: Path, content: bytes, token: Generation) -> None:
+def _move_local(folder: Path, content: bytes, generation: Generation) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("a") as lock:
+    with (folder / _LOCK_NAME).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if read(str(folder))[1] != token:
+        if read(str(folder))[1] != generation:
             raise MovedError(str(folder))
-        temporary = folder / f"{NAME}.tmp"
-        temporary.write_bytes(content)
-        temporary.replace(folder / NAME)
+        write_atomically(folder / CHAMPION_NAME, content)

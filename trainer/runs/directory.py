@@ -14,8 +14,8 @@ from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
 from preprocessing.storage import lease
 from trainer import run_config
 from trainer.runs.champion_pointer import resolve
-from trainer.runs.mirror import Mirror
-from trainer.runs.storage import Prefix, is_remote
+from trainer.runs.mirror import Uploader
+from trainer.runs.storage import GcsPrefix, is_remote
 
 # The files and folders of a run, beside `trainer.run_config.CONFIG_NAME`.
 METRICS = "metrics.jsonl"  # one line per epoch
@@ -33,6 +33,7 @@ MUSIC = "music.json"  # in `generated` and in every output folder of `generate`:
 EVALUATION = "evaluation"  # the last evaluation
 EVALUATION_JSON = "evaluation.json"  # in `evaluation`
 EVALUATION_MARKDOWN = "evaluation.md"  # in `evaluation`
+COMPARISON = "comparison.html"  # of a candidate with the champion
 
 READS = 5  # tries at a run that is being written
 
@@ -56,7 +57,7 @@ def fetch_run(uri: str, cache: Path) -> Path:
     uri = resolve(uri)
     if not is_remote(uri):
         return Path(uri)
-    prefix = Prefix(uri)
+    prefix = GcsPrefix(uri)
     for _ in range(READS):
         pointer = prefix.read(POINTER)
         if pointer is None:
@@ -67,7 +68,13 @@ def fetch_run(uri: str, cache: Path) -> Path:
     raise CommandError(f"--run {uri} changed {READS} times while it was read: try again", STORAGE_FAILED)
 
 
-def _download_run(prefix: Prefix, pointer: bytes, copy: Path) -> bool:
+def newest_checkpoint(pointer: bytes) -> str | None:
+    """Return the name of the checkpoint in the content of `POINTER`, or None if it names none."""
+    name = re.search(rb'"([^"]+)"', pointer)
+    return name[1].decode() if name else None
+
+
+def _download_run(prefix: GcsPrefix, pointer: bytes, copy: Path) -> bool:
     """Configuration, kept clips and the checkpoint that `pointer` names, into `copy`, as a whole or not.
 
     What a pointer names is deleted only after the pointer has moved, so what was read under one pointer is
@@ -76,10 +83,12 @@ def _download_run(prefix: Prefix, pointer: bytes, copy: Path) -> bool:
     copy.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=copy.parent))
     try:
-        newest = re.search(rb'"([^"]+)"', pointer)[1].decode()
+        newest = newest_checkpoint(pointer)
+        if newest is None:
+            return False
         wanted = (run_config.CONFIG_NAME, f"{CHECKPOINTS}/{newest}.", SAMPLE_CLIPS, f"{ORIGINALS}/")
         try:
-            prefix.download([name for name in prefix.list() if name.startswith(wanted)], temporary)
+            prefix.download([name for name in prefix.list_names() if name.startswith(wanted)], temporary)
         except CommandError:
             if prefix.read(POINTER) == pointer:
                 raise
@@ -105,23 +114,27 @@ class RunDirectory:
             raise CommandError("--run must not be empty", USAGE)
         self.uri = uri
         self.path = working_copy(uri, cache)
-        self._mirror = None
+        self._mirror: Uploader | None = None
         if is_remote(uri):
-            self._mirror = Mirror(self.path, Prefix(uri), POINTER, own=(EVENTS, lease.NAME))
+            self._mirror = Uploader(
+                self.path, GcsPrefix(uri), POINTER, upload_only=(EVENTS, lease.LEASE_NAME)
+            )
 
     def __enter__(self) -> RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             raise CommandError(f"--run {self.uri} is a file: name a directory", USAGE)
         self.path.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as held:
-            self._lease = held.enter_context(lease.hold(self.uri, outlasts_storage=True))
+            self._lease = held.enter_context(lease.acquire(self.uri, survives_outage=True))
             if self._mirror is not None:
-                self._mirror.prefix.check = self._lease.check
+                self._mirror.prefix.before_write = self._lease.check
                 self._mirror.start()
             self._held = held.pop_all()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with contextlib.ExitStack() as held:
             held.push(self._held)
             if self._mirror is not None:

@@ -1,8 +1,8 @@
-"""A folder brought to a bucket by a thread, while the folder goes on changing.
+"""Upload a folder to a bucket from a background thread, while the folder goes on changing.
 
-Each request links what has changed since the last upload into an outbox, which costs nothing until the
-folder drops a file. At most two such snapshots exist, the one that is on its way and the newest: a bucket
-that is behind costs at most twice the checkpoints that the folder keeps, and no memory.
+Each request hard-links what has changed since the last upload into an upload queue, which takes no space until
+the folder drops a file. The queue holds at most two snapshots: the one in progress and the newest. So a slow
+bucket costs at most twice the checkpoints that the folder keeps on disk, and no memory.
 """
 
 from __future__ import annotations
@@ -18,90 +18,77 @@ from typing import NamedTuple
 
 from preprocessing.errors import STORAGE_FAILED, CommandError
 from preprocessing.storage import lease
+from preprocessing.storage.atomic import is_temporary
 from trainer import event_log
-from trainer.runs.storage import Prefix
+from trainer.runs.storage import GcsPrefix
 
-BEHIND_SECS = 60.0  # a bucket that is behind for less is not spoken of; also between two warnings
+SYNC_LAG_SECS = 60.0  # a shorter lag of the bucket is not reported; also the time between two warnings
 
-State = tuple[int, int]  # of a file: modification time in ns, size in bytes
+FileState = tuple[int, int]  # modification time in ns, size in bytes
 
 
-class Snapshot(NamedTuple):
-    """The folder at one moment, with what changed since the last upload linked into `outbox`.
+class Uploader:
+    """Uploads the folder `path` to `prefix`: files first, then `pointer`, which names some of them, then deletions.
 
-    Links stay when a checkpoint is rotated out; the pointer's bytes are taken at once, since later it may
-    name what came later.
+    So a reader of the bucket that starts at the pointer finds all files that it names. What could not be uploaded
+    stays on this machine, and is uploaded when the run is started here again. Names that start with one of
+    `upload_only` are never downloaded or deleted: each machine writes its own.
     """
 
-    number: int  # of requests, when it was taken
-    is_last: bool  # of this process
-    files: dict[str, State]
-    pointer: bytes | None
-    outbox: Path
-
-
-class Mirror:
-    """Brings `path` to `prefix`: files first, then `pointer`, which names some of them, then deletions.
-
-    So a reader of the bucket who begins at the pointer finds all that it names. What could not be uploaded is
-    kept, and goes up when the run is started again on this machine. Names that begin with one of `own` are
-    only ever uploaded: each machine writes its own.
-    """
-
-    def __init__(self, path: Path, prefix: Prefix, pointer: str, own: tuple[str, ...]) -> None:
+    def __init__(self, path: Path, prefix: GcsPrefix, pointer: str, upload_only: tuple[str, ...]) -> None:
         self.path = path
         self.prefix = prefix
-        self._pointer_name, self._own = pointer, own
-        self._outbox = path.with_name(f"{path.name}.outbox")
-        # Exists while something is not uploaded; holds the bucket's pointer as this machine last knew it.
-        self._behind = path.with_name(f"{path.name}.behind")
-        self._pointer = b""  # of the bucket
-        self._there: set[str] = set()  # names in the bucket, without its own
-        self._pushed: dict[str, State] = {}
+        self._pointer_name, self._upload_only = pointer, upload_only
+        self._queue_folder = path.with_name(f"{path.name}.upload-queue")
+        # Exists while the bucket lags; holds the bucket's pointer as this machine knew it last.
+        self._lag_marker = path.with_name(f"{path.name}.unsynced")
+        self._remote_pointer = b""
+        self._remote_names: set[str] = set()  # without those of `upload_only`
+        self._uploaded: dict[str, FileState] = {}
         self._changed = threading.Condition()  # guards what follows
-        self._next: Snapshot | None = None
+        self._next: _Snapshot | None = None
         self._requested = 0
-        self._open: deque[float] = deque()  # when those requests came that are not served, oldest first
-        self._told_at: float | None = None  # that the bucket is behind
+        self._waiting_since: deque[float] = deque()  # times of the requests not yet served, oldest first
+        self._warned_at: float | None = None  # that the bucket lags
         self._closing = False
-        self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """The bucket's state replaces the local copy: another machine may have gone on with the run.
+        """Replace the folder's content by the bucket's: another machine may have continued the run.
 
-        But where this machine has what the bucket lacks, and nobody has moved the bucket since, that stays.
+        But if the bucket lags behind this machine, and no other has moved its pointer since, the folder stays.
         """
-        shutil.rmtree(self._outbox, ignore_errors=True)
-        self._pointer = self.prefix.read(self._pointer_name) or b""
-        self._there = self._listed()
-        if not (self._behind.exists() and self._behind.read_bytes() == self._pointer):
-            for name in self._states():
-                if name not in self._there:
+        shutil.rmtree(self._queue_folder, ignore_errors=True)
+        self._remote_pointer = self.prefix.read(self._pointer_name) or b""
+        self._remote_names = self._list_remote()
+        if not (self._lag_marker.exists() and self._lag_marker.read_bytes() == self._remote_pointer):
+            for name in self._file_states():
+                if name not in self._remote_names:
                     (self.path / name).unlink()
-            self.prefix.download(sorted(self._there), self.path)
-            self._pushed = self._states()
+            self.prefix.download(sorted(self._remote_names), self.path)
+            self._uploaded = self._file_states()
         self._thread.start()
 
     def request(self, is_last: bool = False) -> None:
-        """Asks for the folder as it is now to be mirrored; returns at once.
+        """Request an upload of the folder as it is now; return at once.
 
         Raises:
             CommandError: An earlier upload failed for good (exit code 4).
         """
-        self._raise_failure()
-        snapshot = self._snapshot(is_last)
+        self._raise_error()
+        snapshot = self._take_snapshot(is_last)
         with self._changed:
-            self._behind.write_bytes(self._pointer)
+            self._lag_marker.write_bytes(self._remote_pointer)
             if self._next is not None:  # only the newest state matters
-                shutil.rmtree(self._next.outbox, ignore_errors=True)
+                shutil.rmtree(self._next.queued, ignore_errors=True)
             self._next = snapshot
-            self._open.append(time.monotonic())
-            self._warn()
+            self._waiting_since.append(time.monotonic())
+            self._warn_of_lag()
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Asks a last time, and waits for it.
+        """Request a last upload, and wait for it.
 
         Raises:
             CommandError: It failed for good (exit code 4).
@@ -111,94 +98,114 @@ class Mirror:
             self._closing = True
             self._changed.notify_all()
         while self._thread.is_alive():
-            self._thread.join(BEHIND_SECS)
+            self._thread.join(SYNC_LAG_SECS)
             with self._changed:
-                self._warn()
-        self._raise_failure()
+                self._warn_of_lag()
+        self._raise_error()
 
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            kept = f"the run is kept in {self.path} and goes up when it is started again here"
-            raise CommandError(f"{self._failure}; {kept}", STORAGE_FAILED)
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise CommandError(
+                f"{self._error}; the run is kept in {self.path} and is uploaded when it is started here again",
+                STORAGE_FAILED,
+            )
 
-    def _work(self) -> None:
-        while (snapshot := self._take()) is not None:
+    def _run(self) -> None:
+        while (snapshot := self._wait_for_snapshot()) is not None:
             try:
-                self._push(snapshot)
-                self._finish(snapshot)
+                self._upload(snapshot)
+                self._mark_done(snapshot)
             except Exception as error:
-                self._failure = error
+                self._error = error
             finally:
-                shutil.rmtree(snapshot.outbox, ignore_errors=True)
+                shutil.rmtree(snapshot.queued, ignore_errors=True)
 
-    def _take(self) -> Snapshot | None:
+    def _wait_for_snapshot(self) -> _Snapshot | None:
         with self._changed:
             self._changed.wait_for(lambda: self._next is not None or self._closing)
-            if self._closing and self._failure is not None:
+            if self._closing and self._error is not None:
                 return None
             snapshot, self._next = self._next, None
             return snapshot
 
-    def _push(self, snapshot: Snapshot) -> None:
+    def _upload(self, snapshot: _Snapshot) -> None:
         files = snapshot.files
         changed = [
-            name for name in files if name != self._pointer_name and self._pushed.get(name) != files[name]
+            name for name in files if name != self._pointer_name and self._uploaded.get(name) != files[name]
         ]
-        self.prefix.upload(changed, snapshot.outbox)
-        self._pushed.update({name: files[name] for name in changed})
-        self._there.update(changed)
-        if snapshot.pointer is not None and snapshot.pointer != self._pointer:
+        self.prefix.upload(changed, snapshot.queued)
+        self._uploaded.update({name: files[name] for name in changed})
+        self._remote_names.update(changed)
+        if snapshot.pointer is not None and snapshot.pointer != self._remote_pointer:
             self.prefix.write(self._pointer_name, snapshot.pointer)
-            self._pointer = snapshot.pointer
-        if snapshot.is_last:  # an upload that comes late brings back what has been deleted meanwhile
-            self._there = self._listed()
-        for name in self._there - files.keys():
+            self._remote_pointer = snapshot.pointer
+        if (
+            snapshot.is_last
+        ):  # an upload that arrived late may have restored a file that was deleted meanwhile
+            self._remote_names = self._list_remote()
+        for name in self._remote_names - files.keys():
             self.prefix.delete(name)
-            self._pushed.pop(name, None)
-        self._there &= files.keys()
+            self._uploaded.pop(name, None)
+        self._remote_names &= files.keys()
 
-    def _finish(self, snapshot: Snapshot) -> None:
+    def _mark_done(self, snapshot: _Snapshot) -> None:
         with self._changed:
-            self._failure = None
-            while len(self._open) > self._requested - snapshot.number:
-                self._open.popleft()
-            if not self._open:
-                self._behind.unlink(missing_ok=True)
-                if self._told_at is not None:
+            self._error = None
+            while len(self._waiting_since) > self._requested - snapshot.number:
+                self._waiting_since.popleft()
+            if not self._waiting_since:
+                self._lag_marker.unlink(missing_ok=True)
+                if self._warned_at is not None:
                     event_log.log_event("caught_up", "the bucket has caught up")
-                self._told_at = None
+                self._warned_at = None
 
-    def _warn(self) -> None:
-        """Says how far the bucket is behind, if it is and it is time to."""
+    def _warn_of_lag(self) -> None:
+        """Report the bucket's sync lag, if it is long enough and so is the time since the last warning."""
         now = time.monotonic()
-        since = self._open[0] if self._open else now
-        if now - max(since, self._told_at or since) >= BEHIND_SECS:
-            self._told_at = now
-            why = f" ({self.prefix.trouble})" if self.prefix.trouble else ""
-            late = f"{len(self._open)} checkpoint(s), {now - since:.0f} s behind"
-            message = f"the bucket is {late}{why}: the run goes on, and is kept in {self.path}"
-            event_log.log_event("behind", message, event_log.WARNING)
+        since = self._waiting_since[0] if self._waiting_since else now
+        if now - max(since, self._warned_at or since) >= SYNC_LAG_SECS:
+            self._warned_at = now
+            reason = f" ({self.prefix.last_error})" if self.prefix.last_error else ""
+            lag = f"{len(self._waiting_since)} checkpoint(s), {now - since:.0f} s"
+            message = (
+                f"the bucket lags by {lag}{reason}: training continues, and the run is kept in {self.path}"
+            )
+            event_log.log_event("sync_lag", message, event_log.WARNING)
 
-    def _listed(self) -> set[str]:
-        return {name for name in self.prefix.list() if not name.startswith(self._own)}
+    def _list_remote(self) -> set[str]:
+        return {name for name in self.prefix.list_names() if not name.startswith(self._upload_only)}
 
-    def _snapshot(self, is_last: bool) -> Snapshot:
-        files = self._states()
-        folder = self._outbox / uuid.uuid4().hex
+    def _take_snapshot(self, is_last: bool) -> _Snapshot:
+        files = self._file_states()
+        queued = self._queue_folder / uuid.uuid4().hex
         for name, state in files.items():
-            if self._pushed.get(name) != state:
-                link = folder / name
+            if self._uploaded.get(name) != state:
+                link = queued / name
                 link.parent.mkdir(parents=True, exist_ok=True)
                 os.link(self.path / name, link)
         pointer = self.path / self._pointer_name
         self._requested += 1
         content = pointer.read_bytes() if pointer.exists() else None
-        return Snapshot(self._requested, is_last, files, content, folder)
+        return _Snapshot(self._requested, is_last, files, content, queued)
 
-    def _states(self) -> dict[str, State]:
-        found = {}
+    def _file_states(self) -> dict[str, FileState]:
+        states = {}
         for path in self.path.rglob("*"):
-            if path.is_file() and path.name != lease.NAME:
+            if path.is_file() and path.name != lease.LEASE_NAME and not is_temporary(path):
                 stat = path.stat()
-                found[path.relative_to(self.path).as_posix()] = (stat.st_mtime_ns, stat.st_size)
-        return found
+                states[path.relative_to(self.path).as_posix()] = (stat.st_mtime_ns, stat.st_size)
+        return states
+
+
+class _Snapshot(NamedTuple):
+    """The folder at one moment.
+
+    The links stay when the folder drops a checkpoint. The pointer's bytes are read at once, since the file may
+    name a later checkpoint by the time it is uploaded.
+    """
+
+    number: int  # of the request
+    is_last: bool  # of this process
+    files: dict[str, FileState]
+    pointer: bytes | None
+    queued: Path  # the folder with links to what has changed since the last upload

@@ -11,7 +11,7 @@ from preprocessing.storage import lease
 from trainer import run_config
 from trainer.runs import rollbacks
 from trainer.runs.directory import METRICS, POINTER, ROLLBACKS
-from trainer.runs.storage import Folder
+from trainer.runs.storage import StorageFolder
 
 
 def status(run: str) -> str:
@@ -20,10 +20,12 @@ def status(run: str) -> str:
     Raises:
         CommandError: There is no run (3), or storage failed (4).
     """
-    files = Folder(run)
+    files = StorageFolder(run)
     described = files.read(run_config.CONFIG_NAME)
     if described is None:
-        raise CommandError(f"--run {run} has no {run_config.CONFIG_NAME}: nothing was trained there", BAD_DATA)
+        raise CommandError(
+            f"--run {run} has no {run_config.CONFIG_NAME}: nothing was trained there", BAD_DATA
+        )
     config = json.loads(described)
     rows = [json.loads(line) for line in (files.read(METRICS) or b"").splitlines() if line.endswith(b"}")]
     lines = [("run", f"{run}: {config['preset']}"), ("epoch", f"{len(rows)} of {config['epochs']}")]
@@ -32,7 +34,7 @@ def status(run: str) -> str:
         lines += [("last", _figures(rows[-1])), ("best", _figures(best))]
     lines.append(("checkpoint", _checkpoint(files)))
     lines += [("roll-back", str(one)) for one in rollbacks.parse(files.read(ROLLBACKS) or b"")]
-    lines.append(("at work", lease.owner(run) or "nobody"))
+    lines.append(("at work", lease.holder(run) or "nobody"))
     return "\n".join(f"{name:<12}{text}" for name, text in lines)
 
 
@@ -40,7 +42,7 @@ def _figures(row: dict[str, float]) -> str:
     return f"epoch {row['epoch']}: test ELBO {row['test_elbo']:,.0f} nats, SNR {row['test_snr_db']:.2f} dB"
 
 
-def _checkpoint(files: Folder) -> str:
+def _checkpoint(files: StorageFolder) -> str:
     pointer = files.read(POINTER)
     newest = re.search(rb'"([^"]+)"', pointer or b"")
     if newest is None:

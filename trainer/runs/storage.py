@@ -1,4 +1,4 @@
-"""Object storage, through google-cloud-storage: the objects below a prefix.
+"""Files of a folder, local or on `gs://`, and parallel transfers of many objects.
 
 TensorFlow's own `gs://` file system cannot be pointed at an emulator, so nothing in the trainer uses it.
 """
@@ -12,43 +12,90 @@ import os
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import google_crc32c
-from google.api_core.exceptions import BadRequest, NotFound, PreconditionFailed
+from google.api_core.exceptions import BadRequest, NotFound
 from google.api_core.retry import Retry
 from google.cloud import storage
 from google.resumable_media.common import InvalidResponse
 
 from preprocessing.errors import USAGE, CommandError
-from preprocessing.storage.gcs import TryLaterError, failures, once, policy
+from preprocessing.storage.gcs import (
+    GenerationMismatchError,
+    TransientError,
+    compare_and_swap,
+    retry_policy,
+    single_attempt,
+    storage_errors,
+)
 
 Result = TypeVar("Result")
 
 THREADS = 8
-SINGLE_REQUEST_BYTES = 8 << 20  # a larger file goes up in parts
-PART_BYTES = 16 << 20  # of each of such files in memory
+SINGLE_REQUEST_BYTES = 8 << 20  # a larger file is uploaded in parts
+PART_BYTES = 16 << 20  # of such an upload, held in memory
 
 
 def is_remote(uri: str) -> bool:
-    """Whether `uri` is on object storage."""
+    """Tell whether `uri` is on object storage."""
     return uri.startswith("gs://")
 
 
 def default_cache() -> Path:
-    """Where shards and the working copies of remote runs lie."""
+    """Return the default folder for fetched shards and the working copies of remote runs."""
     return Path(tempfile.gettempdir()) / "gtzan-cvae"
 
 
-class Prefix:
+class StorageFolder:
+    """The files of a folder, local or `gs://`, by their names relative to it."""
+
+    def __init__(self, uri: str) -> None:
+        self._prefix = GcsPrefix(uri) if is_remote(uri) else None
+        self._path = Path(uri)
+
+    def list_names(self) -> list[str]:
+        """Return the names of all files at any depth, sorted; empty if there is no folder."""
+        if self._prefix is not None:
+            return self._prefix.list_names()
+        files = (path for path in self._path.rglob("*") if path.is_file())
+        return sorted(path.relative_to(self._path).as_posix() for path in files)
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file's content, or None if it does not exist."""
+        if self._prefix is not None:
+            return self._prefix.read(name)
+        path = self._path / name
+        return path.read_bytes() if path.is_file() else None
+
+    def updated(self, name: str) -> datetime | None:
+        """Return when a file was written, or None if it does not exist."""
+        if self._prefix is not None:
+            return self._prefix.updated(name)
+        path = self._path / name
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.is_file() else None
+
+    def delete(self, name: str) -> None:
+        """Delete a file, if it exists."""
+        if self._prefix is not None:
+            self._prefix.delete(name)
+        else:
+            (self._path / name).unlink(missing_ok=True)
+
+
+class GcsPrefix:
     """The objects below `gs://bucket/prefix`, by their names relative to it.
 
-    What fails is tried again as `preprocessing.storage.gcs` says. Each write replaces the generation that it knows
-    of: an attempt that nobody waits for any more, and that arrives late, changes nothing. `check` is called
-    before each attempt at a write, and forbids it by raising; `trouble` is what failed last, in a few words.
+    `preprocessing.storage.gcs` says what is retried. Each write is conditional on the generation that was seen
+    last, so an abandoned attempt that arrives late changes nothing. The last writer wins: a write that finds a
+    newer generation replaces it, since a lease keeps other writers away.
+
+    Attributes:
+        before_write: Called before each attempt at a write; prevents it by raising.
+        last_error: The last failed attempt, in a few words; empty if there was none.
     """
 
     def __init__(self, uri: str) -> None:
@@ -56,182 +103,167 @@ class Prefix:
         if not bucket:
             raise CommandError(f"{uri} names no bucket: write gs://bucket/prefix", USAGE)
         self.uri = uri
-        self.check: Callable[[], None] = lambda: None
-        self.trouble = ""
-        self._generations: dict[str, int] = {}  # what is not here is not there, as far as is known
-        self._start = prefix.strip("/") + "/" if prefix.strip("/") else ""
-        with failures(uri):
+        self.before_write: Callable[[], None] = lambda: None
+        self.last_error = ""
+        self._generations: dict[str, int] = {}  # as far as known; a name that is missing does not exist
+        self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        with storage_errors(uri):
             self._bucket = storage.Client().bucket(bucket)
 
-    def list(self) -> list[str]:
-        """The names of all objects, sorted."""
-        with failures(self.uri):
-            pages = {**once(), "retry": self._policy()}  # each for itself: there may be many
-            blobs = self._bucket.client.list_blobs(self._bucket, prefix=self._start, **pages)
-            self._generations = {blob.name.removeprefix(self._start): blob.generation for blob in blobs}
-        # The web console makes folders.
+    def list_names(self) -> list[str]:
+        """Return the names of all objects, sorted."""
+        with storage_errors(self.uri):
+            per_page = {**single_attempt(), "retry": self._policy()}  # one deadline for each of many pages
+            blobs = self._bucket.client.list_blobs(self._bucket, prefix=self._prefix, **per_page)
+            self._generations = {blob.name.removeprefix(self._prefix): blob.generation for blob in blobs}
+        # The web console creates an empty object for each folder.
         return sorted(name for name in self._generations if name and not name.endswith("/"))
 
     def read(self, name: str) -> bytes | None:
-        """One object, or None if there is none."""
-        with failures(self.uri), contextlib.suppress(NotFound):
-            return self._retried(lambda: self._blob(name).download_as_bytes(checksum="crc32c", **once()))
+        """Return an object's content, or None if it does not exist."""
+
+        def attempt() -> bytes:
+            return self._blob(name).download_as_bytes(checksum="crc32c", **single_attempt())
+
+        with storage_errors(self.uri), contextlib.suppress(NotFound):
+            return self._retry(attempt)
         return None
 
     def updated(self, name: str) -> datetime | None:
-        """When an object was written, or None if there is none."""
-        with failures(self.uri):
-            blob = self._retried(lambda: self._bucket.get_blob(self._start + name, **once()))
+        """Return when an object was written, or None if it does not exist."""
+        with storage_errors(self.uri):
+            blob = self._retry(lambda: self._metadata(name))
             return blob.updated if blob else None
 
     def write(self, name: str, data: bytes) -> None:
-        """One object, replaced as a whole."""
-        with failures(self.uri):
-            self._retried(lambda: self._put(name, io.BytesIO(data)))
+        """Replace an object."""
+        with storage_errors(self.uri):
+            self._retry(lambda: self._upload_once(name, io.BytesIO(data)))
 
     def delete(self, name: str) -> None:
-        """One object, if it is there."""
+        """Delete an object, if it exists."""
 
         def attempt() -> None:
-            self.check()
-            with self._as_known(name):
-                self._blob(name).delete(if_generation_match=self._generations.get(name), **once())
+            def request() -> int:
+                blob = self._blob(name)
+                blob.delete(if_generation_match=self._generations.get(name), **single_attempt())
+                return 0
 
-        with failures(self.uri), contextlib.suppress(NotFound):
-            self._retried(attempt)
+            self._change_once(name, request)
+
+        with storage_errors(self.uri), contextlib.suppress(NotFound):
+            self._retry(attempt)
         self._generations.pop(name, None)
 
     def upload(self, names: list[str], folder: Path) -> None:
-        """Many files at once."""
+        """Upload files of a local folder, several at once."""
 
         def attempt(name: str) -> None:
             with (folder / name).open("rb") as file:
-                self._put(name, file)
+                self._upload_once(name, file)
 
-        with failures(self.uri):
-            _in_parallel(lambda name: self._retried(lambda: attempt(name)), names)
+        with storage_errors(self.uri):
+            _for_each_in_parallel(lambda name: self._retry(lambda: attempt(name)), names)
 
     def download(self, names: list[str], folder: Path) -> None:
-        """Many objects at once."""
+        """Download objects into a local folder, several at once."""
         folder.mkdir(parents=True, exist_ok=True)
 
         def attempt(name: str) -> None:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:  # from the beginning: the client does not check what it resumes
-                self._blob(name).download_to_file(file, checksum="crc32c", **once())
+            with path.open("wb") as file:  # from the start: the client does not verify what it resumes
+                self._blob(name).download_to_file(file, checksum="crc32c", **single_attempt())
 
-        with failures(self.uri):
-            _in_parallel(lambda name: self._retried(lambda: attempt(name)), names)
+        with storage_errors(self.uri):
+            _for_each_in_parallel(lambda name: self._retry(lambda: attempt(name)), names)
 
-    def _put(self, name: str, file: BinaryIO) -> None:
-        """One attempt; the server compares the checksum before it lets the object be seen."""
-        self.check()
-        size = file.seek(0, os.SEEK_END)  # of a file that grows, so much
-        blob = self._bucket.blob(self._start + name, chunk_size=PART_BYTES)
-        blob.crc32c = checksum = _crc32c(file, size)
-        file.seek(0)
-        write = {"size": size, "if_generation_match": self._generations.get(name, 0), **once()}
-        with self._as_known(name, checksum):
+    def _upload_once(self, name: str, file: BinaryIO) -> None:
+        """Make one attempt; the server compares the checksum before the object becomes visible."""
+        size = file.seek(0, os.SEEK_END)  # fixed here: the file may grow
+        checksum = _crc32c(file, size)
+
+        def request() -> int:
+            file.seek(0)
+            blob = self._bucket.blob(self._prefix + name, chunk_size=PART_BYTES)
+            blob.crc32c = checksum
+            args = {
+                "size": size,
+                "if_generation_match": self._generations.get(name, 0),
+                **single_attempt(),
+            }
             if size <= SINGLE_REQUEST_BYTES:
-                blob.upload_from_file(file, **write)
-            else:
-                try:  # its parts are tried again by the client, which goes on from what has arrived
-                    blob.upload_from_file(file, **{**write, "retry": self._policy()})
-                except (BadRequest, NotFound, InvalidResponse) as error:  # that is damaged, or forgotten
-                    raise TryLaterError(str(error)) from error
-            self._generations[name] = blob.generation
+                blob.upload_from_file(file, **args)
+                return blob.generation
+            try:  # the client retries the parts, and continues from what has arrived
+                blob.upload_from_file(file, **{**args, "retry": self._policy()})
+            except (BadRequest, NotFound, InvalidResponse) as error:  # the upload is corrupt or was forgotten
+                raise TransientError(str(error)) from error
+            return blob.generation
 
-    @contextlib.contextmanager
-    def _as_known(self, name: str, checksum: str | None = None) -> Iterator[None]:
-        """Around a write: if the object is of another generation, learns which, for the next attempt.
+        self._generations[name] = self._change_once(name, request, checksum)
 
-        But if it has `checksum`, only the answer to an earlier attempt got lost, and all is well.
+    def _change_once(self, name: str, request: Callable[[], int], checksum: str | None = None) -> int:
+        """Make one attempt at a conditional request, and return the object's generation.
+
+        An object that already has `checksum` is the own write, whose response was lost. After any other change,
+        the next attempt is conditional on the new generation.
         """
+
+        def current() -> tuple[int, bool]:
+            blob = self._metadata(name)
+            return (blob.generation, blob.crc32c == checksum) if blob else (0, False)
+
+        self.before_write()
         try:
-            yield
-        except PreconditionFailed as error:
-            there = self._bucket.get_blob(self._start + name, **once())
-            self._generations[name] = there.generation if there else 0
-            if there is None or there.crc32c != checksum:
-                raise TryLaterError(f"{name} was changed by another") from error
+            return compare_and_swap(request, current)
+        except GenerationMismatchError as error:
+            self._generations[name] = error.generation
+            raise TransientError(f"{name} was changed by another writer") from error
+
+    def _metadata(self, name: str) -> storage.Blob | None:
+        return self._bucket.get_blob(self._prefix + name, **single_attempt())
 
     def _blob(self, name: str) -> storage.Blob:
-        return self._bucket.blob(self._start + name)
+        return self._bucket.blob(self._prefix + name)
 
-    def _policy(self) -> Retry:
-        return policy(on_error=self._note)
-
-    def _retried(self, attempt: Callable[[], Result]) -> Result:
+    def _retry(self, attempt: Callable[[], Result]) -> Result:
         return self._policy()(attempt)()
 
-    def _note(self, error: Exception) -> None:
-        self.trouble = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    def _policy(self) -> Retry:
+        return retry_policy(on_error=self._note_error)
+
+    def _note_error(self, error: Exception) -> None:
+        self.last_error = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
-class Folder:
-    """The files below a folder, local or `gs://`, by their names relative to it."""
+def _for_each_in_parallel(call: Callable[[str], None], names: list[str]) -> None:
+    """Call with every name in several threads; after the last call has ended, raise the first error.
 
-    def __init__(self, uri: str) -> None:
-        self._prefix = Prefix(uri) if is_remote(uri) else None
-        self._path = Path(uri)
-
-    def list(self) -> list[str]:
-        """The names of all files, sorted; none where there is no folder."""
-        if self._prefix is not None:
-            return self._prefix.list()
-        files = (path for path in self._path.rglob("*") if path.is_file())
-        return sorted(path.relative_to(self._path).as_posix() for path in files)
-
-    def read(self, name: str) -> bytes | None:
-        """One file, or None if there is none."""
-        if self._prefix is not None:
-            return self._prefix.read(name)
-        path = self._path / name
-        return path.read_bytes() if path.is_file() else None
-
-    def updated(self, name: str) -> datetime | None:
-        """When a file was written, or None if there is none."""
-        if self._prefix is not None:
-            return self._prefix.updated(name)
-        path = self._path / name
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.is_file() else None
-
-    def delete(self, name: str) -> None:
-        """One file, if it is there."""
-        if self._prefix is not None:
-            self._prefix.delete(name)
-        else:
-            (self._path / name).unlink(missing_ok=True)
-
-
-def _in_parallel(call: Callable[[str], None], names: list[str]) -> None:
-    """Calls with every name, and raises the first failure when no call goes on any more.
-
-    Its threads are daemons: a second signal ends the program at once, whatever they wait for.
+    The threads are daemons: a second signal ends the program at once, whatever they wait for.
     """
-    left, failed = deque(names), []
+    remaining, errors = deque(names), list[Exception]()
 
     def work() -> None:
-        with contextlib.suppress(IndexError):  # none is left
-            while not failed:
-                name = left.popleft()
+        with contextlib.suppress(IndexError):  # no name remains
+            while not errors:
+                name = remaining.popleft()
                 try:
                     call(name)
                 except Exception as error:
-                    failed.append(error)
+                    errors.append(error)
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(THREADS, len(names)))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if failed:
-        raise failed[0]
+    if errors:
+        raise errors[0]
 
 
 def _crc32c(file: BinaryIO, size: int) -> str:
-    """Of its first `size` bytes, as storage writes it."""
+    """Compute the checksum of the first `size` bytes, in the encoding of object metadata."""
     file.seek(0)
     checksum = google_crc32c.Checksum()
     while size and (part := file.read(min(size, 1 << 20))):

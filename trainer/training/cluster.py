@@ -14,14 +14,14 @@ WORKERS, SERVICE, JOB = "GTZAN_CVAE_WORKERS", "GTZAN_CVAE_SERVICE", "GTZAN_CVAE_
 
 
 class Cluster(NamedTuple):
-    """The workers' addresses, host:port, and which of them this process is; the first is the chief."""
+    """The addresses of all workers, host:port, and the number of this process; worker 0 is the chief."""
 
     addresses: tuple[str, ...]
-    index: int
+    worker: int
 
     def tf_config(self) -> str:
-        """As TensorFlow reads it."""
-        task = {"type": "worker", "index": self.index}
+        """Return the value of `TF_CONFIG` for TensorFlow."""
+        task = {"type": "worker", "index": self.worker}
         return json.dumps({"cluster": {"worker": self.addresses}, "task": task})
 
 
@@ -39,8 +39,8 @@ def find(environment: Mapping[str, str]) -> Cluster | None:
         found = _from_indexed_job(environment)
     else:
         return None
-    if not 0 <= found.index < len(found.addresses):
-        raise CommandError(f"worker {found.index} of {len(found.addresses)}: there is none", USAGE)
+    if not 0 <= found.worker < len(found.addresses):
+        raise CommandError(f"worker {found.worker} of {len(found.addresses)}: there is none", USAGE)
     return found if len(found.addresses) > 1 else None
 
 

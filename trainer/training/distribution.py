@@ -37,7 +37,7 @@ class Distribution:
                 unused (exit code 2).
         """
         self.workers = len(cluster.addresses) if cluster else 1
-        self.index = cluster.index if cluster else 0
+        self.index = cluster.worker if cluster else 0
         self.strategy = _make_strategy(cluster, _divide_devices(replicas))
 
     @property

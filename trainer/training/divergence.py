@@ -17,7 +17,7 @@ EXPLODED_TIMES = 9.0
 
 
 class DivergedError(Exception):
-    """A weight, a loss or a figure is no number any more, or the loss has exploded."""
+    """A weight, a loss or a metric is NaN or infinite, or the loss has exploded."""
 
 
 class LossWatch:

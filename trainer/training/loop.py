@@ -12,7 +12,6 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from preprocessing.dataset.manifest import Manifest
-from trainer import event_log
 from trainer.config import Config
 from trainer.data import input_pipeline
 from trainer.data.dataset import Clips
@@ -24,6 +23,7 @@ from trainer.runs.directory import CHECKPOINTS
 from trainer.training.distribution import Distribution
 from trainer.training.divergence import LOOK_STEPS, DivergedError, LossWatch
 from trainer.training.profiling import Profile
+from trainer.training.progress import Progress
 from trainer.training.signals import StoppedError, StopRequest
 from trainer.training.train_step import Totals, TrainState
 
@@ -43,7 +43,7 @@ class TrainingLoop:
     All that a run depends on is either a function of its configuration and position (data, noise, learning
     rate) or in the checkpoint, so that going on from one ends in the same bits as never having stopped.
     `saved` is called when a checkpoint's files are complete. A run without one begins with the weights of the
-    run in the local folder `start`, if that is given.
+    run in the local folder `init_from`, if that is given.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class TrainingLoop:
         stop: StopRequest,
         saved: Callable[[], None],
         profile: Profile | None = None,
-        start: Path | None = None,
+        init_from: Path | None = None,
     ) -> None:
         self.config = config
         self.path = run
@@ -75,8 +75,8 @@ class TrainingLoop:
         self._writer = None
         if distribution.is_chief:
             self._writer = checkpoints.Writer(self._checkpoint, run / CHECKPOINTS, config.checkpoints_to_keep)
-            if not checkpoints.restore_newest(self._checkpoint, run / CHECKPOINTS) and start is not None:
-                self._train_state.init_from(start)
+            if not checkpoints.restore_newest(self._checkpoint, run / CHECKPOINTS) and init_from is not None:
+                self._train_state.init_from(init_from)
         at = self._checkpoint
         distribution.broadcast_variables(checkpoints.variables_of(at))
         totals = Totals(*tf.unstack(at.totals)) if int(at.step) else None
@@ -144,14 +144,14 @@ class TrainingLoop:
         `input_shards` are this worker's own part of it.
 
         Raises:
-            DivergedError: The loss or a weight is no number any more, or the loss has exploded.
-            StoppedError: A signal has come; the run is saved.
+            DivergedError: The loss or a weight is not finite, or the loss has exploded.
+            StoppedError: A signal was received; the run is saved.
         """
         config, epoch = self.config, self.position.epoch + 1
         steps = input_pipeline.count_steps(manifest, config)
         started = time.monotonic() - self.position.secs
         first, total = self.position.step, steps * config.epochs
-        with event_log.Progress(epoch, config.epochs, steps, first) as progress:
+        with Progress(epoch, config.epochs, steps, first) as progress:
             for index, batch in zip(range(first, steps), self._fed(input_shards, manifest), strict=False):
                 done = steps * (epoch - 1) + index
                 rate = self._learning_rate(done, total)
@@ -167,6 +167,7 @@ class TrainingLoop:
                     progress.show(self._per_clip(totals)["elbo"], self._clips_per_sec(), self._snr_db)
                 self._save_if_due()
         self._refuse_divergence()
+        assert self.position.totals is not None  # an epoch has at least one step
         figures = self._per_clip(self.position.totals).items()
         return {
             "epoch": epoch,
@@ -181,22 +182,23 @@ class TrainingLoop:
         """ELBO, its terms and the SNR over whole clips.
 
         Raises:
-            DivergedError: One of them is no number.
-            StoppedError: A signal has come; the run is saved.
+            DivergedError: One of them is not finite.
+            StoppedError: A signal was received; the run is saved.
         """
         count, distribution = self._train_state.evaluation_clips, self._distribution
         whole_clips = input_pipeline.evaluation_batches(
             clips, count, distribution.index, distribution.workers
         )
-        totals = None
+        totals: Totals | None = None
         for batch in distributed_iterator(whole_clips, self.strategy):
             self._save_if_due()
             sums = self._train_state.evaluation_step(batch)
             totals = sums if totals is None else totals.plus(sums)
+        assert totals is not None  # a split has at least one clip
         figures = {f"test_{name}": value for name, value in self._per_clip(totals).items()}
         figures |= {"test_snr_db": float(totals.snr_db / totals.examples)}
         if not all(map(math.isfinite, figures.values())):
-            raise DivergedError(f"a test figure of epoch {self.position.epoch + 1} is no number")
+            raise DivergedError(f"a test figure of epoch {self.position.epoch + 1} is not finite")
         self._snr_db = figures["test_snr_db"]
         return figures
 
@@ -242,12 +244,13 @@ class TrainingLoop:
     def _refuse_divergence(self) -> None:
         totals = self.position.totals
         if totals is not None and not bool(tf.reduce_all(tf.math.is_finite(tf.stack(totals)))):
-            raise DivergedError(f"the loss is no number at step {self.steps}")
+            raise DivergedError(f"the loss is not finite at step {self.steps}")
         if not bool(self._train_state.is_finite()):
-            raise DivergedError(f"a weight is no number at step {self.steps}")
+            raise DivergedError(f"a weight is not finite at step {self.steps}")
         self._watch.look()
 
     def _clips_per_sec(self) -> float:
+        assert self.position.totals is not None
         return float(self.position.totals.samples) / self.clip_samples / self.position.secs
 
     def _per_clip(self, totals: Totals) -> dict[str, float]:

@@ -51,17 +51,17 @@ def choose(run: Path, test_clips: Clips, model: WaveformVAE, config: Config, man
     audio, condition, ids = _spread(test_clips, manifest, config.sample_clips)
     track_ids = [track.decode("utf-8", "replace") for track in ids]
     sizes = (model.sample_noise_size(manifest.clip_samples), model.decode_noise_size(manifest.clip_samples))
-    noises = [
+    sample_noise, decode_noise = (
         tf.random.stateless_normal([len(audio), size], [config.seed, key])
         for size, key in zip(sizes, NOISE_KEYS, strict=True)
-    ]
+    )
     genres = np.arange(len(audio), dtype=np.int32) % len(manifest.genres)
     asked = Condition(genres, np.full_like(condition.attributes, np.nan))
     (run / ORIGINALS).mkdir(parents=True, exist_ok=True)
     for index, clip in enumerate(audio):
         wav.write_wav(run / ORIGINALS / f"{index:02d}.wav", clip, manifest.sample_rate_hz)
     mapped = _spread(test_clips, manifest, MAPPED_CLIPS)
-    return Fixed(audio, condition, track_ids, *noises, asked, mapped)
+    return Fixed(audio, condition, track_ids, sample_noise, decode_noise, asked, mapped)
 
 
 def render_epoch(run: Path, fixed: Fixed, model: WaveformVAE, manifest: Manifest, epoch: int) -> Rendered:

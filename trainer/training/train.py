@@ -48,7 +48,7 @@ def train_and_evaluate(
     *,
     profile: str | None = None,
     cluster: Cluster | None = None,
-    start: Path | None = None,
+    init_from: Path | None = None,
 ) -> str:
     """Trains the run to its last epoch, from its newest checkpoint if it has one.
 
@@ -60,7 +60,7 @@ def train_and_evaluate(
         cache: Where remote data is kept.
         profile: The training steps to profile, as FIRST:LAST.
         cluster: The processes that train together; None: this one alone.
-        start: A local run whose weights a new run begins with, of a model with the same shapes.
+        init_from: A local run whose weights a new run begins with, of a model with the same shapes.
 
     Returns:
         Where the report is, below `run`.
@@ -92,10 +92,10 @@ def train_and_evaluate(
             while True:
                 recorded = Profile(profiled, path / EVENTS) if profiled else None
                 with TrainingLoop(
-                    config, metadata, distribution, path, stop, directory.commit, recorded, start
+                    config, metadata, distribution, path, stop, directory.commit, recorded, init_from
                 ) as loop:
                     try:
-                        _greet(run, loop, start)
+                        _greet(run, loop, init_from)
                         trained |= _train(loop, manifest, input_shards, test_clips)
                         break
                     except DivergedError as error:
@@ -216,8 +216,8 @@ def _agree_on_config(
         raise CommandError(f"--batch-size {config.batch_size} is less than the {replicas} replicas", USAGE)
     if config.input_shards % distribution.workers:
         raise CommandError(
-            f"the {config.input_shards} streams of the run cannot be divided among {distribution.workers} workers: train "
-            "with as many workers as before, or fewer that divide it",
+            f"the {config.input_shards} input shards of the run cannot be divided among {distribution.workers} "
+            "workers: train with as many workers as before, or with a divisor of that number",
             USAGE,
         )
     return config

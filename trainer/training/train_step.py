@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from preprocessing.errors import BAD_DATA, CommandError
 from trainer import run_config
 from trainer.config import Config
 from trainer.data.input_pipeline import Batch
@@ -82,8 +83,15 @@ class TrainState:
         return parts | ({AVERAGED: self.averaged} if self.config.ema_decay else {})
 
     def init_from(self, run: Path) -> None:
-        """Takes what is heard of another run, in a local folder, whose model has the same shapes."""
-        restore_for_inference(self.model, run, run_config.load(run).config)
+        """Copy the weights for inference of another run in a local folder; the shapes must agree.
+
+        Raises:
+            CommandError: `run` is not a run (exit code 3).
+        """
+        described = run_config.load(run)
+        if described is None:
+            raise CommandError(f"{run} has no {run_config.CONFIG_NAME}: it is not a run", BAD_DATA)
+        restore_for_inference(self.model, run, described.config)
         self._begin_average()
 
     @property
@@ -204,6 +212,6 @@ def _scales(optimizer: tf.keras.optimizers.Optimizer) -> bool:
 def _totals(batch: Batch, elbo_terms: ElboTerms, snr_db: tf.Tensor) -> Totals:
     real = tf.cast(batch.weight > 0, tf.float64)
     values = (elbo_terms.log_likelihood, tf.reduce_sum(elbo_terms.kl, axis=-1), snr_db)
-    sums = (tf.reduce_sum(real * tf.cast(value, tf.float64)) for value in values)
+    log_likelihood, kl, snr = (tf.reduce_sum(real * tf.cast(value, tf.float64)) for value in values)
     examples = tf.reduce_sum(real)
-    return Totals(*sums, examples, examples * batch.audio.shape[-1])
+    return Totals(log_likelihood, kl, snr, examples, examples * batch.audio.shape[-1])

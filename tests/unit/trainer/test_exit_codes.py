@@ -10,7 +10,7 @@ from support.tiny_corpus import CLIP_SAMPLES, RATE_HZ, WAVE
 
 from preprocessing.features.attributes import measure
 from trainer.generation.generator import load
-from trainer.reporting.figures import read_wav
+from trainer.reporting.wav import read_wav
 from trainer.training.train import train_and_evaluate
 
 FIGURES = ("elbo", "log_likelihood", "kl")

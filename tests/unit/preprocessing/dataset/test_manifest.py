@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from preprocessing.dataset.manifest import Manifest, Shard, Statistics, from_json, statistics
+from preprocessing.dataset.manifest import Manifest, Shard, Statistics, compute_statistics
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 
 SHARD = Shard("train-00000-of-00001.tfrecord", "train", 3, 100, "aa", "bb", "cc")
@@ -24,9 +24,9 @@ MANIFEST = Manifest(
 
 
 def test_json_comes_back_as_it_was():
-    assert from_json(MANIFEST.to_json(), "dataset.json") == MANIFEST
-    assert MANIFEST.split_records("train") == 3
-    assert MANIFEST.split_records("test") == 0
+    assert Manifest.from_json(MANIFEST.to_json(), "dataset.json") == MANIFEST
+    assert MANIFEST.clip_count("train") == 3
+    assert MANIFEST.clip_count("test") == 0
 
 
 def test_the_digest_covers_inputs_and_options_but_not_where_they_lie():
@@ -51,16 +51,16 @@ def test_the_digest_covers_inputs_and_options_but_not_where_they_lie():
 )
 def test_a_damaged_or_foreign_manifest_is_refused_in_one_sentence(data, code):
     with pytest.raises(CommandError, match=r"^gs://b/dataset.json .*preprocess again$") as caught:
-        from_json(data, "gs://b/dataset.json")
+        Manifest.from_json(data, "gs://b/dataset.json")
     assert caught.value.exit_code == code
 
 
 def test_the_bytes_are_stable():
     shuffled = json.loads(MANIFEST.to_json())
-    assert from_json(json.dumps(shuffled).encode(), "dataset.json").to_json() == MANIFEST.to_json()
+    assert Manifest.from_json(json.dumps(shuffled).encode(), "dataset.json").to_json() == MANIFEST.to_json()
 
 
 def test_statistics_leave_out_what_could_not_be_measured():
-    assert statistics([1.0, float("nan"), 3.0]) == Statistics(mean=2.0, std=1.0, low=1.0, high=3.0)
-    assert statistics([5.0, 5.0]).std == 1.0  # one divides by it
-    assert statistics([float("nan")]) is None
+    assert compute_statistics([1.0, float("nan"), 3.0]) == Statistics(mean=2.0, std=1.0, low=1.0, high=3.0)
+    assert compute_statistics([5.0, 5.0]).std == 1.0  # one divides by it
+    assert compute_statistics([float("nan")]) is None

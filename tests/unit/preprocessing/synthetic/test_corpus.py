@@ -10,6 +10,7 @@ import soundfile
 
 from preprocessing.dataset import splits
 from preprocessing.synthetic import corpus
+from preprocessing.synthetic.__main__ import main
 from preprocessing.synthetic.composition import PARTS, draw_take, parse_chord
 from preprocessing.synthetic.styles import STYLES
 from preprocessing.synthetic.synth import SAMPLE_RATE, VOICES
@@ -155,7 +156,7 @@ def test_corpus_is_laid_out_as_gtzan_and_a_second_run_keeps_it(tmp_path, monkeyp
 )
 def test_wrong_number_is_one_sentence_and_code_2(tmp_path, capsys, flags):
     with pytest.raises(SystemExit) as stop:
-        corpus.main(["--output", str(tmp_path / "out"), *flags])
+        main(["--output", str(tmp_path / "out"), *flags])
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
@@ -167,7 +168,7 @@ def test_command_sums_up_in_one_line(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "preprocessing.synthetic.corpus",
+        "preprocessing.synthetic",
         "--output",
         str(tmp_path),
         "--clips-per-genre",
@@ -180,7 +181,7 @@ def test_command_sums_up_in_one_line(tmp_path):
 
 def test_unwritable_output_is_one_sentence(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    assert corpus.main(["--output", str(tmp_path / "file")]) != 0
+    assert main(["--output", str(tmp_path / "file")]) != 0
     error = capsys.readouterr().err.splitlines()[-1]
     assert "error" in error
     assert "Traceback" not in error

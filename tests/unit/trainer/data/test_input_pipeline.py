@@ -30,7 +30,7 @@ def examples(batches):
 def test_a_split_is_what_the_manifest_says(opened):
     folder, manifest = opened
     rows = list(datasets.open_split(folder, manifest, "train").as_numpy_iterator())
-    assert len(rows) == manifest.split_records("train")
+    assert len(rows) == manifest.clip_count("train")
     for clip in rows:
         assert clip.audio.shape == (CLIP_SAMPLES,)
         assert np.abs(clip.audio).max() <= 1
@@ -93,7 +93,7 @@ def test_whole_clips_keep_their_length_and_the_last_batch_is_filled_with_nothing
     clips = datasets.open_split(folder, manifest, "train")
     batches = list(training_batches([clips], Config(batch_size=7, crop_samples=0), manifest, [1]))
     real = [int((batch.weight.numpy() > 0).sum()) for batch in batches]
-    assert sum(real) == manifest.split_records("train")
+    assert sum(real) == manifest.clip_count("train")
     assert real[:-1] == [7] * (len(batches) - 1)
     assert 0 < real[-1] < 7, "choose a batch size that leaves a remainder"
     for batch in batches:

@@ -8,7 +8,7 @@ from trainer.__main__ import main
 from trainer.runs import rollbacks
 from trainer.runs.directory import METRICS, POINTER, ROLLBACKS
 from trainer.runs.status import status
-from trainer.runs.storage import Prefix
+from trainer.runs.storage import GcsPrefix
 
 ROWS = [
     {"epoch": n, "test_elbo": elbo, "test_snr_db": 2.0 + n}
@@ -28,7 +28,7 @@ def test_a_runs_state_in_a_few_lines(tmp_path, storage_server, where, capsys):
     run = str(tmp_path) if where == "local" else f"{storage_server}/runs/status"
     for name, content in FILES.items():
         if where == "bucket":
-            Prefix(run).write(name, content.encode())
+            GcsPrefix(run).write(name, content.encode())
         else:
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(content)
@@ -40,7 +40,7 @@ def test_a_runs_state_in_a_few_lines(tmp_path, storage_server, where, capsys):
     assert "checkpoint  step-30, " in said
     assert said.count("went back to step 20") == 2
     assert "at work     nobody" in said
-    with lease.hold(run):
+    with lease.acquire(run):
         assert "at work     process" in status(run)
 
 

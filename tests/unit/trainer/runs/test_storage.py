@@ -19,11 +19,11 @@ from trainer.__main__ import main as trainer
 from trainer.data.fetch import open_dataset
 from trainer.generation.generator import load
 from trainer.runs.directory import POINTER, RunDirectory, fetch_run
-from trainer.runs.storage import Prefix
+from trainer.runs.storage import GcsPrefix
 
 
 def upload_folder(folder: Path, uri: str):
-    Prefix(uri).upload([path.relative_to(folder).as_posix() for path in folder.rglob("*.wav")], folder)
+    GcsPrefix(uri).upload([path.relative_to(folder).as_posix() for path in folder.rglob("*.wav")], folder)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def remote_dataset(storage_server, corpus, dataset):
 
 
 def names(uri):
-    return [name for name in Prefix(uri).list() if name != lease.NAME]
+    return [name for name in GcsPrefix(uri).list_names() if name != lease.LEASE_NAME]
 
 
 def test_beam_writes_the_same_dataset_to_a_bucket(remote_dataset, dataset, tmp_path, capsys):
@@ -63,11 +63,11 @@ def test_shards_are_fetched_once_and_checked(remote_dataset, storage_server, tmp
     assert (folder / name).read_bytes() == whole
 
     copy = f"{storage_server}/damaged"
-    Prefix(copy).upload([path.name for path in folder.iterdir()], folder)
-    Prefix(copy).write("dataset.json", Prefix(remote_dataset).read("dataset.json"))
+    GcsPrefix(copy).upload([path.name for path in folder.iterdir()], folder)
+    GcsPrefix(copy).write("dataset.json", GcsPrefix(remote_dataset).read("dataset.json"))
     data = bytearray((folder / name).read_bytes())
     data[100] ^= 1
-    Prefix(copy).write(name, bytes(data))
+    GcsPrefix(copy).write(name, bytes(data))
     with pytest.raises(CommandError, match=name) as caught:
         open_dataset(copy, tmp_path / "fresh")
     assert caught.value.exit_code == BAD_DATA
@@ -77,7 +77,7 @@ def test_a_silent_connection_keeps_nobody_waiting(storage_server, monkeypatch):
     monkeypatch.setattr(RequestHandler, "timeout", 0.2)
     address = urlsplit(os.environ["STORAGE_EMULATOR_HOST"])
     with socket.create_connection((address.hostname, address.port)):
-        assert Prefix(f"{storage_server}/nothing").list() == []
+        assert GcsPrefix(f"{storage_server}/nothing").list_names() == []
 
 
 def test_train_resume_and_generate_on_a_bucket(remote_dataset, storage_server, tmp_path):
@@ -89,21 +89,23 @@ def test_train_resume_and_generate_on_a_bucket(remote_dataset, storage_server, t
 
     assert train("one", *WAVE_FLAGS, "--epochs", "2") == 0
     assert train("another", "--epochs", "3") == 0  # another machine, with nothing but the bucket
-    rows = [json.loads(line) for line in Prefix(run).read("metrics.jsonl").splitlines()]
+    rows = [json.loads(line) for line in GcsPrefix(run).read("metrics.jsonl").splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     there = names(run)
     assert {"config.json", "report.html", "samples/training.gif", POINTER} <= set(there)
     assert "samples/epoch-0001/new-00.wav" in there
     assert sum(name.startswith("events/") for name in there) == 2
-    assert b"step-30" in Prefix(run).read(POINTER)
+    assert b"step-30" in GcsPrefix(run).read(POINTER)
 
     cache = ["--cache-dir", str(tmp_path / "third")]
     assert trainer(["generate", "--run", run, "--output", music, "--count", "2", *cache]) == 0
-    assert {"prior/00.wav", "transfer/01.wav", "vary/spectrograms.png", "music.json"} <= set(names(music))
-    assert load(run, tmp_path / "fourth").prior(1).shape == (1, CLIP_SAMPLES)
+    assert {"prior/00.wav", "transfer/01.wav", "variation/spectrograms.png", "music.json"} <= set(
+        names(music)
+    )
+    assert load(run, tmp_path / "fourth").sample(1).shape == (1, CLIP_SAMPLES)
 
 
-class Recorder(Prefix):
+class Recorder(GcsPrefix):
     """Writes down what happens to the bucket, in order, and can be told to wait."""
 
     def __init__(self, uri):
@@ -180,16 +182,16 @@ def test_a_slow_bucket_holds_nothing_up_and_gets_whole_checkpoints(storage_serve
         assert names(run.uri) == []
         recorder.go.set()
         deadline = time.monotonic() + 20
-        while Prefix(run.uri).read(POINTER) is None and time.monotonic() < deadline:
+        while GcsPrefix(run.uri).read(POINTER) is None and time.monotonic() < deadline:
             time.sleep(0.01)
         run.commit()  # no upload has failed for want of a file that was rotated out
-    assert Prefix(run.uri).read(POINTER).endswith(b'"epoch-5"')
+    assert GcsPrefix(run.uri).read(POINTER).endswith(b'"epoch-5"')
     assert [name for name in names(run.uri) if name.endswith(".index")] == ["checkpoints/epoch-5.index"]
     assert not list(tmp_path.glob("runs/*.outbox/*"))
-    assert not list(tmp_path.glob("runs/*.behind"))
+    assert not list(tmp_path.glob("runs/*.unsynced"))
 
 
-class Failing(Prefix):
+class Failing(GcsPrefix):
     def upload(self, names, folder):
         raise CommandError(f"{self.uri} cannot be reached: 503", STORAGE_FAILED)
 
@@ -201,15 +203,15 @@ def test_what_could_not_be_uploaded_stays_and_goes_up_next_time(storage_server, 
         save(run.path, 1, keep=3)
     run = RunDirectory(uri, tmp_path)
     run._mirror.prefix = Failing(uri)
-    with pytest.raises(CommandError, match=r"is kept in .* goes up when it is started") as caught, run:
+    with pytest.raises(CommandError, match=r"is kept in .* is uploaded when it is started") as caught, run:
         save(run.path, 2, keep=3)
         if ending:
             raise ending
     assert caught.value.exit_code == STORAGE_FAILED
-    assert Prefix(uri).read(POINTER).endswith(b'"epoch-1"')
+    assert GcsPrefix(uri).read(POINTER).endswith(b'"epoch-1"')
     with RunDirectory(uri, tmp_path) as run:
         assert (run.path / "checkpoints/epoch-2.index").exists()
-    assert Prefix(uri).read(POINTER).endswith(b'"epoch-2"')
+    assert GcsPrefix(uri).read(POINTER).endswith(b'"epoch-2"')
 
 
 def test_a_bucket_that_another_machine_has_moved_wins(storage_server, tmp_path):
@@ -238,7 +240,7 @@ def test_a_reader_gets_a_whole_checkpoint_while_the_run_goes_on(storage_server, 
     uri = f"{storage_server}/runs/read"
     with RunDirectory(uri, tmp_path) as run:
         save(run.path, 1, keep=1)
-    download, moved = Prefix.download, []
+    download, moved = GcsPrefix.download, []
 
     def slow(self, names, folder):
         if not moved:  # between the reader's listing and its download
@@ -247,7 +249,7 @@ def test_a_reader_gets_a_whole_checkpoint_while_the_run_goes_on(storage_server, 
                 save(run.path, 2, keep=1)
         download(self, names, folder)
 
-    monkeypatch.setattr(Prefix, "download", slow)
+    monkeypatch.setattr(GcsPrefix, "download", slow)
     copy = fetch_run(uri, tmp_path / "reader")
     assert (copy / "checkpoints/epoch-2.index").read_text() == "index 2"
     assert (copy / POINTER).read_text().endswith('"epoch-2"')

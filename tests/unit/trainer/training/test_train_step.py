@@ -20,6 +20,7 @@ from trainer.data.input_pipeline import Batch, evaluation_batches, training_batc
 from trainer.generation.generator import load
 from trainer.presets import PRESETS
 from trainer.runs import checkpoints
+from trainer.training import progress
 from trainer.training.distribution import Distribution
 from trainer.training.loop import TrainingLoop
 from trainer.training.train import train_and_evaluate
@@ -209,13 +210,13 @@ def test_all_of_it_together_resumes_in_the_middle(dataset, tmp_path, monkeypatch
 
 @pytest.fixture
 def json_lines(capsys):
-    event_log.use("json")
+    event_log.configure("json")
     yield lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    event_log.use("text")
+    event_log.configure("text")
 
 
 def test_a_profile_and_a_log_of_structured_lines(dataset, tmp_path, json_lines, monkeypatch):
-    monkeypatch.setattr(event_log, "PROGRESS_SECS", 0.0)
+    monkeypatch.setattr(progress, "EVENT_SECS", 0.0)
     train(dataset, tmp_path / "run", WAVE, 1, profile="2:4")
     assert list((tmp_path / "run/events/plugins/profile").glob("*/*.xplane.pb"))
     lines = json_lines()

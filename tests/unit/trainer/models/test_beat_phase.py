@@ -1,0 +1,51 @@
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from preprocessing.dataset.manifest import Statistics
+from trainer.conditioning import Condition
+from trainer.models.beat_phase import BeatPhase
+from trainer.run_config import DatasetMetadata
+
+TEMPO = Statistics(mean=120.0, std=20.0, low=60.0, high=180.0)
+METADATA = DatasetMetadata("data", "digest", 1_000, 1_000, ("blues",), {"tempo_bpm": TEMPO}, [], {})
+
+
+def make_condition(clips, tempo):
+    """`tempo` is in standard deviations from 120 BPM."""
+    return Condition(tf.zeros([clips], tf.int32), tf.fill([clips, 1], tempo))
+
+
+def test_the_phase_starts_on_the_beat_and_continues_beyond_a_known_clip():
+    beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2)  # 100 frames, 50 steps per second
+    condition = make_condition(1, 0.0)  # 120 BPM: a beat in 25 steps
+    new = beat_phase.from_tempo(condition, 100).numpy()[0]
+    np.testing.assert_allclose(new[::25, 0], 1.0, atol=1e-3)
+    np.testing.assert_allclose(new[:, 4], 1.0)
+    # Onsets 0.2 s after the start and every half second from there, where the phase is 0.
+    coefficients = np.full([1, 600, 4], 1e-3, np.float32)
+    coefficients[:, 20::50] = 1.0
+    known = beat_phase.from_audio(condition, tf.constant(coefficients), steps=400).numpy()[0]
+    cosine = known[:, 0] / np.hypot(known[:, 0], known[:, 1])
+    np.testing.assert_allclose(cosine[10:300:25], 1.0, atol=0.02)
+    np.testing.assert_allclose(cosine[310::25], 1.0, atol=0.05)
+
+
+def test_features_are_zero_where_the_tempo_is_dropped():
+    beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2)
+    coefficients = np.full([1, 600, 4], 1e-3, np.float32)
+    coefficients[:, 20::50] = 1.0
+    condition = make_condition(1, math.nan)
+    assert not beat_phase.from_audio(condition, tf.constant(coefficients)).numpy().any()
+    assert not beat_phase.from_tempo(condition, 100).numpy().any()
+
+
+def test_the_strength_grows_with_the_regularity_of_the_onsets():
+    beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2)
+    onsets = np.full([2, 600, 4], 1e-3, np.float32)
+    onsets[0, ::50] = 1.0  # on the beat of 120 BPM
+    onsets[1, np.random.default_rng(0).choice(600, 12, replace=False)] = 1.0  # as many, anywhere
+    features = beat_phase.from_audio(make_condition(2, 0.0), tf.constant(onsets)).numpy()
+    regular, irregular = np.hypot(features[..., 0], features[..., 1])[:, 50:-50].mean(axis=1)
+    assert regular > 2 * irregular

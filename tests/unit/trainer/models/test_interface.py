@@ -1,0 +1,84 @@
+"""What holds for every model."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.tiny_models import METADATA, MODELS, SAMPLES, make_batch, normal
+
+from trainer.conditioning import Guidance
+from trainer.config import MODES
+from trainer.models import HIERARCHICAL, REFERENCE, architecture, make_model
+from trainer.models.base import WaveformVAE
+from trainer.presets import PRESETS
+
+
+@pytest.fixture(params=MODELS)
+def model(request):
+    tf.keras.utils.set_random_seed(0)
+    return make_model(MODELS[request.param], METADATA)
+
+
+def test_encode_sample_and_decode_work_on_batches(model):
+    audio, condition = make_batch()
+    sample_noise = normal([2, model.sample_noise_size(SAMPLES)])
+    sampled = model.sample(condition, SAMPLES, sample_noise, 1.0, Guidance())
+    encoded = model.encode(audio, condition)
+    moved = model.add_noise(encoded, 0.5, sample_noise)
+    decode_noise = normal([2, model.decode_noise_size(SAMPLES)])
+    for latents in (sampled, encoded, moved, model.interpolate(encoded, moved, 0.3)):
+        waveform = model.decode(latents, condition, SAMPLES, decode_noise, Guidance())
+        assert waveform.shape == (2, SAMPLES)
+        assert float(tf.reduce_max(tf.abs(waveform))) <= 1.0
+    np.testing.assert_array_equal(model.reconstruct(audio, condition), model.reconstruct(audio, condition))
+    assert set(model.level_values(encoded)) == set(model.levels)
+
+
+def test_elbo_terms_have_a_row_per_clip_and_a_kl_per_level(model):
+    audio, condition = make_batch()
+    noise = normal([2, model.elbo_noise_size(SAMPLES)])
+    terms = model.elbo_terms(audio, condition, noise, tf.constant(1.0))
+    assert terms.log_likelihood.shape == terms.objective.shape == (2,)
+    assert terms.kl.shape == (2, len(model.levels))
+
+
+def test_every_weight_gets_a_finite_gradient(model):
+    audio, condition = make_batch()
+    with tf.GradientTape() as tape:
+        noise = normal([2, model.elbo_noise_size(SAMPLES)])
+        loss = tf.reduce_sum(model.elbo_terms(audio, condition, noise, tf.constant(1.0)).objective)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    names = [variable.name for variable in model.trainable_variables]
+    assert [name for name, gradient in zip(names, gradients, strict=True) if gradient is None] == []
+    assert all(np.isfinite(tf.convert_to_tensor(gradient)).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize(("name", "divisor"), [("wave", SAMPLES), ("reference", 1)])
+def test_the_objective_is_the_negative_elbo_in_the_documented_unit(name, divisor):
+    """Nats per sample or per clip, where nothing else is added."""
+    config = dataclasses.replace(MODELS[name], free_bits=0.0, spectral_envelope_weight=0.0)
+    model = make_model(config, METADATA)
+    audio, condition = make_batch()
+    terms = model.elbo_terms(audio, condition, normal([2, model.elbo_noise_size(SAMPLES)]), tf.constant(1.0))
+    negative_elbo = tf.reduce_sum(terms.kl, axis=-1) - terms.log_likelihood
+    np.testing.assert_allclose(terms.objective, negative_elbo / divisor, rtol=1e-4)
+
+
+def test_modes_have_the_methods_that_they_need(model):
+    capabilities = model.capabilities
+    assert set(capabilities.modes) <= set(MODES)
+    needed = {"transfer": ["transfer_style", "complete"], "continue": ["extend"]}
+    for mode, methods in needed.items():
+        for method in methods:
+            overridden = getattr(type(model), method) is not getattr(WaveformVAE, method)
+            assert overridden == (mode in capabilities.modes)
+    # Only a conditional model can change the genre, and only one of any length can go on.
+    assert capabilities.conditional == ("transfer" in capabilities.modes)
+    assert capabilities.any_length == ("continue" in capabilities.modes)
+
+
+def test_presets_select_their_architecture():
+    architectures = {name: architecture(config) for name, config in PRESETS.items()}
+    assert architectures.pop("reference") == REFERENCE
+    assert set(architectures.values()) == {HIERARCHICAL}

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.tiny_models import normal, perturb
+
+from trainer.models.gaussian import DiagonalGaussian
+from trainer.models.priors import SequencePrior
+
+CONTEXT, BEAT = normal([400, 3]), tf.zeros([400, 5, 5])
+NO_STEPS = tf.zeros([400, 0, 2])
+
+
+@pytest.fixture
+def prior():
+    tf.keras.utils.set_random_seed(1)
+    layer = SequencePrior(sequence_latent_dim=2, units=6, mixtures=3)
+    layer.log_density(tf.zeros([400, 5, 2]), CONTEXT, BEAT)
+    perturb(layer, stddev=0.3)
+    return layer
+
+
+def test_samples_are_more_likely_than_what_lies_beside_them(prior):
+    sampled = prior.sample(NO_STEPS, CONTEXT, BEAT, normal([400, 5, 3], key=11), tf.constant(1.0))
+    own = prior.log_density(sampled, CONTEXT, BEAT)
+    beside = prior.log_density(sampled + 2.0, CONTEXT, BEAT)
+    assert float(tf.reduce_mean(own)) > float(tf.reduce_mean(beside)) + 1.0
+
+
+def test_samples_have_the_density_of_the_prior(prior):
+    """The mean over samples of q / p is 1 for any density q."""
+    context, beat = tf.zeros([20_000, 3]), tf.zeros([20_000, 1, 5])
+    noise = normal([20_000, 1, 3], 13)
+    samples = prior.sample(tf.zeros([20_000, 0, 2]), context, beat, noise, tf.constant(1.0))
+    first = samples[:, 0]
+    spread = 0.5 * tf.math.reduce_std(first, 0)
+    q = DiagonalGaussian(tf.math.reduce_mean(first, 0), 2 * tf.math.log(spread))
+    ratios = tf.exp(q.log_density(first) - prior.log_density(samples, context, beat)[:, 0])
+    assert float(tf.reduce_mean(ratios)) == pytest.approx(1.0, abs=0.05)
+
+
+def test_known_steps_stay(prior):
+    known = normal([400, 3, 2], key=12)
+    sampled = prior.sample(known, CONTEXT, BEAT, normal([400, 5, 3]), tf.constant(1.0))
+    np.testing.assert_array_equal(sampled[:, :3], known)
+
+
+def test_at_temperature_0_samples_repeat(prior):
+    cold = [prior.sample(NO_STEPS, CONTEXT, BEAT, normal([400, 5, 3]), tf.constant(0.0)) for _ in range(2)]
+    np.testing.assert_array_equal(*cold)

@@ -1,0 +1,71 @@
+"""Arguments that several sub-commands share."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from preprocessing.cli import SentenceParser, bounded_int
+from trainer.config import Config, flag
+from trainer.event_log import LOG_FORMATS
+from trainer.presets import PRESETS
+
+SubParsers: TypeAlias = "argparse._SubParsersAction[SentenceParser]"
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of every sub-command: `--cache-dir` and `--verbose`."""
+    parser.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="local folder for files fetched from gs:// (default: gtzan-cvae in the temporary folder)",
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="print tracebacks and the logs of other libraries"
+    )
+
+
+def cache_dir(flags: argparse.Namespace) -> Path:
+    """Return `--cache-dir` or its default."""
+    from trainer.runs.storage import default_cache
+
+    return flags.cache_dir or default_cache()
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of every sub-command that trains: devices, log format and all fields of `Config`."""
+    parser.add_argument(
+        "--replicas",
+        type=bounded_int(1),
+        metavar="N",
+        help="devices to train on; without a GPU, logical CPU devices (default: all GPUs, or else one CPU)",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=LOG_FORMATS,
+        default=LOG_FORMATS[0],
+        help="text lines and a progress bar, or one JSON object per line for log collectors "
+        "(default: %(default)s)",
+    )
+    group = parser.add_argument_group(
+        "configuration",
+        f"saved in the run's config.json; the defaults are those of the preset {Config.preset}",
+    )
+    for field in dataclasses.fields(Config):
+        setting = Config.setting(field.name)
+        choices = sorted(PRESETS) if field.name == "preset" else setting.choices
+        kind: dict[str, Any] = {"type": type(field.default), "metavar": "N"}
+        if isinstance(field.default, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        elif choices:
+            kind = {"choices": choices}
+        description = f"{setting.description} (default: {field.default})"
+        group.add_argument(flag(field.name), default=argparse.SUPPRESS, help=description, **kind)
+
+
+def given_settings(flags: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of `Config` that the user gave."""
+    return {name: getattr(flags, name) for name in Config.names() if name in flags}

@@ -1,0 +1,26 @@
+"""The parser of `python -m trainer`, with all sub-commands."""
+
+from __future__ import annotations
+
+from preprocessing.cli import SentenceParser
+from trainer.cli import champion, evaluate, generate, retrain, status, train
+
+PROGRAM = "python -m trainer"
+COMMANDS = (train, generate, evaluate, status, retrain, champion)
+
+
+def build_parser() -> SentenceParser:
+    """Build the parser; the flags that it returns hold the command's function as `execute`."""
+    parser = SentenceParser(
+        prog=PROGRAM,
+        allow_abbrev=False,
+        description="Train a convolutional variational autoencoder on music, and generate music with it.",
+        epilog="Exit codes: 0 done, 2 wrong usage or configuration, 3 bad or missing data, 4 storage failed, "
+        "75 stopped on request with a checkpoint saved: run the same command again.",
+    )
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=SentenceParser
+    )
+    for command in COMMANDS:
+        command.add_parser(commands).set_defaults(execute=command.run)
+    return parser

@@ -1,0 +1,62 @@
+"""`python -m trainer train`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from preprocessing.cli import SentenceParser
+from trainer import event_log
+from trainer.cli.arguments import (
+    SubParsers,
+    add_common_arguments,
+    add_training_arguments,
+    cache_dir,
+    given_settings,
+)
+from trainer.run_config import resolve
+from trainer.training.cluster import find
+
+
+def add_parser(commands: SubParsers) -> SentenceParser:
+    """Add the sub-command to the parser."""
+    parser = commands.add_parser(
+        "train",
+        allow_abbrev=False,
+        help="start or resume a training run",
+        description="Train a model on a dataset. A run directory that exists is resumed from its newest "
+        "checkpoint.",
+    )
+    parser.add_argument(
+        "--data", required=True, metavar="DIR", help="dataset directory of preprocessing, local or gs://"
+    )
+    parser.add_argument(
+        "--run", required=True, metavar="DIR", help="run directory to create or to resume, local or gs://"
+    )
+    parser.add_argument(
+        "--profile",
+        metavar="FIRST:LAST",
+        help="write a TensorBoard profile of these training steps, counted from the run's first step, 1",
+    )
+    add_training_arguments(parser)
+    add_common_arguments(parser)
+    return parser
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Train until all epochs are done."""
+    settings, cluster = given_settings(flags), find(os.environ)
+    resolve(settings, None)  # refuses invalid settings before TensorFlow takes its seconds to import
+    from trainer.training.train import train_and_evaluate
+
+    report = train_and_evaluate(
+        flags.data,
+        flags.run,
+        settings,
+        flags.replicas,
+        cache_dir(flags),
+        profile=flags.profile,
+        cluster=cluster,
+    )
+    if cluster is None or cluster.worker == 0:
+        event_log.log_event("done", f"report: {report}", report=report)

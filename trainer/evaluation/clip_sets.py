@@ -1,0 +1,64 @@
+"""Sets of real clips, in the conditions and units of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from preprocessing.dataset.manifest import Manifest
+from preprocessing.errors import USAGE, CommandError
+from trainer.conditioning import Condition
+from trainer.data import dataset
+from trainer.generation.generator import Generator
+
+
+class ClipSet(NamedTuple):
+    """Real clips of the format of a run."""
+
+    audio: np.ndarray  # [clips, samples] float32 in [-1, 1]
+    condition: Condition  # of each clip, as the run's model takes it
+    genres: np.ndarray  # [clips] str
+    track_ids: list[str]
+
+
+def read_clip_set(
+    generator: Generator,
+    folder: Path,
+    manifest: Manifest,
+    split: str,
+    track_ids: Collection[str] | None = None,
+) -> ClipSet:
+    """Read the clips of a split, all of them or those of `track_ids`.
+
+    Raises:
+        CommandError: Their format is not the run's (2), or the split has no clips (3).
+    """
+    if (manifest.sample_rate_hz, manifest.clip_samples) != (generator.sample_rate_hz, generator.clip_samples):
+        raise CommandError(
+            f"--data has clips of {manifest.clip_samples} samples at {manifest.sample_rate_hz} Hz, the run's "
+            f"have {generator.clip_samples} at {generator.sample_rate_hz} Hz: preprocess both alike",
+            USAGE,
+        )
+    split_clips = dataset.open_split(folder, manifest, split).as_numpy_iterator()
+    clips = [clip for clip in split_clips if track_ids is None or _track_id(clip) in track_ids]
+    genres = np.array([manifest.genres[clip.condition.genre] for clip in clips])
+    attributes = np.stack([clip.condition.attributes for clip in clips])
+    condition = Condition(np.zeros(len(clips), np.int32), attributes)
+    if generator.model.capabilities.conditional:
+        # The run's own genre indices, and standard deviations of its training clips.
+        known_genres = [str(genre) if genre in generator.genres else None for genre in genres]
+        values = {
+            name: attributes[:, column] * statistics.std + statistics.mean
+            for column, (name, statistics) in enumerate(sorted(manifest.attributes.items()))
+            if name in generator.metadata.attributes
+        }
+        condition = generator.condition(len(clips), known_genres, values)
+    audio = np.stack([clip.audio for clip in clips])
+    return ClipSet(audio, condition, genres, [_track_id(clip) for clip in clips])
+
+
+def _track_id(clip: dataset.Clip) -> str:
+    return clip.track_id.decode("utf-8", "replace")
