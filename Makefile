@@ -50,7 +50,7 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --quiet
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest --cov --cov-report=html
 	@echo "coverage: $$($(BIN)/coverage report --format=total)% of lines; build/coverage/index.html shows which"
 
