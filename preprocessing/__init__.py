@@ -1,1 +1,1 @@
-"""From a folder of audio, one sub-folder a genre, to sharded TFRecords of waveforms."""
+"""Preprocess a folder of audio, one sub-folder per genre, into sharded TFRecords of waveforms."""

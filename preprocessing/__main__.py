@@ -1,4 +1,7 @@
-"""`python -m preprocessing`: flags -> one call. Beam is imported only after they are parsed."""
+"""`python -m preprocessing`: parse the flags and run the job or `inspect`.
+
+Beam is imported only after the flags are parsed, so that `--help` and usage errors are quick.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,14 @@ MALLOC_ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The flags of the job itself; whatever it does not know is offered to Beam."""
+    """Describe the flags of the job itself; the caller passes unknown flags on to Beam."""
     parser = SentenceParser(
         prog=PROGRAM,
         allow_abbrev=False,
-        description="Decode and resample a folder of music, one sub-folder a genre, into sharded TFRecords.",
+        description="Decode and resample a folder of music, one sub-folder per genre, into sharded TFRecords.",
         epilog=f"{PROGRAM} inspect DIR verifies a dataset (inspect --help). "
         "Any flag of Apache Beam is passed on, e.g. --runner DataflowRunner --project P --region R "
-        "--temp_location gs://B/tmp. Without --runner the job runs here, on all cores "
+        "--temp_location gs://B/tmp. Without --runner the job runs on this machine, on all cores "
         "(--direct_num_workers N for fewer). Exit codes: 0 done, 2 wrong usage, 3 bad or missing data, "
         "4 storage failed, 75 stopped on request.",
     )
@@ -39,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         required=True,
         metavar="INPUT",
         help="local or gs://: a folder, a pattern, a zip, tar or tar.gz archive, or a text file that lists "
-        "files; the folder that a file lies in names its genre, and its content decides whether it is audio",
+        "files; a file's genre is the name of its folder, and its content decides whether it is audio",
     )
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="dataset directory to write, local or gs://"
@@ -58,14 +61,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="hash: 80/10/10 by a digest of the track's id; reference: the 13 training and 12 test numbers of the "
         "reference notebook (default: %(default)s)",
     )
-    _add_format(parser)
-    _add_output(parser)
-    parser.add_argument("--verbose", action="store_true", help="print tracebacks and third parties' logs")
+    _add_format_flags(parser)
+    _add_output_flags(parser)
+    parser.add_argument("--verbose", action="store_true", help="print tracebacks and logs of libraries")
     return parser
 
 
-def _add_format(parser: argparse.ArgumentParser) -> None:
-    """What a record and the files that hold them look like."""
+def _add_format_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that set the format of a record and how recordings are cut."""
     parser.add_argument(
         "--sample-rate-hz",
         type=int,
@@ -78,85 +81,86 @@ def _add_format(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=30.0,
         metavar="SECS",
-        help="seconds of a clip; of each file the first are taken (default: %(default)s)",
+        help="clip length in seconds; a file's first clip is used (default: %(default)s)",
     )
     parser.add_argument(
         "--hop-secs",
         type=float,
         metavar="SECS",
-        help="cut whole recordings into clips, one every so many seconds; less than --clip-secs overlaps "
-        "(default: one clip a file)",
+        help="cut whole recordings into clips, one every SECS seconds; clips overlap if SECS is less than "
+        "--clip-secs (default: one clip per file)",
     )
     parser.add_argument(
         "--min-secs",
         type=float,
         metavar="SECS",
-        help="what is shorter is no clip (default: 1, or --clip-secs if that is less)",
+        help="drop clips shorter than this (default: 1, or --clip-secs if that is less)",
     )
     parser.add_argument(
         "--max-secs",
         type=float,
         default=AudioFormat.max_secs,
         metavar="SECS",
-        help="what is longer, or says so, is refused (default: %(default)g)",
+        help="reject recordings that are longer, or whose header says so (default: %(default)g)",
     )
     parser.add_argument(
         "--clip-samples",
         type=int,
         metavar="N",
-        help="samples of a record; longer is cut, shorter is padded with zeros (default: as librosa counts "
-        "a GTZAN file of that length, 90001 for 30 s at 3000 Hz)",
+        help="samples per record; longer clips are cut, shorter ones zero-padded (default: the samples that "
+        "librosa returns for a GTZAN file of that length, 90001 for 30 s at 3000 Hz)",
     )
 
 
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    """How the dataset lies in its folder, and when there is none."""
+def _add_output_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that set the dataset's files, and when none is written."""
     parser.add_argument(
         "--shards",
         type=int,
         default=8,
         metavar="N",
-        help="files of the training split; the others get an eighth each, at least 1 (default: %(default)s)",
+        help="files of the training split; the other splits get an eighth of it each, at least 1 "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--versioned",
         action="store_true",
-        help="write OUTPUT/<digest>/ and move OUTPUT/LATEST to it, so that earlier datasets stay",
+        help="write OUTPUT/<digest>/ and point OUTPUT/LATEST to it, so that earlier datasets are kept",
     )
     parser.add_argument(
         "--max-bad-fraction",
         type=float,
         default=Options.max_bad_fraction,
-        metavar="PART",
-        help="make no dataset, and end with exit code 3, where a larger part of the recordings is bad "
+        metavar="FRACTION",
+        help="write no dataset, and exit with code 3, if a larger fraction of the recordings is bad "
         "(default: %(default)g)",
     )
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the job or `inspect`; returns its exit code."""
-    given = sys.argv[1:] if argv is None else argv
-    # The workers are what runs side by side; a pool of threads below each only costs them time.
+    """Run the job or `inspect`; return the exit code."""
+    args = sys.argv[1:] if argv is None else argv
+    # Beam's workers already use all cores; a BLAS thread pool in each of them would only cost time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    _share_a_heap()
-    _carry_credentials_for_an_emulator()
-    if given[:1] == ["inspect"]:
-        return _inspect(given[1:])
-    flags, beam_flags = build_parser().parse_known_args(given)
+    _use_one_malloc_arena()
+    _set_emulator_credentials()
+    if args[:1] == ["inspect"]:
+        return _inspect(args[1:])
+    flags, beam_flags = build_parser().parse_known_args(args)
     return run_command(PROGRAM, lambda: _run(flags, beam_flags), flags.verbose)
 
 
-def _share_a_heap() -> None:
-    """Local workers are threads, and glibc's heap for each would keep what another could use."""
+def _use_one_malloc_arena() -> None:
+    """Let all threads allocate from one arena: memory freed in one worker's own arena is lost to the others."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(MALLOC_ARENA_MAX, 1)
 
 
 def _run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
-    given = {} if flags.clip_samples is None else {"clip_samples": flags.clip_samples}
+    fields = {} if flags.clip_samples is None else {"clip_samples": flags.clip_samples}
     min_secs = min(AudioFormat.min_secs, flags.clip_secs) if flags.min_secs is None else flags.min_secs
-    given |= {"hop_secs": flags.hop_secs, "min_secs": min_secs, "max_secs": flags.max_secs}
-    audio = AudioFormat(flags.sample_rate_hz, flags.clip_secs, **given)
+    fields |= {"hop_secs": flags.hop_secs, "min_secs": min_secs, "max_secs": flags.max_secs}
+    audio = AudioFormat(flags.sample_rate_hz, flags.clip_secs, **fields)
     if flags.clip_samples is None:
         clip_samples = default_clip_samples(audio.sample_rate_hz, audio.clip_secs)
         audio = dataclasses.replace(audio, clip_samples=clip_samples)
@@ -170,16 +174,18 @@ def _run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
         versioned=flags.versioned,
         max_bad_fraction=flags.max_bad_fraction,
     )
-    _silence(flags.verbose)
+    if not flags.verbose:
+        _silence_libraries()
     from preprocessing.pipeline import launcher
 
     launcher.run(options, beam_flags)
 
 
-def _carry_credentials_for_an_emulator() -> None:
-    """Beam looks half a minute for credentials, and an emulator of storage asks for none.
+def _set_emulator_credentials() -> None:
+    """Use dummy credentials with a storage emulator, unless the user has set others.
 
-    So it finds some that never expire and open nothing, unless the user has named others.
+    An emulator needs none, but Beam would search for credentials for half a minute. These never expire and
+    grant access to nothing.
     """
     if os.environ.get("STORAGE_EMULATOR_HOST"):
         os.environ.setdefault("GOOGLE_APPLICATION_CREDENTIALS", str(EMULATOR_CREDENTIALS))
@@ -189,16 +195,17 @@ def _inspect(argv: list[str]) -> int:
     parser = SentenceParser(
         prog=f"{PROGRAM} inspect",
         allow_abbrev=False,
-        description="Verify a dataset: every file, record and figure. Exit codes: 0 all good, 2 wrong usage, "
-        "3 damaged or no dataset, 4 storage failed, 75 stopped on request.",
+        description="Verify every file, record and count of a dataset. Exit codes: 0 no faults, 2 wrong usage, "
+        "3 missing or corrupt dataset, 4 storage failed, 75 stopped on request.",
     )
     parser.add_argument("dataset", metavar="DIR", help="dataset directory, or the folder of its versions")
-    parser.add_argument("--html", metavar="FILE", help="also write a page to look at and listen to")
-    parser.add_argument("--verbose", action="store_true", help="print tracebacks and third parties' logs")
+    parser.add_argument("--html", metavar="FILE", help="also write a page with charts and audio examples")
+    parser.add_argument("--verbose", action="store_true", help="print tracebacks and logs of libraries")
     flags = parser.parse_args(argv)
 
     def run() -> None:
-        _silence(flags.verbose)
+        if not flags.verbose:
+            _silence_libraries()
         from preprocessing.validation.validate import inspect_dataset
 
         print(inspect_dataset(flags.dataset, flags.html))
@@ -206,25 +213,24 @@ def _inspect(argv: list[str]) -> int:
     return run_command(parser.prog, run, flags.verbose)
 
 
-def _silence(verbose: bool) -> None:
-    """Leaves the screen to this program's own lines, unless all are wanted."""
-    if not verbose:
-        _silence_c_libraries()
-        warnings.simplefilter("ignore")
-        logging.getLogger().setLevel(logging.CRITICAL)
+def _silence_libraries() -> None:
+    """Suppress the warnings and logs of libraries."""
+    _silence_c_libraries()
+    warnings.simplefilter("ignore")
+    logging.getLogger().setLevel(logging.CRITICAL)
 
 
 def _silence_c_libraries() -> None:
-    """Gives Python a standard error of its own: C decoders complain on descriptor 2 of bad files."""
+    """Discard file descriptor 2, to which C decoders print warnings about bad files; keep `sys.stderr`."""
     if sys.stderr is sys.__stderr__:
         sys.stderr = open(os.dup(2), "w", buffering=1, errors="backslashreplace")  # noqa: SIM115, PTH123
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def program() -> NoReturn:
-    """The command: ends the process, and with it the threads of a job that was stopped.
+    """Run the command and end the process, including the worker threads of a job that was stopped.
 
-    They are in the middle of C libraries, where Python's own end would abort the process, with another code.
+    A worker may be inside a C library, where Python's own shutdown would abort the process with another code.
     """
     code = main()
     for stream in (sys.stdout, sys.stderr):

@@ -1,1 +1,1 @@
-"""Measure clips: attributes, tempo and the fingerprint that finds duplicates."""
+"""Measure clips: attributes, tempo and the fingerprint by which duplicates are found."""

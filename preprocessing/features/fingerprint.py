@@ -1,9 +1,9 @@
-"""The same recording twice: found by fingerprints, proved by correlation.
+"""Detect duplicate recordings: fingerprints select candidate pairs, cross-correlation confirms them.
 
-A fingerprint is how the energy of a recording's first clip is spread over time, in all and in its faster
-changes. Containers, codecs and sample rates leave it nearly as it is, so copies are neighbours; but so are
-other clips by chance, and two noises for certain. So the waveforms of neighbours are compared: of copies they
-correlate, up to the delay that a codec adds; of all else they do not.
+A fingerprint describes how the energy of a recording's first clip is distributed over time, once for the
+waveform and once for its first difference. It hardly depends on container, codec and sample rate, so duplicates
+have similar fingerprints. Other clips can be similar by chance, and steady noises always are. The waveforms of
+a candidate pair are therefore compared: those of duplicates correlate, up to the delay that a codec adds.
 """
 
 from __future__ import annotations
@@ -14,70 +14,83 @@ import numpy as np
 from scipy import fft, spatial
 
 SLICES = 32
-QUIETEST_DB = -40.0  # below the clip's mean, slices differ by a codec's noise
+MIN_LEVEL_DB = -40.0  # relative to the clip's mean; quieter slices differ by the noise of a codec
 STEP_DB = 0.5
-NEIGHBOUR_DB = (
-    0.75  # RMS difference of fingerprints up to which clips are compared; lossy copies differ by 0.2
-)
-NEAREST = 16  # a clip is compared with no more; where all sound alike, as noises do, all are neighbours
-SAME = 0.9  # correlation from which they are one recording; a lossy copy at 64 kbit/s keeps 0.98
-LIKELY = 0.7  # of the loudest part alone, which tells most others apart in a tenth of the time
-LIKELY_SECS = 4.0
-MAX_DELAY_SECS = 0.2  # MP3 delays by 0.03 to 0.1 s where a player does not make up for it
+MAX_DIFFERENCE_DB = 0.75  # RMS difference between the fingerprints of a pair; lossy duplicates differ by 0.2
+MAX_NEIGHBOURS = 16  # compared with each clip; in a collection of noises, all fingerprints are similar
+MIN_CORRELATION = 0.9  # of duplicates; a lossy one at 64 kbit/s reaches 0.98
+MIN_EXCERPT_CORRELATION = 0.7  # of the loudest excerpt, which rules out most pairs in a tenth of the time
+EXCERPT_SECS = 4.0
+MAX_DELAY_SECS = 0.2  # MP3 adds 0.03 to 0.1 s, which some decoders do not remove
 
 
 def fingerprint(audio: np.ndarray) -> str:
-    """`[samples]` float32 without padding -> 128 hexadecimal digits, a byte for each slice of both kinds."""
-    changes = np.diff(audio, prepend=audio[:1])
+    """Return the fingerprint of a clip: 128 hexadecimal digits, two per slice and signal.
+
+    Args:
+        audio: `[samples]` float32 without padding, at least one sample.
+    """
+    difference = np.diff(audio, prepend=audio[:1])
     edges = np.linspace(0, len(audio), SLICES + 1).astype(int)
-    parts, means = [], []
-    for signal in (audio, changes):
+    levels_db, mean_powers = [], []
+    for signal in (audio, difference):
         slices = [signal[start:end] for start, end in itertools.pairwise(edges)]
         energy = np.array([np.dot(part, part) for part in slices], np.float64)
-        means.append(energy.sum() / len(audio))
-        level_db = 10 * np.log10((energy / np.maximum(1, np.diff(edges)) + 1e-20) / (means[-1] + 1e-20))
-        parts.append(np.clip(level_db, QUIETEST_DB, -QUIETEST_DB))
-    # The faster changes in relation to all: brightness, which no slice of its own kind shows.
-    ratio_db = 10 * np.log10((means[1] + 1e-20) / (means[0] + 1e-20))
-    parts[1] = np.clip(parts[1] + ratio_db, 2 * QUIETEST_DB, -QUIETEST_DB)
-    values = np.concatenate(parts) - 2 * QUIETEST_DB
+        mean_power = energy.sum() / len(audio)
+        level_db = 10 * np.log10((energy / np.maximum(1, np.diff(edges)) + 1e-20) / (mean_power + 1e-20))
+        levels_db.append(np.clip(level_db, MIN_LEVEL_DB, -MIN_LEVEL_DB))
+        mean_powers.append(mean_power)
+    # The ratio of the two powers measures brightness, which levels relative to their own mean do not show.
+    ratio_db = 10 * np.log10((mean_powers[1] + 1e-20) / (mean_powers[0] + 1e-20))
+    levels_db[1] = np.clip(levels_db[1] + ratio_db, 2 * MIN_LEVEL_DB, -MIN_LEVEL_DB)
+    values = np.concatenate(levels_db) - 2 * MIN_LEVEL_DB
     return np.clip(np.round(values / STEP_DB), 0, 255).astype(np.uint8).tobytes().hex()
 
 
-def neighbours(fingerprints: list[str]) -> list[tuple[int, int]]:
-    """The pairs of places whose fingerprints could be of one recording: of each, with the nearest few."""
+def candidate_pairs(fingerprints: list[str]) -> list[tuple[int, int]]:
+    """Return the sorted pairs of indices whose fingerprints are similar enough for duplicates.
+
+    Each clip is paired with at most `MAX_NEIGHBOURS` nearest ones; the smaller index comes first.
+    """
     if len(fingerprints) < 2:
         return []
-    points = np.stack([np.frombuffer(bytes.fromhex(one), np.uint8) for one in fingerprints]) * STEP_DB
-    radius = NEIGHBOUR_DB * np.sqrt(points.shape[1])
-    count = min(NEAREST + 1, len(points))  # itself is one of them
-    _, found = spatial.cKDTree(points).query(points, count, distance_upper_bound=radius)
-    pairs = ((one, int(other)) for one, others in enumerate(found) for other in others)
+    points = np.stack([np.frombuffer(bytes.fromhex(digits), np.uint8) for digits in fingerprints]) * STEP_DB
+    radius = MAX_DIFFERENCE_DB * np.sqrt(points.shape[1])
+    count = min(MAX_NEIGHBOURS + 1, len(points))  # a point is its own nearest neighbour
+    _, nearest = spatial.cKDTree(points).query(points, count, distance_upper_bound=radius)
+    pairs = ((index, int(other)) for index, others in enumerate(nearest) for other in others)
+    # SciPy fills up missing neighbours with the index `len(points)`.
     return sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1] < len(points)})
 
 
-def are_the_same(first: np.ndarray, second: np.ndarray, sample_rate_hz: int) -> bool:
-    """Whether two `[samples]` waveforms at one rate are one recording, up to level and a short delay."""
-    reach = round(MAX_DELAY_SECS * sample_rate_hz)
-    part = _loudest(first[: len(second)], round(LIKELY_SECS * sample_rate_hz))
+def is_same_recording(first: np.ndarray, second: np.ndarray, sample_rate_hz: int) -> bool:
+    """Return whether two waveforms are one recording, up to its level and a delay of `MAX_DELAY_SECS`.
+
+    Args:
+        first: `[samples]` at `sample_rate_hz`.
+        second: Another waveform at that rate; its length may differ.
+        sample_rate_hz: The sample rate.
+    """
+    max_delay = round(MAX_DELAY_SECS * sample_rate_hz)
+    excerpt = _loudest_excerpt(first[: len(second)], round(EXCERPT_SECS * sample_rate_hz))
     return (
-        _correlation(first[part], second[part], reach) >= LIKELY
-        and _correlation(first, second, reach) >= SAME
+        _max_correlation(first[excerpt], second[excerpt], max_delay) >= MIN_EXCERPT_CORRELATION
+        and _max_correlation(first, second, max_delay) >= MIN_CORRELATION
     )
 
 
-def _loudest(audio: np.ndarray, samples: int) -> slice:
+def _loudest_excerpt(audio: np.ndarray, samples: int) -> slice:
     starts = range(0, max(1, len(audio) - samples + 1), max(1, samples // 4))
     start = max(starts, key=lambda start: np.dot(*2 * [audio[start : start + samples]]))
     return slice(start, start + samples)
 
 
-def _correlation(first: np.ndarray, second: np.ndarray, reach: int) -> float:
-    """The largest of all delays up to `reach` samples, 1 for the same; 0 where there is silence."""
+def _max_correlation(first: np.ndarray, second: np.ndarray, max_delay: int) -> float:
+    """Return the largest normalized cross-correlation at delays up to `max_delay` samples; 0 for silence."""
     size = fft.next_fast_len(len(first) + len(second), real=True)
     spectra = [fft.rfft(audio.astype(np.float64), size) for audio in (first, second)]
     correlation = fft.irfft(spectra[0] * np.conj(spectra[1]), size)
-    reach = min(reach, size // 2 - 1)
-    near = np.concatenate([correlation[: reach + 1], correlation[size - reach :]])
+    max_delay = min(max_delay, size // 2 - 1)
+    within_delay = np.concatenate([correlation[: max_delay + 1], correlation[size - max_delay :]])
     energy = np.sqrt(np.sum(np.square(first, dtype=np.float64)) * np.sum(np.square(second, dtype=np.float64)))
-    return float(near.max() / energy) if energy > 0 else 0.0
+    return float(within_delay.max() / energy) if energy > 0 else 0.0

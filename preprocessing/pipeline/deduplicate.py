@@ -22,7 +22,7 @@ from preprocessing.storage import beam_files
 
 COMPARED_CLIPS = 3  # of a long recording: the first, a middle and the last one
 LENGTH_TOLERANCE = 0.05  # between duplicates: codecs add silence, and a copy may be trimmed slightly
-CACHED_CLIPS = 32  # in memory: a recording is compared with several neighbors
+CACHED_CLIPS = 32  # in memory: a recording is compared with several others
 
 
 class FindDuplicates(beam.DoFn):
@@ -62,13 +62,11 @@ class FindDuplicates(beam.DoFn):
             if recordings[first].uri != recording.uri:  # identical files need no comparison of audio
                 parents[number] = first
         distinct = [number for number, parent in enumerate(parents) if number == parent]
-        for pair in fingerprint.neighbours([recordings[number].fingerprint for number in distinct]):
+        for pair in fingerprint.candidate_pairs([recordings[number].fingerprint for number in distinct]):
             left, right = (distinct[index] for index in pair)
             earlier, later = sorted((find_root(left), find_root(right)))
-            if (
-                recordings[earlier].uri == recordings[later].uri
-            ):  # one file, in two splits by the reference's lists
-                continue
+            if recordings[earlier].uri == recordings[later].uri:
+                continue  # one file, in two splits by the reference's lists
             if self._are_duplicates(recordings[left], recordings[right], read_clip):
                 parents[later] = earlier
         return [find_root(number) for number in range(len(recordings))]
@@ -79,7 +77,7 @@ class FindDuplicates(beam.DoFn):
         last = min(len(left.positions), len(right.positions)) - 1
         compared = sorted({last * part // (COMPARED_CLIPS - 1) for part in range(COMPARED_CLIPS)})
         return all(
-            fingerprint.are_the_same(read_clip(left, clip), read_clip(right, clip), self.sample_rate_hz)
+            fingerprint.is_same_recording(read_clip(left, clip), read_clip(right, clip), self.sample_rate_hz)
             for clip in compared
         )
 
@@ -131,15 +129,15 @@ def _recordings(shards: list[ShardResult]) -> Iterator[_Recording]:
         positions: dict[str, list[int]] = defaultdict(list)
         for position, entry in enumerate(entries):
             positions[entry.recording_id].append(position)
-        for recording_id, of_recording in positions.items():
-            first = entries[of_recording[0]]
+        for recording_id, clip_positions in positions.items():
+            first = entries[clip_positions[0]]
             if recording_id not in shard.invalid and first.fingerprint:
                 yield _Recording(
                     uri=first.source_uri,
                     recording_id=recording_id,
                     shard=number,
-                    positions=of_recording,
-                    samples=sum(entries[position].valid_samples for position in of_recording),
+                    positions=clip_positions,
+                    samples=sum(entries[position].valid_samples for position in clip_positions),
                     fingerprint=first.fingerprint,
                     source_sha256=first.source_sha256,
                 )

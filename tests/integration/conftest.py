@@ -60,7 +60,7 @@ def trained(versions, quick, tmp_path_factory):
         save = TrainingLoop._save_if_due
 
         def request_stop(self):
-            self._stop.asked = self.steps == 3
+            self._stop.requested = self.steps == 3
             save(self)
 
         patch.setattr(TrainingLoop, "_save_if_due", request_stop)

@@ -121,8 +121,8 @@ def test_bad_files_are_quarantined_and_the_others_kept(corpus, tmp_path, capsys)
 
 def test_copies_are_found_among_many_that_sound_alike(tmp_path, monkeypatch):
     compared = []
-    are_the_same = fingerprint.are_the_same
-    monkeypatch.setattr(fingerprint, "are_the_same", lambda *two: compared.append(1) or are_the_same(*two))
+    compare = fingerprint.is_same_recording
+    monkeypatch.setattr(fingerprint, "is_same_recording", lambda *two: compared.append(1) or compare(*two))
     folder = tmp_path / "in/noise"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)

@@ -14,7 +14,7 @@ from trainer.training.loop import TrainingLoop
 from trainer.training.train import train_and_evaluate
 
 REFERENCE = {"preset": "reference", "sample_clips": 2, "learning_rate": 1e-3}
-FIGURES = ("elbo", "log_likelihood", "kl")
+ELBO_TERMS = ("elbo", "log_likelihood", "kl")
 
 
 def train(data, run, given, epochs, replicas=1):
@@ -28,22 +28,22 @@ def weights(run):
 
 
 @pytest.mark.parametrize(
-    "given", [pytest.param(WAVE, id="wave"), pytest.param(REFERENCE, id="seed", marks=pytest.mark.slow)]
+    "given", [pytest.param(WAVE, id="wave"), pytest.param(REFERENCE, id="reference", marks=pytest.mark.slow)]
 )
-def test_two_replicas_give_what_one_gives(dataset, tmp_path, given):
-    # Five to a batch: three and two to a replica, and a last batch that is smaller still.
+def test_two_replicas_compute_what_one_computes(dataset, tmp_path, given):
+    # The replicas get three and two of five examples; the last batch is smaller.
     given = {**given, "batch_size": 5}
     one, two = (train(dataset, tmp_path / str(n), given, 2, replicas=n) for n in (1, 2))
     for row, other in zip(one, two, strict=True):
-        for name in [f"{split}_{figure}" for split in ("train", "test") for figure in FIGURES]:
+        for name in [f"{split}_{term}" for split in ("train", "test") for term in ELBO_TERMS]:
             assert other[name] == pytest.approx(row[name], rel=1e-4, abs=0.02), name
         assert other["test_snr_db"] == pytest.approx(row["test_snr_db"], abs=1e-3)
     for left, right in zip(weights(tmp_path / "1"), weights(tmp_path / "2"), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-3, atol=2e-5)
 
 
-def everything(run):
-    """All that a checkpoint holds, but how long it took."""
+def checkpoint_values(run):
+    """Read all values of the newest checkpoint except durations."""
     newest = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(run / "checkpoints")))
     names = [
         name for name in newest.get_variable_to_shape_map() if not name.startswith(("secs", "save_counter"))
@@ -51,8 +51,8 @@ def everything(run):
     return {name: newest.get_tensor(name) for name in names if "OBJECT_GRAPH" not in name}
 
 
-def same_run(one, other):
-    """Rows and checkpoints are equal, up to the rounding by which two graphs of one process may differ."""
+def assert_same_run(one, other):
+    """Compare metrics and checkpoints, up to the rounding by which two graphs of one process may differ."""
     rows = [
         [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         for run in (one, other)
@@ -61,180 +61,190 @@ def same_run(one, other):
         assert row.keys() == again.keys()
         for name in row:
             assert "sec" in name or again[name] == pytest.approx(row[name], rel=1e-6), name
-    values, again = everything(one), everything(other)
+    values, again = checkpoint_values(one), checkpoint_values(other)
     assert values.keys() == again.keys()
     for name in values:
         np.testing.assert_allclose(values[name], again[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
 
 @pytest.fixture(scope="module")
-def straight(dataset, tmp_path_factory):
-    """Three epochs without a stop."""
-    run = tmp_path_factory.mktemp("straight") / "run"
+def uninterrupted(dataset, tmp_path_factory):
+    """An uninterrupted run of three epochs."""
+    run = tmp_path_factory.mktemp("uninterrupted") / "run"
     train(dataset, run, WAVE, 3)
     return run
 
 
-def test_interrupted_and_resumed_is_the_same_run(dataset, straight, tmp_path, monkeypatch):
-    own = TrainingLoop._save_if_due
-    # In the middle of the first epoch, and at the second's last step, when it is not yet measured.
+def test_a_resumed_run_equals_an_uninterrupted_one(dataset, uninterrupted, tmp_path, monkeypatch):
+    save_if_due = TrainingLoop._save_if_due
+    # Within the first epoch, and after the second's last step but before its evaluation.
     for stop_at in (4, 17):
         calls = 0
 
-        def ask_once(self, stop_at=stop_at):
+        def request_stop_once(self, stop_at=stop_at):
             nonlocal calls
             calls += 1
-            self._stop.asked = calls == stop_at
-            own(self)
+            self._stop.requested = calls == stop_at
+            save_if_due(self)
 
         with monkeypatch.context() as patch:
-            patch.setattr(TrainingLoop, "_save_if_due", ask_once)
-            with pytest.raises(CommandError, match="and saved: the same command goes on") as caught:
+            patch.setattr(TrainingLoop, "_save_if_due", request_stop_once)
+            with pytest.raises(
+                CommandError, match="checkpoint saved: run the same command to resume"
+            ) as caught:
                 train(dataset, tmp_path / "resumed", WAVE, 3)
         assert caught.value.exit_code == STOPPED
-    # As after a kill between an epoch's figures and its checkpoint: the epoch is measured again.
+    # As after a kill between an epoch's metrics and its checkpoint: the epoch is repeated.
     with (tmp_path / "resumed/metrics.jsonl").open("a") as file:
         file.write(json.dumps({"epoch": 3, "train_elbo": 0}) + '\n{"epoch": 4, "trai')
     resumed = train(dataset, tmp_path / "resumed", {}, 3)
     assert [row["epoch"] for row in resumed] == [1, 2, 3]
-    same_run(straight, tmp_path / "resumed")
+    assert_same_run(uninterrupted, tmp_path / "resumed")
 
 
-def test_a_checkpoint_is_due_by_the_clock(dataset, tmp_path, monkeypatch):
+def test_checkpoints_are_saved_at_intervals_of_time(dataset, tmp_path, monkeypatch):
     names = []
     save = TrainingLoop.save
     monkeypatch.setattr(TrainingLoop, "save", lambda self: (save(self), names.append(self.steps)))
     train(dataset, tmp_path / "often", {**WAVE, "checkpoint_secs": 0.0}, 1)
-    assert names == [*range(1, 11), 10, 10]  # each step, before the test clips, and at the epoch's end
+    assert names == [*range(1, 11), 10, 10]  # after each step, before the evaluation, after the epoch
     names.clear()
     train(dataset, tmp_path / "seldom", WAVE, 1)
     assert names == [10]
-    same_run(tmp_path / "often", tmp_path / "seldom")
+    assert_same_run(tmp_path / "often", tmp_path / "seldom")
 
 
-def test_a_finished_run_is_left_as_it_is(dataset, straight, tmp_path):
-    shutil.copytree(straight, tmp_path / "run")
+def test_a_finished_run_is_not_changed(dataset, uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "run")
     before = (tmp_path / "run/metrics.jsonl").read_text()
     assert len(train(dataset, tmp_path / "run", {}, 3)) == 3
     assert (tmp_path / "run/metrics.jsonl").read_text() == before
 
 
-def test_contradictions_and_missing_data_change_nothing(dataset, straight, tmp_path):
-    def refused(data, given, epochs, code, said):
-        with pytest.raises(CommandError, match=said) as caught:
+def test_contradicting_settings_and_missing_data_are_rejected_without_changes(
+    dataset, uninterrupted, tmp_path
+):
+    def assert_rejected(data, given, epochs, code, message):
+        with pytest.raises(CommandError, match=message) as caught:
             train(data, tmp_path / "run", given, epochs)
         assert caught.value.exit_code == code
 
-    refused(tmp_path, WAVE, 1, BAD_DATA, "no dataset.json")
-    shutil.copytree(straight, tmp_path / "run")
+    assert_rejected(tmp_path, WAVE, 1, BAD_DATA, "no dataset.json")
+    shutil.copytree(uninterrupted, tmp_path / "run")
     config = (tmp_path / "run/config.json").read_text()
-    refused(dataset, {"latent_dim": 5}, 3, USAGE, "--latent-dim 5 contradicts")
-    refused(dataset, {}, 1, USAGE, "--epochs 1 contradicts")
+    assert_rejected(dataset, {"latent_dim": 5}, 3, USAGE, "--latent-dim 5 contradicts")
+    assert_rejected(dataset, {}, 1, USAGE, "--epochs 1 contradicts")
     other = tmp_path / "other"
     shutil.copytree(dataset, other)
     fields = json.loads((other / "dataset.json").read_text())
-    for changes, said in (
+    for changes, message in (
         ({}, "is 000000000000: use a new --run"),
         ({"sample_rate_hz": 2_000}, "has clips of 1024 samples at 2000 Hz, not 1024 at 1000 Hz: use"),
         ({"genres": ["blues", "rock", "ska"]}, "has the classes blues, rock, ska, not blues, rock: use"),
         ({"schema_version": 2}, "has schema version 2, this program reads 4"),
     ):
         (other / "dataset.json").write_text(json.dumps({**fields, "digest": "0" * 64, **changes}))
-        refused(other, {}, 3, USAGE, said)
+        assert_rejected(other, {}, 3, USAGE, message)
     (other / "dataset.json").write_text(json.dumps(fields))
     shard = next(other.glob("train-*"))
     shard.write_bytes(shard.read_bytes()[:-9])
-    refused(other, {}, 3, BAD_DATA, shard.name)
+    assert_rejected(other, {}, 3, BAD_DATA, shard.name)
     assert (tmp_path / "run/config.json").read_text() == config
 
 
-def test_too_many_replicas_are_refused(dataset, tmp_path):
+def test_more_replicas_than_devices_are_rejected(dataset, tmp_path):
     with pytest.raises(CommandError, match="--replicas 64, but there are 2") as caught:
         train(dataset, tmp_path / "run", WAVE, 1, replicas=64)
     assert caught.value.exit_code == USAGE
 
 
-def test_a_diverging_run_goes_back_more_slowly_and_then_ends(dataset, tmp_path, monkeypatch, capsys):
-    with pytest.raises(CommandError, match="after 2 roll-backs: the run stays as it was at step 0") as caught:
+def test_a_diverging_run_is_rolled_back_with_a_lower_learning_rate_and_finally_fails(
+    dataset, tmp_path, monkeypatch, capsys
+):
+    with pytest.raises(CommandError, match="after 2 rollbacks: the run stays at step 0") as caught:
         train(dataset, tmp_path / "wild", {**WAVE, "learning_rate": 1e30, "max_rollbacks": 2}, 2)
     assert caught.value.exit_code == USAGE
     assert not list((tmp_path / "wild").glob("checkpoints/*"))
     assert capsys.readouterr().out.count("warning: training diverged") == 2
 
-    # With steps this large the loss first grows, and grows.
+    # With this learning rate the loss rises without becoming infinite.
     growing = {**WAVE, "learning_rate": 1.0, "warmup_steps": 50, "max_rollbacks": 0}
-    with pytest.raises(CommandError, match=r"\(the loss rose from .* nats a sample\) after 0 roll-backs"):
+    with pytest.raises(CommandError, match=r"\(the loss rose from .* nats per sample\) after 0 rollbacks"):
         train(dataset, tmp_path / "grows", growing, 8)
 
     run = tmp_path / "run"
     train(dataset, run, WAVE, 1)
-    evaluate, bad = TrainingLoop.evaluate, iter([True])
+    evaluate, diverge = TrainingLoop.evaluate, iter([True])
 
-    def bad_once(self, clips):
-        if next(bad, False):
+    def diverge_once(self, clips):
+        if next(diverge, False):
             self.model.trainable_variables[0].assign_add(
                 tf.fill(self.model.trainable_variables[0].shape, np.nan)
             )
         return evaluate(self, clips)
 
-    monkeypatch.setattr(TrainingLoop, "evaluate", bad_once)
+    monkeypatch.setattr(TrainingLoop, "evaluate", diverge_once)
     rows = train(dataset, run, {}, 3)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert all(np.isfinite(value) for row in rows for value in row.values())
     assert rows[2]["learning_rate"] < 0.31 * rows[0]["learning_rate"]
-    (back,) = rollbacks.read(run)
-    assert (back.step, back.to_step) == (20, 10)
-    assert "went back to step 10" in (run / "report.html").read_text()
+    (rollback,) = rollbacks.read(run)
+    assert (rollback.step, rollback.to_step) == (20, 10)
+    assert "rolled back to step 10" in (run / "report.html").read_text()
 
 
-def test_damage_is_told_in_a_sentence_and_nothing_is_overwritten(dataset, straight, tmp_path):
-    metrics = (straight / "metrics.jsonl").read_bytes()
+def test_corrupt_runs_and_shards_are_errors_and_nothing_is_overwritten(dataset, uninterrupted, tmp_path):
+    metrics = (uninterrupted / "metrics.jsonl").read_bytes()
 
-    def refused(damage, said, folder=dataset):
+    def assert_rejected(corrupt, message, folder=dataset):
         copy = tmp_path / "copy"
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(straight, copy)
-        damage(copy)
-        with pytest.raises(CommandError, match=said) as caught:
+        shutil.copytree(uninterrupted, copy)
+        corrupt(copy)
+        with pytest.raises(CommandError, match=message) as caught:
             train(folder, copy, {}, 4)
         assert caught.value.exit_code == BAD_DATA
-        assert said.startswith("lacks") or (copy / "metrics.jsonl").read_bytes() == metrics
+        assert message.startswith("lacks") or (copy / "metrics.jsonl").read_bytes() == metrics
 
-    def cut(copy, steps=(10, 20, 30)):
+    def truncate(copy, steps=(10, 20, 30)):
         for step in steps:
             data = copy / f"checkpoints/step-{step}.data-00000-of-00001"
             data.write_bytes(data.read_bytes()[:50])
 
-    refused(cut, "step-30 is damaged.*none before it is whole")
-    refused(lambda copy: (copy / "checkpoints/checkpoint").unlink(), "does not name a checkpoint")
-    refused(lambda copy: (copy / "metrics.jsonl").write_text(""), "lacks epochs")
+    assert_rejected(truncate, "step-30 is corrupt.*so are all earlier ones")
+    assert_rejected(
+        lambda copy: (copy / "checkpoints/checkpoint").unlink(), "does not name an existing checkpoint"
+    )
+    assert_rejected(lambda copy: (copy / "metrics.jsonl").write_text(""), "lacks epochs")
     other = tmp_path / "flipped"
     shutil.copytree(dataset, other)
     shard = next(other.glob("train-*"))
     data = bytearray(shard.read_bytes())
     data[200] ^= 1
     shard.write_bytes(data)
-    refused(lambda copy: None, f"{shard.name} is missing, or not what dataset.json says", folder=other)
+    assert_rejected(lambda copy: None, f"{shard.name} is missing or differs from dataset.json", folder=other)
 
 
-@pytest.mark.parametrize("damage", ["a flipped bit", "a cut", "no index"])
-def test_a_damaged_checkpoint_is_left_out_for_the_one_before(dataset, straight, tmp_path, damage, capsys):
+@pytest.mark.parametrize("corruption", ["flipped bit", "truncated", "no index"])
+def test_a_corrupt_checkpoint_is_replaced_by_the_previous_one(
+    dataset, uninterrupted, tmp_path, corruption, capsys
+):
     run = tmp_path / "run"
-    shutil.copytree(straight, run)
+    shutil.copytree(uninterrupted, run)
     data, index = run / "checkpoints/step-30.data-00000-of-00001", run / "checkpoints/step-30.index"
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 4
-    data.write_bytes(content if damage == "a flipped bit" else content[: len(content) // 2])
-    if damage == "no index":
+    data.write_bytes(content if corruption == "flipped bit" else content[: len(content) // 2])
+    if corruption == "no index":
         index.unlink()
     train(dataset, run, {}, 3)
-    assert "step-30 is damaged: taking the one before it" in capsys.readouterr().out
-    same_run(straight, run)
+    assert "step-30 is corrupt: restoring the previous one" in capsys.readouterr().out
+    assert_same_run(uninterrupted, run)
 
 
-def test_two_trainers_do_not_share_a_run(dataset, tmp_path):
-    said = "another process"
-    with RunDirectory(str(tmp_path / "run"), tmp_path), pytest.raises(CommandError, match=said) as caught:
+def test_two_trainers_cannot_use_one_run(dataset, tmp_path):
+    message = "another process"
+    with RunDirectory(str(tmp_path / "run"), tmp_path), pytest.raises(CommandError, match=message) as caught:
         train(dataset, tmp_path / "run", WAVE, 1)
     assert caught.value.exit_code == USAGE
     (tmp_path / "file").write_text("")

@@ -144,7 +144,7 @@ def test_a_killed_run_ends_in_the_same_bits(
     is_remote = moment == "upload" or number % 2 == 0
     run = f"{storage_server}/killed/{moment}-{number}" if is_remote else str(tmp_path / "run")
     copy = working_copy(run, tmp_path / "cache")
-    outbox = copy.with_name(f"{copy.name}.upload-queue")
+    upload_queue = copy.with_name(f"{copy.name}.upload-queue")
 
     def job(cache):
         with (tmp_path / f"{cache}.log").open("w") as log:
@@ -154,7 +154,7 @@ def test_a_killed_run_ends_in_the_same_bits(
         "start-up": after(start_secs * rng.uniform(0, 1)),
         "mid-epoch": after(train_secs * rng.uniform(0, 0.7), (copy / "config.json").exists),
         "checkpoint": nth_time(rng.randint(1, 8), lambda: any(copy.glob("checkpoints/*temp*"))),
-        "upload": nth_time(rng.randint(1, 4), lambda: outbox.exists() and any(outbox.iterdir())),
+        "upload": nth_time(rng.randint(1, 4), lambda: upload_queue.exists() and any(upload_queue.iterdir())),
     }
     assert kill_when(job("cache"), is_time[moment])
     # On a bucket, every other run resumes with an empty cache.

@@ -1,4 +1,4 @@
-"""Several processes that train together: on loopback, as pods of an Indexed Job do."""
+"""Distributed training with several processes on the loopback interface, as pods of an Indexed Job do it."""
 
 import json
 import os
@@ -29,19 +29,19 @@ def tf_config(addresses, index, kind="worker"):
     return json.dumps({"cluster": {"worker": addresses}, "task": {"type": kind, "index": index}})
 
 
-def test_a_process_alone_has_no_cluster():
-    assert cluster.find({}) is None
-    assert cluster.find({"TF_CONFIG": tf_config(["here:1"], 0)}) is None
-    assert cluster.find({"JOB_COMPLETION_INDEX": "0"}) is None
+def test_a_single_process_has_no_cluster():
+    assert cluster.find_cluster({}) is None
+    assert cluster.find_cluster({"TF_CONFIG": tf_config(["a:1"], 0)}) is None
+    assert cluster.find_cluster({"JOB_COMPLETION_INDEX": "0"}) is None
 
 
-def test_an_indexed_job_is_a_cluster():
+def test_the_cluster_is_found_from_an_indexed_job_or_tf_config():
     pods = tuple(f"train-{number}.workers.music.svc:2222" for number in range(3))
-    assert cluster.find(INDEXED) == Cluster(pods, 1)
-    found = Cluster(("a:1", "b:2"), 1)
-    assert cluster.find({"TF_CONFIG": found.tf_config()}) == found
-    described = {"cluster": {"chief": ["a:1"], "worker": ["b:2"]}, "task": {"type": "worker", "index": 0}}
-    assert cluster.find({"TF_CONFIG": json.dumps(described)}) == found
+    assert cluster.find_cluster(INDEXED) == Cluster(pods, 1)
+    expected = Cluster(("a:1", "b:2"), 1)
+    assert cluster.find_cluster({"TF_CONFIG": expected.tf_config()}) == expected
+    with_chief = {"cluster": {"chief": ["a:1"], "worker": ["b:2"]}, "task": {"type": "worker", "index": 0}}
+    assert cluster.find_cluster({"TF_CONFIG": json.dumps(with_chief)}) == expected
 
 
 @pytest.mark.parametrize(
@@ -57,24 +57,24 @@ def test_an_indexed_job_is_a_cluster():
         {**INDEXED, "GTZAN_CVAE_SERVICE": ""},
     ],
 )
-def test_a_cluster_that_makes_no_sense_is_refused(environment):
+def test_an_invalid_cluster_is_rejected(environment):
     with pytest.raises(CommandError) as caught:
-        cluster.find(environment)
+        cluster.find_cluster(environment)
     assert caught.value.exit_code == USAGE
 
 
 @pytest.fixture
 def start(dataset, tmp_path):
-    """Starts a training of `workers` processes; they are ended with the test."""
+    """Return a function that starts a training with several workers; they are killed at the end of the test."""
     started = []
 
     def start(run, workers, *flags):
         sockets = [socket.socket() for _ in range(workers)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-        for one in sockets:
-            one.close()
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in sockets]
+        for listener in sockets:
+            listener.close()
         command = [sys.executable, "-m", "trainer", "train", "--data", dataset, "--run", run, *WAVE_FLAGS]
         command += ["--batch-size", "6", "--checkpoint-secs", "1", *flags]
         for index in range(workers):
@@ -92,8 +92,8 @@ def start(dataset, tmp_path):
 
 
 def rows(run):
-    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if "sec" not in name} for row in found]
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{name: value for name, value in json.loads(line).items() if "sec" not in name} for line in lines]
 
 
 def weights(run):
@@ -112,40 +112,40 @@ def assert_same_run(run, other):
 
 
 def wait_for(path, secs=240):
-    ends = time.monotonic() + secs
+    deadline = time.monotonic() + secs
     while not path.exists():
-        assert time.monotonic() < ends, f"{path} did not come"
+        assert time.monotonic() < deadline, f"{path} was not written"
         time.sleep(0.05)
 
 
-def test_two_workers_give_what_one_gives(start, tmp_path):
-    """The one process reads the same two streams."""
+def test_two_workers_compute_what_one_computes(start, tmp_path):
+    """The single process reads the same two input shards."""
     alone, together = tmp_path / "alone", tmp_path / "together"
     trained = [*start(alone, 1, "--epochs", "1", "--input-shards", "2"), *start(together, 2, "--epochs", "1")]
-    assert [one.wait(300) for one in trained] == [0, 0, 0]
+    assert [process.wait(300) for process in trained] == [0, 0, 0]
     assert json.loads((together / "config.json").read_text())["input_shards"] == 2
     assert (together / "report.html").exists()
     assert_same_run(together, alone)
 
 
 @pytest.mark.slow
-def test_a_stop_of_one_worker_stops_and_saves_all(start, tmp_path):
+def test_a_signal_to_one_worker_stops_all_with_a_checkpoint(start, tmp_path):
     alone, together = tmp_path / "alone", tmp_path / "together"
-    assert [one.wait(300) for one in start(alone, 1, "--epochs", "2", "--input-shards", "2")] == [0]
+    assert [process.wait(300) for process in start(alone, 1, "--epochs", "2", "--input-shards", "2")] == [0]
     workers = start(together, 2, "--epochs", "2")
     wait_for(together / "checkpoints/checkpoint")
     workers[1].send_signal(signal.SIGTERM)
-    assert [one.wait(120) for one in workers] == [STOPPED, STOPPED]
-    assert [one.wait(240) for one in start(together, 2, "--epochs", "2")] == [0, 0]
+    assert [process.wait(120) for process in workers] == [STOPPED, STOPPED]
+    assert [process.wait(240) for process in start(together, 2, "--epochs", "2")] == [0, 0]
     assert_same_run(together, alone)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dies", [0, 1])
-def test_a_worker_that_dies_stops_the_others(start, tmp_path, dies):
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_worker_stops_the_others(start, tmp_path, killed):
     run = tmp_path / "run"
     workers = start(run, 2, "--epochs", "500")
     wait_for(run / "checkpoints/checkpoint")
-    workers[dies].kill()
-    assert workers[1 - dies].wait(60) == STOPPED
-    assert "another worker is gone" in (tmp_path / f"run-2-{1 - dies}.log").read_text()
+    workers[killed].kill()
+    assert workers[1 - killed].wait(60) == STOPPED
+    assert "another worker is gone" in (tmp_path / f"run-2-{1 - killed}.log").read_text()

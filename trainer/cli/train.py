@@ -15,7 +15,7 @@ from trainer.cli.arguments import (
     given_settings,
 )
 from trainer.run_config import resolve
-from trainer.training.cluster import find
+from trainer.training.cluster import find_cluster
 
 
 def add_parser(commands: SubParsers) -> SentenceParser:
@@ -45,7 +45,7 @@ def add_parser(commands: SubParsers) -> SentenceParser:
 
 def run(flags: argparse.Namespace) -> None:
     """Train until all epochs are done."""
-    settings, cluster = given_settings(flags), find(os.environ)
+    settings, cluster = given_settings(flags), find_cluster(os.environ)
     resolve(settings, None)  # refuses invalid settings before TensorFlow takes its seconds to import
     from trainer.training.train import train_and_evaluate
 

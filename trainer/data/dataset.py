@@ -1,4 +1,4 @@
-"""A split's clips: read from its shards, or held in memory."""
+"""The clips of a split: read from its files at each use, or cached in memory."""
 
 from __future__ import annotations
 
@@ -13,40 +13,58 @@ from preprocessing.dataset.manifest import Manifest, Shard
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer.conditioning import Condition
 
-PARSERS = 4
+PARSE_THREADS = 4
 
 
 class Clip(NamedTuple):
-    """An example of a split, whole."""
+    """A whole clip of a split."""
 
     audio: tf.Tensor  # [clip_samples] float32 in [-1, 1]
-    condition: Condition  # of one clip: genre [] int32, attributes [attributes] float32, NaN: not measurable
+    condition: (
+        Condition  # of one clip: genre [] int32, attributes [attributes] float32, NaN if not measurable
+    )
     track_id: tf.Tensor  # [] string
 
 
-Clips = tf.data.Dataset | Clip  # of a split: read when they are needed, or held in memory, stacked
+Clips = tf.data.Dataset | Clip  # of a split or input shard: read at each use, or stacked in memory
 
 
-def shards_of(manifest: Manifest, numbers: range, input_shards: int) -> list[Shard]:
-    """What a worker reads whose streams are `numbers`: its training shards, and all of the test split."""
+def files_of_worker(manifest: Manifest, numbers: range, input_shards: int) -> list[Shard]:
+    """List the files that a worker reads: those of its input shards of the training split, and the test split.
+
+    Args:
+        manifest: Of the dataset.
+        numbers: The worker's input shards.
+        input_shards: Number of input shards of all workers.
+    """
     training = manifest.split_shards("train")
-    own = [shard for number in numbers for shard in training[number::input_shards]]
+    own = [file for number in numbers for file in training[number::input_shards]]
     return own + manifest.split_shards("test")
 
 
 def open_split(
-    folder: Path, manifest: Manifest, split: str, stream: int = 0, input_shards: int = 1
+    folder: Path, manifest: Manifest, split: str, number: int = 0, input_shards: int = 1
 ) -> tf.data.Dataset:
-    """Open the clips of a split in the order of its shards; of N input shards, those of every Nth file.
+    """Open the clips of a split, or of one of N input shards, which is every Nth file, in the order of the files.
+
+    Args:
+        folder: A local folder with the files.
+        manifest: Of the dataset.
+        split: Name of the split.
+        number: Of the input shard, from 0.
+        input_shards: N.
+
+    Returns:
+        A dataset of `Clip`.
 
     Raises:
-        CommandError: The split has no clips (exit code 3), or fewer shards than streams (2).
+        CommandError: The split has no clips (exit code 3), or fewer files than input shards (2).
     """
-    shards = manifest.split_shards(split)[stream::input_shards]
-    if not shards:
+    files = manifest.split_shards(split)[number::input_shards]
+    if not files:
         if input_shards > 1:
             raise CommandError(
-                f"{folder} has too few shards in its split {split} for {input_shards} input shards: preprocess with "
+                f"{folder} has too few files in its split {split} for {input_shards} input shards: preprocess with "
                 f"--shards {8 * input_shards}, or train with fewer --input-shards",
                 USAGE,
             )
@@ -67,22 +85,22 @@ def open_split(
 
     def parse(serialized: tf.Tensor) -> Clip:
         example = tf.io.parse_single_example(serialized, features)
-        attributes = [(example[name] - of.mean) / of.std for name, of in statistics.items()]
+        attributes = [(example[name] - moments.mean) / moments.std for name, moments in statistics.items()]
         attributes = tf.stack(attributes) if attributes else tf.zeros([0])
         condition = Condition(genres.lookup(example["genre"]), attributes)
         return Clip(example["audio"], condition, example["track_id"])
 
-    paths = [str(folder / shard.name) for shard in shards]
-    return tf.data.TFRecordDataset(paths, buffer_size=8 << 20).map(parse, num_parallel_calls=PARSERS)
+    paths = [str(folder / file.name) for file in files]
+    return tf.data.TFRecordDataset(paths, buffer_size=8 << 20).map(parse, num_parallel_calls=PARSE_THREADS)
 
 
 def fits_in_memory(manifest: Manifest, splits: Sequence[str], cache_mb: int) -> bool:
-    """Whether all clips of `splits` may be held in memory, decoded."""
+    """Tell whether the decoded clips of `splits` take at most `cache_mb` megabytes."""
     clips = sum(manifest.clip_count(split) for split in splits)
     return clips * manifest.clip_samples * np.dtype(np.float32).itemsize <= cache_mb * 1_000_000
 
 
 def cache_in_memory(clips: tf.data.Dataset) -> Clip:
-    """All clips in memory, stacked, so that no later epoch reads and parses them again."""
+    """Read all clips and stack them in memory, so that no epoch reads and parses them again."""
     with tf.device("CPU:0"):
         return tf.nest.map_structure(lambda *parts: tf.stack(parts), *clips)

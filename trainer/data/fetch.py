@@ -1,4 +1,4 @@
-"""Where a dataset lies: its manifest found, its shards fetched and checked."""
+"""Find a dataset, fetch its shards and verify their checksums."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from trainer.runs.storage import GcsPrefix, StorageFolder, is_remote
 
 
 def find_dataset(uri: str) -> tuple[str, Manifest]:
-    """Where a dataset lies, and its manifest; no shard is fetched.
+    """Find a dataset and read its manifest, without its shards.
 
-    A folder of versions stands for the one that its `LATEST` names.
+    Args:
+        uri: A dataset, local or `gs://`, or a folder of versions, of which the one that `LATEST` names is used.
+
+    Returns:
+        The dataset's URI and its manifest.
 
     Raises:
-        CommandError: It is of another schema (2), there is none (3), or storage failed (4).
+        CommandError: The dataset has another schema version (2) or does not exist (3), or storage failed (4).
     """
     latest = StorageFolder(uri).read(LATEST_NAME)
     if latest and (version := parse_latest(latest)):
@@ -34,10 +38,13 @@ def find_dataset(uri: str) -> tuple[str, Manifest]:
 
 
 def open_dataset(uri: str, cache: Path, split: str | None = None) -> tuple[Path, Manifest]:
-    """A local folder with the dataset's shards, or with those of one split, and its manifest.
+    """Find a dataset and make its shards, or those of one split, available locally.
+
+    Returns:
+        A local folder with the shards, and the manifest.
 
     Raises:
-        CommandError: As `find_dataset` and `fetch_shards`.
+        CommandError: As in `find_dataset` and `fetch_shards`.
     """
     home, manifest = find_dataset(uri)
     shards = manifest.shards if split is None else manifest.split_shards(split)
@@ -45,26 +52,27 @@ def open_dataset(uri: str, cache: Path, split: str | None = None) -> tuple[Path,
 
 
 def fetch_shards(home: str, manifest: Manifest, shards: Sequence[Shard], cache: Path) -> Path:
-    """A local folder with `shards` of the dataset in `home`; remote ones are fetched once a digest.
+    """Make shards of the dataset in `home` available locally; remote ones are fetched once per dataset digest.
+
+    Returns:
+        A local folder with the shards: `home` itself, or a folder in `cache`.
 
     Raises:
-        CommandError: One is missing or is not what the manifest says (3); storage failed (4).
+        CommandError: A shard is missing or differs from the manifest (3), or storage failed (4).
     """
     folder = cache / "datasets" / manifest.digest if is_remote(home) else Path(home)
-    damaged = integrity.corrupt_shards(folder, shards, cache)
-    if damaged and is_remote(home):
-        _fetch(GcsPrefix(home), damaged, folder)
-        damaged = integrity.corrupt_shards(folder, shards, cache)
-    if damaged:
-        named = f"{home.rstrip('/')}/{damaged[0].name}"
-        raise CommandError(
-            f"{named} is missing, or not what {MANIFEST_NAME} says: preprocess again", BAD_DATA
-        )
+    corrupt = integrity.corrupt_shards(folder, shards, cache)
+    if corrupt and is_remote(home):
+        _fetch(GcsPrefix(home), corrupt, folder)
+        corrupt = integrity.corrupt_shards(folder, shards, cache)
+    if corrupt:
+        uri = f"{home.rstrip('/')}/{corrupt[0].name}"
+        raise CommandError(f"{uri} is missing or differs from {MANIFEST_NAME}: preprocess again", BAD_DATA)
     return folder
 
 
 def _fetch(prefix: GcsPrefix, shards: Sequence[Shard], folder: Path) -> None:
-    """Through a folder of this process: another one that shares the cache never sees half a shard."""
+    """Download into a temporary folder first, so that a process that shares the cache sees only whole shards."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         prefix.download([shard.name for shard in shards], Path(temporary))

@@ -1,6 +1,6 @@
-"""A run's checkpoints: written whole or not at all, and restored from the newest that is whole.
+"""A run's checkpoints: written in the background, restored from the newest one that is intact.
 
-They are written while training goes on: a save copies every value, and a thread writes the copies.
+Training continues while a checkpoint is written: a save copies every value, and a thread writes the copies.
 """
 
 from __future__ import annotations
@@ -15,50 +15,53 @@ from trainer import event_log
 from trainer.config import Config
 from trainer.runs.directory import CHECKPOINTS
 
-AVERAGED = "averaged"  # the name of the averaged weights beside `model`, where a run has them
-NAME = "step"  # files are step-850.index and so on, by the optimizer's steps
-# TensorFlow's bindings turn a file that is too short into an IndexError.
-DAMAGE = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError, IndexError)
+AVERAGED = "averaged"  # name of the averaged weights in a checkpoint, beside `model`
+PREFIX = "step"  # of the files, for example step-850.index after 850 training steps
+# Raised for a corrupt checkpoint. TensorFlow's bindings turn a file that is too short into an IndexError.
+CORRUPTION_ERRORS = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError, IndexError)
 
 
 def restore_newest(checkpoint: tf.train.Checkpoint, folder: Path) -> bool:
-    """Fills every object of `checkpoint`; False if the folder has no checkpoint yet.
+    """Restore the newest checkpoint of a folder into the objects of `checkpoint`.
 
-    One that is damaged (TensorFlow keeps a checksum of every tensor) is left out, with a warning, and the one
-    before it is taken.
+    A corrupt checkpoint, which the checksums of its tensors reveal, is skipped with a warning; the previous one is
+    restored instead.
+
+    Returns:
+        False if the folder has no checkpoint yet.
 
     Raises:
-        CommandError: All are missing or damaged, or of another model (exit code 3).
+        CommandError: All checkpoints are missing or corrupt, or one is of another model (exit code 3).
     """
-    pointer, written = folder / "checkpoint", len(list(folder.glob(f"{NAME}-*.index")))
-    # One checkpoint without a pointer is a first one that was killed between the two; more are a loss.
+    pointer, written = folder / "checkpoint", len(list(folder.glob(f"{PREFIX}-*.index")))
+    # A kill between the first checkpoint and its pointer leaves one checkpoint without a pointer, but never two.
     if not pointer.exists() and written <= 1:
         return False
     state = tf.train.get_checkpoint_state(str(folder))
     if state is None:
-        raise CommandError(f"{pointer} does not name a checkpoint that is there: restore its files", BAD_DATA)
-    damage = ""
+        raise CommandError(f"{pointer} does not name an existing checkpoint: restore its files", BAD_DATA)
+    first_error = ""
     for path in dict.fromkeys([state.model_checkpoint_path, *reversed(state.all_model_checkpoint_paths)]):
         try:
             checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
-        except DAMAGE as error:
+        except CORRUPTION_ERRORS as error:
             reason = str(error).strip().splitlines()[0][:200]
-            damage = damage or f"{path} is damaged ({reason})"
+            first_error = first_error or f"{path} is corrupt ({reason})"
             event_log.log_event(
-                "damaged_checkpoint", f"{path} is damaged: taking the one before it", event_log.WARNING
+                "corrupt_checkpoint", f"{path} is corrupt: restoring the previous one", event_log.WARNING
             )
         except (tf.errors.OpError, AssertionError, ValueError) as error:
             reason = str(error).strip().splitlines()[0][:200]
             raise CommandError(
-                f"{path} is of another model ({reason}): use its own --run", BAD_DATA
+                f"{path} is of another model ({reason}): use another --run", BAD_DATA
             ) from error
         else:
             return True
-    raise CommandError(f"{damage}, and none before it is whole: restore its files", BAD_DATA)
+    raise CommandError(f"{first_error}, and so are all earlier ones: restore its files", BAD_DATA)
 
 
 def restore_for_inference(model: tf.keras.Model, run: Path, config: Config) -> bool:
-    """Fills `model` with what is judged and heard of a run: the average of its weights, where it keeps one.
+    """Restore the weights for evaluation and generation: the averaged ones, if the run averages them.
 
     Returns and raises as `restore_newest`.
     """
@@ -67,67 +70,67 @@ def restore_for_inference(model: tf.keras.Model, run: Path, config: Config) -> b
 
 
 def variables_of(checkpoint: tf.train.Checkpoint) -> list[tf.Variable]:
-    """All that it would write, in an order by names alone: every process that has such objects has it."""
-    found: dict[int, tf.Variable] = {}
+    """List all variables of a checkpoint in the order of their names, which is the same in every process."""
+    variables: dict[int, tf.Variable] = {}
     visited = set()
 
     def visit(node: object) -> None:
         if isinstance(node, tf.Variable):
-            found.setdefault(id(node), node)
+            variables.setdefault(id(node), node)
         elif id(node) not in visited:
             visited.add(id(node))
             for name, child in sorted(tf.train.TrackableView.children(node).items()):
-                if name != "save_counter":  # TensorFlow's own, which only who has saved or restored has
+                if name != "save_counter":  # TensorFlow adds it on the first save or restore
                     visit(child)
 
     visit(checkpoint)
-    return list(found.values())
+    return list(variables.values())
 
 
 class Writer:
-    """Writes checkpoints of `checkpoint` into `folder`, one at a time, the pointer last.
+    """Writes checkpoints from a background thread, one at a time; the pointer to the newest is written last.
 
-    What is written is a copy of the objects' graph, with variables of its own on the CPU, so that a step in
-    the meantime changes nothing of it. On a CPU both share their values until that step, since TensorFlow
-    copies a value on its change where it has another holder.
+    It writes a copy of the object graph with its own variables on the CPU, so that later steps do not change what is
+    written. On a CPU, original and copy share memory until the next step, since TensorFlow copies on write.
     """
 
     def __init__(self, checkpoint: tf.train.Checkpoint, folder: Path, keep: int) -> None:
+        """Write checkpoints of `checkpoint` into `folder` and keep the newest `keep`."""
         self._pairs: list[tuple[tf.Variable, tf.Variable]] = []
         self._manager = tf.train.CheckpointManager(
-            self._copy(checkpoint, {}), str(folder), max_to_keep=keep, checkpoint_name=NAME
+            self._copy(checkpoint, {}), str(folder), max_to_keep=keep, checkpoint_name=PREFIX
         )
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future | None = None
 
     def write(self, number: int) -> None:
-        """Begins to write the values as they are now; waits for an earlier write that is not done."""
+        """Start to write the current values as checkpoint `number`, after a pending write has ended."""
         self.finish()
-        self._take_values()
+        self._copy_values()
         self._writing = self._thread.submit(self._manager.save, checkpoint_number=number)
 
     def is_done(self) -> bool:
-        """Whether a write has ended of which `finish` does not know yet."""
+        """Tell whether a write has ended for which `finish` was not called yet."""
         return self._writing is not None and self._writing.done()
 
     def finish(self) -> bool:
-        """Waits for a write that has begun; returns whether one had, and raises what went wrong."""
+        """Wait for a pending write and raise its error, if any; return False if there was no write."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
         return writing is not None
 
     def close(self) -> None:
-        """Waits, and ends the thread."""
+        """Wait for a pending write and end the thread."""
         self._thread.shutdown()
 
     @tf.function(autograph=False)
-    def _take_values(self) -> None:
+    def _copy_values(self) -> None:
         for original, copy in self._pairs:
             copy.assign(original)
 
     def _copy(self, original: tf.train.Checkpoint, known: dict[int, object]) -> tf.train.Checkpoint:
-        """The graph of objects under `original` by the names of its edges, which are a checkpoint's keys."""
+        """Copy the object graph below `original` with the names of its edges, which are a checkpoint's keys."""
         if id(original) in known:
             return known[id(original)]
         if isinstance(original, tf.Variable):

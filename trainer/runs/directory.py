@@ -1,4 +1,4 @@
-"""A run's directory: worked on locally, and mirrored to `gs://` by a background thread."""
+"""A run directory: names of its files, local working copies of remote runs, and their upload to `gs://`."""
 
 from __future__ import annotations
 
@@ -23,33 +23,38 @@ ROLLBACKS = "rollbacks.jsonl"  # one line per return to an earlier checkpoint
 REPORT = "report.html"  # written last, when all epochs are done
 CHECKPOINTS = "checkpoints"
 POINTER = f"{CHECKPOINTS}/checkpoint"  # names the newest checkpoint: readers start here
-EVENTS = "events"  # of TensorBoard
-SAMPLES = "samples"  # what each epoch renders
+EVENTS = "events"  # of TensorBoard, also profiles
+SAMPLES = "samples"  # audio and images of each epoch
 ORIGINALS = f"{SAMPLES}/originals"  # the fixed test clips
 SAMPLE_CLIPS = f"{SAMPLES}/clips.json"  # names, genres and SNR of the fixed test clips
 TRAINING_GIF = f"{SAMPLES}/training.gif"
-GENERATED = "generated"  # music of the finished model
-MUSIC = "music.json"  # in `generated` and in every output folder of `generate`: what each file is
+GENERATED = "generated"  # clips of the finished model
+MUSIC = "music.json"  # in `generated` and in every output folder of `generate`: describes the files
 EVALUATION = "evaluation"  # the last evaluation
 EVALUATION_JSON = "evaluation.json"  # in `evaluation`
 EVALUATION_MARKDOWN = "evaluation.md"  # in `evaluation`
-COMPARISON = "comparison.html"  # of a candidate with the champion
+COMPARISON = "comparison.html"  # compares a candidate with the champion
 
-READS = 5  # tries at a run that is being written
+READ_ATTEMPTS = 5  # to read a run that is being written
 
 
 def working_copy(uri: str, cache: Path) -> Path:
-    """The local directory of a run: itself, or for a remote one a folder in the cache."""
+    """Return the local directory of a run: the run itself, or a folder in the cache for a remote one."""
     return cache / "runs" / hashlib.sha256(uri.encode()).hexdigest()[:16] if is_remote(uri) else Path(uri)
 
 
 def fetch_run(uri: str, cache: Path) -> Path:
-    """A local copy of what generation needs of a run; a local run is returned as it is.
+    """Make the files that generation needs of a run available locally.
 
-    A folder of models stands for its champion.
+    A running training replaces its checkpoints. If the newest one is deleted while it is downloaded, its successor is
+    downloaded instead.
 
-    A run that is training replaces its checkpoints: one that is gone by the time it is fetched is looked up
-    again.
+    Args:
+        uri: A run directory, local or `gs://`, or a folder of models, which stands for its champion.
+        cache: A local folder for copies of remote runs.
+
+    Returns:
+        The run itself if it is local, otherwise a copy.
 
     Raises:
         CommandError: The run has no checkpoint (3), or storage failed (4).
@@ -58,27 +63,32 @@ def fetch_run(uri: str, cache: Path) -> Path:
     if not is_remote(uri):
         return Path(uri)
     prefix = GcsPrefix(uri)
-    for _ in range(READS):
+    for _ in range(READ_ATTEMPTS):
         pointer = prefix.read(POINTER)
         if pointer is None:
             raise CommandError(f"--run {uri} has no checkpoint yet: train at least one epoch there", BAD_DATA)
         copy = cache / "read" / hashlib.sha256(uri.encode() + pointer).hexdigest()[:16]
         if copy.exists() or _download_run(prefix, pointer, copy):
             return copy
-    raise CommandError(f"--run {uri} changed {READS} times while it was read: try again", STORAGE_FAILED)
+    raise CommandError(
+        f"--run {uri} changed {READ_ATTEMPTS} times while it was read: try again", STORAGE_FAILED
+    )
 
 
 def newest_checkpoint(pointer: bytes) -> str | None:
     """Return the name of the checkpoint in the content of `POINTER`, or None if it names none."""
-    name = re.search(rb'"([^"]+)"', pointer)
-    return name[1].decode() if name else None
+    match = re.search(rb'"([^"]+)"', pointer)
+    return match[1].decode() if match else None
 
 
 def _download_run(prefix: GcsPrefix, pointer: bytes, copy: Path) -> bool:
-    """Configuration, kept clips and the checkpoint that `pointer` names, into `copy`, as a whole or not.
+    """Download the configuration, the fixed test clips and the checkpoint that `pointer` names, all or none.
 
-    What a pointer names is deleted only after the pointer has moved, so what was read under one pointer is
-    whole. Returns whether it was.
+    A checkpoint is deleted only after the pointer has changed, so a download is complete if the pointer is the same
+    before and after.
+
+    Returns:
+        False if the pointer has changed meanwhile; then there is no `copy`.
     """
     copy.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=copy.parent))
@@ -86,9 +96,9 @@ def _download_run(prefix: GcsPrefix, pointer: bytes, copy: Path) -> bool:
         newest = newest_checkpoint(pointer)
         if newest is None:
             return False
-        wanted = (run_config.CONFIG_NAME, f"{CHECKPOINTS}/{newest}.", SAMPLE_CLIPS, f"{ORIGINALS}/")
+        prefixes = (run_config.CONFIG_NAME, f"{CHECKPOINTS}/{newest}.", SAMPLE_CLIPS, f"{ORIGINALS}/")
         try:
-            prefix.download([name for name in prefix.list_names() if name.startswith(wanted)], temporary)
+            prefix.download([name for name in prefix.list_names() if name.startswith(prefixes)], temporary)
         except CommandError:
             if prefix.read(POINTER) == pointer:
                 raise
@@ -96,7 +106,7 @@ def _download_run(prefix: GcsPrefix, pointer: bytes, copy: Path) -> bool:
         if prefix.read(POINTER) != pointer:
             return False
         (temporary / POINTER).write_bytes(pointer)
-        with contextlib.suppress(OSError):  # another reader was quicker
+        with contextlib.suppress(OSError):  # another process has downloaded the same
             temporary.rename(copy)
         return True
     finally:
@@ -104,9 +114,13 @@ def _download_run(prefix: GcsPrefix, pointer: bytes, copy: Path) -> bool:
 
 
 class RunDirectory:
-    """A run's local directory `path`, mirrored to `uri` if that is remote.
+    """A run's local directory, which is uploaded to the run's URI if that is remote.
 
-    Use as a context manager: leaving it waits for the last upload.
+    Use as a context manager: entering it takes the run's lease, leaving it waits for the last upload.
+
+    Attributes:
+        uri: The run, local or `gs://`.
+        path: The local directory.
     """
 
     def __init__(self, uri: str, cache: Path) -> None:
@@ -114,9 +128,9 @@ class RunDirectory:
             raise CommandError("--run must not be empty", USAGE)
         self.uri = uri
         self.path = working_copy(uri, cache)
-        self._mirror: Uploader | None = None
+        self._uploader: Uploader | None = None
         if is_remote(uri):
-            self._mirror = Uploader(
+            self._uploader = Uploader(
                 self.path, GcsPrefix(uri), POINTER, upload_only=(EVENTS, lease.LEASE_NAME)
             )
 
@@ -124,32 +138,32 @@ class RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             raise CommandError(f"--run {self.uri} is a file: name a directory", USAGE)
         self.path.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as held:
-            self._lease = held.enter_context(lease.acquire(self.uri, survives_outage=True))
-            if self._mirror is not None:
-                self._mirror.prefix.before_write = self._lease.check
-                self._mirror.start()
-            self._held = held.pop_all()
+        with contextlib.ExitStack() as stack:
+            self._lease = stack.enter_context(lease.acquire(self.uri, survives_outage=True))
+            if self._uploader is not None:
+                self._uploader.prefix.before_write = self._lease.check
+                self._uploader.start()
+            self._resources = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.ExitStack() as held:
-            held.push(self._held)
-            if self._mirror is not None:
+        with contextlib.ExitStack() as stack:
+            stack.push(self._resources)
+            if self._uploader is not None:
                 try:
-                    self._mirror.close()
+                    self._uploader.close()
                 except CommandError:
-                    # A stop request, too, must not hide that the bucket lacks what it promises.
+                    # A stop request must not hide a failed upload; an unexpected error takes precedence.
                     if kind is None or issubclass(kind, CommandError):
                         raise
 
     def commit(self) -> None:
-        """Asks for the directory as it is now to be mirrored; returns at once.
+        """Request an upload of the directory as it is now; return at once.
 
         Raises:
             CommandError: An earlier upload failed for good (exit code 4).
         """
-        if self._mirror is not None:
-            self._mirror.request()
+        if self._uploader is not None:
+            self._uploader.request()

@@ -1,4 +1,4 @@
-"""Upload a folder to a bucket from a background thread, while the folder goes on changing.
+"""Upload a folder to a bucket from a background thread, while the folder keeps changing.
 
 Each request hard-links what has changed since the last upload into an upload queue, which takes no space until
 the folder drops a file. The queue holds at most two snapshots: the one in progress and the newest. So a slow
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from preprocessing.errors import STORAGE_FAILED, CommandError
 from preprocessing.storage import lease
-from preprocessing.storage.atomic import is_temporary
+from preprocessing.storage.atomic import is_temporary, write_atomically
 from trainer import event_log
 from trainer.runs.storage import GcsPrefix
 
@@ -28,14 +28,25 @@ FileState = tuple[int, int]  # modification time in ns, size in bytes
 
 
 class Uploader:
-    """Uploads the folder `path` to `prefix`: files first, then `pointer`, which names some of them, then deletions.
+    """Uploads a folder: changed files first, then the pointer, which names some of them, then deletions.
 
-    So a reader of the bucket that starts at the pointer finds all files that it names. What could not be uploaded
-    stays on this machine, and is uploaded when the run is started here again. Names that start with one of
-    `upload_only` are never downloaded or deleted: each machine writes its own.
+    So a reader of the bucket that starts at the pointer finds all files that it names. Files that could not be
+    uploaded stay on this machine and are uploaded when the run is started here again.
+
+    Attributes:
+        path: The local folder.
+        prefix: Where it is uploaded to.
     """
 
     def __init__(self, path: Path, prefix: GcsPrefix, pointer: str, upload_only: tuple[str, ...]) -> None:
+        """Prepare the upload of `path` to `prefix`; `start` begins it.
+
+        Args:
+            path: The local folder.
+            prefix: Where to upload it to.
+            pointer: Name of the file that is uploaded after all others.
+            upload_only: Prefixes of names that are never downloaded or deleted: each machine writes its own files.
+        """
         self.path = path
         self.prefix = prefix
         self._pointer_name, self._upload_only = pointer, upload_only
@@ -45,19 +56,19 @@ class Uploader:
         self._remote_pointer = b""
         self._remote_names: set[str] = set()  # without those of `upload_only`
         self._uploaded: dict[str, FileState] = {}
-        self._changed = threading.Condition()  # guards what follows
+        self._changed = threading.Condition()  # guards the following attributes
         self._next: _Snapshot | None = None
         self._requested = 0
         self._waiting_since: deque[float] = deque()  # times of the requests not yet served, oldest first
-        self._warned_at: float | None = None  # that the bucket lags
+        self._warned_at: float | None = None  # time of the last warning about a sync lag
         self._closing = False
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Replace the folder's content by the bucket's: another machine may have continued the run.
+        """Download the bucket's content into the folder, since another machine may have continued the run, and start.
 
-        But if the bucket lags behind this machine, and no other has moved its pointer since, the folder stays.
+        Nothing is downloaded if the bucket lags behind this machine and no other machine has changed its pointer.
         """
         shutil.rmtree(self._queue_folder, ignore_errors=True)
         self._remote_pointer = self.prefix.read(self._pointer_name) or b""
@@ -79,7 +90,7 @@ class Uploader:
         self._raise_error()
         snapshot = self._take_snapshot(is_last)
         with self._changed:
-            self._lag_marker.write_bytes(self._remote_pointer)
+            write_atomically(self._lag_marker, self._remote_pointer)
             if self._next is not None:  # only the newest state matters
                 shutil.rmtree(self._next.queued, ignore_errors=True)
             self._next = snapshot
@@ -139,9 +150,8 @@ class Uploader:
         if snapshot.pointer is not None and snapshot.pointer != self._remote_pointer:
             self.prefix.write(self._pointer_name, snapshot.pointer)
             self._remote_pointer = snapshot.pointer
-        if (
-            snapshot.is_last
-        ):  # an upload that arrived late may have restored a file that was deleted meanwhile
+        # A delayed upload may have restored a file that was deleted meanwhile.
+        if snapshot.is_last:
             self._remote_names = self._list_remote()
         for name in self._remote_names - files.keys():
             self.prefix.delete(name)
@@ -160,16 +170,14 @@ class Uploader:
                 self._warned_at = None
 
     def _warn_of_lag(self) -> None:
-        """Report the bucket's sync lag, if it is long enough and so is the time since the last warning."""
+        """Warn of a long sync lag, at most once per `SYNC_LAG_SECS`."""
         now = time.monotonic()
         since = self._waiting_since[0] if self._waiting_since else now
         if now - max(since, self._warned_at or since) >= SYNC_LAG_SECS:
             self._warned_at = now
             reason = f" ({self.prefix.last_error})" if self.prefix.last_error else ""
             lag = f"{len(self._waiting_since)} checkpoint(s), {now - since:.0f} s"
-            message = (
-                f"the bucket lags by {lag}{reason}: training continues, and the run is kept in {self.path}"
-            )
+            message = f"the bucket lags by {lag}{reason}: training continues, and {self.path} has all files"
             event_log.log_event("sync_lag", message, event_log.WARNING)
 
     def _list_remote(self) -> set[str]:
@@ -200,8 +208,8 @@ class Uploader:
 class _Snapshot(NamedTuple):
     """The folder at one moment.
 
-    The links stay when the folder drops a checkpoint. The pointer's bytes are read at once, since the file may
-    name a later checkpoint by the time it is uploaded.
+    The hard links outlive checkpoints that the folder drops. The pointer is read at once, since the file may name a
+    later checkpoint by the time it is uploaded.
     """
 
     number: int  # of the request

@@ -1,4 +1,4 @@
-"""What a run went back for: `rollbacks.jsonl`, one line each time its training diverged."""
+"""Rollbacks of a run: `rollbacks.jsonl` has one line for each time its training diverged."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from typing import NamedTuple
 
 from trainer.runs.directory import ROLLBACKS
 
-SLOWER = 0.3  # the learning rate after a roll-back, as a part of that before
+LEARNING_RATE_FACTOR = 0.3  # by which each rollback multiplies the learning rate
 
 
 class Rollback(NamedTuple):
-    """One return to an earlier checkpoint."""
+    """A return to an earlier checkpoint."""
 
-    step: int  # of the optimizer, at which it was noticed
-    to_step: int  # of the checkpoint that it went back to; 0: the beginning
-    reason: str
+    step: int  # at which the divergence was detected
+    to_step: int  # of the restored checkpoint; 0: the start of the run
+    reason: str  # why the training is considered diverged
 
     def __str__(self) -> str:
-        """A sentence."""
+        """Describe the rollback in a sentence."""
         return (
-            f"Training diverged ({self.reason}), and went back to step {self.to_step} with {SLOWER:g} of the "
-            "learning rate."
+            f"Training diverged ({self.reason}) and was rolled back to step {self.to_step}; the learning rate was "
+            f"multiplied by {LEARNING_RATE_FACTOR:g}."
         )
 
 
 def read(run: Path) -> list[Rollback]:
-    """All of a run so far."""
+    """Read the rollbacks of a run."""
     path = run / ROLLBACKS
     return parse(path.read_bytes()) if path.exists() else []
 
 
 def parse(content: bytes) -> list[Rollback]:
-    """The roll-backs of a file's content; a line that a kill cut short is none."""
+    """Parse the content of `rollbacks.jsonl`; an incomplete line, which a killed process leaves, is skipped."""
     return [Rollback(**json.loads(line)) for line in content.splitlines() if line.endswith(b"}")]
 
 
 def add(run: Path, rollback: Rollback) -> None:
-    """Notes one more, before the run goes on: a kill between the two does not forget it."""
+    """Record a rollback, before training restarts, so that a kill in between does not lose it."""
     with (run / ROLLBACKS).open("a") as file:
         file.write(json.dumps(rollback._asdict()) + "\n")
 
 
 def learning_rate_scale(run: Path) -> float:
-    """What the configured learning rate is multiplied by."""
-    return SLOWER ** len(read(run))
+    """Return by what the configured learning rate is multiplied after the rollbacks so far."""
+    return LEARNING_RATE_FACTOR ** len(read(run))

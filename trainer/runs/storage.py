@@ -95,7 +95,7 @@ class GcsPrefix:
 
     Attributes:
         before_write: Called before each attempt at a write; prevents it by raising.
-        last_error: The last failed attempt, in a few words; empty if there was none.
+        last_error: Error of the last failed attempt; empty if there was none.
     """
 
     def __init__(self, uri: str) -> None:
@@ -105,7 +105,7 @@ class GcsPrefix:
         self.uri = uri
         self.before_write: Callable[[], None] = lambda: None
         self.last_error = ""
-        self._generations: dict[str, int] = {}  # as far as known; a name that is missing does not exist
+        self._generations: dict[str, int] = {}  # last known ones; a name that is missing does not exist
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         with storage_errors(uri):
             self._bucket = storage.Client().bucket(bucket)
@@ -116,7 +116,7 @@ class GcsPrefix:
             per_page = {**single_attempt(), "retry": self._policy()}  # one deadline for each of many pages
             blobs = self._bucket.client.list_blobs(self._bucket, prefix=self._prefix, **per_page)
             self._generations = {blob.name.removeprefix(self._prefix): blob.generation for blob in blobs}
-        # The web console creates an empty object for each folder.
+        # The web console creates an empty object whose name ends with "/" for each folder.
         return sorted(name for name in self._generations if name and not name.endswith("/"))
 
     def read(self, name: str) -> bytes | None:
@@ -172,7 +172,7 @@ class GcsPrefix:
         def attempt(name: str) -> None:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:  # from the start: the client does not verify what it resumes
+            with path.open("wb") as file:  # restarts at 0: the client does not verify a resumed download
                 self._blob(name).download_to_file(file, checksum="crc32c", **single_attempt())
 
         with storage_errors(self.uri):
@@ -180,7 +180,7 @@ class GcsPrefix:
 
     def _upload_once(self, name: str, file: BinaryIO) -> None:
         """Make one attempt; the server compares the checksum before the object becomes visible."""
-        size = file.seek(0, os.SEEK_END)  # fixed here: the file may grow
+        size = file.seek(0, os.SEEK_END)  # fixed now, since the file may grow
         checksum = _crc32c(file, size)
 
         def request() -> int:
@@ -195,9 +195,9 @@ class GcsPrefix:
             if size <= SINGLE_REQUEST_BYTES:
                 blob.upload_from_file(file, **args)
                 return blob.generation
-            try:  # the client retries the parts, and continues from what has arrived
+            try:  # the client retries single parts
                 blob.upload_from_file(file, **{**args, "retry": self._policy()})
-            except (BadRequest, NotFound, InvalidResponse) as error:  # the upload is corrupt or was forgotten
+            except (BadRequest, NotFound, InvalidResponse) as error:  # the upload is corrupt or has expired
                 raise TransientError(str(error)) from error
             return blob.generation
 
@@ -206,8 +206,8 @@ class GcsPrefix:
     def _change_once(self, name: str, request: Callable[[], int], checksum: str | None = None) -> int:
         """Make one attempt at a conditional request, and return the object's generation.
 
-        An object that already has `checksum` is the own write, whose response was lost. After any other change,
-        the next attempt is conditional on the new generation.
+        If the object already has `checksum`, an earlier attempt succeeded and its response was lost. After any other
+        change, the next attempt is conditional on the new generation.
         """
 
         def current() -> tuple[int, bool]:
@@ -238,9 +238,9 @@ class GcsPrefix:
 
 
 def _for_each_in_parallel(call: Callable[[str], None], names: list[str]) -> None:
-    """Call with every name in several threads; after the last call has ended, raise the first error.
+    """Call `call` with every name in several threads; after the last call has ended, raise the first error.
 
-    The threads are daemons: a second signal ends the program at once, whatever they wait for.
+    The threads are daemons, so that a second signal ends the program at once, whatever they wait for.
     """
     remaining, errors = deque(names), list[Exception]()
 

@@ -1,4 +1,4 @@
-"""Which processes train together, from the environment. Standard library only."""
+"""Discover from the environment which processes train together. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 from preprocessing.errors import USAGE, CommandError
 
-PORT = 2222  # of every worker of an Indexed Job
-INDEX = "JOB_COMPLETION_INDEX"  # Kubernetes sets it in the pods of an Indexed Job
+PORT = 2222  # on which every worker of an Indexed Job listens
+INDEX = "JOB_COMPLETION_INDEX"  # set by Kubernetes in the pods of an Indexed Job
 WORKERS, SERVICE, JOB = "GTZAN_CVAE_WORKERS", "GTZAN_CVAE_SERVICE", "GTZAN_CVAE_JOB"
 
 
 class Cluster(NamedTuple):
-    """The addresses of all workers, host:port, and the number of this process; worker 0 is the chief."""
+    """The workers of a training and which of them this process is."""
 
-    addresses: tuple[str, ...]
-    worker: int
+    addresses: tuple[str, ...]  # host:port of each worker
+    worker: int  # index of this process in `addresses`; 0 is the chief
 
     def tf_config(self) -> str:
         """Return the value of `TF_CONFIG` for TensorFlow."""
@@ -25,39 +25,45 @@ class Cluster(NamedTuple):
         return json.dumps({"cluster": {"worker": self.addresses}, "task": task})
 
 
-def find(environment: Mapping[str, str]) -> Cluster | None:
-    """From `TF_CONFIG`, else from an Indexed Job's variables; None where one process trains alone.
+def find_cluster(environment: Mapping[str, str]) -> Cluster | None:
+    """Read the cluster from `TF_CONFIG`, otherwise from the variables of an Indexed Job.
 
-    Pod `i` of the Indexed Job `train` with the headless Service `workers` is found at `train-i.workers`.
+    Pod `i` of the Indexed Job `train` with the headless Service `workers` has the address `train-i.workers`.
+
+    Returns:
+        The cluster, or None if this process trains alone.
 
     Raises:
-        CommandError: They are incomplete or contradict themselves (exit code 2).
+        CommandError: The variables are incomplete or contradict each other (exit code 2).
     """
     if "TF_CONFIG" in environment:
-        found = _from_tf_config(environment["TF_CONFIG"])
+        cluster = _from_tf_config(environment["TF_CONFIG"])
     elif WORKERS in environment:
-        found = _from_indexed_job(environment)
+        cluster = _from_indexed_job(environment)
     else:
         return None
-    if not 0 <= found.worker < len(found.addresses):
-        raise CommandError(f"worker {found.worker} of {len(found.addresses)}: there is none", USAGE)
-    return found if len(found.addresses) > 1 else None
+    if not 0 <= cluster.worker < len(cluster.addresses):
+        raise CommandError(
+            f"worker index {cluster.worker} is out of range: the cluster has {len(cluster.addresses)} worker(s)",
+            USAGE,
+        )
+    return cluster if len(cluster.addresses) > 1 else None
 
 
 def _from_tf_config(text: str) -> Cluster:
     try:
-        described = json.loads(text)
-        cluster, task = described["cluster"], described["task"]
-        # What TensorFlow calls a chief is its first worker.
+        fields = json.loads(text)
+        cluster, task = fields["cluster"], fields["task"]
+        # TensorFlow counts a chief as the first worker.
         addresses = (*cluster.get("chief", []), *cluster.get("worker", []))
-        place = {"chief": 0, "worker": len(cluster.get("chief", []))}[task["type"]]
+        first = {"chief": 0, "worker": len(cluster.get("chief", []))}[task["type"]]
         if not all(isinstance(address, str) for address in addresses):
-            raise ValueError("addresses are host:port")
-        return Cluster(addresses, place + int(task["index"]))
+            raise ValueError("an address is not a string host:port")
+        return Cluster(addresses, first + int(task["index"]))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CommandError(
-            f"TF_CONFIG cannot be understood ({type(error).__name__}: {error}): it names the addresses in "
-            "cluster.worker and this process in task.type and task.index",
+            f"TF_CONFIG is invalid ({type(error).__name__}: {error}): it must list the addresses in cluster.worker "
+            "and identify this process by task.type and task.index",
             USAGE,
         ) from error
 
@@ -65,10 +71,10 @@ def _from_tf_config(text: str) -> Cluster:
 def _from_indexed_job(environment: Mapping[str, str]) -> Cluster:
     missing = [name for name in (INDEX, SERVICE, JOB) if not environment.get(name)]
     if missing:
-        raise CommandError(f"{WORKERS} is set, and {missing[0]} is not: an Indexed Job needs both", USAGE)
+        raise CommandError(f"{WORKERS} is set, but {missing[0]} is not: an Indexed Job needs both", USAGE)
     try:
         count, index = int(environment[WORKERS]), int(environment[INDEX])
     except ValueError as error:
-        raise CommandError(f"{WORKERS} and {INDEX} must be whole numbers ({error})", USAGE) from error
+        raise CommandError(f"{WORKERS} and {INDEX} must be integers ({error})", USAGE) from error
     job, service = environment[JOB], environment[SERVICE]
     return Cluster(tuple(f"{job}-{number}.{service}:{PORT}" for number in range(count)), index)

@@ -1,4 +1,4 @@
-"""Whether a training still learns: its loss is a number, and not far above what it was."""
+"""Detect a training that diverges: a loss that is NaN or infinite, or has risen far above its minimum."""
 
 from __future__ import annotations
 
@@ -7,47 +7,52 @@ from collections import deque
 
 from trainer.training.train_step import Totals
 
-LOOK_STEPS = 10  # between two looks at the figures: each waits for the device
-# How far above the lowest loss an explosion is: so many nats a sample, and so many times the first loss.
-# Untrained models have 30 for music and 500 for loud tones, and batches differ as the loudness of clips does;
-# single steps of a healthy run of the preset `reference` have 16 more than their neighbours. What explodes has
-# 1,000 within some steps.
-EXPLODED_NATS = 100.0
-EXPLODED_TIMES = 9.0
+CHECK_STEPS = 10  # between two checks, each of which waits for the device
+# A training has diverged if its median loss exceeds its minimum by `MAX_RISE_NATS` per sample and by
+# `MAX_RISE_FACTOR` times its first loss. An untrained model has a loss of 30 nats per sample for music and of 500 for
+# loud tones. Batches differ with the loudness of their clips: in a healthy run of the preset `reference`, single steps
+# are 16 nats above their neighbours. A diverging run rises by 1,000 nats within a few steps.
+MAX_RISE_NATS = 100.0
+MAX_RISE_FACTOR = 9.0
 
 
 class DivergedError(Exception):
-    """A weight, a loss or a metric is NaN or infinite, or the loss has exploded."""
+    """A weight, a loss or a metric is NaN or infinite, or the loss has risen too far."""
 
 
-class LossWatch:
-    """The losses of the last steps, beside the lowest that the run had since it was started.
+class DivergenceDetector:
+    """Compares the median loss of the last `CHECK_STEPS` steps with the lowest one since the process started.
 
-    More than half of the last `LOOK_STEPS` must be too high: one batch unlike all others is no explosion.
+    The median ignores single outlier batches.
     """
 
     def __init__(self) -> None:
-        self._recent: deque[tuple[Totals, float]] = deque(maxlen=LOOK_STEPS)
+        self._recent: deque[tuple[Totals, float]] = deque(maxlen=CHECK_STEPS)
         self._first: float | None = None
         self._lowest = float("inf")
 
     def add(self, sums: Totals, beta: float) -> None:
-        """Of one step, and the weight of its KL terms; does not wait for the device."""
+        """Record a step without waiting for the device.
+
+        Args:
+            sums: Of the step.
+            beta: Weight of its KL terms.
+        """
         self._recent.append((sums, beta))
 
-    def look(self) -> None:
-        """Looks at the last steps.
+    def check(self) -> None:
+        """Check the last steps; nothing is checked before there are `CHECK_STEPS` of them.
 
         Raises:
-            DivergedError: The loss has exploded.
+            DivergedError: The loss has risen too far.
         """
-        if len(self._recent) < LOOK_STEPS:
+        if len(self._recent) < CHECK_STEPS:
             return
         loss = statistics.median(
             float((beta * sums.kl - sums.log_likelihood) / sums.samples) for sums, beta in self._recent
         )
         if self._first is None:
             self._first = loss
-        if loss > self._lowest + max(EXPLODED_NATS, EXPLODED_TIMES * abs(self._first)):
-            raise DivergedError(f"the loss rose from {self._lowest:.3g} to {loss:.3g} nats a sample")
+        if loss > self._lowest + max(MAX_RISE_NATS, MAX_RISE_FACTOR * abs(self._first)):
+            raise DivergedError(f"the loss rose from {self._lowest:.3g} to {loss:.3g} nats per sample")
         self._lowest = min(self._lowest, loss)

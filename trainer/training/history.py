@@ -1,4 +1,4 @@
-"""What a run has measured: `metrics.jsonl`, TensorBoard, and one line an epoch on the screen."""
+"""Record the metrics of each epoch in `metrics.jsonl`, in TensorBoard and in the log."""
 
 from __future__ import annotations
 
@@ -9,28 +9,32 @@ from pathlib import Path
 import tensorflow as tf
 
 from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.storage.atomic import write_atomically
 from trainer import event_log
 from trainer.runs.directory import EVENTS, METRICS
-from trainer.training.samples import Rendered
+from trainer.training.samples import RenderedSamples
 
 
 class History:
-    """The rows of a run, one an epoch. Rows after `epoch`, the newest checkpoint's, are dropped: they will be
-    measured again, and each epoch stands in the file once.
-    """
+    """The metrics of a run, one row per epoch. Use as a context manager: leaving it closes TensorBoard's file."""
 
     def __init__(self, run: Path, epoch: int) -> None:
+        """Open the metrics of a run whose newest checkpoint is of `epoch`.
+
+        Later rows are dropped, since those epochs are trained again: each epoch has one row in the file.
+
+        Raises:
+            CommandError: Rows up to `epoch` are missing (exit code 3).
+        """
         self._path = run / METRICS
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epoch]
         if [json.loads(line)["epoch"] for line in kept] != list(range(1, epoch + 1)):
             raise CommandError(
-                f"{self._path} lacks epochs that the checkpoint of epoch {epoch} has: use a new --run",
+                f"{self._path} lacks epochs up to that of the newest checkpoint, {epoch}: use a new --run",
                 BAD_DATA,
             )
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in kept))
-        temporary.replace(self._path)
+        write_atomically(self._path, "".join(f"{line}\n" for line in kept))
         self._writer = tf.summary.create_file_writer(str(run / EVENTS))
 
     def __enter__(self) -> History:
@@ -39,8 +43,8 @@ class History:
     def __exit__(self, *_: object) -> None:
         self._writer.close()
 
-    def add(self, row: dict[str, float], rendered: Rendered) -> None:
-        """Records one epoch everywhere."""
+    def add(self, row: dict[str, float], rendered: RenderedSamples) -> None:
+        """Record the metrics and the rendered samples of one epoch."""
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
         epoch = row["epoch"]
@@ -51,8 +55,8 @@ class History:
             for name, clips in rendered.audio.items():
                 audio = tf.constant(clips)[..., tf.newaxis]
                 tf.summary.audio(name, audio, rendered.sample_rate_hz, max_outputs=len(clips))
-            for name, picture in rendered.pictures.items():
-                image = tf.io.decode_png(tf.io.read_file(str(picture)), channels=3)
+            for name, path in rendered.image_paths.items():
+                image = tf.io.decode_png(tf.io.read_file(str(path)), channels=3)
                 tf.summary.image(name, image[tf.newaxis])
         self._writer.flush()
         event_log.log_event(

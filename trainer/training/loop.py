@@ -1,4 +1,4 @@
-"""One epoch of a run: its steps, its evaluation, where it stands, and the checkpoints on the way."""
+"""The training loop: the steps and the evaluation of an epoch, the run's progress, and checkpoints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainer.run_config import DatasetMetadata
 from trainer.runs import checkpoints, rollbacks
 from trainer.runs.directory import CHECKPOINTS
 from trainer.training.distribution import Distribution
-from trainer.training.divergence import LOOK_STEPS, DivergedError, LossWatch
+from trainer.training.divergence import CHECK_STEPS, DivergedError, DivergenceDetector
 from trainer.training.profiling import Profile
 from trainer.training.progress import Progress
 from trainer.training.signals import StoppedError, StopRequest
@@ -29,21 +29,26 @@ from trainer.training.train_step import Totals, TrainState
 
 
 class Position(NamedTuple):
-    """Where in a run one is: in the middle of an epoch, or at its end while it is not yet measured."""
+    """Progress of a run: within an epoch, or after its last step but before its evaluation."""
 
-    epoch: int  # finished epochs
-    step: int  # training steps done of the next one
-    totals: Totals | None  # of those steps
-    secs: float  # spent on those steps
+    epoch: int  # number of finished epochs
+    step: int  # number of finished steps of the current epoch
+    totals: Totals | None  # of these steps; None if there are none
+    secs: float  # duration of these steps
 
 
 class TrainingLoop:
-    """A learner and its checkpoints. Use as a context manager: leaving it waits for what is being written.
+    """Trains and evaluates epochs and saves checkpoints. Use as a context manager: leaving it ends pending writes.
 
-    All that a run depends on is either a function of its configuration and position (data, noise, learning
-    rate) or in the checkpoint, so that going on from one ends in the same bits as never having stopped.
-    `saved` is called when a checkpoint's files are complete. A run without one begins with the weights of the
-    run in the local folder `init_from`, if that is given.
+    Everything that a run depends on is either a function of its configuration and position (data, noise, learning
+    rate) or in the checkpoint. So a resumed run ends with the same bits as an uninterrupted one.
+
+    Attributes:
+        config: Of the run.
+        path: The local run directory.
+        strategy: Of all replicas.
+        clip_samples: Length of a whole clip.
+        position: Progress of the run.
     """
 
     def __init__(
@@ -53,20 +58,35 @@ class TrainingLoop:
         distribution: Distribution,
         run: Path,
         stop: StopRequest,
-        saved: Callable[[], None],
+        on_saved: Callable[[], None],
         profile: Profile | None = None,
         init_from: Path | None = None,
     ) -> None:
+        """Build the model and restore the newest checkpoint of `run`, if there is one.
+
+        Args:
+            config: Of the run.
+            metadata: Of the dataset.
+            distribution: The workers and devices.
+            run: The local run directory.
+            stop: Checked after every step.
+            on_saved: Called when the files of a checkpoint are complete.
+            profile: Which steps to profile; None: none.
+            init_from: A local run whose weights a run without checkpoints starts from; None: random weights.
+
+        Raises:
+            CommandError: All checkpoints are corrupt or of another model (exit code 3).
+        """
         self.config = config
         self.path = run
         self.strategy = distribution.strategy
         self._distribution = distribution
         self.clip_samples = metadata.clip_samples
-        self._stop, self._saved, self._profile = stop, saved, profile
+        self._stop, self._on_saved, self._profile = stop, on_saved, profile
         self._learning_rate_scale = distribution.broadcast(rollbacks.learning_rate_scale(run))
         self._train_state = TrainState(config, metadata, distribution.strategy)
         self._checkpoint = tf.train.Checkpoint(
-            **self._train_state.parts,
+            **self._train_state.trackables,
             epoch=tf.Variable(0, dtype=tf.int64),
             step=tf.Variable(0, dtype=tf.int64),
             totals=tf.Variable(tf.zeros([len(Totals._fields)], tf.float64)),
@@ -77,14 +97,14 @@ class TrainingLoop:
             self._writer = checkpoints.Writer(self._checkpoint, run / CHECKPOINTS, config.checkpoints_to_keep)
             if not checkpoints.restore_newest(self._checkpoint, run / CHECKPOINTS) and init_from is not None:
                 self._train_state.init_from(init_from)
-        at = self._checkpoint
-        distribution.broadcast_variables(checkpoints.variables_of(at))
-        totals = Totals(*tf.unstack(at.totals)) if int(at.step) else None
-        self.position = Position(int(at.epoch), int(at.step), totals, float(at.secs))
-        self._watch = LossWatch()
+        saved = self._checkpoint
+        distribution.broadcast_variables(checkpoints.variables_of(saved))
+        totals = Totals(*tf.unstack(saved.totals)) if int(saved.step) else None
+        self.position = Position(int(saved.epoch), int(saved.step), totals, float(saved.secs))
+        self._divergence = DivergenceDetector()
         self._saved_at = time.monotonic()
-        self._left: Iterator[input_pipeline.Batch] | None = None
-        self._snr_db: float | None = None  # of the test clips, after the epoch before
+        self._batches: Iterator[input_pipeline.Batch] | None = None
+        self._test_snr_db: float | None = None  # after the previous epoch
 
     def __enter__(self) -> TrainingLoop:
         return self
@@ -97,97 +117,111 @@ class TrainingLoop:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process keeps the run."""
+        """Whether this process writes the run."""
         return self._distribution.is_chief
 
     @property
     def model(self) -> WaveformVAE:
-        """What is judged and heard."""
+        """The model that is evaluated and generates: with averaged weights, if the run averages them."""
         return self._train_state.averaged
 
     @property
     def steps(self) -> int:
-        """Of the optimizer, since the run began."""
+        """Number of training steps since the run began."""
         return self._train_state.steps
 
     def save(self) -> None:
-        """Begins to write a checkpoint of where the run is; of several workers the chief does.
+        """Start to write a checkpoint of the run's current state; only the chief writes it.
 
         Raises:
-            DivergedError: There is nothing worth saving.
+            DivergedError: The training has diverged; nothing is saved.
         """
-        self._refuse_divergence()
+        self._check_divergence()
         self._saved_at = time.monotonic()
         if self._writer is None:
             return
-        at, position = self._checkpoint, self.position
-        at.epoch.assign(position.epoch)
-        at.step.assign(position.step)
-        at.secs.assign(position.secs)
-        at.totals.assign(tf.zeros_like(at.totals) if position.totals is None else tf.stack(position.totals))
+        checkpoint, position = self._checkpoint, self.position
+        checkpoint.epoch.assign(position.epoch)
+        checkpoint.step.assign(position.step)
+        checkpoint.secs.assign(position.secs)
+        totals = tf.zeros_like(checkpoint.totals) if position.totals is None else tf.stack(position.totals)
+        checkpoint.totals.assign(totals)
         self.finish_saving()
         self._writer.write(self.steps)
 
     def finish_saving(self) -> None:
-        """Waits for the checkpoint that is being written, if one is, and hands it on."""
+        """Wait for the checkpoint that is being written, if any, and report it as saved."""
         if self._writer and self._writer.finish():
-            self._saved()
+            self._on_saved()
 
     def finish_epoch(self) -> None:
-        """Moves to the next epoch, and saves."""
+        """Move to the next epoch and save."""
         self.position = Position(self.position.epoch + 1, 0, None, 0.0)
         self.save()
 
     def train_epoch(self, input_shards: list[Clips], manifest: Manifest) -> dict[str, float]:
-        """The rest of a pass over the training split; returns its row of metrics.
+        """Train the rest of the current epoch.
 
-        `input_shards` are this worker's own part of it.
+        Args:
+            input_shards: This worker's input shards of the training split.
+            manifest: Of the dataset.
+
+        Returns:
+            The epoch's training metrics.
 
         Raises:
-            DivergedError: The loss or a weight is not finite, or the loss has exploded.
-            StoppedError: A signal was received; the run is saved.
+            DivergedError: The loss or a weight is not finite, or the loss has risen too far.
+            StoppedError: A signal was received; a checkpoint has been saved.
         """
         config, epoch = self.config, self.position.epoch + 1
         steps = input_pipeline.count_steps(manifest, config)
         started = time.monotonic() - self.position.secs
-        first, total = self.position.step, steps * config.epochs
+        first, total_steps = self.position.step, steps * config.epochs
         with Progress(epoch, config.epochs, steps, first) as progress:
-            for index, batch in zip(range(first, steps), self._fed(input_shards, manifest), strict=False):
-                done = steps * (epoch - 1) + index
-                rate = self._learning_rate(done, total)
+            batches = self._remaining_batches(input_shards, manifest)
+            for index, batch in zip(range(first, steps), batches, strict=False):
+                step = steps * (epoch - 1) + index
+                learning_rate = self._learning_rate(step, total_steps)
                 beta = config.beta_at(epoch - 1 + index / steps)
-                sums = self._step(batch, done, beta, rate)
-                self._watch.add(sums, beta)
-                before = self.position.totals
-                totals = sums if before is None else before.plus(sums)
+                sums = self._train_step(batch, step, beta, learning_rate)
+                self._divergence.add(sums, beta)
+                previous = self.position.totals
+                totals = sums if previous is None else previous.plus(sums)
                 self.position = Position(epoch - 1, index + 1, totals, time.monotonic() - started)
                 progress.advance()
-                if index % LOOK_STEPS == 0:
-                    self._refuse_divergence()
-                    progress.show(self._per_clip(totals)["elbo"], self._clips_per_sec(), self._snr_db)
+                if index % CHECK_STEPS == 0:
+                    self._check_divergence()
+                    elbo = self._nats_per_clip(totals)["elbo"]
+                    progress.show(elbo, self._clips_per_sec(), self._test_snr_db)
                 self._save_if_due()
-        self._refuse_divergence()
+        self._check_divergence()
         assert self.position.totals is not None  # an epoch has at least one step
-        figures = self._per_clip(self.position.totals).items()
+        elbo_terms = self._nats_per_clip(self.position.totals).items()
         return {
             "epoch": epoch,
-            **{f"train_{name}": value for name, value in figures},
+            **{f"train_{name}": value for name, value in elbo_terms},
             "beta": config.beta_at(epoch - 1 / steps),
-            "learning_rate": self._learning_rate(steps * epoch - 1, total),
+            "learning_rate": self._learning_rate(steps * epoch - 1, total_steps),
             "epoch_secs": self.position.secs,
             "clips_per_sec": self._clips_per_sec(),
         }
 
     def evaluate(self, clips: Clips) -> dict[str, float]:
-        """ELBO, its terms and the SNR over whole clips.
+        """Compute the ELBO, its terms and the SNR of whole clips.
+
+        Args:
+            clips: The test split.
+
+        Returns:
+            The test metrics, in nats per clip and dB.
 
         Raises:
-            DivergedError: One of them is not finite.
-            StoppedError: A signal was received; the run is saved.
+            DivergedError: A metric is not finite.
+            StoppedError: A signal was received; a checkpoint has been saved.
         """
-        count, distribution = self._train_state.evaluation_clips, self._distribution
+        batch_size, distribution = self._train_state.evaluation_clips, self._distribution
         whole_clips = input_pipeline.evaluation_batches(
-            clips, count, distribution.index, distribution.workers
+            clips, batch_size, distribution.index, distribution.workers
         )
         totals: Totals | None = None
         for batch in distributed_iterator(whole_clips, self.strategy):
@@ -195,43 +229,49 @@ class TrainingLoop:
             sums = self._train_state.evaluation_step(batch)
             totals = sums if totals is None else totals.plus(sums)
         assert totals is not None  # a split has at least one clip
-        figures = {f"test_{name}": value for name, value in self._per_clip(totals).items()}
-        figures |= {"test_snr_db": float(totals.snr_db / totals.examples)}
-        if not all(map(math.isfinite, figures.values())):
-            raise DivergedError(f"a test figure of epoch {self.position.epoch + 1} is not finite")
-        self._snr_db = figures["test_snr_db"]
-        return figures
+        metrics = {f"test_{name}": value for name, value in self._nats_per_clip(totals).items()}
+        metrics |= {"test_snr_db": float(totals.snr_db / totals.examples)}
+        if not all(map(math.isfinite, metrics.values())):
+            raise DivergedError(f"a test metric of epoch {self.position.epoch + 1} is not finite")
+        self._test_snr_db = metrics["test_snr_db"]
+        return metrics
 
-    def _fed(self, input_shards: list[Clips], manifest: Manifest) -> Iterator[input_pipeline.Batch]:
-        """The batches of all epochs that are left, from where the run is; one iterator for all of them."""
-        if self._left is None:
+    def _remaining_batches(
+        self, input_shards: list[Clips], manifest: Manifest
+    ) -> Iterator[input_pipeline.Batch]:
+        """Return the one iterator over the batches of all remaining epochs, from the run's position."""
+        if self._batches is None:
             config, position = self.config, self.position
             epochs = range(position.epoch + 1, config.epochs + 1)
             first = self._distribution.input_shards_of_worker(config.input_shards).start
-            left = input_pipeline.training_batches(input_shards, config, manifest, epochs, first).skip(
-                position.step
-            )
-            self._left = distributed_iterator(left, self.strategy)
-        return self._left
+            batches = input_pipeline.training_batches(input_shards, config, manifest, epochs, first)
+            self._batches = distributed_iterator(batches.skip(position.step), self.strategy)
+        return self._batches
 
-    def _step(self, batch: input_pipeline.Batch, done: int, beta: float, learning_rate: float) -> Totals:
-        """The training step after `done` of the whole run."""
+    def _train_step(
+        self, batch: input_pipeline.Batch, step: int, beta: float, learning_rate: float
+    ) -> Totals:
+        """Run a training step; `step` counts from 0 at the beginning of the run."""
         if self._profile:
-            self._profile.before(done + 1)
+            self._profile.before(step + 1)
         self._train_state.optimizer.learning_rate.assign(learning_rate)
-        sums = self._train_state.train_step(batch, tf.constant(done, tf.int32), tf.constant(beta, tf.float32))
+        sums = self._train_state.train_step(batch, tf.constant(step, tf.int32), tf.constant(beta, tf.float32))
         if self._profile:
-            self._profile.after(done + 1)
+            self._profile.after(step + 1)
         return sums
 
-    def _learning_rate(self, done: int, total: int) -> float:
-        return self._learning_rate_scale * self.config.learning_rate_at(done / total, done)
+    def _learning_rate(self, step: int, total_steps: int) -> float:
+        return self._learning_rate_scale * self.config.learning_rate_at(step / total_steps, step)
 
     def _save_if_due(self) -> None:
-        """Saves when it is time to, or when the run is asked to stop, which it then does."""
+        """Save if the last checkpoint is old enough; save and stop if that is requested.
+
+        Raises:
+            StoppedError: A signal was received, by this worker or another.
+        """
         is_time = time.monotonic() - self._saved_at >= self.config.checkpoint_secs
-        # Together, since before it is written all look whether it is worth it.
-        is_stopped, is_due = self._distribution.any_worker(self._stop.asked, is_time)
+        # All workers decide together, since each checks for divergence before the chief writes.
+        is_stopped, is_due = self._distribution.any_worker(self._stop.requested, is_time)
         if is_stopped:
             self.save()
             self.finish_saving()
@@ -241,20 +281,21 @@ class TrainingLoop:
         if is_due:
             self.save()
 
-    def _refuse_divergence(self) -> None:
+    def _check_divergence(self) -> None:
+        """Raise `DivergedError` if the loss or a weight is not finite, or if the loss has risen too far."""
         totals = self.position.totals
         if totals is not None and not bool(tf.reduce_all(tf.math.is_finite(tf.stack(totals)))):
             raise DivergedError(f"the loss is not finite at step {self.steps}")
         if not bool(self._train_state.is_finite()):
             raise DivergedError(f"a weight is not finite at step {self.steps}")
-        self._watch.look()
+        self._divergence.check()
 
     def _clips_per_sec(self) -> float:
         assert self.position.totals is not None
         return float(self.position.totals.samples) / self.clip_samples / self.position.secs
 
-    def _per_clip(self, totals: Totals) -> dict[str, float]:
-        """Nats per clip; crops count for the part of a clip that they are."""
+    def _nats_per_clip(self, totals: Totals) -> dict[str, float]:
+        """Return ELBO, log-likelihood and KL in nats per clip; a crop counts as a fraction of a clip."""
         clips = float(totals.samples) / self.clip_samples
         log_likelihood, kl = float(totals.log_likelihood) / clips, float(totals.kl) / clips
         return {"elbo": log_likelihood - kl, "log_likelihood": log_likelihood, "kl": kl}

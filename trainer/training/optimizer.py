@@ -1,4 +1,4 @@
-"""Adam in one pass over each weight, where Keras's own takes a dozen and as many copies of it."""
+"""Adam in one pass over each weight; that of Keras takes about twelve passes, each with a copy."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import tensorflow as tf
 
 
 class FusedAdam(tf.keras.optimizers.Adam):
-    """Kingma & Ba 2015, in the order of operations of the end of its section 2, as Keras has it.
+    """Adam as in Kingma & Ba 2015, with the order of operations at the end of their section 2, as in Keras.
 
-    Same variables, names and, to rounding, values as Keras's: a checkpoint of one is one of the other.
+    Its variables have the names and, up to rounding, the values of `tf.keras.optimizers.Adam`, so that their
+    checkpoints are interchangeable.
     """
 
     def __init__(self, learning_rate: float, global_clipnorm: float | None = None) -> None:
-        # There is nothing left to compile.
+        # XLA could not fuse more: the update of a weight is a single operation.
         super().__init__(learning_rate, global_clipnorm=global_clipnorm, jit_compile=False)
-        self._now: dict[str, tf.Tensor] = {}
+        self._shared_inputs: dict[str, tf.Tensor] = {}
 
     def _internal_apply_gradients(self, grads_and_vars: list[tuple[tf.Tensor, tf.Variable]]) -> tf.Tensor:
-        """Computes once what is the same for all weights."""
+        """Compute once what all weights share."""
         step = tf.cast(self.iterations + 1, tf.float32)
-        self._now = {
+        self._shared_inputs = {
             "beta1_power": tf.pow(self.beta_1, step),
             "beta2_power": tf.pow(self.beta_2, step),
             "lr": tf.convert_to_tensor(self.learning_rate),
@@ -27,7 +28,7 @@ class FusedAdam(tf.keras.optimizers.Adam):
         return super()._internal_apply_gradients(grads_and_vars)
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
-        """Moves one weight and its two moments."""
+        """Update one weight and its two moments."""
         index = self._index_dict[self._var_key(variable)]
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
@@ -37,5 +38,5 @@ class FusedAdam(tf.keras.optimizers.Adam):
             beta2=self.beta_2,
             epsilon=self.epsilon,
             grad=tf.convert_to_tensor(gradient),
-            **self._now,
+            **self._shared_inputs,
         )

@@ -1,4 +1,4 @@
-"""A TensorBoard profile of some training steps."""
+"""Record a TensorBoard profile of a range of training steps."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from trainer import event_log
 
 
 def parse_range(text: str) -> range:
-    """The steps that `--profile FIRST:LAST` means, both included; the first step of a run is 1.
+    """Parse `--profile FIRST:LAST`, which includes both steps; the first step of a run is 1.
 
     Raises:
-        CommandError: It is no such range (exit code 2).
+        CommandError: `text` is not such a range (exit code 2).
     """
-    found = re.fullmatch(r"(\d+):(\d+)", text)
-    first, last = map(int, found.groups()) if found else (0, 0)
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    first, last = map(int, match.groups()) if match else (0, 0)
     if not 1 <= first <= last:
         raise CommandError(f"--profile must be FIRST:LAST with 1 <= FIRST <= LAST, not {text}", USAGE)
     return range(first, last + 1)
 
 
 class Profile:
-    """Records `steps`, from the first of them that is taken, into `folder`."""
+    """Profiles `steps` into `folder`; if training resumes within them, it begins there."""
 
     def __init__(self, steps: range, folder: Path) -> None:
         self._steps, self._folder = steps, folder
         self._recording = False
 
     def before(self, step: int) -> None:
-        """Told of each step before it is taken."""
+        """Begin to record if `step`, which is about to run, is one of the profiled steps."""
         if step in self._steps and not self._recording:
             tf.profiler.experimental.start(str(self._folder))
             self._recording = True
 
     def after(self, step: int) -> None:
-        """Told of each step when it is done."""
+        """Write the profile if `step`, which has ended, is the last of the profiled steps."""
         if self._recording and step == self._steps[-1]:
             self.close()
 
     def close(self) -> None:
-        """Writes what was recorded, if something is."""
+        """Stop recording and write the profile, if a recording is in progress."""
         if self._recording:
             self._recording = False
             tf.profiler.experimental.stop()
             event_log.log_event(
-                "profile", f"a profile of steps {self._steps[0]} to {self._steps[-1]}: {self._folder}"
+                "profile", f"profile of steps {self._steps[0]} to {self._steps[-1]}: {self._folder}"
             )

@@ -48,9 +48,9 @@ class Progress:
         """Show the epoch's metrics so far.
 
         Args:
-            elbo: Of the training clips, in nats per clip.
+            elbo: ELBO of the training clips, in nats per clip.
             clips_per_sec: Training speed.
-            snr_db: Of the test clips after the epoch before; None in the first epoch of a process.
+            snr_db: SNR of the test clips after the previous epoch; None in the first epoch of a process.
         """
         snr = "" if snr_db is None else f", SNR {snr_db:.2f} dB"
         metrics = f"train ELBO {elbo:.0f} nats{snr}, {clips_per_sec:.1f} clip/s"

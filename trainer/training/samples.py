@@ -1,4 +1,4 @@
-"""The fixed test clips and the fixed latents that every epoch renders, so that epochs can be compared."""
+"""Render the same test clips and the same latents after every epoch, so that epochs can be compared."""
 
 from __future__ import annotations
 
@@ -20,35 +20,37 @@ from trainer.models.base import WaveformVAE
 from trainer.reporting import clip_figures, figures, wav
 from trainer.runs.directory import ORIGINALS, SAMPLE_CLIPS, SAMPLES, TRAINING_GIF
 
-MAPPED_CLIPS = 64  # whose latents are drawn each epoch: a second or two on two cores
-NOISE_KEYS = (2**31 - 2, 2**31 - 3)  # where a training step has its number
+PLOTTED_LATENTS = 64  # test clips whose latents are plotted after each epoch: 1 to 2 s on two cores
+NOISE_KEYS = (2**31 - 2, 2**31 - 3)  # random keys; those of training steps are their numbers
 
 
-class Fixed(NamedTuple):
-    """What is rendered: test clips to reconstruct and latents to decode."""
+class FixedSamples(NamedTuple):
+    """Test clips to reconstruct, and the noise and conditions of new clips."""
 
     audio: np.ndarray  # [clips, clip_samples] float32
-    condition: Condition  # of each
+    condition: Condition  # of these clips
     track_ids: list[str]
     sample_noise: tf.Tensor  # [clips, sample_noise_size]
     decode_noise: tf.Tensor  # [clips, decode_noise_size]
-    asked: Condition  # of the new clips: the dataset's genres in turn, attributes open
-    mapped: Clip  # test clips whose latents are drawn, stacked
+    new_condition: Condition  # of the new clips: the genres in turn, all attributes dropped
+    plotted: Clip  # test clips whose latents are plotted, stacked
 
 
-class Rendered(NamedTuple):
-    """What one epoch's rendering left, for TensorBoard."""
+class RenderedSamples(NamedTuple):
+    """The rendered samples of one epoch, for TensorBoard."""
 
     audio: dict[str, np.ndarray]  # name -> [clips, samples] float32 in [-1, 1]
     sample_rate_hz: int
-    pictures: dict[str, Path]
+    image_paths: dict[str, Path]  # name -> PNG file
 
 
-def choose(run: Path, test_clips: Clips, model: WaveformVAE, config: Config, manifest: Manifest) -> Fixed:
-    """Test clips spread over the split, their originals written into the run, and latents of its seed."""
+def choose_samples(
+    run: Path, test_clips: Clips, model: WaveformVAE, config: Config, manifest: Manifest
+) -> FixedSamples:
+    """Choose test clips evenly over the split and draw noise from the run's seed; write the clips to the run."""
     if isinstance(test_clips, Clip):
         test_clips = tf.data.Dataset.from_tensor_slices(test_clips)
-    audio, condition, ids = _spread(test_clips, manifest, config.sample_clips)
+    audio, condition, ids = _choose_evenly(test_clips, manifest, config.sample_clips)
     track_ids = [track.decode("utf-8", "replace") for track in ids]
     sizes = (model.sample_noise_size(manifest.clip_samples), model.decode_noise_size(manifest.clip_samples))
     sample_noise, decode_noise = (
@@ -56,70 +58,72 @@ def choose(run: Path, test_clips: Clips, model: WaveformVAE, config: Config, man
         for size, key in zip(sizes, NOISE_KEYS, strict=True)
     )
     genres = np.arange(len(audio), dtype=np.int32) % len(manifest.genres)
-    asked = Condition(genres, np.full_like(condition.attributes, np.nan))
+    new_condition = Condition(genres, np.full_like(condition.attributes, np.nan))
     (run / ORIGINALS).mkdir(parents=True, exist_ok=True)
     for index, clip in enumerate(audio):
         wav.write_wav(run / ORIGINALS / f"{index:02d}.wav", clip, manifest.sample_rate_hz)
-    mapped = _spread(test_clips, manifest, MAPPED_CLIPS)
-    return Fixed(audio, condition, track_ids, sample_noise, decode_noise, asked, mapped)
+    plotted = _choose_evenly(test_clips, manifest, PLOTTED_LATENTS)
+    return FixedSamples(audio, condition, track_ids, sample_noise, decode_noise, new_condition, plotted)
 
 
-def render_epoch(run: Path, fixed: Fixed, model: WaveformVAE, manifest: Manifest, epoch: int) -> Rendered:
-    """WAV files and pictures of the fixed clips and latents, in `samples/epoch-0007`."""
+def render_epoch(
+    run: Path, fixed: FixedSamples, model: WaveformVAE, manifest: Manifest, epoch: int
+) -> RenderedSamples:
+    """Write audio and images of an epoch's reconstructions and new clips, for example into `samples/epoch-0007`."""
     rate = manifest.sample_rate_hz
     reconstruction = model.reconstruct(tf.constant(fixed.audio), fixed.condition).numpy()
     latents = model.sample(
-        fixed.asked, manifest.clip_samples, fixed.sample_noise, 1.0, Guidance(GUIDANCE, GUIDANCE)
+        fixed.new_condition, manifest.clip_samples, fixed.sample_noise, 1.0, Guidance(GUIDANCE, GUIDANCE)
     )
-    new = model.decode(latents, fixed.asked, manifest.clip_samples, fixed.decode_noise).numpy()
+    new = model.decode(latents, fixed.new_condition, manifest.clip_samples, fixed.decode_noise).numpy()
     snr_db = distances.snr_db(tf.constant(fixed.audio), reconstruction).numpy()
     folder = run / SAMPLES / f"epoch-{epoch:04d}"
     folder.mkdir(exist_ok=True)
     for name, clips in (("reconstruction", reconstruction), ("new", new)):
         for index, clip in enumerate(clips):
             wav.write_wav(folder / f"{name}-{index:02d}.wav", clip, rate)
-    _describe(run, fixed, snr_db, manifest)
+    _write_clip_list(run, fixed, snr_db, manifest)
     rows = {"original": fixed.audio, "reconstruction": reconstruction, "new": new}
-    pictures = clip_figures.draw_pictures(folder, rows, rate, fixed.track_ids, f"epoch {epoch}")
-    pictures["latents"] = folder / "latents.png"
-    _draw_latents(pictures["latents"], fixed.mapped, model, manifest.genres)
-    return Rendered({"reconstruction": reconstruction, "new": new}, rate, pictures)
+    image_paths = clip_figures.draw_pictures(folder, rows, rate, fixed.track_ids, f"epoch {epoch}")
+    image_paths["latents"] = folder / "latents.png"
+    _plot_latents(image_paths["latents"], fixed.plotted, model, manifest.genres)
+    return RenderedSamples({"reconstruction": reconstruction, "new": new}, rate, image_paths)
 
 
 def render_training_gif(run: Path) -> None:
-    """How the fixed samples changed over the epochs: `samples/training.gif`."""
+    """Write `samples/training.gif`: the spectrograms of the samples, epoch by epoch."""
     frames = sorted((run / SAMPLES).glob("epoch-*/spectrograms.png"))
     if frames:
         figures.write_training_gif(run / TRAINING_GIF, frames)
 
 
-def _spread(clips: tf.data.Dataset, manifest: Manifest, wanted: int) -> Clip:
-    """Up to `wanted` test clips, evenly over the split, stacked."""
-    there = manifest.clip_count("test")
-    wanted = min(wanted, there)
-    chosen = {rank * there // wanted for rank in range(wanted)}
+def _choose_evenly(clips: tf.data.Dataset, manifest: Manifest, count: int) -> Clip:
+    """Stack `count` test clips, or all if there are fewer, at even distances in the split."""
+    available = manifest.clip_count("test")
+    count = min(count, available)
+    chosen = {rank * available // count for rank in range(count)}
     rows = [row for index, row in enumerate(clips.as_numpy_iterator()) if index in chosen]
     return tf.nest.map_structure(lambda *parts: np.stack(parts), *rows)
 
 
-def _draw_latents(path: Path, clips: Clip, model: WaveformVAE, genres: Sequence[str]) -> None:
-    """The slowest level's."""
+def _plot_latents(path: Path, clips: Clip, model: WaveformVAE, genres: Sequence[str]) -> None:
+    """Plot the latents of the first level, which has the lowest rate."""
     slowest = []
     for first in range(0, len(clips.audio), clip_figures.PICTURED_CLIPS):
-        some = slice(first, first + clip_figures.PICTURED_CLIPS)
+        batch = slice(first, first + clip_figures.PICTURED_CLIPS)
         latents = model.encode(
-            tf.constant(clips.audio[some]), Condition(*(of[some] for of in clips.condition))
+            tf.constant(clips.audio[batch]), Condition(*(values[batch] for values in clips.condition))
         )
         slowest.append(model.level_values(latents)[model.levels[0]].numpy())
     figures.draw_latents(path, np.concatenate(slowest), [genres[genre] for genre in clips.condition.genre])
 
 
-def _describe(run: Path, fixed: Fixed, snr_db: np.ndarray, manifest: Manifest) -> None:
+def _write_clip_list(run: Path, fixed: FixedSamples, snr_db: np.ndarray, manifest: Manifest) -> None:
     clips = [
         {"name": f"{index:02d}", "track_id": track, "genre": manifest.genres[genre], "snr_db": float(snr)}
         for index, (track, genre, snr) in enumerate(
             zip(fixed.track_ids, fixed.condition.genre, snr_db, strict=True)
         )
     ]
-    # The uploader may be reading the old file.
+    # Atomically, since the uploader may be reading the old file.
     write_atomically(run / SAMPLE_CLIPS, json.dumps(clips, indent=2) + "\n")

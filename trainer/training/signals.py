@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: heeded between steps; a second signal stops at once."""
+"""SIGTERM and SIGINT: the first one stops the training after the current step, the second one at once."""
 
 from __future__ import annotations
 
@@ -11,34 +11,42 @@ from preprocessing.errors import STOPPED, CommandError
 
 
 class StoppedError(CommandError):
-    """The run stopped on request, and is saved as far as it came (exit code 75)."""
+    """The training was stopped by a signal, after a checkpoint was saved (exit code 75)."""
 
     def __init__(self, epoch: int) -> None:
-        super().__init__(f"stopped on request in epoch {epoch} and saved: the same command goes on", STOPPED)
+        super().__init__(
+            f"stopped on request in epoch {epoch}, checkpoint saved: run the same command to resume", STOPPED
+        )
 
 
 class StopRequest:
-    """Whether a signal has asked the program to stop."""
+    """Whether a signal has requested that the training stops.
+
+    Attributes:
+        requested: Set by the first signal.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
     def _handle(self, signum: int, frame: object) -> None:
-        if self.asked:
+        if self.requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Listens to both signals inside the block; a thread other than the main one cannot, and does not."""
+    """Handle both signals inside the block. Outside the main thread, where Python cannot, handle none."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.signal(number, request._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous_handlers = {
+        number: signal.signal(number, request._handle) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield request
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)

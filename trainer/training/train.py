@@ -1,4 +1,4 @@
-"""Training, top to bottom: strategy, data, restore, epochs, evaluation, samples, checkpoint, report."""
+"""A training from start to end: devices, configuration, data, epochs, samples, report."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SPLITS = ("train", "test")
 def train_and_evaluate(
     data: str,
     run: str,
-    given: dict,
+    given: dict[str, Any],
     replicas: int | None,
     cache: Path,
     *,
@@ -50,26 +50,26 @@ def train_and_evaluate(
     cluster: Cluster | None = None,
     init_from: Path | None = None,
 ) -> str:
-    """Trains the run to its last epoch, from its newest checkpoint if it has one.
+    """Train a run to its last epoch, from its newest checkpoint if it has one.
 
     Args:
         data: A dataset directory, local or `gs://`.
-        run: The run directory, local or `gs://`; created if it is new.
-        given: The configuration's fields that the user set.
-        replicas: Devices of this process to use; None means all GPUs, else one CPU.
-        cache: Where remote data is kept.
+        run: The run directory, local or `gs://`; created if it does not exist.
+        given: The fields of the configuration that the user sets.
+        replicas: Devices of this process to use; None: all GPUs, or one CPU if there are none.
+        cache: A local folder for remote data.
         profile: The training steps to profile, as FIRST:LAST.
-        cluster: The processes that train together; None: this one alone.
-        init_from: A local run whose weights a new run begins with, of a model with the same shapes.
+        cluster: The workers; None: this process trains alone.
+        init_from: A local run whose weights a new run starts from; its model must have weights of the same shapes.
 
     Returns:
-        Where the report is, below `run`.
+        The path or URI of the report.
 
     Raises:
-        CommandError: Contradicting configuration or too few devices (2), bad or missing data (3), storage
-            failed (4), stopped on request or by another worker's end (75).
+        CommandError: The configuration contradicts the run, or there are too few devices (2), data is corrupt or
+            missing (3), storage failed (4), stopped on request or because another worker has ended (75).
     """
-    profiled = parse_range(profile) if profile else range(0)
+    profiled_steps = parse_range(profile) if profile else range(0)
     distribution = Distribution(cluster, replicas)
     home, manifest = find_dataset(data)
     with (
@@ -78,52 +78,51 @@ def train_and_evaluate(
         stop_requests() as stop,
     ):
         path = directory.path
-        with _damage_named(data):
+        with _report_corruption(data):
             config = _agree_on_config(path, data, manifest, given, distribution)
-            _refuse_long_profile(profiled, config, manifest)
+            _check_profile(profiled_steps, config, manifest)
             numbers = distribution.input_shards_of_worker(config.input_shards)
-            used = dataset.shards_of(manifest, numbers, config.input_shards)
-            folder = fetch_shards(home, manifest, used, cache)
+            files = dataset.files_of_worker(manifest, numbers, config.input_shards)
+            folder = fetch_shards(home, manifest, files, cache)
             metadata = run_config.metadata_of(manifest, data)
             if distribution.is_chief:
                 run_config.save(RunConfig(config, metadata), path)
             input_shards, test_clips = _open_splits(folder, manifest, config, numbers)
             trained = False
             while True:
-                recorded = Profile(profiled, path / EVENTS) if profiled else None
+                recorder = Profile(profiled_steps, path / EVENTS) if profiled_steps else None
                 with TrainingLoop(
-                    config, metadata, distribution, path, stop, directory.commit, recorded, init_from
+                    config, metadata, distribution, path, stop, directory.commit, recorder, init_from
                 ) as loop:
                     try:
-                        _greet(run, loop, init_from)
+                        _log_start(run, loop, init_from)
                         trained |= _train(loop, manifest, input_shards, test_clips)
                         break
                     except DivergedError as error:
                         loop.finish_saving()
-                        _go_back(loop, error)
+                        _roll_back(loop, error)
         if distribution.is_chief:
-            _make_music_and_report(loop, metadata, trained)
-        distribution.any_worker(
-            True
-        )  # the others wait for the chief: a worker that ends would look like one that died
+            _generate_and_report(loop, metadata, trained)
+        # The other workers wait for the chief: one that ends earlier would look like one that died.
+        distribution.any_worker(True)
     return f"{run.rstrip('/')}/{REPORT}"
 
 
 @contextlib.contextmanager
 def _run_directory(run: str, cache: Path, distribution: Distribution) -> Iterator[RunDirectory]:
-    """The run's own for the chief; the others keep nothing."""
+    """Open the run directory for the chief, and a temporary one for every other worker."""
     if distribution.is_chief:
         with RunDirectory(run, cache) as directory:
             yield directory
     else:
-        with tempfile.TemporaryDirectory() as nowhere, RunDirectory(nowhere, cache) as directory:
+        with tempfile.TemporaryDirectory() as temporary, RunDirectory(temporary, cache) as directory:
             yield directory
 
 
 def _open_splits(
     folder: Path, manifest: Manifest, config: Config, numbers: range
 ) -> tuple[list[Clips], Clips]:
-    """The streams `numbers` of the training split, and the test split; in memory where they fit."""
+    """Open the input shards `numbers` of the training split, and the test split; in memory if they fit."""
     input_shards = [
         dataset.open_split(folder, manifest, "train", number, config.input_shards) for number in numbers
     ]
@@ -134,32 +133,33 @@ def _open_splits(
 
 
 def _train(loop: TrainingLoop, manifest: Manifest, input_shards: list[Clips], test_clips: Clips) -> bool:
-    """Every epoch that is left; returns whether there was one."""
-    left = range(loop.position.epoch + 1, loop.config.epochs + 1)
+    """Train the remaining epochs; return False if there are none."""
+    remaining = range(loop.position.epoch + 1, loop.config.epochs + 1)
     with contextlib.ExitStack() as stack:
-        record = stack.enter_context(_record(loop, manifest, test_clips)) if loop.is_chief else None
-        for epoch in left:
+        record = stack.enter_context(_epoch_recorder(loop, manifest, test_clips)) if loop.is_chief else None
+        for epoch in remaining:
             row = loop.train_epoch(input_shards, manifest)
             row |= loop.evaluate(test_clips)
             if record:
                 record(epoch, row)
             loop.finish_epoch()
     loop.finish_saving()
-    return bool(left)
+    return bool(remaining)
 
 
 @contextlib.contextmanager
-def _record(
+def _epoch_recorder(
     loop: TrainingLoop, manifest: Manifest, test_clips: Clips
 ) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """What an epoch leaves in the run: its row of figures, sounds and pictures."""
+    """Yield a function that writes the metrics and samples of an epoch to the run."""
     path, model = loop.path, loop.model
-    fixed = samples.choose(path, test_clips, model, loop.config, manifest)
+    fixed = samples.choose_samples(path, test_clips, model, loop.config, manifest)
     with History(path, loop.position.epoch) as history:
         yield lambda epoch, row: history.add(row, samples.render_epoch(path, fixed, model, manifest, epoch))
 
 
-def _make_music_and_report(loop: TrainingLoop, metadata: DatasetMetadata, trained: bool) -> None:
+def _generate_and_report(loop: TrainingLoop, metadata: DatasetMetadata, trained: bool) -> None:
+    """Generate clips, unless nothing was trained and the run has some, and write the report."""
     path = loop.path
     samples.render_training_gif(path)
     if trained or not (path / GENERATED).exists():
@@ -171,11 +171,11 @@ def _make_music_and_report(loop: TrainingLoop, metadata: DatasetMetadata, traine
     report.write_report(path, note=loop.model.caveat, parameters=parameters)
 
 
-def _go_back(loop: TrainingLoop, error: DivergedError) -> None:
-    """Notes a roll-back: the next trainer starts from the newest checkpoint, with a lower learning rate.
+def _roll_back(loop: TrainingLoop, error: DivergedError) -> None:
+    """Record a rollback: the next loop starts from the newest checkpoint, with a lower learning rate.
 
     Raises:
-        CommandError: There were as many as the configuration allows (exit code 2).
+        CommandError: The configuration allows no more rollbacks (exit code 2).
     """
     config, path = loop.config, loop.path
     earlier = rollbacks.read(path)
@@ -183,7 +183,7 @@ def _go_back(loop: TrainingLoop, error: DivergedError) -> None:
     to_step = int(newest.rsplit("-", 1)[1]) if newest else 0
     if len(earlier) >= config.max_rollbacks:
         raise CommandError(
-            f"training diverged ({error}) after {len(earlier)} roll-backs: the run stays as it was at step "
+            f"training diverged ({error}) after {len(earlier)} rollbacks: the run stays at step "
             f"{to_step}; start a new --run with a lower --learning-rate",
             USAGE,
         ) from error
@@ -191,7 +191,7 @@ def _go_back(loop: TrainingLoop, error: DivergedError) -> None:
     rate = config.learning_rate * rollbacks.learning_rate_scale(path)
     event_log.log_event(
         "rollback",
-        f"training diverged ({error}): back to step {to_step}, learning rate {rate:.2g}",
+        f"training diverged ({error}): rolling back to step {to_step}, learning rate {rate:.2g}",
         event_log.WARNING,
         step=loop.steps,
         to_step=to_step,
@@ -202,21 +202,21 @@ def _go_back(loop: TrainingLoop, error: DivergedError) -> None:
 def _agree_on_config(
     path: Path, data: str, manifest: Manifest, given: dict[str, Any], distribution: Distribution
 ) -> Config:
-    """The chief's configuration, by which all workers train.
+    """Resolve the configuration on the chief and broadcast it to all workers.
 
     Raises:
-        CommandError: It does not fit the flags, the data or the workers (exit code 2).
+        CommandError: It contradicts the flags, the dataset or the number of workers (exit code 2).
     """
-    chiefs = (
+    resolved = (
         _resolve_config(path, data, manifest, given, distribution.workers) if distribution.is_chief else None
     )
-    config = Config(**distribution.broadcast(dataclasses.asdict(chiefs) if chiefs else None))
+    config = Config(**distribution.broadcast(dataclasses.asdict(resolved) if resolved else None))
     replicas = distribution.strategy.num_replicas_in_sync
     if config.batch_size < replicas:
         raise CommandError(f"--batch-size {config.batch_size} is less than the {replicas} replicas", USAGE)
     if config.input_shards % distribution.workers:
         raise CommandError(
-            f"the {config.input_shards} input shards of the run cannot be divided among {distribution.workers} "
+            f"the run's {config.input_shards} input shards cannot be divided evenly among {distribution.workers} "
             "workers: train with as many workers as before, or with a divisor of that number",
             USAGE,
         )
@@ -224,23 +224,27 @@ def _agree_on_config(
 
 
 def _resolve_config(path: Path, data: str, manifest: Manifest, given: dict[str, Any], workers: int) -> Config:
-    """What a new run is given; a run that has a checkpoint keeps its own."""
-    earlier = run_config.load(path) if (path / POINTER).exists() else None
-    if earlier is None:
+    """Resolve the configuration of a new run from `given`, or of one with a checkpoint from its own.
+
+    Raises:
+        CommandError: A setting is invalid or contradicts the run, or the dataset is another (exit code 2).
+    """
+    saved = run_config.load(path) if (path / POINTER).exists() else None
+    if saved is None:
         given = {"input_shards": workers} | given
-    config = run_config.resolve(given, earlier.config if earlier else None)
+    config = run_config.resolve(given, saved.config if saved else None)
     metadata = run_config.metadata_of(manifest, data)
-    if earlier and earlier.dataset.digest != metadata.digest:
+    if saved and saved.dataset.digest != metadata.digest:
         raise CommandError(
-            f"--run was trained on the dataset {earlier.dataset.digest[:12]} ({earlier.dataset.uri}), "
-            f"--data {data} is {metadata.digest[:12]}{_difference(metadata, earlier.dataset)}: use a new --run",
+            f"--run was trained on the dataset {saved.dataset.digest[:12]} ({saved.dataset.uri}), "
+            f"--data {data} is {metadata.digest[:12]}{_difference(metadata, saved.dataset)}: use a new --run",
             USAGE,
         )
     return config
 
 
 def _difference(metadata: DatasetMetadata, own: DatasetMetadata) -> str:
-    """What keeps a model of one dataset from another; nothing where they only have other clips."""
+    """Describe in which formats two datasets differ; empty if they only have different clips."""
     parts = []
     if (metadata.sample_rate_hz, metadata.clip_samples) != (own.sample_rate_hz, own.clip_samples):
         parts.append(
@@ -255,29 +259,31 @@ def _difference(metadata: DatasetMetadata, own: DatasetMetadata) -> str:
 
 
 @contextlib.contextmanager
-def _damage_named(data: str) -> Iterator[None]:
+def _report_corruption(data: str) -> Iterator[None]:
+    """Turn TensorFlow's error about a corrupt record into one that names the dataset (exit code 3)."""
     try:
         yield
     except tf.errors.DataLossError as error:
         reason = error.message.splitlines()[0]
-        raise CommandError(f"--data {data} is damaged ({reason}): preprocess again", BAD_DATA) from error
+        raise CommandError(f"--data {data} is corrupt ({reason}): preprocess again", BAD_DATA) from error
 
 
-def _refuse_long_profile(steps: range, config: Config, manifest: Manifest) -> None:
+def _check_profile(steps: range, config: Config, manifest: Manifest) -> None:
+    """Reject a profile of steps that the run does not have (exit code 2)."""
     last = config.epochs * count_steps(manifest, config)
     if steps and steps[-1] > last:
         raise CommandError(f"--profile {steps[0]}:{steps[-1]}, but the run has {last} steps", USAGE)
 
 
-def _greet(run: str, loop: TrainingLoop, warm: Path | None) -> None:
+def _log_start(run: str, loop: TrainingLoop, init_from: Path | None) -> None:
     config, position, strategy = loop.config, loop.position, loop.strategy
     parameters = loop.model.parameter_count()
     devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     if not loop.is_chief:
         return
-    where = f"epoch {position.epoch}" + (f" and {position.step} steps" if position.step else "")
-    beginning = "from the beginning" if warm is None else f"from the weights of {warm}"
-    start = f"resuming after {where}" if loop.steps else beginning
+    progress = f"epoch {position.epoch}" + (f" and {position.step} steps" if position.step else "")
+    weights = "random weights" if init_from is None else f"the weights of {init_from}"
+    start = f"resuming after {progress}" if loop.steps else f"starting from {weights}"
     event_log.log_event(
         "start",
         f"{run}: {config.preset}, {parameters:,} parameters, {strategy.num_replicas_in_sync} "

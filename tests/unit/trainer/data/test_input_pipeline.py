@@ -11,7 +11,7 @@ from trainer.config import Config
 from trainer.data import dataset as datasets
 from trainer.data import integrity
 from trainer.data.fetch import open_dataset
-from trainer.data.input_pipeline import ALL_OPEN, count_steps, training_batches
+from trainer.data.input_pipeline import UNCONDITIONAL_RATE, count_steps, training_batches
 
 
 @pytest.fixture
@@ -20,14 +20,14 @@ def opened(dataset, tmp_path):
 
 
 def examples(batches):
-    """Everything of an epoch, in order: audio `[examples, samples]`, genres, attributes."""
+    """Concatenate an epoch's examples in order: audio `[examples, samples]`, genres, attributes."""
     rows = list(batches.as_numpy_iterator())
     real = np.concatenate([row.weight for row in rows]) > 0
     parts = ([row.audio, row.condition.genre, row.condition.attributes] for row in rows)
     return [np.concatenate(part)[real] for part in zip(*parts, strict=True)]
 
 
-def test_a_split_is_what_the_manifest_says(opened):
+def test_a_split_has_the_clips_of_the_manifest(opened):
     folder, manifest = opened
     rows = list(datasets.open_split(folder, manifest, "train").as_numpy_iterator())
     assert len(rows) == manifest.clip_count("train")
@@ -54,7 +54,7 @@ def test_order_is_a_function_of_seed_and_epoch(opened):
     assert not np.array_equal(order(1), order(1, seed=1))
 
 
-def test_crops_are_pieces_of_every_clip_at_random_places(opened):
+def test_crops_are_sections_of_every_clip_at_random_offsets(opened):
     folder, manifest = opened
     clips = datasets.open_split(folder, manifest, "train")
     whole = np.stack([clip.audio for clip in clips.as_numpy_iterator()])
@@ -63,32 +63,34 @@ def test_crops_are_pieces_of_every_clip_at_random_places(opened):
     assert len(crops) == 3 * len(whole)
     assert count_steps(manifest, config) == -(-len(crops) // 4)
     windows = np.lib.stride_tricks.sliding_window_view(whole, 300, axis=1)
-    places = [np.argwhere((windows == crop).all(axis=2))[0] for crop in crops]
-    counts = np.bincount([clip for clip, _ in places], minlength=len(whole))
+    origins = [np.argwhere((windows == crop).all(axis=2))[0] for crop in crops]
+    counts = np.bincount([clip for clip, _ in origins], minlength=len(whole))
     assert (counts == 3).all()
-    assert len({int(start) for _, start in places}) > len(places) // 2
+    assert len({int(start) for _, start in origins}) > len(origins) // 2
 
 
-def test_a_louder_crop_is_told_that_it_is_louder(opened):
+def test_a_gain_changes_the_loudness_in_the_condition(opened):
     folder, manifest = opened
     clips = datasets.open_split(folder, manifest, "train")
     settings = {"batch_size": 4, "crop_samples": 300, "crops_per_clip": 2, "condition_dropout": 0.0}
 
-    def of(gain_db):
+    def examples_with(gain_db):
         config = Config(gain_db=gain_db, **settings)
         return examples(training_batches([clips], config, manifest, [1]))
 
-    (audio, _, attributes), (louder, _, told) = of(0.0), of(6.0)
+    audio, _, attributes = examples_with(0.0)
+    louder, _, louder_attributes = examples_with(6.0)
     gains_db = 20 * np.log10(np.abs(louder).max(axis=1) / np.abs(audio).max(axis=1))
     assert gains_db.min() < -2
     assert 2 < gains_db.max() <= 6
-    changes = (told - attributes) * [manifest.attributes[name].std for name in sorted(manifest.attributes)]
+    deviations = [manifest.attributes[name].std for name in sorted(manifest.attributes)]
+    changes = (louder_attributes - attributes) * deviations
     column = sorted(manifest.attributes).index("loudness_db")
     np.testing.assert_allclose(changes[:, column], gains_db, atol=1e-3)
     np.testing.assert_allclose(np.delete(changes, column, axis=1), 0, atol=1e-5)
 
 
-def test_whole_clips_keep_their_length_and_the_last_batch_is_filled_with_nothing(opened):
+def test_whole_clips_keep_their_length_and_the_last_batch_is_padded(opened):
     folder, manifest = opened
     clips = datasets.open_split(folder, manifest, "train")
     batches = list(training_batches([clips], Config(batch_size=7, crop_samples=0), manifest, [1]))
@@ -102,7 +104,7 @@ def test_whole_clips_keep_their_length_and_the_last_batch_is_filled_with_nothing
         assert batch.weight.numpy().sum() == pytest.approx(1.0)
 
 
-def test_parts_of_the_condition_are_left_open_and_the_others_are_right(opened):
+def test_parts_of_the_condition_are_dropped_at_the_configured_rate(opened):
     clips = datasets.open_split(*opened, "train")
 
     def conditions(dropout):
@@ -113,15 +115,15 @@ def test_parts_of_the_condition_are_left_open_and_the_others_are_right(opened):
     assert DROPPED_GENRE not in genres
     assert np.isfinite(attributes).all()
     genres, attributes = conditions(0.4)
-    expected = 0.4 + 0.6 * ALL_OPEN
+    expected = 0.4 + 0.6 * UNCONDITIONAL_RATE
     assert np.mean(genres == DROPPED_GENRE) == pytest.approx(expected, abs=0.08)
     assert np.isnan(attributes).mean(axis=0) == pytest.approx(expected, abs=0.08)
-    nothing = (genres == DROPPED_GENRE) & np.isnan(attributes).all(axis=1)
-    assert nothing.mean() > ALL_OPEN / 2
+    unconditional = (genres == DROPPED_GENRE) & np.isnan(attributes).all(axis=1)
+    assert unconditional.mean() > UNCONDITIONAL_RATE / 2
     assert set(conditions(1.0)[0]) == {DROPPED_GENRE}
 
 
-def test_a_shard_with_a_flipped_bit_is_found_before_training(dataset, tmp_path, monkeypatch):
+def test_a_flipped_bit_in_a_shard_is_detected_before_training(dataset, tmp_path, monkeypatch):
     folder, cache = tmp_path / "data", tmp_path / "cache"
     shutil.copytree(dataset, folder)
     hashed = []
@@ -131,25 +133,27 @@ def test_a_shard_with_a_flipped_bit_is_found_before_training(dataset, tmp_path, 
     assert sorted(hashed) == sorted(shard.name for shard in manifest.shards)
     hashed.clear()
     open_dataset(str(folder), cache)
-    assert hashed == []  # known by its size and time
-    damaged = folder / manifest.shards[-1].name
-    data = bytearray(damaged.read_bytes())
+    assert hashed == []  # recognized by size and modification time
+    corrupt = folder / manifest.shards[-1].name
+    data = bytearray(corrupt.read_bytes())
     data[len(data) // 2] ^= 1
-    damaged.write_bytes(data)
+    corrupt.write_bytes(data)
     for _ in range(2):
-        with pytest.raises(CommandError, match=rf"{damaged.name} is missing, or not what") as caught:
+        with pytest.raises(
+            CommandError, match=rf"{corrupt.name} is missing or differs from dataset.json"
+        ) as caught:
             open_dataset(str(folder), cache)
         assert caught.value.exit_code == BAD_DATA
-    assert hashed == [damaged.name] * 2
+    assert hashed == [corrupt.name] * 2
     next((cache / integrity.FOLDER).iterdir()).write_text("not JSON")
-    damaged.unlink()
-    with pytest.raises(CommandError, match=rf"{damaged.name} is missing"):
+    corrupt.unlink()
+    with pytest.raises(CommandError, match=rf"{corrupt.name} is missing"):
         open_dataset(str(folder), cache)
 
 
-def test_an_empty_split_is_a_sentence(opened):
+def test_an_empty_split_is_an_error(opened):
     folder, manifest = opened
-    without = dataclasses.replace(manifest, shards=manifest.split_shards("train"))
+    without_test_split = dataclasses.replace(manifest, shards=manifest.split_shards("train"))
     with pytest.raises(CommandError, match="no clips in its split test") as caught:
-        datasets.open_split(folder, without, "test")
+        datasets.open_split(folder, without_test_split, "test")
     assert caught.value.exit_code == BAD_DATA

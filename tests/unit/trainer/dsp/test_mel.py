@@ -13,7 +13,7 @@ def sine(hz, rate_hz, secs=2.0, amplitude=1.0):
     return (amplitude * np.sin(2 * np.pi * hz * np.arange(int(secs * rate_hz)) / rate_hz)).astype(np.float32)
 
 
-def test_snr_in_closed_form():
+def test_snr_equals_its_closed_form():
     audio = tf.constant(np.stack([sine(100, 3_000), sine(200, 3_000), np.zeros(6_000, np.float32)]))
     np.testing.assert_allclose(snr_db(audio, 0 * audio), [0, 0, 0], atol=1e-4)  # silence
     np.testing.assert_allclose(snr_db(audio, 0.9 * audio)[:2], [20, 20], atol=1e-3)
@@ -21,9 +21,9 @@ def test_snr_in_closed_form():
 
 
 @pytest.mark.parametrize("rate_hz", [3_000, 22_050])
-@pytest.mark.parametrize("part", [0.1, 0.35, 0.8])
-def test_a_tone_is_loudest_in_the_band_of_its_frequency(rate_hz, part):
-    hz = part * rate_hz / 2
+@pytest.mark.parametrize("share_of_nyquist", [0.1, 0.35, 0.8])
+def test_a_tone_is_loudest_in_the_band_of_its_frequency(rate_hz, share_of_nyquist):
+    hz = share_of_nyquist * rate_hz / 2
     spectrogram = log_mel(sine(hz, rate_hz)[np.newaxis], rate_hz).numpy()[0]
     scale = mel_scale(rate_hz)
     assert spectrogram.shape[1] == len(scale.band_hz) == MELS
@@ -39,13 +39,13 @@ def test_log_mel_is_in_db():
     assert float(tf.reduce_min(log_mel(np.zeros([1, 6_000], np.float32), 3_000))) == MIN_DB
 
 
-def test_the_loss_is_the_same_however_the_batch_is_divided():
+def test_the_loss_does_not_depend_on_how_the_batch_is_divided():
     objective = tf.constant([1.0, 2.0, 3.0, 4.0, 5.0])
 
-    def share(part):
-        return float(replica_loss(ElboTerms(part, part, part), tf.fill(part.shape, 0.2)))
+    def loss_of(examples):
+        return float(replica_loss(ElboTerms(examples, examples, examples), tf.fill(examples.shape, 0.2)))
 
-    assert share(objective) == pytest.approx(3.0)
-    assert share(objective[:4]) + share(objective[4:]) == pytest.approx(3.0)
-    filled = ElboTerms(*[tf.constant([1.0, 5.0, 99.0])] * 3)
-    assert float(replica_loss(filled, tf.constant([0.5, 0.5, 0.0]))) == pytest.approx(3.0)
+    assert loss_of(objective) == pytest.approx(3.0)
+    assert loss_of(objective[:4]) + loss_of(objective[4:]) == pytest.approx(3.0)
+    padded = ElboTerms(*[tf.constant([1.0, 5.0, 99.0])] * 3)
+    assert float(replica_loss(padded, tf.constant([0.5, 0.5, 0.0]))) == pytest.approx(3.0)

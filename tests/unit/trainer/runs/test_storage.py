@@ -1,4 +1,4 @@
-"""Everything on object storage, over its real protocol: preprocessing, training, resuming, generating."""
+"""Preprocessing, training, resuming and generating on object storage, against an emulator of its protocol."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def upload_folder(folder: Path, uri: str):
 
 @pytest.fixture(scope="module")
 def remote_dataset(storage_server, corpus, dataset):
-    """The corpus uploaded and preprocessed from the bucket into the bucket."""
+    """A dataset in a bucket, preprocessed from a corpus in the bucket."""
     upload_folder(corpus, f"{storage_server}/corpus")
     output = f"{storage_server}/dataset"
     flags = ["--input", f"{storage_server}/corpus", "--output", output, "--shards", "3", *TINY]
@@ -40,7 +40,7 @@ def names(uri):
     return [name for name in GcsPrefix(uri).list_names() if name != lease.LEASE_NAME]
 
 
-def test_beam_writes_the_same_dataset_to_a_bucket(remote_dataset, dataset, tmp_path, capsys):
+def test_a_dataset_in_a_bucket_equals_a_local_one(remote_dataset, dataset, tmp_path, capsys):
     local = json.loads((dataset / "dataset.json").read_text())
     folder, manifest = open_dataset(remote_dataset, tmp_path)
     assert manifest.digest == local["digest"]
@@ -51,7 +51,7 @@ def test_beam_writes_the_same_dataset_to_a_bucket(remote_dataset, dataset, tmp_p
     assert "is up to date" in capsys.readouterr().out
 
 
-def test_shards_are_fetched_once_and_checked(remote_dataset, storage_server, tmp_path):
+def test_shards_are_fetched_once_and_verified(remote_dataset, storage_server, tmp_path):
     folder, manifest = open_dataset(remote_dataset, tmp_path)
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     open_dataset(remote_dataset, tmp_path)
@@ -62,7 +62,7 @@ def test_shards_are_fetched_once_and_checked(remote_dataset, storage_server, tmp
     open_dataset(remote_dataset, tmp_path)
     assert (folder / name).read_bytes() == whole
 
-    copy = f"{storage_server}/damaged"
+    copy = f"{storage_server}/corrupt"
     GcsPrefix(copy).upload([path.name for path in folder.iterdir()], folder)
     GcsPrefix(copy).write("dataset.json", GcsPrefix(remote_dataset).read("dataset.json"))
     data = bytearray((folder / name).read_bytes())
@@ -73,7 +73,7 @@ def test_shards_are_fetched_once_and_checked(remote_dataset, storage_server, tmp
     assert caught.value.exit_code == BAD_DATA
 
 
-def test_a_silent_connection_keeps_nobody_waiting(storage_server, monkeypatch):
+def test_an_idle_connection_does_not_block_other_requests(storage_server, monkeypatch):
     monkeypatch.setattr(RequestHandler, "timeout", 0.2)
     address = urlsplit(os.environ["STORAGE_EMULATOR_HOST"])
     with socket.create_connection((address.hostname, address.port)):
@@ -88,13 +88,13 @@ def test_train_resume_and_generate_on_a_bucket(remote_dataset, storage_server, t
         return trainer(["train", "--data", remote_dataset, "--run", run, *cache, *flags])
 
     assert train("one", *WAVE_FLAGS, "--epochs", "2") == 0
-    assert train("another", "--epochs", "3") == 0  # another machine, with nothing but the bucket
+    assert train("another", "--epochs", "3") == 0  # another machine, whose cache is empty
     rows = [json.loads(line) for line in GcsPrefix(run).read("metrics.jsonl").splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
-    there = names(run)
-    assert {"config.json", "report.html", "samples/training.gif", POINTER} <= set(there)
-    assert "samples/epoch-0001/new-00.wav" in there
-    assert sum(name.startswith("events/") for name in there) == 2
+    stored = names(run)
+    assert {"config.json", "report.html", "samples/training.gif", POINTER} <= set(stored)
+    assert "samples/epoch-0001/new-00.wav" in stored
+    assert sum(name.startswith("events/") for name in stored) == 2
     assert b"step-30" in GcsPrefix(run).read(POINTER)
 
     cache = ["--cache-dir", str(tmp_path / "third")]
@@ -106,7 +106,7 @@ def test_train_resume_and_generate_on_a_bucket(remote_dataset, storage_server, t
 
 
 class Recorder(GcsPrefix):
-    """Writes down what happens to the bucket, in order, and can be told to wait."""
+    """Records all changes of the bucket in order; uploads wait while `go` is cleared."""
 
     def __init__(self, uri):
         super().__init__(uri)
@@ -129,7 +129,7 @@ class Recorder(GcsPrefix):
 
 
 def save(path: Path, epoch: int, keep: int):
-    """What a checkpoint manager does to the folder."""
+    """Write and delete files as a checkpoint manager does."""
     folder = path / "checkpoints"
     folder.mkdir(exist_ok=True)
     (folder / f"epoch-{epoch}.index").write_text(f"index {epoch}")
@@ -139,9 +139,9 @@ def save(path: Path, epoch: int, keep: int):
         old.unlink()
 
 
-def test_the_pointer_comes_after_its_files_and_before_deletions(storage_server, tmp_path):
+def test_the_pointer_is_written_after_its_files_and_before_deletions(storage_server, tmp_path):
     run = RunDirectory(f"{storage_server}/runs/order", tmp_path)
-    recorder = run._mirror.prefix = Recorder(run.uri)
+    recorder = run._uploader.prefix = Recorder(run.uri)
     with run:
         for epoch in (1, 2, 3):
             save(run.path, epoch, keep=1)
@@ -158,9 +158,9 @@ def test_the_pointer_comes_after_its_files_and_before_deletions(storage_server, 
         else:
             epochs += 1
             files = {f"checkpoints/epoch-{epochs}.index", f"checkpoints/epoch-{epochs}.data-00000-of-00001"}
-            assert files <= uploaded, "a pointer before its files"
+            assert files <= uploaded, "a pointer was written before its files"
             assert not any(f"epoch-{epochs - 1}." in name for name in deleted), (
-                "a deletion before the pointer"
+                "a file was deleted before the pointer changed"
             )
     assert epochs == 3
     assert set(names(run.uri)) == {
@@ -171,12 +171,12 @@ def test_the_pointer_comes_after_its_files_and_before_deletions(storage_server, 
     assert fetch_run(run.uri, tmp_path / "reader").joinpath(POINTER).read_text().endswith('"epoch-3"')
 
 
-def test_a_slow_bucket_holds_nothing_up_and_gets_whole_checkpoints(storage_server, tmp_path):
+def test_a_slow_bucket_does_not_delay_training_and_receives_whole_checkpoints(storage_server, tmp_path):
     run = RunDirectory(f"{storage_server}/runs/slow", tmp_path)
-    recorder = run._mirror.prefix = Recorder(run.uri)
+    recorder = run._uploader.prefix = Recorder(run.uri)
     with run:
         recorder.go.clear()
-        for epoch in range(1, 6):  # the bucket stands still; training goes on and rotates its checkpoints out
+        for epoch in range(1, 6):  # uploads wait while training replaces its checkpoints
             save(run.path, epoch, keep=1)
             run.commit()
         assert names(run.uri) == []
@@ -184,10 +184,10 @@ def test_a_slow_bucket_holds_nothing_up_and_gets_whole_checkpoints(storage_serve
         deadline = time.monotonic() + 20
         while GcsPrefix(run.uri).read(POINTER) is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        run.commit()  # no upload has failed for want of a file that was rotated out
+        run.commit()  # raises the error of an earlier upload, if a deleted file was missing
     assert GcsPrefix(run.uri).read(POINTER).endswith(b'"epoch-5"')
     assert [name for name in names(run.uri) if name.endswith(".index")] == ["checkpoints/epoch-5.index"]
-    assert not list(tmp_path.glob("runs/*.outbox/*"))
+    assert not list(tmp_path.glob("runs/*.upload-queue/*"))
     assert not list(tmp_path.glob("runs/*.unsynced"))
 
 
@@ -197,12 +197,14 @@ class Failing(GcsPrefix):
 
 
 @pytest.mark.parametrize("ending", [None, CommandError("stopped on request", STOPPED)])
-def test_what_could_not_be_uploaded_stays_and_goes_up_next_time(storage_server, tmp_path, ending):
-    uri = f"{storage_server}/runs/behind-{ending is None}"
+def test_files_that_could_not_be_uploaded_are_kept_and_uploaded_at_the_next_start(
+    storage_server, tmp_path, ending
+):
+    uri = f"{storage_server}/runs/lagging-{ending is None}"
     with RunDirectory(uri, tmp_path) as run:
         save(run.path, 1, keep=3)
     run = RunDirectory(uri, tmp_path)
-    run._mirror.prefix = Failing(uri)
+    run._uploader.prefix = Failing(uri)
     with pytest.raises(CommandError, match=r"is kept in .* is uploaded when it is started") as caught, run:
         save(run.path, 2, keep=3)
         if ending:
@@ -214,10 +216,10 @@ def test_what_could_not_be_uploaded_stays_and_goes_up_next_time(storage_server, 
     assert GcsPrefix(uri).read(POINTER).endswith(b'"epoch-2"')
 
 
-def test_a_bucket_that_another_machine_has_moved_wins(storage_server, tmp_path):
+def test_the_bucket_wins_if_another_machine_has_changed_it(storage_server, tmp_path):
     uri = f"{storage_server}/runs/moved"
     run = RunDirectory(uri, tmp_path / "one")
-    run._mirror.prefix = Failing(uri)
+    run._uploader.prefix = Failing(uri)
     with pytest.raises(CommandError), run:
         save(run.path, 1, keep=3)
     with RunDirectory(uri, tmp_path / "two") as run:
@@ -226,7 +228,7 @@ def test_a_bucket_that_another_machine_has_moved_wins(storage_server, tmp_path):
         assert [path.name for path in run.path.glob("*/*.index")] == ["epoch-7.index"]
 
 
-def test_a_run_that_was_taken_over_uploads_nothing_more(storage_server, tmp_path):
+def test_a_run_that_lost_its_lease_uploads_nothing(storage_server, tmp_path):
     run = RunDirectory(f"{storage_server}/runs/taken", tmp_path)
     with pytest.raises(CommandError, match="taken over by another process") as raised, run:
         run._lease.lost = True
@@ -236,7 +238,7 @@ def test_a_run_that_was_taken_over_uploads_nothing_more(storage_server, tmp_path
     assert names(run.uri) == []
 
 
-def test_a_reader_gets_a_whole_checkpoint_while_the_run_goes_on(storage_server, tmp_path, monkeypatch):
+def test_a_reader_gets_a_whole_checkpoint_while_training_continues(storage_server, tmp_path, monkeypatch):
     uri = f"{storage_server}/runs/read"
     with RunDirectory(uri, tmp_path) as run:
         save(run.path, 1, keep=1)
@@ -255,7 +257,7 @@ def test_a_reader_gets_a_whole_checkpoint_while_the_run_goes_on(storage_server, 
     assert (copy / POINTER).read_text().endswith('"epoch-2"')
 
 
-def test_a_bucket_that_is_not_there_is_code_4_and_keeps_the_run(storage_server, dataset, tmp_path, capsys):
+def test_a_missing_bucket_is_exit_code_4(storage_server, dataset, tmp_path, capsys):
     flags = ["--data", str(dataset), "--run", "gs://no-such-bucket/run", "--cache-dir", str(tmp_path)]
     assert trainer(["train", *flags, *WAVE_FLAGS, "--epochs", "1"]) == STORAGE_FAILED
     assert "gs://no-such-bucket/run cannot be reached" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What makes training quick must not change what is learned, and nothing of it may be lost on the way."""
+"""Optimizations of the train step do not change its results; checkpoints, profiles and logs are complete."""
 
 import dataclasses
 import functools
@@ -36,13 +36,13 @@ def manifest(dataset, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def learn(dataset, manifest):
-    """Takes some steps; returns the learner, the log-likelihood of each step and the final weights."""
+def run_steps(dataset, manifest):
+    """Run some steps; return the train state, the log-likelihood of each step and the final weights."""
     metadata = run_config.metadata_of(manifest, str(dataset))
     clips = datasets.open_split(dataset, manifest, "train")
 
     @functools.cache
-    def learn(config=SMALL, replicas=1):
+    def run_steps(config=SMALL, replicas=1):
         strategy = Distribution(None, replicas).strategy
         train_state = TrainState(config, metadata, strategy)
         batches = distributed_iterator(training_batches([clips], config, manifest, [1]).take(STEPS), strategy)
@@ -53,16 +53,16 @@ def learn(dataset, manifest):
         assert bool(train_state.is_finite())
         return (
             train_state,
-            [float(one.log_likelihood) for one in sums],
+            [float(totals.log_likelihood) for totals in sums],
             [weight.numpy() for weight in train_state.model.weights],
         )
 
-    return learn
+    return run_steps
 
 
 @pytest.fixture(scope="module")
-def plain(learn):
-    return learn()
+def plain(run_steps):
+    return run_steps()
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def plain(learn):
         ),
     ],
 )
-def test_another_way_of_computing_is_the_same_step(learn, plain, given, replicas):
-    _, likelihoods, weights = learn(dataclasses.replace(SMALL, **given), replicas)
+def test_micro_batches_and_xla_do_not_change_a_step(run_steps, plain, given, replicas):
+    _, likelihoods, weights = run_steps(dataclasses.replace(SMALL, **given), replicas)
     np.testing.assert_allclose(likelihoods, plain[1], rtol=1e-5)
     for name, value, expected in zip(plain[0].model.weights, weights, plain[2], strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-3, atol=2e-5, err_msg=name.name)
@@ -87,35 +87,41 @@ def test_another_way_of_computing_is_the_same_step(learn, plain, given, replicas
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("preset", ["wave", "reference"])
-def test_lower_precision_computes_nearly_the_same_and_leaves_nothing_behind(learn, plain, preset, precision):
+def test_lower_precision_gives_nearly_the_same_and_does_not_change_the_global_policy(
+    run_steps, plain, preset, precision
+):
     config = SMALL if preset == "wave" else dataclasses.replace(PRESETS["reference"], batch_size=5)
-    _, expected, _ = plain if preset == "wave" else learn(config)
-    train_state, likelihoods, _ = learn(dataclasses.replace(config, precision=precision))
-    kinds = {layer.compute_dtype for layer in train_state.model.submodules if hasattr(layer, "compute_dtype")}
-    assert kinds == {"float32", precision}
+    _, expected, _ = plain if preset == "wave" else run_steps(config)
+    train_state, likelihoods, _ = run_steps(dataclasses.replace(config, precision=precision))
+    dtypes = {
+        layer.compute_dtype for layer in train_state.model.submodules if hasattr(layer, "compute_dtype")
+    }
+    assert dtypes == {"float32", precision}
     assert {weight.dtype for weight in train_state.model.weights} == {tf.float32}
-    # The first step's sums are of the same weights; later ones may miss a step that overflowed.
+    # The first steps have the same weights; later ones may differ by a step that was skipped.
     np.testing.assert_allclose(likelihoods[0], expected[0], rtol=0.02)
     assert tf.keras.mixed_precision.global_policy().name == "float32"
 
 
-def test_kernels_longer_than_their_input_have_gradients_that_are_numbers(learn, manifest):
-    train_state, _, _ = learn(dataclasses.replace(PRESETS["reference"], batch_size=5, precision="bfloat16"))
+def test_kernels_longer_than_their_input_have_finite_gradients(run_steps, manifest):
+    train_state, _, _ = run_steps(
+        dataclasses.replace(PRESETS["reference"], batch_size=5, precision="bfloat16")
+    )
     audio = tf.random.stateless_normal([5, manifest.clip_samples], [1, 2])
-    nothing = Condition(tf.zeros([5], tf.int32), tf.zeros([5, 0]))
-    batch = Batch(audio, nothing, tf.range(5), tf.fill([5], 0.2))
-    gradients = tf.function(train_state._gradients, autograph=False)
-    for _ in range(15):  # with AMX one in five was not
-        made, _ = gradients(batch, tf.zeros([5, 2]), tf.constant(0.5))
-        assert all(np.isfinite(gradient).all() for gradient in made)
+    no_attributes = Condition(tf.zeros([5], tf.int32), tf.zeros([5, 0]))
+    batch = Batch(audio, no_attributes, tf.range(5), tf.fill([5], 0.2))
+    compute_gradients = tf.function(train_state._gradients, autograph=False)
+    for _ in range(15):  # on CPUs with AMX one in five had NaN
+        gradients, _ = compute_gradients(batch, tf.zeros([5, 2]), tf.constant(0.5))
+        assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
-def test_the_average_is_the_formula(learn):
-    train_state, _, _ = learn(dataclasses.replace(SMALL, ema_decay=0.15))
-    # At first the warm-up counts, later the decay.
+def test_the_average_of_weights_follows_its_formula(run_steps):
+    train_state, _, _ = run_steps(dataclasses.replace(SMALL, ema_decay=0.15))
+    # The warm-up limits the decay at first.
     for step, decay in ((0, 0.1), (9, 0.15)):
         before = [average.numpy() for average in train_state.averaged.variables]
-        train_state._move_average(tf.constant(float(step)))
+        train_state._update_average(tf.constant(float(step)))
         for average, old, new in zip(
             train_state.averaged.variables, before, train_state.model.variables, strict=True
         ):
@@ -126,27 +132,27 @@ def test_the_average_is_the_formula(learn):
     )
 
 
-def test_held_clips_give_the_batches_that_read_ones_give(dataset, manifest):
+def test_cached_clips_give_the_batches_of_clips_that_are_read(dataset, manifest):
     clips = datasets.open_split(dataset, manifest, "train")
-    held = datasets.cache_in_memory(clips)
+    cached = datasets.cache_in_memory(clips)
     for config in (SMALL, dataclasses.replace(SMALL, crop_samples=0)):
         pairs = zip(
             training_batches([clips], config, manifest, [2]),
-            training_batches([held], config, manifest, [2]),
+            training_batches([cached], config, manifest, [2]),
             strict=True,
         )
         for one, other in pairs:
             tf.nest.map_structure(np.testing.assert_array_equal, one, other)
-    for one, other in zip(*(evaluation_batches(of, 2) for of in (clips, held)), strict=True):
+    for one, other in zip(*(evaluation_batches(split, 2) for split in (clips, cached)), strict=True):
         tf.nest.map_structure(np.testing.assert_array_equal, one, other)
     assert datasets.fits_in_memory(manifest, ("train", "validation", "test"), 1)  # 24 clips of 4 kB
     assert not datasets.fits_in_memory(manifest, ("train",), 0)
 
 
-def test_a_checkpoint_is_of_the_moment_of_its_save(learn, tmp_path):
-    train_state, _, _ = learn(dataclasses.replace(SMALL, precision="float16", ema_decay=0.9))
-    whole = tf.train.Checkpoint(**train_state.parts)
-    writer = checkpoints.Writer(whole, tmp_path, keep=2)
+def test_a_checkpoint_has_the_values_at_the_time_of_its_save(run_steps, tmp_path):
+    train_state, _, _ = run_steps(dataclasses.replace(SMALL, precision="float16", ema_decay=0.9))
+    checkpoint = tf.train.Checkpoint(**train_state.trackables)
+    writer = checkpoints.Writer(checkpoint, tmp_path, keep=2)
     expected = [variable.numpy() for variable in train_state.model.variables]
     scale = float(train_state.optimizer.loss_scale)
     writer.write(7)
@@ -155,12 +161,12 @@ def test_a_checkpoint_is_of_the_moment_of_its_save(learn, tmp_path):
     assert writer.finish()
     assert not writer.finish()
     written = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(tmp_path)))
-    usual = tf.train.load_checkpoint(whole.write(str(tmp_path / "usual")))
-    keys = set(usual.get_variable_to_shape_map()) - {"save_counter/.ATTRIBUTES/VARIABLE_VALUE"}
+    direct = tf.train.load_checkpoint(checkpoint.write(str(tmp_path / "direct")))
+    keys = set(direct.get_variable_to_shape_map()) - {"save_counter/.ATTRIBUTES/VARIABLE_VALUE"}
     assert any("loss_scale" in key for key in keys)
     assert keys <= set(written.get_variable_to_shape_map())
     train_state.optimizer.inner_optimizer.iterations.assign(0)
-    assert checkpoints.restore_newest(whole, tmp_path)
+    assert checkpoints.restore_newest(checkpoint, tmp_path)
     for variable, value in zip(train_state.model.variables, expected, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
     assert (train_state.steps, float(train_state.optimizer.loss_scale)) == (STEPS, scale)
@@ -174,38 +180,38 @@ def train(data, run, given, epochs, **more):
 
 
 @pytest.mark.slow
-def test_all_of_it_together_resumes_in_the_middle(dataset, tmp_path, monkeypatch):
+def test_a_run_with_all_optimizations_resumes_within_an_epoch(dataset, tmp_path, monkeypatch):
     given = {**WAVE, "precision": "bfloat16", "accumulate_steps": 2, "ema_decay": 0.9}
-    straight = train(dataset, tmp_path / "straight", given, 1)
-    own, calls = TrainingLoop._save_if_due, 0
+    uninterrupted = train(dataset, tmp_path / "uninterrupted", given, 1)
+    save_if_due, calls = TrainingLoop._save_if_due, 0
 
-    def ask_once(self):
+    def request_stop_once(self):
         nonlocal calls
         calls += 1
-        self._stop.asked = calls == 4
-        own(self)
+        self._stop.requested = calls == 4
+        save_if_due(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainingLoop, "_save_if_due", ask_once)
+        patch.setattr(TrainingLoop, "_save_if_due", request_stop_once)
         with pytest.raises(CommandError) as caught:
             train(dataset, tmp_path / "resumed", given, 1)
     assert caught.value.exit_code == STOPPED
-    resumed = train(dataset, tmp_path / "resumed", {"cache_mb": 0}, 1)  # what is held may change
-    for row, again in zip(straight, resumed, strict=True):
+    resumed = train(dataset, tmp_path / "resumed", {"cache_mb": 0}, 1)  # the cache size may change
+    for row, again in zip(uninterrupted, resumed, strict=True):
         for name in row:
             assert "sec" in name or again[name] == pytest.approx(row[name], rel=1e-6), name
-    one, other = (load(tmp_path / name).model for name in ("straight", "resumed"))
+    one, other = (load(tmp_path / name).model for name in ("uninterrupted", "resumed"))
     for left, right in zip(one.weights, other.weights, strict=True):
         np.testing.assert_allclose(left.numpy(), right.numpy(), rtol=1e-3, atol=1e-5)
-    # What is loaded is the average, not what the next step would start from.
-    newest = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(tmp_path / "straight/checkpoints")))
+    # `load` restores the averaged weights, not those that training continues from.
+    newest = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(tmp_path / "uninterrupted/checkpoints")))
     values = {
-        part: newest.get_tensor(f"{part}/decoder/to_colour/kernel/.ATTRIBUTES/VARIABLE_VALUE")
+        part: newest.get_tensor(f"{part}/decoder/constant_output/kernel/.ATTRIBUTES/VARIABLE_VALUE")
         for part in ("model", "averaged")
     }
-    heard = one.decoder.to_colour.kernel.numpy()
-    assert np.array_equal(heard, values["averaged"])
-    assert not np.array_equal(heard, values["model"])
+    loaded = one.decoder.constant_output.kernel.numpy()
+    assert np.array_equal(loaded, values["averaged"])
+    assert not np.array_equal(loaded, values["model"])
 
 
 @pytest.fixture
@@ -215,7 +221,7 @@ def json_lines(capsys):
     event_log.configure("text")
 
 
-def test_a_profile_and_a_log_of_structured_lines(dataset, tmp_path, json_lines, monkeypatch):
+def test_a_training_writes_a_profile_and_logs_json_lines(dataset, tmp_path, json_lines, monkeypatch):
     monkeypatch.setattr(progress, "EVENT_SECS", 0.0)
     train(dataset, tmp_path / "run", WAVE, 1, profile="2:4")
     assert list((tmp_path / "run/events/plugins/profile").glob("*/*.xplane.pb"))
@@ -225,12 +231,12 @@ def test_a_profile_and_a_log_of_structured_lines(dataset, tmp_path, json_lines, 
     assert lines[1]["step"] == 1
     assert lines[-1]["epoch"] == 1
     assert np.isfinite(lines[-1]["test_snr_db"])
-    event_log.log_event("epoch", "no number", event_log.WARNING, train_elbo=float("nan"))
+    event_log.log_event("epoch", "not a number", event_log.WARNING, train_elbo=float("nan"))
     assert json_lines()[0]["train_elbo"] is None
 
 
 @pytest.mark.parametrize("steps", ["3", "0:2", "4:3", "a:b", "9:11"])
-def test_a_profile_of_steps_that_are_none_is_refused(dataset, tmp_path, steps):
+def test_an_invalid_range_of_profiled_steps_is_rejected(dataset, tmp_path, steps):
     with pytest.raises(CommandError, match=f"--profile.*{steps}") as caught:
         train(dataset, tmp_path / "run", WAVE, 1, profile=steps)
     assert caught.value.exit_code == USAGE
