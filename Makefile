@@ -36,11 +36,11 @@ setup: $(INSTALLED)
 
 .tools/bin/uv:
 	@echo "setup: fetching uv"
-	python3 -m venv .tools || { echo "setup: python3 cannot make environments: install python3-venv, or uv" >&2; exit 1; }
+	python3 -m venv .tools || { echo "setup: python3 cannot create virtual environments: install python3-venv or uv" >&2; exit 1; }
 	.tools/bin/python -m pip install --quiet "uv==$(UV_VERSION)"
 
 $(INSTALLED): requirements/dev.lock setup.py $(filter .tools/bin/uv,$(UV))
-	@echo "setup: the locked packages into .venv (about 3 GB; two minutes, and more where they must be downloaded)"
+	@echo "setup: installing the locked packages into .venv (about 3 GB; two minutes, longer if they must be downloaded)"
 	$(UV) venv --quiet --allow-existing --python 3.11 .venv
 	VIRTUAL_ENV=.venv $(UV) pip sync --quiet --require-hashes --compile-bytecode requirements/dev.lock
 	VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
@@ -101,7 +101,7 @@ deploy:
 MUSIC = gs://$(BUCKET)/music
 submit-preprocessing: $(INSTALLED)
 	@test -n "$(PROJECT)" -a -n "$(REGION)" -a -n "$(BUCKET)" || \
-	  { echo "submit-preprocessing: give PROJECT=... REGION=... BUCKET=..." >&2; exit 2; }
+	  { echo "submit-preprocessing: set PROJECT=... REGION=... BUCKET=..." >&2; exit 2; }
 	$(BIN)/python -m preprocessing --input $(MUSIC) --output gs://$(BUCKET)/datasets --versioned \
 	  --runner DataflowRunner --project $(PROJECT) --region $(REGION) --temp_location gs://$(BUCKET)/tmp \
 	  --setup_file ./setup.py

@@ -12,16 +12,16 @@ GTZAN_RATE_HZ = 22_050
 MIN_SOURCE_RATE_HZ, MAX_SOURCE_RATE_HZ = 1_000, 768_000  # of an input file
 MIN_RATE_HZ, MAX_RATE_HZ = 100, 192_000  # of the records
 MAX_CLIP_SECS = 3_600
-MIN_HOP_SECS = 0.1  # a shorter hop would cut a long recording into a flood of clips
+MIN_HOP_SECS = 0.1  # a shorter hop would cut a long recording into hundreds of thousands of clips
 MAX_CLIP_SAMPLES = 100_000_000  # 400 MB a record, within the 2 GB limit of a tf.train.Example
 
 
 def default_clip_samples(sample_rate_hz: int, clip_secs: float) -> int:
-    """Return the samples that `librosa.load` returns for `clip_secs` of a GTZAN file.
+    """Return the number of samples that `librosa.load` returns for `clip_secs` of a GTZAN file.
 
     librosa takes the ceiling of `samples * (target rate / source rate)`. In floating point, 30 s at GTZAN's
-    22,050 Hz resampled to 3,000 Hz come to slightly more than 90,000, so the clip has 90,001 samples. This is
-    the input width of the reference model, and so it is kept.
+    22,050 Hz resampled to 3,000 Hz come to slightly more than 90,000, so the clip has 90,001 samples, the input
+    width of the reference model.
     """
     return math.ceil(clip_secs * GTZAN_RATE_HZ * (sample_rate_hz / GTZAN_RATE_HZ))
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import storage_emulator
+from support.draft_dataset import DraftDataset
 from support.faulty_proxy import FaultyProxy
 from support.tiny_corpus import GENRES, TINY, write_clip
-from support.written_dataset import Dataset
 
 from preprocessing.__main__ import EMULATOR_CREDENTIALS
 from preprocessing.__main__ import main as preprocess
@@ -45,9 +45,9 @@ def dataset(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Dataset:
-    """A dataset in memory, to be changed before it is written."""
-    return Dataset(tmp_path / "music")
+def draft(tmp_path: Path) -> DraftDataset:
+    """Return a dataset in memory, which a test may corrupt before it writes it."""
+    return DraftDataset(tmp_path / "music")
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +81,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def proxy(storage_server: str, impatient: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
-    """A proxy to the storage server that fails no request until the test says so."""
-    with FaultyProxy(os.environ["STORAGE_EMULATOR_HOST"], share=0.0) as proxy:
+    """Start a proxy in front of the storage server; no request fails until the test raises `fault_rate`."""
+    with FaultyProxy(os.environ["STORAGE_EMULATOR_HOST"], fault_rate=0.0) as proxy:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.address)
         yield proxy

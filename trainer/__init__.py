@@ -4,7 +4,7 @@ In a notebook:
 
     from trainer import load
     generator = load("runs/wave")
-    clips = generator.prior(count=4, genre="jazz", seed=1)
+    clips = generator.sample(count=4, genre="jazz", seed=1)
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def load(run: str | Path, cache: Path | None = None) -> Generator:
         cache: Local folder for files fetched from `gs://`; None: `gtzan-cvae` in the temporary folder.
 
     Returns:
-        The generator: `prior`, `reconstruct`, `interpolate` and so on return clips of shape
+        The generator: `sample`, `reconstruct`, `interpolate` and so on return clips of shape
         `[clips, samples]`, float32 in [-1, 1] at `generator.sample_rate_hz`.
 
     Raises:

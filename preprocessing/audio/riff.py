@@ -47,7 +47,7 @@ def read_wav(file: FileBytes, byte_order: str, is_rf64: bool) -> Header:
             header = header.with_data(file.start + offset, data_bytes_64, UNKNOWN_SIZES_64)
             break
         elif name == b"data":
-            # Size 0, then a chunk: there are no samples. Size 0, then anything else: nobody filled it in.
+            # Size 0 before another chunk means no samples; before anything else, it is a placeholder.
             is_empty = size == 0 and _is_chunk(file, offset, byte_order)
             unknown_sizes = UNKNOWN_SIZES - {0} if is_empty else UNKNOWN_SIZES
             header = header.with_data(file.start + offset, size, unknown_sizes)

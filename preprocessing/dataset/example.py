@@ -1,4 +1,4 @@
-"""The record: one clip is one `tf.train.Example` in a TFRecord file; the writer beside the reader.
+"""The record of one clip: a `tf.train.Example` in a TFRecord file, encoded and decoded without TensorFlow.
 
     audio          float_list, clip_samples values in [-1, 1]
     track_id       bytes_list, e.g. b"classical.00045"
@@ -9,10 +9,8 @@
     source_uri     bytes_list
     loudness_db, centroid_hz, tempo_bpm   float_list, one value each; NaN where it cannot be measured
 
-A TFRecord is: length (uint64), masked CRC-32C of the length, the Example, masked CRC-32C of the Example; all
-little-endian (tensorflow/core/lib/io/record_writer.h). Written here without TensorFlow, whose import would
-cost every worker seconds and hundreds of megabytes; the message is wire-compatible, as the tests show with
-TensorFlow's own reader.
+Importing TensorFlow would cost every worker seconds and hundreds of megabytes. The message is wire-compatible:
+the tests exchange records with TensorFlow in both directions. `preprocessing.dataset.tfrecord` has the framing.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ _Field = descriptor_pb2.FieldDescriptorProto
 
 
 class Attributes(NamedTuple):
-    """What a clip sounds like (see `preprocessing.features.attributes`); NaN where it cannot be measured."""
+    """The measured attributes of a clip (see `preprocessing.features.attributes`); NaN where not measurable."""
 
     loudness_db: float
     centroid_hz: float
@@ -47,41 +45,41 @@ class Record(NamedTuple):
 
 
 def _example_class() -> Any:
-    """The message class of `tf.train.Example` (tensorflow/core/example/{example,feature}.proto).
+    """Return the message class of `tf.train.Example` (tensorflow/core/example/{example,feature}.proto).
 
-    It lives in a pool of its own, so that TensorFlow can register its own copy in the same process.
+    It is in a descriptor pool of its own, so that TensorFlow can register its own copy in the same process.
     """
     file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
 
     def message(name: str, *fields: tuple) -> descriptor_pb2.DescriptorProto:
-        added = file.message_type.add(name=name)
+        descriptor = file.message_type.add(name=name)
         for number, (field, kind, label, type_name) in enumerate(fields, start=1):
-            added.field.add(name=field, number=number, type=kind, label=label, type_name=type_name)
-        return added
+            descriptor.field.add(name=field, number=number, type=kind, label=label, type_name=type_name)
+        return descriptor
 
-    one, many = _Field.LABEL_OPTIONAL, _Field.LABEL_REPEATED
-    message("BytesList", ("value", _Field.TYPE_BYTES, many, None))
-    message("FloatList", ("value", _Field.TYPE_FLOAT, many, None))
-    message("Int64List", ("value", _Field.TYPE_INT64, many, None))
+    optional, repeated = _Field.LABEL_OPTIONAL, _Field.LABEL_REPEATED
+    message("BytesList", ("value", _Field.TYPE_BYTES, repeated, None))
+    message("FloatList", ("value", _Field.TYPE_FLOAT, repeated, None))
+    message("Int64List", ("value", _Field.TYPE_INT64, repeated, None))
     feature = message(
         "Feature",
-        ("bytes_list", _Field.TYPE_MESSAGE, one, ".tensorflow.BytesList"),
-        ("float_list", _Field.TYPE_MESSAGE, one, ".tensorflow.FloatList"),
-        ("int64_list", _Field.TYPE_MESSAGE, one, ".tensorflow.Int64List"),
+        ("bytes_list", _Field.TYPE_MESSAGE, optional, ".tensorflow.BytesList"),
+        ("float_list", _Field.TYPE_MESSAGE, optional, ".tensorflow.FloatList"),
+        ("int64_list", _Field.TYPE_MESSAGE, optional, ".tensorflow.Int64List"),
     )
     feature.oneof_decl.add(name="kind")
     for field in feature.field:
         field.oneof_index = 0
     features = message(
-        "Features", ("feature", _Field.TYPE_MESSAGE, many, ".tensorflow.Features.FeatureEntry")
+        "Features", ("feature", _Field.TYPE_MESSAGE, repeated, ".tensorflow.Features.FeatureEntry")
     )
     entry = features.nested_type.add(name="FeatureEntry")
     entry.options.map_entry = True
-    entry.field.add(name="key", number=1, type=_Field.TYPE_STRING, label=one)
+    entry.field.add(name="key", number=1, type=_Field.TYPE_STRING, label=optional)
     entry.field.add(
-        name="value", number=2, type=_Field.TYPE_MESSAGE, label=one, type_name=".tensorflow.Feature"
+        name="value", number=2, type=_Field.TYPE_MESSAGE, label=optional, type_name=".tensorflow.Feature"
     )
-    message("Example", ("features", _Field.TYPE_MESSAGE, one, ".tensorflow.Features"))
+    message("Example", ("features", _Field.TYPE_MESSAGE, optional, ".tensorflow.Features"))
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
@@ -91,7 +89,7 @@ Example = _example_class()
 
 
 def encode(record: Record) -> bytes:
-    """The record as a serialized `tf.train.Example`."""
+    """Serialize a record to a `tf.train.Example`; equal records give equal bytes."""
     example = Example()
     feature = example.features.feature
     # Assigning 90,001 Python floats takes 20 ms; parsing the same list from packed bytes takes 0.1 ms.
@@ -108,7 +106,12 @@ def encode(record: Record) -> bytes:
 
 
 def decode(data: bytes) -> Record:
-    """The inverse of `encode`."""
+    """Parse a serialized `tf.train.Example`, the inverse of `encode`.
+
+    Raises:
+        DecodeError: `data` is not an Example.
+        IndexError: A feature is missing.
+    """
     feature = Example.FromString(data).features.feature
     texts = {
         name: feature[name].bytes_list.value[0].decode("utf-8", "surrogateescape")
@@ -124,10 +127,10 @@ def decode(data: bytes) -> Record:
 
 
 def _varint(value: int) -> bytes:
-    """Base-128 varint of the protobuf wire format."""
-    out = bytearray()
+    """Encode a number as a base-128 varint of the protobuf wire format."""
+    encoded = bytearray()
     while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
+        encoded.append(value & 0x7F | 0x80)
         value >>= 7
-    out.append(value)
-    return bytes(out)
+    encoded.append(value)
+    return bytes(encoded)

@@ -27,9 +27,7 @@ class RecordEntry(NamedTuple):
     tempo_bpm: float | None
     source_uri: str
     source_sha256: str
-    fingerprint: (
-        str  # hexadecimal, of a recording's first clip only; see `preprocessing.features.fingerprint`
-    )
+    fingerprint: str  # of a recording's first clip, else empty; see `preprocessing.features.fingerprint`
 
     def to_json(self) -> str:
         """Serialize to one line of JSON, without the newline."""

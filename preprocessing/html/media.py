@@ -1,4 +1,4 @@
-"""Prepare clips for a page: pictures of waveform and spectrogram, sound that browsers play, data URIs."""
+"""Prepare clips for a page: pictures of waveform and spectrogram, audio that browsers play, data URIs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class AudioClip:
 
 @dataclass(frozen=True)
 class SpectrogramScale:
-    """What all spectrograms of a page share: the level of the brightest colour, and the highest frequency."""
+    """The scale of all spectrograms of a page: the level of the brightest colour, and the highest frequency."""
 
     top_db: float
     max_hz: float
@@ -64,7 +64,7 @@ class SpectrogramScale:
 
 @dataclass(frozen=True)
 class ClipFigure:
-    """A clip as the macro `clip_figure` shows it; the URIs hold the media themselves."""
+    """A clip for the macro `clip_figure`; the URIs are `data:` URIs."""
 
     caption: str
     picture_uri: str
@@ -90,12 +90,12 @@ def data_uri(content: bytes, media_type: str) -> str:
 
 
 def to_browser_audio(audio: np.ndarray, sample_rate_hz: int, lossless: bool = True) -> tuple[bytes, str]:
-    """Encode a clip, float [samples] in [-1, 1], as a sound file that every browser plays.
+    """Encode a clip, float [samples] in [-1, 1], as an audio file that every browser plays.
 
     Returns:
         The bytes and the media type of a 16-bit FLAC file if `lossless`, otherwise of an MP3 file of about a
-        fifth of the size. Rates below 8,000 Hz are raised to 8,000 Hz. FLAC keeps any other rate; MP3 takes
-        the next higher of its standard rates, or its highest.
+        fifth of the size. Sample rates below 8,000 Hz are raised to 8,000 Hz. FLAC keeps any other rate; MP3
+        uses the next higher of its standard rates, or its highest.
     """
     file = io.BytesIO()
     if lossless:
@@ -116,7 +116,7 @@ def to_browser_audio(audio: np.ndarray, sample_rate_hz: int, lossless: bool = Tr
 
 
 def pcm16(audio: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
-    """Resample and round to the nearest 16-bit step; libsndfile's own conversion from float rounds down.
+    """Resample and round to the nearest 16-bit integer; libsndfile's own conversion from float rounds down.
 
     Values beyond [-1, 1] are clipped; NaN becomes silence.
     """

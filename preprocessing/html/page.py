@@ -1,6 +1,6 @@
 """Render self-contained HTML pages from Jinja templates: the environment, and the data of shared elements.
 
-Templates of a package lie in its `templates` folder. They extend `base.html.jinja` and import
+The templates of a package are in its `templates` folder. They extend `base.html.jinja` and import
 `elements.html.jinja`, both of this package. Every value is escaped; a page loads nothing from elsewhere.
 """
 
@@ -19,7 +19,7 @@ from preprocessing.html.numbers import format_number, format_significant
 
 @dataclass(frozen=True)
 class Fact:
-    """A name and its value; a `wide` one takes a line of its own."""
+    """A name and its value; a `wide` fact is on a line of its own."""
 
     name: str
     value: str
@@ -39,20 +39,23 @@ def render(package: str, template: str, **values: Any) -> str:
     """Render a page.
 
     Args:
-        package: the package whose `templates` folder holds the template, such as "trainer.reporting".
-        template: the file's name.
-        values: what the template names; a missing one raises `jinja2.UndefinedError`.
+        package: The package whose `templates` folder contains the template, such as "trainer.reporting".
+        template: The name of the file.
+        values: The variables of the template.
 
     Returns:
         The page's HTML.
+
+    Raises:
+        jinja2.UndefinedError: A variable of the template is not in `values`.
     """
     return _environment(package).get_template(template).render(values)
 
 
 def fact_list(facts: Mapping[str, str], wide: Mapping[str, str]) -> list[Fact]:
-    """List facts for the macro `facts`: short ones first, then `wide` ones; empty ones are left out."""
-    listed = [Fact(name, value) for name, value in facts.items() if value]
-    return listed + [Fact(name, value, wide=True) for name, value in wide.items() if value]
+    """List facts for the macro `fact_list`: `wide` ones come last, those without a value are left out."""
+    short_facts = [Fact(name, value) for name, value in facts.items() if value]
+    return short_facts + [Fact(name, value, wide=True) for name, value in wide.items() if value]
 
 
 def _environment(package: str) -> Environment:

@@ -54,7 +54,7 @@ class Commit(beam.DoFn):
         if shards and bad_fraction(recordings, reasons) <= self.options.max_bad_fraction:
             manifest, records = self._describe(shards, entries, reasons)
             folder = self._place(shards, manifest, records, quarantine)
-        else:  # the input may be unmounted, for example: the previous dataset is kept
+        else:  # keep the previous dataset: the input may be unmounted, for example
             beam_files.write(beam_files.join(self.options.output, QUARANTINE_NAME), quarantine)
         outcome = Outcome(folder, recordings, reasons)
         write_outcome(outcome, self.staging)

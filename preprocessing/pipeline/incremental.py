@@ -1,4 +1,4 @@
-"""Incremental work: recognise an up-to-date dataset, and the shards of which no source file has changed."""
+"""Incremental preprocessing: detect an up-to-date dataset, and shards whose source files are unchanged."""
 
 from __future__ import annotations
 
@@ -32,12 +32,10 @@ def find_committed(options: Options) -> CommittedDataset | None:
     if not folder:
         return None
     uri = beam_files.join(folder, MANIFEST_NAME)
+    if not beam_files.exists(uri):
+        return None
     try:
-        return (
-            CommittedDataset(folder, Manifest.from_json(beam_files.read(uri), uri))
-            if beam_files.exists(uri)
-            else None
-        )
+        return CommittedDataset(folder, Manifest.from_json(beam_files.read(uri), uri))
     except CommandError:
         return None
 

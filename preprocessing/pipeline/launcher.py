@@ -1,4 +1,4 @@
-"""Run one job: plan, recognise finished work, run the pipeline with a progress bar, print a summary."""
+"""Run one job: plan, reuse finished work, run the pipeline with a progress bar, print a summary."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _submit(
 ) -> PipelineResult:
     """Stage the plan, clear its file list and start the job; local runners return when it has ended."""
     staging.write_plan(plan, reused, folder)
-    plan.source_files.clear()  # hundreds of bytes each, beside local workers
+    plan.source_files.clear()  # frees hundreds of bytes per file for local workers
     pipeline = beam.Pipeline(options=PipelineOptions(beam_flags))
     graph.build(pipeline, options, plan.fingerprint, folder)
     return pipeline.run()
@@ -123,7 +123,7 @@ def _progress_bar(folder: str, clips: int, record_bytes: int) -> Iterator[None]:
 
 
 def _check_outcome(outcome: Outcome, options: Options) -> None:
-    """Raise if no recording, or too small a part of them, could be used."""
+    """Raise if no recording, or too small a fraction of them, could be used."""
     quarantine = beam_files.join(outcome.folder or options.output, QUARANTINE_NAME)
     reasons = _format_counts(outcome.reasons)
     if not outcome.recordings:
@@ -137,7 +137,7 @@ def _check_outcome(outcome: Outcome, options: Options) -> None:
 
 
 def summary(manifest: Manifest, folder: str) -> str:
-    """Return the table that a job ends with."""
+    """Return the table that is printed at the end of a job."""
     lines = [f"{'split':<12}{'clips':>7}{'shards':>8}{'MB':>9}  genres"]
     for split in SPLITS:
         shards = manifest.split_shards(split)

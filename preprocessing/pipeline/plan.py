@@ -65,14 +65,14 @@ def make_plan(options: Options) -> Plan:
     Raises:
         CommandError: The input does not exist or has no recordings (exit code 3).
     """
-    found = find_inputs(options.input)
-    rejected = list(found.rejected)
+    discovery = find_inputs(options.input)
+    rejected = list(discovery.rejected)
     source_files: list[SourceFile] = []
     listings: dict[str, Any] = defaultdict(hashlib.sha256)  # shard -> running hash
     listing = hashlib.sha256("".join(f"{file.to_json()}\n" for file in sorted(rejected)).encode())
     occurrences: Counter[str] = Counter()
     genres = set()
-    for source in found.files:
+    for source in discovery.files:
         track = parse_track(source.relative_path)
         if options.genres and track and track.genre not in options.genres:
             continue
@@ -91,9 +91,9 @@ def make_plan(options: Options) -> Plan:
             location = (source.uri, source.archive_uri, source.offset, source.size)
             source_files.append(SourceFile(*location, recording_id, track.genre, shard))
             listings[shard].update(line + suffix.encode())
-    _check_found(options, found, source_files, genres)
+    _check_not_empty(options, discovery, source_files, genres)
     digests = {shard: digest.hexdigest() for shard, digest in listings.items()}
-    return Plan(source_files, rejected, found.indexes, digests, listing.hexdigest())
+    return Plan(source_files, rejected, discovery.indexes, digests, listing.hexdigest())
 
 
 def _is_hidden(name: str) -> bool:
@@ -117,11 +117,11 @@ def _shard_of(track_id: str, split: str, train_shards: int) -> str:
     return shard_name(split, int.from_bytes(id_digest(track_id)[8:16], "big") % count, count)
 
 
-def _check_found(
-    options: Options, found: Discovery, source_files: list[SourceFile], genres: set[str]
+def _check_not_empty(
+    options: Options, discovery: Discovery, source_files: list[SourceFile], genres: set[str]
 ) -> None:
     """Raise if the input has no files, lacks a requested genre, or has nothing to decode."""
-    if not found.files:
+    if not discovery.files:
         raise CommandError(
             f"--input {options.input} has no files: give a folder of genre folders, a pattern or an archive",
             BAD_DATA,
@@ -132,7 +132,7 @@ def _check_found(
         genre = f" of the genres {', '.join(options.genres)}" if options.genres else ""
         number = " whose number is in the reference's lists" if options.split == "reference" else ""
         raise CommandError(
-            f"--input {options.input} has {len(found.files)} files but no clip{genre}{number}: "
+            f"--input {options.input} has {len(discovery.files)} files but no clip{genre}{number}: "
             "the folder that contains a file names its class, as in <genre>/<genre>.<number>.wav",
             BAD_DATA,
         )

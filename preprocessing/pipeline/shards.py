@@ -103,24 +103,24 @@ class WriteShard(beam.DoFn):
         try:
             with opener.open(file.uri, file.archive, file.offset, file.size) as stream:
                 source, source_sha256 = _hash_source(stream, file.size)
-                for number, segment in enumerate(decode_clips(source, self.audio_format)):
-                    yield self._record(file, segment, source_sha256, is_first=number == 0)
+                for number, clip in enumerate(decode_clips(source, self.audio_format)):
+                    yield self._record(file, clip, source_sha256, is_first=number == 0)
         except OSError as error:  # includes BeamIOError
             reason = "no_permission" if isinstance(error, PermissionError) else "unreadable"
             raise BadAudioError(reason, str(error)) from error
 
     def _record(
-        self, file: SourceFile, segment: DecodedClip, source_sha256: str, is_first: bool
+        self, file: SourceFile, clip: DecodedClip, source_sha256: str, is_first: bool
     ) -> tuple[RecordEntry, bytes]:
-        samples = segment.waveform[: segment.valid_samples]
+        samples = clip.waveform[: clip.valid_samples]
         attributes = measure(samples, self.audio_format.sample_rate_hz)
-        start = f"@{segment.start_secs:g}" if self.audio_format.hop_secs else ""
+        start = f"@{clip.start_secs:g}" if self.audio_format.hop_secs else ""
         record = example.Record(
-            audio=segment.waveform,
+            audio=clip.waveform,
             track_id=file.recording_id + start,
             genre=file.genre,
             sample_rate_hz=self.audio_format.sample_rate_hz,
-            valid_samples=segment.valid_samples,
+            valid_samples=clip.valid_samples,
             source_sha256=source_sha256,
             source_uri=file.uri,
             attributes=attributes,
@@ -131,8 +131,8 @@ class WriteShard(beam.DoFn):
             genre=file.genre,
             split=file.shard.split("-")[0],
             shard=file.shard,
-            start_secs=segment.start_secs,
-            valid_samples=segment.valid_samples,
+            start_secs=clip.start_secs,
+            valid_samples=clip.valid_samples,
             **{name: value if math.isfinite(value) else None for name, value in attributes._asdict().items()},
             source_uri=file.uri,
             source_sha256=source_sha256,

@@ -27,7 +27,7 @@ OUTCOME_NAME = "outcome.json"  # how the job ended, whatever dataset existed bef
 class Outcome(NamedTuple):
     """How a job ended."""
 
-    folder: str  # of the dataset, or empty if none was made
+    folder: str  # of the dataset, or empty if none was written
     recordings: int
     reasons: dict[str, int]  # reason -> rejected files
 

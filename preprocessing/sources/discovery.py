@@ -55,15 +55,15 @@ def find_inputs(location: str) -> Discovery:
     """
     single_file = _find_file(location) if _is_file(location) else None
     kind = _archive_kind_by_content(single_file) if single_file else ""
-    found: Iterator[InputFile | Rejected]
+    items: Iterator[InputFile | Rejected]
     if single_file is None:
-        found = _list_location(location)
+        items = _list_location(location)
     elif kind:
-        found = iter([single_file])
+        items = iter([single_file])
     else:
-        found = _read_list(single_file)
+        items = _read_list(single_file)
     discovery = Discovery([], [], {})
-    for item in found:
+    for item in items:
         if isinstance(item, Rejected):
             discovery.rejected.append(item)
         elif item_kind := kind or archives.archive_kind(item.uri):
@@ -107,7 +107,7 @@ def _list_location(location: str) -> Iterator[InputFile | Rejected]:
 
 
 def _match(pattern: str, root: str) -> Iterator[InputFile | Rejected]:
-    """Yield the local files below `root` that match a pattern or lie in a folder that does."""
+    """Yield the local files below `root` that match a pattern, or that are in a folder that does."""
     expression = re.compile(FileSystem.translate_pattern(pattern.rstrip("/")))
     for item in _walk(Path(root or ("/" if pattern.startswith("/") else ".")), ""):
         path = item.uri

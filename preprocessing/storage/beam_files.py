@@ -1,4 +1,7 @@
-"""Files through Beam, local or `gs://`: a few calls that the launcher and the workers share."""
+"""File operations through Beam's file systems, local or `gs://`, for the launcher and the workers.
+
+They raise `BeamIOError`, a subclass of `OSError`, when storage fails.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ exists = FileSystems.exists
 
 
 def find(directory_or_pattern: str) -> list[FileMetadata]:
-    """Every file of a directory at any depth, or every file that a glob (`*`, `**`, `?`, `[...]`) matches.
+    """Return the files of a directory at any depth, or those that a glob (`*`, `**`, `?`, `[...]`) matches.
 
-    An existing directory is taken literally, whatever signs its name has.
+    The name of an existing directory is taken literally, even if it contains glob characters.
     """
     is_pattern = re.search(r"[*?[]", directory_or_pattern) and not exists(directory_or_pattern)
     pattern = directory_or_pattern if is_pattern else join(literal(directory_or_pattern.rstrip("/")), "**")
@@ -23,62 +26,62 @@ def find(directory_or_pattern: str) -> list[FileMetadata]:
 
 
 def literal(path: str) -> str:
-    """`path` as a pattern that matches only itself."""
+    """Escape the glob characters of `path`, so that it matches only itself."""
     return re.sub(r"([*?[])", r"[\1]", path)
 
 
 def open_stream(uri: str) -> BinaryIO:
-    """A seekable binary stream over the file as it is: a `.gz` is not unpacked."""
+    """Open a file as a seekable binary stream; a `.gz` file is not decompressed."""
     return FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 def read(uri: str) -> bytes:
-    """The whole file, as it is."""
+    """Return the content of a file; a `.gz` file is not decompressed."""
     with open_stream(uri) as stream:
         return stream.read()
 
 
 def create(uri: str) -> BinaryIO:
-    """A binary stream to a new file; on object storage it appears when the stream is closed."""
+    """Open a new file for writing; on object storage it exists once the stream is closed."""
     return FileSystems.create(uri, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 def write(uri: str, data: bytes) -> None:
-    """A whole file."""
+    """Write a file, replacing any content."""
     with create(uri) as stream:
         stream.write(data)
 
 
 def move(source: str, target: str) -> None:
-    """Moves a file over `target`; repeating a move that succeeded does nothing."""
+    """Move a file, replacing `target`; do nothing if `source` is gone, so that a move can be repeated."""
     if exists(source):
         FileSystems.rename([source], [target])
 
 
 def copy(source: str, target: str) -> None:
-    """Copies a file; within a bucket, its bytes do not leave it."""
+    """Copy a file; a copy within a bucket is made by the storage service."""
     FileSystems.copy([source], [target])
 
 
 def size(uri: str) -> int | None:
-    """Bytes of a file, or None if there is none."""
-    found = FileSystems.match([literal(uri)])[0].metadata_list
-    return next((file.size_in_bytes for file in found if file.path == uri), None)
+    """Return the size of a file in bytes, or None if it does not exist."""
+    matches = FileSystems.match([literal(uri)])[0].metadata_list
+    return next((file.size_in_bytes for file in matches if file.path == uri), None)
 
 
 def make_folder(uri: str) -> None:
-    """Makes a folder and its parents; object storage needs none."""
+    """Create a folder and its parents, unless it exists; a no-op on object storage, which has no folders."""
     if not exists(uri):
         FileSystems.mkdirs(uri)
 
 
 def delete_folder(uri: str) -> None:
-    """Deletes all that is below `uri`; on object storage that is all there is of a folder."""
+    """Delete a folder with everything below it, if it exists."""
     delete([file.path for file in FileSystems.match([join(literal(uri), "**")])[0].metadata_list])
     delete([uri])
 
 
 def delete(uris: list[str]) -> None:
-    """Deletes the files or folders of `uris` that exist."""
+    """Delete those of the files or folders that exist."""
     if existing := [uri for uri in uris if exists(uri)]:
         FileSystems.delete(existing)

@@ -73,8 +73,11 @@ class GcsObject:
             return blob.generation
 
         def current() -> tuple[int, bool]:
-            found = self._read_once(request_args)
-            return (found[1], is_own(found[0])) if found else (0, False)
+            response = self._read_once(request_args)
+            if response is None:
+                return 0, False
+            current_content, current_generation = response
+            return current_generation, is_own(current_content)
 
         return retry_policy(deadline_secs)(lambda: compare_and_swap(upload, current))()
 

@@ -45,7 +45,7 @@ class Lease:
         """Call before each write to the folder.
 
         Raises:
-            TransientError: The lease has expired, since storage cannot be reached; perhaps nobody took it over.
+            TransientError: The lease has expired, but it may not have been taken over: storage cannot be reached.
             CommandError: Another process took it over (exit code 4).
         """
 

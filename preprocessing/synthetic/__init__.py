@@ -1,1 +1,1 @@
-"""Synthesize the demo corpus."""
+"""Synthesize the demo corpus: music of five genres in GTZAN's layout."""

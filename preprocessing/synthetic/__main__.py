@@ -19,29 +19,29 @@ def build_parser() -> argparse.ArgumentParser:
     parser = SentenceParser(
         prog=PROGRAM,
         allow_abbrev=False,
-        description=f"Synthesize 30 s clips of {', '.join(GENRES)} in GTZAN's layout, free of licences.",
-        epilog="Existing clips are kept, whatever their seed.",
+        description=f"Synthesize 30 s clips of {', '.join(GENRES)} in GTZAN's layout; no licence applies to them.",
+        epilog="Existing clips are kept, even if they were synthesized with another seed.",
     )
     parser.add_argument(
         "--output",
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder to write <genre>/<genre>.<number>.wav in; made if missing",
+        help="folder to write <genre>/<genre>.<number>.wav to, created if it does not exist",
     )
     parser.add_argument(
         "--clips-per-genre",
         type=bounded_int(1, MAX_CLIPS_PER_GENRE),
         default=10,
         metavar="N",
-        help=f"clips of each genre, up to {MAX_CLIPS_PER_GENRE}, 1.3 MB each (default: %(default)s)",
+        help=f"clips per genre, up to {MAX_CLIPS_PER_GENRE}, 1.3 MB each (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
         type=bounded_int(0),
         default=0,
         metavar="N",
-        help="random seed of the music (default: %(default)s)",
+        help="random seed of the compositions (default: %(default)s)",
     )
     parser.add_argument("--verbose", action="store_true", help="print tracebacks")
     return parser

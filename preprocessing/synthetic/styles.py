@@ -1,15 +1,15 @@
-"""The genres of the demo corpus as data: what `preprocessing.synthetic.corpus` composes from."""
+"""The genres of the demo corpus as data for `preprocessing.synthetic.composition`."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Groove:
-    """One bar of accompaniment, as patterns with a character for each sixteenth note.
+    """One bar of accompaniment, as patterns with one character per sixteenth note.
 
-    `.` is a rest and `-` holds what sounds. A digit plays that tone of the chord, counted from 0. In `bass`,
-    `8` is the octave of the chord's root and `<` the semitone below the next chord's. In `comp`, `x` is the
-    whole chord. In `drums`, by the drum's name, `x` is a stroke; every fourth bar, `fill` is the snare's.
+    `.` is a rest and `-` sustains the note before. A digit is that tone of the chord, counted from 0. In `bass`,
+    `8` is the root an octave higher and `<` the semitone below the next chord's root. In `comp`, `x` is the whole
+    chord. In `drums`, by the drum's name, `x` is a stroke; in every fourth bar, `fill` is the snare's pattern.
     """
 
     bass: str
@@ -20,26 +20,26 @@ class Groove:
 
 @dataclass(frozen=True)
 class Style:
-    """What the clips of a genre have in common; of several progressions, say, each clip draws its own."""
+    """The characteristics of a genre; where there are several options, each clip draws its own."""
 
     tempo_bpm: tuple[int, int]
-    """Slowest and fastest tempo, in quarter notes a minute."""
+    """Slowest and fastest tempo, in quarter notes per minute."""
     swing: float
-    """Where in a beat its second eighth note falls: 0.5 is straight, 0.67 a triplet's."""
+    """Position of the second eighth note in a beat: 0.5 is straight, 0.67 triplet swing."""
     progressions: tuple[str, ...]
-    """Roman numerals, a chord for each bar; with an `i` or `i7` the key is minor."""
+    """Roman numerals, one chord per bar; the key is minor if they include `i` or `i7`."""
     grooves: tuple[Groove, ...]
     cells: tuple[str, ...]
-    """Rhythms, a beat long each, from which melodies are put together."""
+    """Rhythms of one beat, from which melodies are assembled; the first cell begins each motif."""
     leads: tuple[str, ...]
     comps: tuple[str, ...]
     basses: tuple[str, ...]
     levels: dict[str, float]
-    """Loudness of each part beside the others, as a ratio of RMS amplitudes."""
-    room_s: float
-    """How long the reverberation takes to fall by 60 dB, in seconds."""
+    """RMS amplitude of each part, relative to the others."""
+    reverb_secs: float
+    """Reverberation time: the seconds until the reverberation has decayed by 60 dB."""
     blue_notes: tuple[int, ...] = ()
-    """Semitones above the tonic on which the melody may grate against the chord."""
+    """Semitones above the tonic that the melody may use over any chord."""
 
 
 STYLES = {
@@ -71,7 +71,7 @@ STYLES = {
         comps=("organ", "guitar", "piano"),
         basses=("electric bass", "upright bass"),
         levels={"lead": 1.0, "comp": 0.45, "bass": 0.8, "drums": 0.5},
-        room_s=0.7,
+        reverb_secs=0.7,
         blue_notes=(3, 10),
     ),
     "classical": Style(
@@ -95,7 +95,7 @@ STYLES = {
         comps=("harp", "piano", "strings"),
         basses=("cello", "piano"),
         levels={"lead": 1.0, "comp": 0.7, "bass": 0.55},
-        room_s=1.6,
+        reverb_secs=1.6,
     ),
     "disco": Style(
         tempo_bpm=(114, 128),
@@ -132,7 +132,7 @@ STYLES = {
         comps=("strings", "electric piano", "muted guitar"),
         basses=("synth bass", "electric bass"),
         levels={"lead": 1.0, "comp": 0.6, "bass": 0.7, "drums": 0.8},
-        room_s=0.9,
+        reverb_secs=0.9,
     ),
     "jazz": Style(
         tempo_bpm=(132, 176),
@@ -169,7 +169,7 @@ STYLES = {
         comps=("piano", "electric piano", "guitar"),
         basses=("upright bass",),
         levels={"lead": 1.0, "comp": 0.5, "bass": 0.85, "drums": 0.3},
-        room_s=0.8,
+        reverb_secs=0.8,
     ),
     "reggae": Style(
         tempo_bpm=(68, 86),
@@ -200,6 +200,6 @@ STYLES = {
         comps=("muted guitar", "organ", "piano"),
         basses=("dub bass",),
         levels={"lead": 0.9, "comp": 0.7, "bass": 0.9, "drums": 0.6},
-        room_s=1.1,
+        reverb_secs=1.1,
     ),
 }

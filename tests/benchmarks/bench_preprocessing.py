@@ -1,11 +1,11 @@
-"""How fast the Beam job is beside what one would write instead, each as a process of its own.
+"""Compare the Beam job with alternatives, each in a process of its own.
 
-    decoding    librosa.load alone: what no job can do without
-    loop        librosa.load, this project's record and tf.io.TFRecordWriter, one after the other
-    usual Beam  as most people write it: Reshuffle of audio, FloatList(value=...), WriteToTFRecord
-    this job    with one worker and with two
+    decoding      librosa.load alone, the minimum for any job
+    loop          librosa.load, this project's record and tf.io.TFRecordWriter in a plain loop
+    typical Beam  a common way to write the pipeline: Reshuffle of audio, FloatList(value=...), WriteToTFRecord
+    this job      with one worker and with two
 
-Times have the imports in them; the disk has no part in them, since the corpus is read once before each.
+Times include imports. They do not include reading from disk, since the corpus is read once before each run.
 `make bench-preprocessing` prints the table as Markdown.
 """
 
@@ -22,11 +22,11 @@ import time
 from pathlib import Path
 
 RATE_HZ, CLIP_SECS, SOURCE_RATE_HZ = 3_000, 30.0, 22_050
-VARIANTS = ("decoding", "loop", "usual Beam", "this job, 1 worker", "this job, 2 workers")
+VARIANTS = ("decoding", "loop", "typical Beam", "this job, 1 worker", "this job, 2 workers")
 
 
 def write_corpus(folder: Path, clips: int) -> None:
-    """GTZAN-shaped WAV files of noise whose level changes, no two alike."""
+    """Write WAV files in GTZAN's format and layout, all different: noise whose level changes twice per second."""
     import numpy as np
     import soundfile
 
@@ -42,7 +42,7 @@ def write_corpus(folder: Path, clips: int) -> None:
 
 
 def decode(corpus: Path, output: Path) -> None:
-    """Only what every variant must do."""
+    """Decode every file, which all variants do."""
     import librosa
 
     for path in sorted(corpus.glob("*/*.wav")):
@@ -50,7 +50,7 @@ def decode(corpus: Path, output: Path) -> None:
 
 
 def loop(corpus: Path, output: Path) -> None:
-    """One process, no Beam; attributes are left out, which makes it the faster."""
+    """Write records in one process without Beam; they have no measured attributes, which saves time."""
     import librosa
     import tensorflow as tf
 
@@ -60,15 +60,15 @@ def loop(corpus: Path, output: Path) -> None:
         for path in sorted(corpus.glob("*/*.wav")):
             audio, _ = librosa.load(path, sr=RATE_HZ, duration=CLIP_SECS)
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            nothing = example.Attributes(0.0, 0.0, 0.0)
+            attributes = example.Attributes(0.0, 0.0, 0.0)
             record = example.Record(
-                audio, path.stem, path.parent.name, RATE_HZ, len(audio), digest, str(path), nothing
+                audio, path.stem, path.parent.name, RATE_HZ, len(audio), digest, str(path), attributes
             )
             writer.write(example.encode(record))
 
 
-def usual_beam(corpus: Path, output: Path) -> None:
-    """Audio through a shuffle, and a record built value by value."""
+def typical_beam(corpus: Path, output: Path) -> None:
+    """Pass audio through a shuffle, and build records value by value."""
     import apache_beam as beam
     import librosa
     import tensorflow as tf
@@ -97,7 +97,7 @@ def usual_beam(corpus: Path, output: Path) -> None:
 
 
 def measure(variant: str, corpus: Path, output: Path) -> tuple[float, float, float]:
-    """Wall seconds, CPU seconds, and the largest process's peak memory in MB."""
+    """Run a variant; return wall seconds, CPU seconds, and the peak memory of its largest process in MB."""
     command = [
         sys.executable,
         __file__,
@@ -116,15 +116,15 @@ def measure(variant: str, corpus: Path, output: Path) -> tuple[float, float, flo
         path.read_bytes()
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    said = process.stderr.read()
+    stderr = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"{variant} failed:\n{said.decode()[-2000:]}")
+        raise SystemExit(f"{variant} failed:\n{stderr.decode()[-2000:]}")
     return time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def main() -> None:
-    """Prints a table for each number of clips."""
+    """Print a table for each number of clips."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clips", type=int, nargs="+", default=[400])
     parser.add_argument("--corpus", type=Path, default=Path(tempfile.gettempdir()) / "gtzan-cvae-bench")
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--variant", choices=VARIANTS[:3])
     flags = parser.parse_args()
     if flags.variant:
-        {"decoding": decode, "loop": loop, "usual Beam": usual_beam}[flags.variant](
+        {"decoding": decode, "loop": loop, "typical Beam": typical_beam}[flags.variant](
             flags.corpus, flags.output
         )
         return
@@ -140,17 +140,17 @@ def main() -> None:
         corpus = flags.corpus / str(clips)
         write_corpus(corpus, clips)
         print(f"\n{clips:,} clips of {CLIP_SECS:g} s, {os.cpu_count()} cores\n")
-        print("| | wall s | clips/s | CPU s | CPU ms a clip | of decoding | peak MB |")
+        print("| | wall s | clips/s | CPU s | CPU ms/clip | relative to decoding | peak MB |")
         print("|---|---:|---:|---:|---:|---:|---:|")
-        decoding = None
+        decoding_cpu = None
         for variant in VARIANTS:
             output = Path(tempfile.mkdtemp(prefix="gtzan-cvae-bench-"))
             wall, cpu, peak = measure(variant, corpus, output)
             shutil.rmtree(output)
-            decoding = decoding or cpu
+            decoding_cpu = decoding_cpu or cpu
             print(
                 f"| {variant} | {wall:.1f} | {clips / wall:.0f} | {cpu:.1f} | {1000 * cpu / clips:.1f} | "
-                f"{cpu / decoding:.2f} | {peak:.0f} |",
+                f"{cpu / decoding_cpu:.2f} | {peak:.0f} |",
                 flush=True,
             )
 

@@ -1,15 +1,15 @@
-"""What training and generation cost, each beside what one would compare it with, in one process.
+"""Time training and generation, each compared with alternatives in the same process.
 
-    notebook      the preset `reference` beside a plain loop: eager step, librosa decoding each epoch
-    input         an epoch's steps beside as many on one batch that is in memory
-    replicas      a plain step without a strategy beside MirroredStrategy with 1 and 2 logical devices
-    parts         a step beside one with Keras's own optimizer or recurrent layers
-    checkpoints   steps with a checkpoint each 10 seconds beside steps without
-    arithmetic    floating-point operations of a step beside a large matrix product
-    generation    seconds of music per second, eight clips at once
+    notebook      the preset `reference`, and a plain loop with eager steps and decoding by librosa in each epoch
+    input         the steps of an epoch, and as many steps on one batch in memory
+    replicas      a step without a strategy, and with MirroredStrategy on 1 and 2 logical devices
+    parts         a step, and one with Keras's own optimizer or recurrent layers
+    checkpoints   steps with a checkpoint every 10 seconds, and steps without
+    arithmetic    floating-point operations per second of a step, and of a large matrix product
+    generation    seconds of music per second, eight clips at a time
 
-Cores may be shared: the sides of a comparison take turns of some seconds, and what is printed is the median
-of the ratios of neighbouring turns, of wall time and of the processor's. `make bench-training` prints tables.
+Other processes may use the cores. The variants of a table therefore take turns of a few seconds, and the ratios
+are medians over neighbouring turns, of wall time and of CPU time. `make bench-training` prints the tables.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import librosa
 import numpy as np
 import tensorflow as tf
 from bench_preprocessing import CLIP_SECS, RATE_HZ
-from turns import Bench, heading, seconds, spent
+from turns import Bench, on_devices, print_heading, times_of, wall_secs
 
 from trainer.conditioning import Condition
 from trainer.config import Config
@@ -42,22 +42,23 @@ from trainer.data.distribute import distributed_iterator
 from trainer.data.input_pipeline import Batch, count_steps, training_batches
 from trainer.generation.generator import Generator
 from trainer.models import make_model, priors
+from trainer.models.noise import LatentShape
 from trainer.presets import PRESETS
-from trainer.runs import checkpoints as checkpoint
-from trainer.training import train_step as learner_room
+from trainer.runs.checkpoints import Writer
+from trainer.training import train_step
 from trainer.training.distribution import Distribution
 from trainer.training.train_step import TrainState, replica_loss
 
 CHECKPOINT_SECS = 10.0
 MATRIX = 2_048
-CLIPS_AT_ONCE = 8
-STEPS = 8  # of a turn
-EPOCHS = 10_000  # more than any turn takes
-COMPARED = PRESETS["tiny"]  # in all but the first table and the last
+GENERATED_CLIPS = 8  # at a time
+STEPS = 8  # per turn
+EPOCHS = 10_000  # more than all turns take
+TINY = PRESETS["tiny"]
 
 
 def notebook(bench: Bench) -> None:
-    """An epoch of the preset `reference` over the training clips."""
+    """Time an epoch of the preset `reference` over the training clips."""
     config = PRESETS["reference"]
     count = bench.manifest.clip_count("train")
     model, adam = make_model(config, bench.metadata), tf.keras.optimizers.Adam(config.learning_rate)
@@ -67,22 +68,22 @@ def notebook(bench: Bench) -> None:
             paths = bench.paths[first : min(first + config.batch_size, count)]
             loaded = [librosa.load(path, sr=RATE_HZ, duration=CLIP_SECS)[0] for path in paths]
             audio = tf.constant(np.stack(loaded))
-            nothing = Condition(tf.zeros([len(paths)], tf.int32), tf.zeros([len(paths), 0]))
+            condition = Condition(tf.zeros([len(paths)], tf.int32), tf.zeros([len(paths), 0]))
             with tf.GradientTape() as tape:
                 noise = tf.random.normal([len(paths), config.latent_dim])
-                elbo_terms = model.elbo_terms(audio, nothing, noise, tf.constant(1.0))
-                value = replica_loss(elbo_terms, tf.fill([len(paths)], 1 / len(paths)))
+                elbo_terms = model.elbo_terms(audio, condition, noise, tf.constant(1.0))
+                loss = replica_loss(elbo_terms, tf.fill([len(paths)], 1 / len(paths)))
             adam.apply_gradients(
-                zip(tape.gradient(value, model.trainable_variables), model.trainable_variables, strict=True)
+                zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
             )
 
     ours = epoch_of(bench, config, dataset.cache_in_memory(bench.clips))
-    heading(f"Preset `reference`, an epoch of {count} clips", "ms a clip", "ratio", "CPU ms", "ratio")
-    bench.ratios({"this trainer": ours, "notebook loop: eager step, librosa each epoch": plain}, count)
+    print_heading(f"Preset `reference`, an epoch of {count} clips", "ms/clip", "ratio", "CPU ms", "ratio")
+    bench.print_ratios({"this trainer": ours, "notebook loop: eager step, librosa each epoch": plain}, count)
 
 
 def epoch_of(bench: Bench, config: Config, clips: Clips) -> Callable[[], None]:
-    """A whole epoch, as the trainer takes it."""
+    """Return a function that runs the steps of one epoch, with the trainer's input pipeline."""
     strategy = Distribution(None, 1).strategy
     step, steps = bench.train_state(config, strategy), count_steps(bench.manifest, config)
     batches = distributed_iterator(
@@ -97,115 +98,117 @@ def epoch_of(bench: Bench, config: Config, clips: Clips) -> Callable[[], None]:
     return epoch
 
 
-def stall(bench: Bench) -> None:
-    """How long a step waits for its batch."""
+def input_pipeline(bench: Bench) -> None:
+    """Time how long a step waits for its batch."""
     strategy = Distribution(None, 1).strategy
-    held = epoch_of(bench, COMPARED, dataset.cache_in_memory(bench.clips))
-    step = held.step
-    steps = count_steps(bench.manifest, COMPARED)
-    (constant,) = distributed_iterator(tf.data.Dataset.from_tensors(bench.batch(COMPARED)), strategy)
+    cached = epoch_of(bench, TINY, dataset.cache_in_memory(bench.clips))
+    step = cached.step
+    steps = count_steps(bench.manifest, TINY)
+    constant = on_devices(bench.batch(TINY), strategy)
     batches = distributed_iterator(
-        training_batches([bench.clips], COMPARED, bench.manifest, range(1, EPOCHS)), strategy
+        training_batches([bench.clips], TINY, bench.manifest, range(1, EPOCHS)), strategy
     )
 
     def read() -> None:
         for batch in itertools.islice(batches, steps):
             step(batch)
 
-    sides = {
+    variants = {
         "one batch in memory": lambda: [step(constant) for _ in range(steps)],
-        "clips held in memory": held,
+        "clips cached in memory": cached,
         "clips read from shards": read,
     }
-    heading(f"Input: an epoch of {steps} steps of `tiny`", "ms a step", "ratio", "CPU ms", "ratio")
-    bench.ratios(sides, steps)
+    print_heading(f"Input: an epoch of {steps} steps of `tiny`", "ms/step", "ratio", "CPU ms", "ratio")
+    bench.print_ratios(variants, steps)
 
 
 def replicas(bench: Bench) -> None:
-    """The same global batch, divided or not."""
+    """Time a step with the same global batch on one device and divided between two."""
     for preset in ("tiny", "wave"):
         config = PRESETS[preset]
         batch = bench.batch(config)
-        sides = {}
+        variants = {}
         for name, strategy in {
             "one device, no strategy": tf.distribute.get_strategy(),
             "MirroredStrategy, 1 device": Distribution(None, 1).strategy,
             "MirroredStrategy, 2 logical devices": Distribution(None, 2).strategy,
         }.items():
             step = bench.train_state(config, strategy)
-            part = batch
+            distributed = batch
             if name.startswith("Mirrored"):
-                (part,) = distributed_iterator(tf.data.Dataset.from_tensors(batch), strategy)
-            sides[name] = lambda step=step, part=part: [step(part) for _ in range(STEPS)]
-        size = f"{config.batch_size} crops in all"
-        heading(f"A step of `{preset}`, {size}", "ms a step", "ratio", "CPU ms", "ratio")
-        bench.ratios(sides, STEPS)
+                distributed = on_devices(batch, strategy)
+            variants[name] = lambda step=step, batch=distributed: [step(batch) for _ in range(STEPS)]
+        title = f"A step of `{preset}`, {config.batch_size} crops in total"
+        print_heading(title, "ms/step", "ratio", "CPU ms", "ratio")
+        bench.print_ratios(variants, STEPS)
 
 
 def parts(bench: Bench) -> None:
-    """What the optimizer and the recurrence gain that this project has of its own."""
+    """Compare this project's optimizer and recurrent layers with Keras's."""
 
     def adam(learning_rate: float, global_clipnorm: float | None) -> tf.keras.optimizers.Adam:
         return tf.keras.optimizers.Adam(learning_rate, global_clipnorm=global_clipnorm)
 
     replaced = {
-        "as it is": contextlib.nullcontext(),
-        "Keras's Adam": mock.patch.object(learner_room, "FusedAdam", adam),
+        "this trainer": contextlib.nullcontext(),
+        "Keras's Adam": mock.patch.object(train_step, "FusedAdam", adam),
         "Keras's GRU": mock.patch.object(
             priors, "GRU", functools.partial(tf.keras.layers.GRU, return_sequences=True)
         ),
     }
     for preset in ("wave", "reference"):
-        config, strategy, sides = PRESETS[preset], Distribution(None, 1).strategy, {}
-        (batch,) = distributed_iterator(tf.data.Dataset.from_tensors(bench.batch(config)), strategy)
+        config, strategy, variants = PRESETS[preset], Distribution(None, 1).strategy, {}
+        batch = on_devices(bench.batch(config), strategy)
         for name, replacement in replaced.items():
             if preset == "reference" and name == "Keras's GRU":
-                continue  # it has none
+                continue  # the reference model has no recurrent layer
             with replacement:
                 step = bench.train_state(config, strategy)
-            sides[name] = lambda step=step, batch=batch: [step(batch) for _ in range(STEPS)]
-        heading(f"A step of `{preset}`", "ms a step", "ratio", "CPU ms", "ratio")
-        bench.ratios(sides, STEPS)
+            variants[name] = lambda step=step, batch=batch: [step(batch) for _ in range(STEPS)]
+        print_heading(f"A step of `{preset}`", "ms/step", "ratio", "CPU ms", "ratio")
+        bench.print_ratios(variants, STEPS)
 
 
 def checkpoints(bench: Bench) -> None:
-    """What a checkpoint each 10 seconds adds to steps, in the processor's time: both share the cores."""
-    heading("Checkpoints", "MB", "holds the step, ms", "CPU ms in all", f"each {CHECKPOINT_SECS:g} s costs")
+    """Measure the CPU time of checkpoints, which are written while steps run on the same cores."""
+    overhead_column = f"overhead, one every {CHECKPOINT_SECS:g} s"
+    print_heading("Checkpoints", "MB", "blocks the step, ms", "CPU ms in total", overhead_column)
     for name in ("tiny", "wave", "reference"):
         step = bench.train_state(PRESETS[name], Distribution(None, 1).strategy)
-        (batch,) = distributed_iterator(
-            tf.data.Dataset.from_tensors(bench.batch(PRESETS[name])), Distribution(None, 1).strategy
-        )
+        batch = on_devices(bench.batch(PRESETS[name]), Distribution(None, 1).strategy)
         with tempfile.TemporaryDirectory() as folder:
-            whole = tf.train.Checkpoint(**step.train_state.parts)
-            writer = checkpoint.Writer(whole, Path(folder), keep=1)
-            turns = [one_save(step, batch, writer, number) for number in range(bench.turns + 1)][1:]
-            size = sum(path.stat().st_size for path in Path(folder).glob("*")) / 1e6
+            checkpoint = tf.train.Checkpoint(**step.train_state.trackables)
+            writer = Writer(checkpoint, Path(folder), keep=1)
+            saves = [measure_save(step, batch, writer, number) for number in range(bench.turns + 1)][1:]
+            size_mb = sum(path.stat().st_size for path in Path(folder).glob("*")) / 1e6
             writer.close()
-        held, extra = (statistics.median(side) for side in zip(*turns, strict=True))
-        share = extra / (CHECKPOINT_SECS * os.cpu_count())
-        print(f"| `{name}` | {size:.0f} | {1000 * held:.0f} | {1000 * extra:.0f} | {share:.2%} |", flush=True)
+        blocked, cpu = (statistics.median(times) for times in zip(*saves, strict=True))
+        overhead = cpu / (CHECKPOINT_SECS * os.cpu_count())
+        print(
+            f"| `{name}` | {size_mb:.0f} | {1000 * blocked:.0f} | {1000 * cpu:.0f} | {overhead:.2%} |",
+            flush=True,
+        )
 
 
-def one_save(
-    step: Callable[[Batch], None], batch: Batch, writer: checkpoint.Writer, number: int
+def measure_save(
+    step: Callable[[Batch], None], batch: Batch, writer: Writer, number: int
 ) -> tuple[float, float]:
-    """Seconds that a save holds the step, and processor seconds that it takes in all.
+    """Return the seconds for which a save blocks the step, and the CPU seconds that it adds.
 
-    Those are more than the writing: the step after a save copies what it changes.
+    The latter include copies of variables, which the step after a save makes before it changes them.
     """
-    usual = statistics.median(spent(step, batch)[1] for _ in range(3))
+    step_cpu = statistics.median(times_of(step, batch)[1] for _ in range(3))
     started, steps = time.process_time(), 0
-    held = seconds(writer.write, number)
+    blocked = wall_secs(writer.write, number)
     while not (steps and writer.is_done()):
         step(batch)
         steps += 1
     writer.finish()
-    return held, max(0.0, time.process_time() - started - steps * usual)
+    return blocked, max(0.0, time.process_time() - started - steps * step_cpu)
 
 
 def arithmetic(bench: Bench) -> None:
-    """Matrix products and convolutions of a step, forward and back, and how fast they are done."""
+    """Compare the floating-point operations per second of a step with those of a large matrix product."""
     matrix = tf.random.normal([MATRIX, MATRIX])
     product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
 
@@ -213,28 +216,29 @@ def arithmetic(bench: Bench) -> None:
         for _ in range(4):
             float(product())
 
-    heading("Arithmetic", "GFLOP a step", "clip/s", "GFLOP/s", "of a matrix product")
+    print_heading("Arithmetic", "GFLOP/step", "clips/s", "GFLOP/s", "of a matrix product")
     for name in ("tiny", "wave"):
         config = PRESETS[name]
         step = bench.train_state(config, Distribution(None, 1).strategy)
         batch = bench.batch(config)
         operations = count_operations(step.train_state, batch)
-        (batch,) = distributed_iterator(tf.data.Dataset.from_tensors(batch), Distribution(None, 1).strategy)
-        pairs = [(seconds(multiply) / 4, seconds(step, batch)) for _ in range(3 * bench.turns)]
-        pairs = pairs[bench.turns :]  # the first warm up
-        most = [2 * MATRIX**3 / took for took, _ in pairs]
-        reached = [operations / took for _, took in pairs]
-        share = statistics.median(one / of for one, of in zip(reached, most, strict=True))
-        took = statistics.median(took for _, took in pairs)
-        clips = config.batch_size * config.crop_samples / bench.manifest.clip_samples / took
-        rate = statistics.median(reached) / 1e9
-        print(f"| `{name}` | {operations / 1e9:.1f} | {clips:.1f} | {rate:.0f} | {share:.0%} |", flush=True)
+        batch = on_devices(batch, Distribution(None, 1).strategy)
+        pairs = [(wall_secs(multiply) / 4, wall_secs(step, batch)) for _ in range(3 * bench.turns)]
+        pairs = pairs[bench.turns :]  # the first turns are a warm-up
+        product_flops = [2 * MATRIX**3 / product_secs for product_secs, _ in pairs]
+        step_flops = [operations / step_secs for _, step_secs in pairs]
+        ratio = statistics.median(flops / most for flops, most in zip(step_flops, product_flops, strict=True))
+        step_secs = statistics.median(step_secs for _, step_secs in pairs)
+        clips = config.batch_size * config.crop_samples / bench.manifest.clip_samples / step_secs
+        gflops = statistics.median(step_flops) / 1e9
+        print(f"| `{name}` | {operations / 1e9:.1f} | {clips:.1f} | {gflops:.0f} | {ratio:.0%} |", flush=True)
 
 
 def count_operations(train_state: TrainState, batch: Batch) -> float:
-    """Of one step, by TensorFlow's own count of its graph, and those of the GRUs' loops, unseen by it.
+    """Return the floating-point operations of one step.
 
-    In a loop a GRU of n units has a product of 6 n^2 operations a step and clip, and one on the way back.
+    TensorFlow's profiler counts those of the graph, but not those inside the GRUs' loops: for n units 6 n^2 per
+    clip and step of the prior in the forward pass, and as many in the backward pass.
     """
     noise = tf.zeros(
         [train_state.config.batch_size, train_state.model.elbo_noise_size(batch.audio.shape[-1])]
@@ -244,24 +248,26 @@ def count_operations(train_state: TrainState, batch: Batch) -> float:
     options["output"] = "none"
     counted = tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
     units = train_state.config.prior_units
-    frames = train_state.model.steps(batch.audio.shape[-1])
-    return counted + train_state.config.batch_size * frames * 2 * 2 * 6 * units**2
+    steps = LatentShape.of_clip(train_state.config, batch.audio.shape[-1]).steps
+    return counted + train_state.config.batch_size * steps * 2 * 2 * 6 * units**2
 
 
 def generation(bench: Bench) -> None:
-    """Eight new clips at once, from their noise to their samples."""
-    heading(f"Generation, {CLIPS_AT_ONCE} clips of {CLIP_SECS:g} s at once", "s", "times real time")
+    """Time the generation of eight clips, from noise to samples."""
+    print_heading(f"Generation, {GENERATED_CLIPS} clips of {CLIP_SECS:g} s at a time", "s", "times real time")
     for name in ("tiny", "wave"):
-        music = Generator(make_model(PRESETS[name], bench.metadata), bench.metadata, Path())
+        generator = Generator(make_model(PRESETS[name], bench.metadata), bench.metadata, Path())
         genre = bench.metadata.genres[0]
-        times = [seconds(music.prior, CLIPS_AT_ONCE, seed, genre) for seed in range(bench.turns + 1)]
-        took = statistics.median(times[1:])
-        print(f"| `{name}` | {took:.2f} | {CLIPS_AT_ONCE * CLIP_SECS / took:.0f} |", flush=True)
+        times = [wall_secs(generator.sample, GENERATED_CLIPS, seed, genre) for seed in range(bench.turns + 1)]
+        median_secs = statistics.median(times[1:])
+        print(
+            f"| `{name}` | {median_secs:.2f} | {GENERATED_CLIPS * CLIP_SECS / median_secs:.0f} |", flush=True
+        )
 
 
 TABLES = {
     "notebook": notebook,
-    "input": stall,
+    "input": input_pipeline,
     "replicas": replicas,
     "parts": parts,
     "checkpoints": checkpoints,
@@ -271,16 +277,16 @@ TABLES = {
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clips", type=int, default=48)
-    parser.add_argument("--turns", type=int, default=5, help="of each side of a comparison")
+    parser.add_argument("--turns", type=int, default=5, help="timings of each variant")
     parser.add_argument(
-        "--table", action="append", choices=TABLES, help="only this; may be given several times"
+        "--table", action="append", choices=TABLES, help="only this table; may be repeated (default: all)"
     )
     parser.add_argument("--corpus", type=Path, default=Path(tempfile.gettempdir()) / "gtzan-cvae-bench")
     flags = parser.parse_args()
-    Distribution(None, 2)  # divides the processor before its first use
+    Distribution(None, 2)  # logical devices must be created before the first use of the CPU
     bench = Bench(flags.corpus / str(flags.clips), flags.clips, flags.turns)
     print(f"{os.cpu_count()} cores, {flags.clips} clips of {CLIP_SECS:g} s, TensorFlow {tf.__version__}")
     for name in flags.table or TABLES:

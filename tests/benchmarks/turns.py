@@ -1,4 +1,4 @@
-"""A dataset to measure training on, and what takes turns on it: how long each side of a comparison takes."""
+"""A dataset for the benchmarks of training, and timing of variants that take turns."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from preprocessing.__main__ import main as preprocess
 from trainer import run_config
 from trainer.config import Config
 from trainer.data import dataset
+from trainer.data.distribute import distributed_iterator
 from trainer.data.fetch import open_dataset
 from trainer.data.input_pipeline import Batch, training_batches
 from trainer.training.train_step import TrainState
 
 
 class Bench:
-    """A dataset of noise, and how long things take on it."""
+    """A dataset of noise, and comparisons on it; `turns` is the number of timings of each variant."""
 
     def __init__(self, corpus: Path, clips: int, turns: int) -> None:
         write_corpus(corpus, clips)
@@ -35,7 +36,7 @@ class Bench:
         self.clips = dataset.open_split(self.folder, self.manifest, "train")
 
     def train_state(self, config: Config, strategy: tf.distribute.Strategy) -> Callable[[Batch], None]:
-        """A step on a batch, which waits for its end."""
+        """Return a function that runs one train step on a batch and waits until it has finished."""
         train_state = TrainState(config, self.metadata, strategy)
         counter = itertools.count()
 
@@ -46,35 +47,44 @@ class Bench:
         return step
 
     def batch(self, config: Config) -> Batch:
-        """The first of an epoch, as `tf.data` gives it."""
+        """Return the first batch of an epoch."""
         return next(iter(training_batches([self.clips], config, self.manifest, [1])))
 
-    def ratios(self, sides: dict[str, Callable[[], None]], unit: float = 1.0) -> None:
-        """Prints a row for each side: time a unit, and its ratio to the first's; a first turn warms up."""
-        turns = [[spent(side) for side in sides.values()] for _ in range(self.turns + 1)][1:]
-        for index, name in enumerate(sides):
+    def print_ratios(self, variants: dict[str, Callable[[], None]], units: float = 1.0) -> None:
+        """Print a row for each variant: milliseconds per unit, and their ratio to those of the first variant.
+
+        Each is a median, first of wall time, then of CPU time; the first turn is a warm-up and not counted.
+        """
+        turns = [[times_of(variant) for variant in variants.values()] for _ in range(self.turns + 1)][1:]
+        for index, name in enumerate(variants):
             cells = []
-            for kind in range(2):
-                took = statistics.median(turn[index][kind] for turn in turns)
+            for kind in range(2):  # wall, CPU
+                median_secs = statistics.median(turn[index][kind] for turn in turns)
                 ratio = statistics.median(turn[index][kind] / turn[0][kind] for turn in turns)
-                cells += [f"{1000 * took / unit:.1f}", f"{ratio:.2f}"]
+                cells += [f"{1000 * median_secs / units:.1f}", f"{ratio:.2f}"]
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def seconds(side: Callable, *arguments: object) -> float:
-    """Of one call."""
+def on_devices(batch: Batch, strategy: tf.distribute.Strategy) -> Batch:
+    """Distribute one batch to the devices of a strategy."""
+    (distributed,) = distributed_iterator(tf.data.Dataset.from_tensors(batch), strategy)
+    return distributed
+
+
+def wall_secs(function: Callable, *args: object) -> float:
+    """Return the wall seconds of one call."""
     started = time.perf_counter()
-    side(*arguments)
+    function(*args)
     return time.perf_counter() - started
 
 
-def spent(side: Callable, *arguments: object) -> tuple[float, float]:
-    """Wall seconds and processor seconds, of all threads, of one call."""
+def times_of(function: Callable, *args: object) -> tuple[float, float]:
+    """Return the wall seconds and the CPU seconds, of all threads, of one call."""
     started = time.process_time()
-    wall = seconds(side, *arguments)
+    wall = wall_secs(function, *args)
     return wall, time.process_time() - started
 
 
-def heading(title: str, *columns: str) -> None:
-    """Of a Markdown table."""
+def print_heading(title: str, *columns: str) -> None:
+    """Print a title and the header of a Markdown table."""
     print(f"\n{title}\n\n| | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}", flush=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 from support.retraining import FLAGS, MORE_COEFFICIENTS, interrupt, run_retrain
-from support.tiny_corpus import GENRES, TINY, undrawn, write_clip
+from support.tiny_corpus import GENRES, TINY, without_figures_and_music, write_clip
 
 from preprocessing.__main__ import main as preprocess
 from preprocessing.errors import STOPPED
@@ -46,7 +46,7 @@ def versions(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quick():
-    with undrawn():
+    with without_figures_and_music():
         yield
 
 

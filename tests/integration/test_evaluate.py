@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from support.tiny_corpus import CLIP_SAMPLES, WAVE, undrawn
+from support.tiny_corpus import CLIP_SAMPLES, WAVE, without_figures_and_music
 
 from preprocessing.errors import BAD_DATA, USAGE
 from trainer.__main__ import main
@@ -18,7 +18,7 @@ BASELINE = {"preset": "reference", "sample_clips": 2}
 def run(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     for name, given in (("wave", {"preset": "wave", **WAVE}), ("wave-reference", BASELINE)):
-        with undrawn():
+        with without_figures_and_music():
             train_and_evaluate(str(dataset), str(folder / name), {**given, "epochs": 1}, 1, folder / "cache")
     return folder / "wave"
 

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
-from support.tiny_corpus import CLIP_SAMPLES, GENRES, RATE_HZ, WAVE, undrawn
+from support.tiny_corpus import CLIP_SAMPLES, GENRES, RATE_HZ, WAVE, without_figures_and_music
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer.__main__ import main
@@ -15,7 +15,7 @@ from trainer.training.train import train_and_evaluate
 
 def trained(dataset, folder, given):
     given = {**given, "epochs": 1, "sample_clips": 2}
-    with undrawn():
+    with without_figures_and_music():
         train_and_evaluate(str(dataset), str(folder), given, 1, folder / "c")
     return folder
 

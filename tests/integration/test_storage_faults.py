@@ -54,7 +54,7 @@ def files(tmp_path):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_fault_is_retried(storage_server, proxy, monkeypatch, tmp_path, files, fault):
     monkeypatch.setenv("STORAGE_ANSWER_SECS", "0.3")
-    proxy.faults, proxy.share, proxy.late_secs = (fault,), 0.5, 0.5
+    proxy.faults, proxy.fault_rate, proxy.late_secs = (fault,), 0.5, 0.5
     expected = folder_content(files)
     prefix = GcsPrefix(f"{storage_server}/faults/{fault}")
     prefix.upload(sorted(expected), files)
@@ -66,7 +66,7 @@ def test_every_fault_is_retried(storage_server, proxy, monkeypatch, tmp_path, fi
     assert prefix.read("missing") is None
     prefix.delete("0/0.bin")
     assert proxy.counts[fault] > 0
-    proxy.share = 0.0
+    proxy.fault_rate = 0.0
     del expected["0/0.bin"]
     assert differing_names(bucket_content(prefix.uri), {**expected, "0/9.bin": b"changed"}) == []
 
@@ -121,14 +121,14 @@ def test_retries_end_at_the_deadline_and_the_run_is_kept(storage_server, proxy, 
 def test_a_training_through_faults_ends_with_a_complete_bucket(storage_server, proxy, dataset, tmp_path):
     data, run = f"{storage_server}/faulty/dataset", f"{storage_server}/faulty/run"
     GcsPrefix(data).upload([path.name for path in dataset.iterdir()], dataset)
-    proxy.share = FAULT_RATE
+    proxy.fault_rate = FAULT_RATE
     flags = ["--data", data, "--run", run, "--cache-dir", str(tmp_path), "--epochs", "5"]
     assert trainer(["train", *flags, *WAVE_FLAGS, "--checkpoint-secs", "0.2"]) == 0
     for number in range(20):  # training downloads little: more reads ensure that each fault occurs
         read = fetch_run(run, tmp_path / f"reader-{number}")
         if set(proxy.counts) >= set(FAULTS):
             break
-    proxy.share, counts = 0.0, dict(proxy.counts)
+    proxy.fault_rate, counts = 0.0, dict(proxy.counts)
     (copy,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir() and not path.suffix)
     assert differing_names(bucket_content(run), folder_content(copy)) == []
     assert set(bucket_content(run)) >= {POINTER, "report.html", "metrics.jsonl"}
@@ -152,7 +152,7 @@ def test_a_reader_never_sees_a_torn_checkpoint(storage_server, proxy, tmp_path):
     uri = f"{storage_server}/runs/torn"
     with RunDirectory(uri, tmp_path / "writer") as run:
         save_step(1, run.path)
-    proxy.share = FAULT_RATE
+    proxy.fault_rate = FAULT_RATE
     ended, seen, failures = threading.Event(), [], []
 
     def read():
@@ -190,7 +190,7 @@ def test_a_reader_never_sees_a_torn_checkpoint(storage_server, proxy, tmp_path):
     assert failures == []
     assert len(set(seen)) >= 3
     assert seen == sorted(seen)
-    proxy.share = 0.0
+    proxy.fault_rate = 0.0
     assert differing_names(bucket_content(uri), folder_content(run.path)) == []
 
 

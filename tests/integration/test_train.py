@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.tiny_corpus import WAVE, undrawn
+from support.tiny_corpus import WAVE, without_figures_and_music
 
 from preprocessing.errors import BAD_DATA, STOPPED, USAGE, CommandError
 from trainer.generation.generator import load
@@ -18,7 +18,7 @@ ELBO_TERMS = ("elbo", "log_likelihood", "kl")
 
 
 def train(data, run, given, epochs, replicas=1):
-    with undrawn():
+    with without_figures_and_music():
         train_and_evaluate(str(data), str(run), {**given, "epochs": epochs}, replicas, run.parent / "cache")
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 

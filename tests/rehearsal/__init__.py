@@ -1,1 +1,1 @@
-"""`overlays/local` rehearsed: its containers are processes, and a storage emulator is the bucket."""
+"""Rehearse `k8s/overlays/local` without a cluster: containers run as processes, a storage emulator is the bucket."""

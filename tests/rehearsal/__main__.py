@@ -1,4 +1,4 @@
-"""`python -m rehearsal`: run scenario after scenario, print a line for each, stop at the first failure."""
+"""`python -m rehearsal`: run the scenarios in order, print a line for each, and stop at the first failure."""
 
 from __future__ import annotations
 
@@ -18,38 +18,40 @@ from rehearsal.scenarios import SCENARIOS
 PROGRAM = "python -m rehearsal"
 
 
-class Clock:
-    """Wall-clock and CPU time since it was made."""
+class Stopwatch:
+    """Wall-clock and CPU time since its creation, as text."""
 
     def __init__(self) -> None:
-        self._wall, self._used = time.monotonic(), _cpu_secs()
+        self._start_secs, self._start_cpu_secs = time.monotonic(), _cpu_secs()
 
     def __str__(self) -> str:
-        return f"{time.monotonic() - self._wall:.0f} s, {_cpu_secs() - self._used:.0f} s of CPU"
+        cpu_secs = _cpu_secs() - self._start_cpu_secs
+        return f"{time.monotonic() - self._start_secs:.0f} s, {cpu_secs:.0f} s of CPU"
 
 
 def _cpu_secs() -> float:
-    """CPU seconds of this process and of its children that have ended."""
+    """Return the CPU seconds of this process and of its children that have ended."""
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def rehearse(folder: Path) -> None:
     """Run all scenarios in an empty folder."""
-    whole = Clock()
+    total = Stopwatch()
     with Node(folder) as node:
         cluster = Cluster(folder, node)
-        print(f"cluster: overlays/local, a storage emulator, music; {whole}", flush=True)
+        print(f"cluster: overlays/local, a storage emulator, music; {total}", flush=True)
         for number, (title, run) in enumerate(SCENARIOS, start=1):
-            clock = Clock()
+            stopwatch = Stopwatch()
             outcome = run(cluster)
-            print(f"scenario {number}: {title}: {outcome}; {clock}", flush=True)
+            print(f"scenario {number}: {title}: {outcome}; {stopwatch}", flush=True)
     # After the node is closed, so that the emulator's CPU time is included.
-    print(f"all {len(SCENARIOS)} scenarios passed; {whole}")
+    print(f"all {len(SCENARIOS)} scenarios passed; {total}")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Rehearses overlays/local without a cluster.")
+    """Run the rehearsal and return its exit code."""
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Rehearse overlays/local without a cluster.")
     parser.add_argument(
         "--folder",
         type=Path,

@@ -1,4 +1,4 @@
-"""The cluster that the scenarios run on: the rendered overlay, its music, its bucket and its Jobs."""
+"""The simulated cluster of the scenarios: the rendered overlay, its music, its bucket and its Jobs."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ class Cluster:
             for clip in sorted((self._archive / genre).iterdir())[:clips_per_genre]:
                 shutil.copyfile(clip, self.music / genre / clip.name)
 
-    def spoil_music(self) -> None:
+    def replace_music_by_noise(self) -> None:
         """Replace every clip by white noise under the same name."""
         rng = np.random.default_rng(0)
         for clip in sorted(self.music.rglob("*.wav")):
             noise = rng.uniform(-0.9, 0.9, corpus.CLIP_SAMPLES)
-            soundfile.write(clip, noise, corpus.SAMPLE_RATE, subtype="PCM_16")
+            soundfile.write(clip, noise, corpus.SAMPLE_RATE_HZ, subtype="PCM_16")
 
     def dataset(self) -> Manifest:
         """Return the manifest of the newest dataset version."""
@@ -112,27 +112,27 @@ class Cluster:
         return {name: models.updated(name) for name in models.list_names()}
 
 
-def require_complete(ended: FinishedJob) -> None:
+def require_complete(job: FinishedJob) -> None:
     """End the rehearsal unless a Job has completed without a counted failure."""
-    if ended.failure or ended.counted_failures:
-        raise failed(f"{ended.summary()}; it should have completed without a counted failure")
+    if job.failure or job.counted_failures:
+        raise failed(f"{job.summary()}; it should have completed without a counted failure")
 
 
-def require_immediate_failure(ended: FinishedJob, exit_code: int) -> None:
+def require_immediate_failure(job: FinishedJob, exit_code: int) -> None:
     """End the rehearsal unless a Job has failed with its first pod."""
-    if ended.failure != "PodFailurePolicy" or ended.exit_codes != [exit_code]:
-        raise failed(f"{ended.summary()}; it should have failed at once with exit code {exit_code}")
+    if job.failure != "PodFailurePolicy" or job.exit_codes != [exit_code]:
+        raise failed(f"{job.summary()}; it should have failed at once with exit code {exit_code}")
 
 
-def decision_of(ended: FinishedJob) -> dict[str, Any]:
+def decision_of(job: FinishedJob) -> dict[str, Any]:
     """Parse the promotion decision: the one JSON line that a retraining prints."""
-    require_complete(ended)
-    lines = ended.pods[-1].stdout.splitlines()
+    require_complete(job)
+    lines = job.pods[-1].stdout.splitlines()
     try:
         (line,) = lines
         return json.loads(line)
     except ValueError as error:
-        raise failed(f"Job {ended.name} wrote {len(lines)} lines, not one decision as JSON") from error
+        raise failed(f"Job {job.name} printed {len(lines)} lines, not one decision as JSON") from error
 
 
 def require(condition: bool, sentence: str) -> None:
@@ -147,8 +147,8 @@ def render_both(k8s: Path) -> tuple[Rendered, Rendered]:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     shutil.copytree(K8S, k8s)
-    own = Path(__file__).with_name("kustomization.yaml")
-    for source in (own, own.parent / "edited" / own.name):
+    kustomization = Path(__file__).with_name("kustomization.yaml")
+    for source in (kustomization, kustomization.parent / "edited" / kustomization.name):
         folder = k8s / "overlays" / source.parent.name
         folder.mkdir()
         (folder / source.name).write_text(source.read_text().replace("FREE-PORT", port))

@@ -1,4 +1,4 @@
-"""The Job controller: starts pods one after the other and applies the Job's failure policy."""
+"""The Job controller: starts one pod after another and applies the Job's failure policy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from support.manifests import Document, Rendered, Workload
 
-from rehearsal.node import PATIENCE_SECS, Node, Pod, failed, last_line
+from rehearsal.node import TIMEOUT_SECS, Node, Pod, failed, last_line
 
 MAX_PODS = 10  # a Job that ignores every failure would never end
 
@@ -26,9 +26,11 @@ class FinishedJob(NamedTuple):
 
     def summary(self) -> str:
         """Describe the outcome for an error message."""
-        ended = f"failed ({self.failure})" if self.failure else "is complete"
+        condition = f"failed ({self.failure})" if self.failure else "is complete"
         codes = ", ".join(map(str, self.exit_codes))
-        return f"Job {self.name} {ended} after exit codes {codes}; its last line: {last_line(self.pods[-1])}"
+        return (
+            f"Job {self.name} {condition} after exit codes {codes}; its last line: {last_line(self.pods[-1])}"
+        )
 
 
 def run_job(
@@ -38,7 +40,7 @@ def run_job(
     name: str,
     on_first_pod: Callable[[Pod], None] | None = None,
 ) -> FinishedJob:
-    """Run a Job to its end by its own rules, without the back-off between two pods.
+    """Run a Job to its end under its own failure policy, but without a back-off delay between pods.
 
     `on_first_pod` is called with the first pod as soon as it runs.
     """
@@ -49,7 +51,7 @@ def run_job(
         pods.append(pod)
         if on_first_pod and len(pods) == 1:
             on_first_pod(pod)
-        if not pod.wait(min(PATIENCE_SECS, job["activeDeadlineSeconds"])):
+        if not pod.wait(min(TIMEOUT_SECS, job["activeDeadlineSeconds"])):
             pod.stop()
             return FinishedJob(name, "DeadlineExceeded", counted, pods)
         if pod.exit_code == 0:
@@ -61,11 +63,11 @@ def run_job(
                 counted += 1
         if counted > limit:
             return FinishedJob(name, "BackoffLimitExceeded", counted, pods)
-    raise failed(f"Job {name} has run {MAX_PODS} pods without an end: {last_line(pods[-1])}")
+    raise failed(f"Job {name} has not ended after {MAX_PODS} pods: {last_line(pods[-1])}")
 
 
 def action_on(job: Document, container: str, exit_code: int) -> str:
-    """Return the action of the first `podFailurePolicy` rule that matches a pod which no disruption ended."""
+    """Return the action of the first `podFailurePolicy` rule that matches, for a pod not ended by a disruption."""
     for rule in job.get("podFailurePolicy", {}).get("rules", []):
         codes = rule.get("onExitCodes")
         if codes and codes.get("containerName", container) == container:

@@ -1,4 +1,4 @@
-"""A node: each pod is a process, its image this checkout, its volumes folders."""
+"""A simulated node: each pod is a process that runs the code of this checkout, with folders as volumes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from preprocessing.errors import UNEXPECTED, CommandError
 ROOT = K8S.parent
 # The code that the images have installed, including the storage emulator.
 CODE = os.pathsep.join(map(str, (ROOT, ROOT / "k8s/emulator")))
-PATIENCE_SECS = 900.0  # for anything: the manifests' own deadlines are hours
+TIMEOUT_SECS = 900.0  # for every wait; the deadlines in the manifests are hours
 POLL_SECS = 0.1
 
 
 def failed(sentence: str) -> CommandError:
-    """Return the error that ends the rehearsal with a sentence."""
+    """Return the error that ends the rehearsal with the message `sentence`."""
     return CommandError(sentence, UNEXPECTED)
 
 
@@ -145,38 +145,38 @@ class Node:
 def _process_of(
     rendered: Rendered, workload: Workload, job_name: str, mounts: dict[str, Path]
 ) -> tuple[list[str], dict[str, str]]:
-    """Return the command and the whole environment that stand for a container."""
+    """Return the command and the complete environment of the process that represents a container."""
     target = workload.container["image"].partition(":")[0].removeprefix("gtzan-cvae-")
-    start = workload.container.get("command") or dockerfile.entry_point(target)
-    python = [sys.executable if part == "python" else part for part in start]
+    entry_point = workload.container.get("command") or dockerfile.entry_point(target)
+    command = [sys.executable if part == "python" else part for part in entry_point]
     environment = dockerfile.environment() | rendered.environment(workload, job_name)
     environment = {name: _to_local_paths(value, mounts) for name, value in environment.items()}
     environment |= {"PATH": os.environ["PATH"], "PYTHONPATH": CODE}
     if "/tmp" in mounts:
         environment["TMPDIR"] = str(mounts["/tmp"])
     args = [_to_local_paths(arg, mounts) for arg in rendered.args(workload, job_name)]
-    return [*python, *args], environment
+    return [*command, *args], environment
 
 
 def _to_local_paths(text: str, mounts: dict[str, Path]) -> str:
     """Replace container paths in a flag or variable by paths of this machine."""
     paths = "|".join(map(re.escape, sorted(mounts, reverse=True)))
-    return re.sub(rf"(?:^|(?<==))({paths})(?=/|$)", lambda found: str(mounts[found[1]]), text)
+    return re.sub(rf"(?:^|(?<==))({paths})(?=/|$)", lambda match: str(mounts[match[1]]), text)
 
 
 def wait_until_ready(pod: Pod, workload: Workload, address: str) -> None:
-    """Wait until a server answers its readiness probe."""
+    """Wait until a server responds to its readiness probe."""
     url = address + workload.container["readinessProbe"]["httpGet"]["path"]
-    deadline = time.monotonic() + PATIENCE_SECS
+    deadline = time.monotonic() + TIMEOUT_SECS
     while pod.is_running and time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(url, timeout=1):
                 return
         except OSError:
             time.sleep(POLL_SECS)
-    raise failed(f"{workload.name} does not answer at {url}: {last_line(pod)}")
+    raise failed(f"{workload.name} does not respond at {url}: {last_line(pod)}")
 
 
 def last_line(pod: Pod) -> str:
-    """Return the last line that a pod logged, including states of a progress bar."""
+    """Return the last line that a pod logged, which may be a state of a progress bar."""
     return next((line.strip() for line in reversed(re.split(r"[\r\n]", pod.log)) if line.strip()), "nothing")

@@ -1,4 +1,4 @@
-"""Sounds as files, and what becomes of them as clips."""
+"""Test signals, audio files in memory, and what they are decoded to."""
 
 from __future__ import annotations
 
@@ -13,37 +13,41 @@ from preprocessing.audio.decode import decode_clips
 from preprocessing.audio.errors import BadAudioError
 from preprocessing.options import AudioFormat
 
-SECOND = AudioFormat(3_000, 1.0, 3_000, min_secs=0.25, max_secs=600)
-HOPS = AudioFormat(3_000, 0.5, 1_501, hop_secs=0.3, min_secs=0.2, max_secs=600)
+ONE_SECOND = AudioFormat(3_000, 1.0, 3_000, min_secs=0.25, max_secs=600)
+OVERLAPPING = AudioFormat(3_000, 0.5, 1_501, hop_secs=0.3, min_secs=0.2, max_secs=600)
 
 
-def encoded(waveform, rate_hz=22_050, kind="WAV", subtype="PCM_16", endian=None):
+def encode(waveform, rate_hz=22_050, kind="WAV", subtype="PCM_16", endian=None):
+    """Return `[frames]` or `[frames, channels]` as the bytes of an audio file."""
     stream = io.BytesIO()
     soundfile.write(stream, waveform, rate_hz, format=kind, subtype=subtype, endian=endian)
     return stream.getvalue()
 
 
 def tone(secs, rate_hz=22_050, hz=440.0, channels=1):
-    wave = 0.5 * np.sin(2 * np.pi * hz * np.arange(round(secs * rate_hz)) / rate_hz)
-    return np.stack([wave] * channels, axis=1) if channels > 1 else wave
+    waveform = 0.5 * np.sin(2 * np.pi * hz * np.arange(round(secs * rate_hz)) / rate_hz)
+    return np.stack([waveform] * channels, axis=1) if channels > 1 else waveform
 
 
 def noise(secs, rate_hz=22_050, channels=1):
-    wave = 0.2 * np.random.default_rng(0).standard_normal((round(secs * rate_hz), channels))
-    return np.clip(wave, -1, 1)
+    waveform = 0.2 * np.random.default_rng(0).standard_normal((round(secs * rate_hz), channels))
+    return np.clip(waveform, -1, 1)
 
 
-def taken(data, audio=SECOND):
-    return list(decode_clips(io.BytesIO(data), audio))
+def decode(data, audio_format=ONE_SECOND):
+    """Return the clips of a file."""
+    return list(decode_clips(io.BytesIO(data), audio_format))
 
 
-def reason_of(data, audio=SECOND):
+def rejection_reason(data, audio_format=ONE_SECOND):
+    """Return the reason for which a file is rejected."""
     with pytest.raises(BadAudioError) as caught:
-        taken(data, audio)
+        decode(data, audio_format)
     return caught.value.reason
 
 
-def with_number(data, place, layout, value):
-    changed = bytearray(data)
-    struct.pack_into(layout, changed, place, value)
-    return bytes(changed)
+def patch_number(data, offset, layout, value):
+    """Return `data` with a number in `struct` layout written over the bytes at `offset`."""
+    patched = bytearray(data)
+    struct.pack_into(layout, patched, offset, value)
+    return bytes(patched)

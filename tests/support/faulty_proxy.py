@@ -1,4 +1,4 @@
-"""A proxy before a storage server that fails a share of the requests, in every way that a network knows."""
+"""A proxy in front of a storage server that injects faults into a fraction of the requests."""
 
 from __future__ import annotations
 
@@ -17,41 +17,38 @@ from urllib.parse import urlsplit
 STATUSES = {"429": 429, "500": 500, "502": 502, "503": 503}
 FAULTS = (
     *STATUSES,
-    "reset",  # before the server hears of the request
-    "lost",  # the server has done it, and the answer is lost
-    "torn",  # reset in the middle of the answer
-    "cut",  # the connection ends in the middle of the answer, as if that were all
-    "silent",  # no answer at all
-    "late",  # no answer either, but long after the client has given up the server gets the request
-    "slow",
-    "flipped download",  # one bit of an object's content, not of what is told about it: that is TLS's matter
+    "reset",  # the connection is reset before the server gets the request
+    "lost",  # the server handles the request, and the response is lost
+    "torn",  # the connection is reset in the middle of the response
+    "cut",  # the connection is closed in the middle of the response, as if it were complete
+    "silent",  # no response
+    "late",  # no response; the server gets the request after the client has given up
+    "slow",  # pauses within the response
+    "flipped download",  # one bit of an object's content is flipped; TLS protects the metadata
     "flipped upload",
 )
-PASSED = {
-    "connection",
-    "keep-alive",
-    "transfer-encoding",
-    "date",
-    "server",
-}  # headers that are the proxy's own
+# Headers that the proxy sets itself.
+OWN_HEADERS = {"connection", "keep-alive", "transfer-encoding", "date", "server"}
 
 
 class FaultyProxy:
-    """Stands before `upstream`; `share` of all requests fail, in one of `faults` that fits the request.
+    """A proxy for `upstream`: a fraction `fault_rate` of the requests fails with one of `faults`.
 
-    `share`, `faults` and `late_secs` may be changed at any time, and uploads meet what is `planned` first;
-    `counts` says what was done. What fails is drawn from `seed`, the rarest fault first, but threads come in
-    any order.
+    `fault_rate`, `faults` and `late_secs` may be changed at any time. Uploads fail with the faults in `planned`
+    first. `counts` has the number of requests, of those passed on, and of each fault. Faults are drawn with
+    `seed`, the rarest so far first; the order of requests from several threads is not reproducible.
     """
 
-    def __init__(self, upstream: str, share: float, faults: tuple[str, ...] = FAULTS, seed: int = 0) -> None:
-        self.share, self.faults = share, faults
+    def __init__(
+        self, upstream: str, fault_rate: float, faults: tuple[str, ...] = FAULTS, seed: int = 0
+    ) -> None:
+        self.fault_rate, self.faults = fault_rate, faults
         self.planned: list[str] = []
         self.late_secs = 2.0
         self.counts: Counter[str] = Counter()
         self._upstream = urlsplit(upstream).netloc
         self._rng, self._lock = random.Random(seed), threading.Lock()
-        self._ended = threading.Event()
+        self._closed = threading.Event()
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -78,7 +75,7 @@ class FaultyProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
+        self._closed.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -87,51 +84,52 @@ class FaultyProxy:
         content = _content(request, body)
         fault = self._draw(is_download=_is_download(request), is_upload=content.start < content.stop)
         if fault in STATUSES:
-            _answer(request, STATUSES[fault], [], b"{}")
+            _respond(request, STATUSES[fault], [], b"{}")
         elif fault == "reset":
             _reset(request)
         elif fault == "silent":
-            self._ended.wait(30)
+            self._closed.wait(30)
             _reset(request)
         elif fault == "late":
-            if not self._ended.wait(self.late_secs):
+            if not self._closed.wait(self.late_secs):
                 self._pass_on(request, body, fault)
         else:
             if fault == "flipped upload":
-                body = self._flip(body, content)
+                body = self._flip_bit(body, content)
             self._pass_on(request, body, fault)
 
     def _pass_on(self, request: BaseHTTPRequestHandler, body: bytes, fault: str) -> None:
         server = http.client.HTTPConnection(self._upstream, timeout=60)
         server.request(request.command, request.path, body, dict(request.headers))
-        answer = server.getresponse()
-        data = answer.read()
+        response = server.getresponse()
+        data = response.read()
         server.close()
         with self._lock:
             self.counts["passed on"] += 1
-        headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in PASSED]
+        headers = [(name, value) for name, value in response.getheaders() if name.lower() not in OWN_HEADERS]
         if fault == "lost":
             _reset(request)
         elif fault in ("torn", "cut"):
-            if data and _is_download(request):  # what is resumed must be checked, too
-                data = self._flip(data, range(-(-len(data) // 2)))
-            _answer(request, answer.status, headers, data, of=len(data) // 2)
+            if data and _is_download(request):  # a client that resumes must verify the first part, too
+                data = self._flip_bit(data, range(-(-len(data) // 2)))
+            _respond(request, response.status, headers, data, sent_bytes=len(data) // 2)
             if fault == "torn":
                 _reset(request)
             request.close_connection = True
         elif fault == "slow":
-            _answer(request, answer.status, headers, data, pause_secs=0.05)
+            _respond(request, response.status, headers, data, pause_secs=0.05)
         else:
             if fault == "flipped download" and data:
-                data = self._flip(data, range(len(data)))
-            _answer(request, answer.status, headers, data)
+                data = self._flip_bit(data, range(len(data)))
+            _respond(request, response.status, headers, data)
 
     def _draw(self, is_download: bool, is_upload: bool) -> str:
-        fitting = {"flipped download": is_download, "flipped upload": is_upload}
+        """Return the fault of the next request, or "none"."""
+        applicable = {"flipped download": is_download, "flipped upload": is_upload}
         with self._lock:
             self.counts["requests"] += 1
-            faults = [fault for fault in self.faults if fitting.get(fault, True)]
-            fails = faults and self._rng.random() < self.share
+            faults = [fault for fault in self.faults if applicable.get(fault, True)]
+            fails = faults and self._rng.random() < self.fault_rate
             rarest = min((self.counts[fault], self._rng.random(), fault) for fault in faults or FAULTS)
             fault = rarest[-1] if fails else "none"
             if is_upload and self.planned:
@@ -139,21 +137,21 @@ class FaultyProxy:
             self.counts[fault] += 1
             return fault
 
-    def _flip(self, data: bytes, where: range) -> bytes:
+    def _flip_bit(self, data: bytes, offsets: range) -> bytes:
         with self._lock:
-            place, bit = self._rng.choice(where), self._rng.randrange(8)
-        return data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
+            offset, bit = self._rng.choice(offsets), self._rng.randrange(8)
+        return data[:offset] + bytes([data[offset] ^ 1 << bit]) + data[offset + 1 :]
 
 
 @contextlib.contextmanager
 def outage(proxy: FaultyProxy, faults: tuple[str, ...]) -> Iterator[None]:
-    """Every request fails inside the block."""
-    before = proxy.share, proxy.faults
-    proxy.share, proxy.faults = 1.0, faults
+    """Let every request inside the block fail."""
+    before = proxy.fault_rate, proxy.faults
+    proxy.fault_rate, proxy.faults = 1.0, faults
     try:
         yield
     finally:
-        proxy.share, proxy.faults = before
+        proxy.fault_rate, proxy.faults = before
 
 
 def _is_download(request: BaseHTTPRequestHandler) -> bool:
@@ -161,39 +159,40 @@ def _is_download(request: BaseHTTPRequestHandler) -> bool:
 
 
 def _content(request: BaseHTTPRequestHandler, body: bytes) -> range:
-    """Where in an upload's body the object's own bytes are."""
+    """Return the offsets of the object's content in an upload's body; an empty range for other requests."""
     if request.command == "PUT":
         return range(len(body))
     if request.command == "POST" and "uploadType=multipart" in request.path:
-        described = body.index(b"\r\n\r\n") + 4
-        return range(body.index(b"\r\n\r\n", described) + 4, body.rindex(b"\r\n--"))
+        metadata_start = body.index(b"\r\n\r\n") + 4
+        return range(body.index(b"\r\n\r\n", metadata_start) + 4, body.rindex(b"\r\n--"))
     return range(0)
 
 
-def _answer(
+def _respond(
     request: BaseHTTPRequestHandler,
     status: int,
     headers: list[tuple[str, str]],
     data: bytes,
-    of: int | None = None,
+    sent_bytes: int | None = None,
     pause_secs: float = 0.0,
 ) -> None:
-    """Sends the answer, or only its first `of` bytes."""
+    """Send the response in four parts, or only the first `sent_bytes` of its body."""
     request.send_response_only(status)
     for name, value in headers:
         if name.lower() != "content-length":
             request.send_header(name, value)
     request.send_header("Content-Length", str(len(data)))
     request.end_headers()
-    shown = data[:of]
-    for start in range(0, len(shown), max(1, -(-len(shown) // 4))):
+    body = data[:sent_bytes]
+    part_bytes = max(1, -(-len(body) // 4))
+    for start in range(0, len(body), part_bytes):
         time.sleep(pause_secs)
-        request.wfile.write(shown[start : start + max(1, -(-len(shown) // 4))])
+        request.wfile.write(body[start : start + part_bytes])
     request.wfile.flush()
 
 
 def _reset(request: BaseHTTPRequestHandler) -> None:
-    """Ends the connection with RST instead of FIN."""
+    """Close the connection with RST instead of FIN."""
     request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     request.close_connection = True
     request.rfile.close()

@@ -1,4 +1,4 @@
-"""The manifests as a cluster reads them: rendered by kubectl, and what their containers start with."""
+"""The Kubernetes manifests, rendered by kubectl, with the arguments and environment of their containers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Document = dict[str, Any]
 
 
 class Workload(NamedTuple):
-    """Whatever starts pods."""
+    """An object that starts pods."""
 
     kind: str
     name: str
@@ -38,46 +38,46 @@ class Workload(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """What `kubectl apply -k` would send."""
+    """The objects that `kubectl apply -k` would send."""
 
     documents: list[Document]
 
     def of(self, kind: str) -> dict[str, Document]:
-        """All objects of a kind, by name."""
+        """Return the objects of a kind, by name."""
         return {d["metadata"]["name"]: d for d in self.documents if d["kind"] == kind}
 
     def workloads(self) -> list[Workload]:
-        """Every Job, CronJob and Deployment."""
-        found = []
+        """Return every Job, CronJob and Deployment."""
+        workloads = []
         for document in self.documents:
             kind, spec = document["kind"], document.get("spec", {})
             job = {"Job": spec, "CronJob": spec.get("jobTemplate", {}).get("spec")}.get(kind)
             if template := (job or spec).get("template"):
-                found.append(Workload(kind, document["metadata"]["name"], spec, job, template))
-        return found
+                workloads.append(Workload(kind, document["metadata"]["name"], spec, job, template))
+        return workloads
 
     def workload(self, kind: str, name: str) -> Workload:
-        """The one of this kind and name."""
-        (found,) = (one for one in self.workloads() if (one.kind, one.name) == (kind, name))
-        return found
+        """Return the workload of this kind and name."""
+        (workload,) = (w for w in self.workloads() if (w.kind, w.name) == (kind, name))
+        return workload
 
     def environment(self, workload: Workload, job_name: str) -> dict[str, str]:
-        """What the container of a pod of the Job `job_name` finds, as a kubelet puts it together."""
-        found: dict[str, str] = {}
+        """Return the environment of a container in a pod of the Job `job_name`, as a kubelet composes it."""
+        from_config_maps: dict[str, str] = {}
         config_maps = self.of("ConfigMap")
         for source in workload.container.get("envFrom", []):
-            found |= config_maps[source["configMapRef"]["name"]]["data"]
+            from_config_maps |= config_maps[source["configMapRef"]["name"]]["data"]
         own: dict[str, str] = {}
         for variable in workload.container.get("env", []):
-            if "value" in variable:  # only what `env` has named before can be referred to
+            if "value" in variable:  # it can refer only to variables that precede it in `env`
                 own[variable["name"]] = _expand(variable["value"], own)
             else:
                 assert variable["valueFrom"] == {"fieldRef": {"fieldPath": JOB_NAME}}
                 own[variable["name"]] = job_name
-        return found | own
+        return from_config_maps | own
 
     def args(self, workload: Workload, job_name: str = "a-job") -> list[str]:
-        """The args that the container starts with; an undefined $(VARIABLE) is a KeyError."""
+        """Return the container's arguments with variables expanded; an undefined $(VARIABLE) is a KeyError."""
         environment = self.environment(workload, job_name)
         return [_expand(arg, environment) for arg in workload.container["args"]]
 
@@ -87,19 +87,19 @@ def _expand(text: str, values: dict[str, str]) -> str:
 
 
 def render(folder: Path) -> Rendered:
-    """A kustomization, rendered."""
+    """Render the kustomization in a folder."""
     kubectl = Path(sysconfig.get_path("scripts"), "kubectl")
-    done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return Rendered(list(yaml.safe_load_all(done.stdout)))
+    process = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return Rendered(list(yaml.safe_load_all(process.stdout)))
 
 
 @cache
 def overlay(name: str) -> Rendered:
-    """An overlay of the repository; `base` is one too."""
+    """Render an overlay of the repository, or `base`."""
     return render(K8S / "base" if name == "base" else K8S / "overlays" / name)
 
 
 def every_workload() -> list[tuple[str, Workload]]:
-    """Each workload of each overlay, for tests that go over all of them."""
+    """Return each overlay's name with each of its workloads, for parametrized tests."""
     return [(name, workload) for name in OVERLAYS for workload in overlay(name).workloads()]

@@ -1,4 +1,4 @@
-"""Retraining with a tiny model."""
+"""Retraining with a tiny model: its flags, and a call of the command."""
 
 from support.tiny_corpus import WAVE_FLAGS
 from trainer.__main__ import main

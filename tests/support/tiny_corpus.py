@@ -1,4 +1,4 @@
-"""The corpus, the format and the model that most tests use, as small as they can be."""
+"""The smallest useful corpus, record format and model, which most tests use."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import soundfile
 RATE_HZ = 1_000
 CLIP_SAMPLES = 1_024
 GENRES = ("blues", "rock")
-# Flags that bring the tiny corpus into the tiny format.
+# Flags of preprocessing for the tiny record format.
 TINY = ["--sample-rate-hz", str(RATE_HZ), "--clip-secs", "1.024", "--clip-samples", str(CLIP_SAMPLES)]
 
-# A wave model that trains on the tiny corpus in seconds: as settings and as flags.
+# A hierarchical model that trains on the tiny corpus in seconds, as fields of the configuration and as flags.
 WAVE = {
     "channels": 8,
     "hop_samples": 16,
@@ -35,7 +35,7 @@ WAVE_FLAGS = [part for name, value in WAVE.items() for part in (f"--{name.replac
 
 
 def write_clip(path: Path, number: int, rate_hz: int = 8_000, secs: float = 1.1, **kwargs: str) -> None:
-    """A few partials that differ from clip to clip, as a real audio file."""
+    """Write an audio file with three sines whose frequencies depend on `number`."""
     rng = np.random.default_rng(number)
     time_secs = np.arange(round(secs * rate_hz)) / rate_hz
     partials = [np.sin(2 * np.pi * hz * time_secs + phase) for hz, phase in rng.uniform(40, 400, (3, 2))]
@@ -44,8 +44,8 @@ def write_clip(path: Path, number: int, rate_hz: int = 8_000, secs: float = 1.1,
 
 
 @contextlib.contextmanager
-def undrawn() -> Iterator[None]:
-    """Trains without pictures and music, which take as long as all the rest."""
+def without_figures_and_music() -> Iterator[None]:
+    """Let training draw no pictures and generate no music, which take as long as everything else."""
     from trainer.reporting import clip_figures
     from trainer.training import train
 

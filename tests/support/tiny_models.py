@@ -1,4 +1,4 @@
-"""Models of few weights, and batches, conditions and noise for them."""
+"""Models with few weights, and batches, conditions and noise for them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from trainer.models.base import WaveformVAE
 from trainer.presets import PRESETS
 from trainer.run_config import DatasetMetadata
 
-SAMPLES = 1_000  # not a whole number of steps, like the 90,001 of the default
+SAMPLES = 1_000  # not a whole number of frames, like the default of 90,001
 STANDARD = Statistics(mean=0.0, std=1.0, low=-1.0, high=1.0)
 TEMPO = Statistics(mean=120.0, std=20.0, low=60.0, high=180.0)
 ATTRIBUTES = {"centroid_hz": STANDARD, "loudness_db": STANDARD, "tempo_bpm": TEMPO}
 METADATA = DatasetMetadata("data", "digest", 1_000, SAMPLES, ("blues", "jazz", "rock"), ATTRIBUTES, [], {})
 TINY_WAVE = dataclasses.replace(PRESETS["wave"], **WAVE)
-MODELS = {"wave": TINY_WAVE, "reference": PRESETS["reference"]}  # one preset of each architecture
+MODELS = {"wave": TINY_WAVE, "reference": PRESETS["reference"]}  # one configuration of each architecture
 
 
 def make_perturbed_model() -> WaveformVAE:
-    """A hierarchical model whose weights differ from their initial values, many of which are zero."""
+    """Return a hierarchical model with noise added to its initial weights, many of which are zero."""
     tf.keras.utils.set_random_seed(0)
     model = make_model(TINY_WAVE, METADATA)
     perturb(model, stddev=0.1)
@@ -32,23 +32,23 @@ def make_perturbed_model() -> WaveformVAE:
 
 
 def perturb(layer: tf.Module, stddev: float) -> None:
-    """Adds reproducible noise to every trainable weight."""
+    """Add reproducible noise to every trainable weight."""
     for index, weight in enumerate(layer.trainable_variables):
         weight.assign_add(tf.random.stateless_normal(weight.shape, [9, index], stddev=stddev))
 
 
 def make_batch(clips: int = 2, samples: int = SAMPLES) -> tuple[tf.Tensor, Condition]:
-    """Uniform noise as audio, and a condition."""
+    """Return uniform noise as audio, `[clips, samples]`, and a condition."""
     audio = tf.random.stateless_uniform([clips, samples], [1, 2], -0.9, 0.9)
     return audio, make_condition(clips)
 
 
 def make_condition(clips: int = 2, genre: int | None = None, attributes: float = 0.0) -> Condition:
-    """One genre for all clips, or the genres in turn; the same value for every attribute."""
+    """Return a condition with one genre for all clips, or the genres in turn, and one value for all attributes."""
     genres = tf.range(clips, dtype=tf.int32) % 3 if genre is None else tf.fill([clips], genre)
     return Condition(genres, tf.fill([clips, len(ATTRIBUTES)], attributes))
 
 
 def normal(shape: list[int], key: int = 5) -> tf.Tensor:
-    """Reproducible standard normal noise."""
+    """Return reproducible standard normal noise."""
     return tf.random.stateless_normal(shape, [key, 6])

@@ -1,4 +1,4 @@
-"""Both programs as a person meets them: in a process of their own, on a screen."""
+"""Both programs on the command line, each in a process of its own."""
 
 import json
 import os
@@ -15,19 +15,20 @@ from support.tiny_corpus import TINY, WAVE_FLAGS, write_clip
 from preprocessing.__main__ import main as preprocess
 
 
-def call(*args, timeout_secs=300):
-    clean = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+def run_module(*args, timeout_secs=300):
+    """Run a module with arguments, and capture its output."""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(
         [sys.executable, "-m", *map(str, args)],
         capture_output=True,
         text=True,
         timeout=timeout_secs,
-        env=clean,
+        env=environment,
         check=False,
     )
 
 
-HELPS = [
+HELP_COMMANDS = [
     ["preprocessing", "--help"],
     ["preprocessing.synthetic", "--help"],
     ["trainer", "--help"],
@@ -38,24 +39,24 @@ HELPS = [
 ]
 
 
-@pytest.mark.parametrize("command", HELPS, ids=" ".join)
-def test_help_is_quick_and_explains_every_flag(command):
+@pytest.mark.parametrize("command", HELP_COMMANDS, ids=" ".join)
+def test_help_takes_less_than_a_second_and_explains_every_flag(command):
     times = []
     for _ in range(3):
         started = time.monotonic()
-        answer = call(*command)
+        process = run_module(*command)
         times.append(time.monotonic() - started)
-    assert answer.returncode == 0
-    assert answer.stderr == ""
+    assert process.returncode == 0
+    assert process.stderr == ""
     assert min(times) < 1.0
-    # Every flag is followed by words, not by the next flag.
-    text = re.sub(r"^usage:.*?\n\n", "", answer.stdout, flags=re.DOTALL)
+    # Each flag is followed by words, not by the next flag.
+    text = re.sub(r"^usage:.*?\n\n", "", process.stdout, flags=re.DOTALL)
     for flag in re.finditer(r"^  (-h, )?(--[\w-]+)(?P<rest>.*(?:\n {6,}.*)*)", text, re.MULTILINE):
         assert re.search(r"[a-z]{2,} [a-z]", flag["rest"]), f"{flag[2]} is not explained"
 
 
 @pytest.mark.parametrize(
-    ("command", "code", "said"),
+    ("command", "code", "message"),
     [
         (["preprocessing"], 2, "--input, --output"),
         (["preprocessing", "--input", "x"], 2, "--output"),
@@ -70,32 +71,32 @@ def test_help_is_quick_and_explains_every_flag(command):
         (["trainer", "generate", "--run", "{tmp}/no", "--output", "{tmp}/m"], 3, "no config.json"),
     ],
 )
-def test_what_is_wrong_is_one_sentence_and_a_code(tmp_path, command, code, said):
-    answer = call(*(part.format(tmp=tmp_path) for part in command))
-    assert answer.returncode == code
-    assert said in answer.stderr
-    assert len(answer.stderr.strip().splitlines()) == 1
-    assert answer.stdout == ""
+def test_an_error_is_one_line_on_stderr_and_an_exit_code(tmp_path, command, code, message):
+    process = run_module(*(part.format(tmp=tmp_path) for part in command))
+    assert process.returncode == code
+    assert message in process.stderr
+    assert len(process.stderr.strip().splitlines()) == 1
+    assert process.stdout == ""
 
 
-def test_a_collector_of_logs_gets_the_error_as_a_line(tmp_path):
-    run = ["--run", tmp_path / "r", "--log-format", "json", "--no-jit"]
-    answer = call("trainer", "train", "--data", tmp_path / "no", *run)
-    line = json.loads(answer.stdout)
-    assert (answer.returncode, line["exit_code"], line["severity"]) == (3, 3, "ERROR")
-    assert "no dataset.json" in line["message"]
-    assert answer.stderr == ""
+def test_with_json_logs_an_error_is_one_log_entry(tmp_path):
+    flags = ["--run", tmp_path / "r", "--log-format", "json", "--no-jit"]
+    process = run_module("trainer", "train", "--data", tmp_path / "no", *flags)
+    entry = json.loads(process.stdout)
+    assert (process.returncode, entry["exit_code"], entry["severity"]) == (3, 3, "ERROR")
+    assert "no dataset.json" in entry["message"]
+    assert process.stderr == ""
 
 
-def on_screen(text):
-    """What stays on a terminal: progress lines end in a carriage return and are overwritten."""
+def visible_lines(text):
+    """Return the lines that stay on a terminal: those that end in a carriage return are overwritten."""
     return [line.rsplit("\r", 1)[-1] for line in text.splitlines()]
 
 
-def test_a_normal_run_shows_only_our_own_lines(corpus, tmp_path):
-    made = call("preprocessing", "--input", corpus, "--output", tmp_path / "data", *TINY)
-    assert made.returncode == 0, made.stderr
-    trained = call(
+def test_a_successful_run_prints_no_output_of_libraries(corpus, tmp_path):
+    preprocessed = run_module("preprocessing", "--input", corpus, "--output", tmp_path / "data", *TINY)
+    assert preprocessed.returncode == 0, preprocessed.stderr
+    trained = run_module(
         "trainer",
         "train",
         "--data",
@@ -107,44 +108,45 @@ def test_a_normal_run_shows_only_our_own_lines(corpus, tmp_path):
         *WAVE_FLAGS,
     )
     assert trained.returncode == 0, trained.stderr
-    board = call("tensorboard.main", "--inspect", "--logdir", tmp_path / "run/events")
-    assert "test/snr_db" in board.stdout, board.stderr
-    music = call("trainer", "generate", "--run", tmp_path / "run", "--output", tmp_path / "m", "--count", "1")
-    assert music.returncode == 0, music.stderr
-    for answer in (made, trained, music):
-        foreign = [
+    tensorboard = run_module("tensorboard.main", "--inspect", "--logdir", tmp_path / "run/events")
+    assert "test/snr_db" in tensorboard.stdout, tensorboard.stderr
+    flags = ["--run", tmp_path / "run", "--output", tmp_path / "m", "--count", "1"]
+    generated = run_module("trainer", "generate", *flags)
+    assert generated.returncode == 0, generated.stderr
+    for process in (preprocessed, trained, generated):
+        unexpected = [
             line
-            for line in on_screen(answer.stderr)
+            for line in visible_lines(process.stderr)
             if line.strip() and not re.match(r"(preprocessing|epoch \d+/\d+|generating): ", line)
         ]
-        assert foreign == []
+        assert unexpected == []
         words = r"warn|deprecat|banner|cuda|oneDNN|addons|E0000|INFO|absl"
-        assert not re.search(words, answer.stdout + answer.stderr, re.IGNORECASE)
-    assert [line.split()[0] for line in made.stdout.splitlines()[:5]] == [
+        assert not re.search(words, process.stdout + process.stderr, re.IGNORECASE)
+    assert [line.split()[0] for line in preprocessed.stdout.splitlines()[:5]] == [
         "split", "train", "validation", "test", "quarantined",
     ]  # fmt: skip
     assert "epoch   1  ELBO" in trained.stdout
     assert trained.stdout.strip().endswith("report.html")
 
 
-def test_a_broken_mp3_is_read_as_far_as_it_goes_without_its_decoders_noise(tmp_path):
+def test_warnings_of_the_decoder_about_a_corrupt_mp3_are_printed_with_verbose_only(tmp_path):
     (tmp_path / "in/rock").mkdir(parents=True)
     write_clip(tmp_path / "in/rock/rock.0.mp3", 0, rate_hz=22_050, secs=9.0, format="MP3")
     data = (tmp_path / "in/rock/rock.0.mp3").read_bytes()
-    broken = data[:3_000] + b"\x00\xff" * 900 + data[6_000:]
-    (tmp_path / "in/rock/rock.1.mp3").write_bytes(broken)
-    flags = ["--clip-secs", "8", "--sample-rate-hz", "1000"]
-    made = call("preprocessing", "--input", tmp_path / "in", "--output", tmp_path / "out", *flags)
-    assert made.returncode == 0
-    assert [line for line in on_screen(made.stderr) if "mpg123" in line or "Note:" in line] == []
-    loud = call("preprocessing", "--input", tmp_path / "in", "--output", tmp_path / "2", *flags, "--verbose")
-    assert "mpg123" in loud.stderr  # the noise is there to be silenced
+    corrupt = data[:3_000] + b"\x00\xff" * 900 + data[6_000:]
+    (tmp_path / "in/rock/rock.1.mp3").write_bytes(corrupt)
+    flags = ["--input", tmp_path / "in", "--clip-secs", "8", "--sample-rate-hz", "1000"]
+    process = run_module("preprocessing", *flags, "--output", tmp_path / "out")
+    assert process.returncode == 0
+    assert [line for line in visible_lines(process.stderr) if "mpg123" in line or "Note:" in line] == []
+    verbose = run_module("preprocessing", *flags, "--output", tmp_path / "2", "--verbose")
+    assert "mpg123" in verbose.stderr
     for name in ("records.jsonl", "quarantine.jsonl"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
     assert len((tmp_path / "out/records.jsonl").read_text().splitlines()) == 2
 
 
-def test_stopped_by_a_signal_and_started_again(dataset, tmp_path):
+def test_a_run_stopped_by_sigterm_resumes_after_its_last_epoch(dataset, tmp_path):
     run = tmp_path / "run"
     command = [
         sys.executable, "-m", "trainer", "train", "--data", str(dataset), "--run", str(run),
@@ -158,24 +160,24 @@ def test_stopped_by_a_signal_and_started_again(dataset, tmp_path):
         _, error = process.communicate(timeout=60)
     assert process.returncode == 75
     assert "stopped on request in epoch" in error
-    saved = len((run / "metrics.jsonl").read_text().splitlines())  # epochs that are whole and measured
+    saved = len((run / "metrics.jsonl").read_text().splitlines())  # complete epochs
     config = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps({**config, "epochs": saved}))  # 200 epochs are not waited for
-    again = call("trainer", "train", "--data", dataset, "--run", run, "--epochs", saved + 1)
-    assert again.returncode == 0, again.stderr
-    assert f"resuming after epoch {saved}" in again.stdout
+    (run / "config.json").write_text(json.dumps({**config, "epochs": saved}))  # rather than all 200 epochs
+    resumed = run_module("trainer", "train", "--data", dataset, "--run", run, "--epochs", saved + 1)
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"resuming after epoch {saved}" in resumed.stdout
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == list(range(1, saved + 2))
     assert len({frozenset(row) for row in rows}) == 1
 
 
-def test_preprocessing_stopped_by_a_signal_leaves_no_dataset(tmp_path):
-    many = tmp_path / "many/blues"
-    write_clip(many / "blues.00000.wav", 0, rate_hz=44_100, secs=30.0)
+def test_preprocessing_stopped_by_sigterm_leaves_no_dataset_and_no_staging_folder(tmp_path):
+    folder = tmp_path / "in/blues"
+    write_clip(folder / "blues.00000.wav", 0, rate_hz=44_100, secs=30.0)
     for number in range(1, 2_000):
-        (many / f"blues.{number:05d}.wav").hardlink_to(many / "blues.00000.wav")
-    command = [sys.executable, "-m", "preprocessing", "--input", many.parent, "--output", tmp_path / "o"]
-    for _ in range(3):  # its workers must be in the middle of a C library, at whose end Python once aborted
+        (folder / f"blues.{number:05d}.wav").hardlink_to(folder / "blues.00000.wav")
+    command = [sys.executable, "-m", "preprocessing", "--input", folder.parent, "--output", tmp_path / "o"]
+    for _ in range(3):  # so that a worker is likely inside a C library, where Python's shutdown would abort
         with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True) as process:
             deadline = time.monotonic() + 60
             while not list((tmp_path / "o").glob(".staging/*/*.tfrecord")) and time.monotonic() < deadline:
@@ -191,19 +193,19 @@ def test_preprocessing_stopped_by_a_signal_leaves_no_dataset(tmp_path):
 @pytest.fixture
 def no_credentials(monkeypatch):
     for name in ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS"):
-        monkeypatch.setenv(name, "")  # so that what the program sets is undone, too
+        monkeypatch.setenv(name, "")  # so that a value that the program sets is restored, too
         monkeypatch.delenv(name)
 
 
-def test_nobody_looks_for_credentials_where_storage_is_an_emulator(tmp_path, no_credentials, monkeypatch):
+def test_a_storage_emulator_is_used_with_dummy_credentials(tmp_path, no_credentials, monkeypatch):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
     assert preprocess(["inspect", str(tmp_path)]) == 3
-    credentials, _ = google.auth.default()  # as Beam asks for them
-    assert credentials.valid  # nobody is asked for a new token
+    credentials, _ = google.auth.default()  # the call by which Beam gets them
+    assert credentials.valid  # no request for a new token
     assert credentials.token == "none"
 
 
-def test_real_storage_gets_the_users_own_credentials(tmp_path, no_credentials, monkeypatch):
+def test_the_users_own_credentials_are_kept(tmp_path, no_credentials, monkeypatch):
     assert preprocess(["inspect", str(tmp_path)]) == 3
     assert "GOOGLE_APPLICATION_CREDENTIALS" not in os.environ
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")

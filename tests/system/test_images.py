@@ -22,13 +22,13 @@ def locked(name):
     return dict(re.findall(r"^([a-z0-9-]+)(?:\[.*\])?==([^ ]+)", (ROOT / name).read_text(), re.M))
 
 
-def test_hadolint_finds_nothing():
+def test_hadolint_finds_no_faults_in_the_dockerfile():
     hadolint = Path(sysconfig.get_path("scripts"), "hadolint")
-    done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
 
 
-def test_the_base_is_pinned_by_digest():
+def test_the_base_image_is_pinned_by_digest():
     (base,) = re.findall(r"^ARG BASE=(\S+)$", TEXT, re.M)
     assert re.fullmatch(r"docker\.io/library/python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}", base)
     assert set(re.findall(r"^FROM (\S+)", TEXT, re.M)) == {"${BASE}", "build", "runtime"}
@@ -47,7 +47,7 @@ def test_only_hashed_packages_are_installed():
 def test_images_run_their_module_as_the_user_of_the_manifests(target):
     assert entry_point(target) == ["python", "-m", MODULES[target]]
     assert STAGES[target].startswith("FROM runtime ")
-    assert not re.search(r"^(RUN|USER) ", STAGES[target], re.M)  # everything is built in another stage
+    assert not re.search(r"^(RUN|USER) ", STAGES[target], re.M)  # other stages build everything
     user = re.search(r"^USER (.+)$", STAGES["runtime"], re.M)[1]
     workloads = [w for name in OVERLAYS for w in overlay(name).workloads() if w.container["name"] == target]
     assert workloads
@@ -66,38 +66,41 @@ def test_the_local_overlay_uses_the_images_of_make_image():
 
 
 @pytest.mark.parametrize("name", ["preprocessing", "build", "trainer-cuda", "emulator", "dev"])
-def test_locks_agree(name):
-    versions, main = locked(f"requirements/{name}.lock"), locked("requirements/trainer.lock")
+def test_lock_files_agree_on_the_versions_of_shared_packages(name):
+    versions, trainer_versions = locked(f"requirements/{name}.lock"), locked("requirements/trainer.lock")
     assert versions
-    assert not {(package, main[package]) for package in versions.keys() & main} - set(versions.items())
+    shared = versions.keys() & trainer_versions
+    assert {package: versions[package] for package in shared} == {
+        package: trainer_versions[package] for package in shared
+    }
 
 
 def test_preprocessing_does_not_install_tensorflow():
     assert not [package for package in locked("requirements/preprocessing.lock") if "tensor" in package]
 
 
-@pytest.mark.parametrize("what", ["build", "test"])
-def test_a_missing_builder_is_reported(what, tmp_path):
-    done = subprocess.run(
-        [sys.executable, K8S / "images.py", what],
+@pytest.mark.parametrize("command", ["build", "test"])
+def test_a_missing_container_builder_is_reported(command, tmp_path):
+    process = subprocess.run(
+        [sys.executable, K8S / "images.py", command],
         capture_output=True,
         text=True,
         env=os.environ | {"PATH": str(tmp_path)},
     )
-    assert done.returncode == 1
-    assert "container builder" in done.stderr
-    assert all(f"{name} is not installed" in done.stderr for name in ("docker", "podman", "buildah"))
+    assert process.returncode == 1
+    assert "container builder" in process.stderr
+    assert all(f"{name} is not installed" in process.stderr for name in ("docker", "podman", "buildah"))
 
 
-def test_a_broken_builder_is_reported_with_its_reason(tmp_path):
+def test_a_failing_container_builder_is_reported_with_its_error(tmp_path):
     docker = tmp_path / "docker"
     docker.write_text("#!/bin/sh\necho no daemon >&2\nexit 1\n")
     docker.chmod(0o755)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, K8S / "images.py", "build"],
         capture_output=True,
         text=True,
         env=os.environ | {"PATH": str(tmp_path)},
     )
-    assert done.returncode == 1
-    assert "docker does not work (no daemon)" in done.stderr
+    assert process.returncode == 1
+    assert "docker does not work (no daemon)" in process.stderr

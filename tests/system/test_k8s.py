@@ -17,19 +17,17 @@ import yaml
 from support.manifests import K8S, OVERLAYS, overlay, render
 
 import preprocessing.__main__
-import preprocessing.pipeline.beam_flags
 import trainer.cli.parser
+from preprocessing.pipeline.beam_flags import complete_beam_flags
 
 NEWEST = int(kubernetes_validate.latest_version().split(".")[1])
 GKE = ["gke-gpu", "gke-multiworker"]
-TRAIN = {"local": "train", "gke-gpu": "train", "gke-multiworker": "train-multiworker"}
+TRAIN_JOBS = {"local": "train", "gke-gpu": "train", "gke-multiworker": "train-multiworker"}
 
 
 def preprocessing_flags(args):
     flags, beam_flags = preprocessing.__main__.build_parser().parse_known_args(args)
-    preprocessing.pipeline.beam_flags.complete_beam_flags(
-        beam_flags
-    )  # raises on a flag that Beam does not know
+    complete_beam_flags(beam_flags)  # raises on a flag that Beam does not know
     return flags
 
 
@@ -41,14 +39,14 @@ PARSERS = {
 
 
 def flags_of(rendered, kind, name, job_name="a-job"):
-    """Parse a container's args with the program's own parser."""
+    """Parse a container's arguments with the program's own parser."""
     workload = rendered.workload(kind, name)
     return PARSERS[workload.container["name"]](rendered.args(workload, job_name))
 
 
 @pytest.mark.parametrize("minor", range(30, NEWEST + 1))
-def test_every_document_is_valid(minor, monkeypatch):
-    # Otherwise the library parses a megabyte of schemas for every document.
+def test_every_object_is_valid_in_every_supported_kubernetes_version(minor, monkeypatch):
+    # Without a cache, the library parses a megabyte of schemas for every object.
     monkeypatch.setattr(schemas, "schema_contents", cache(schemas.schema_contents))
     documents = [document for name in ("base", *OVERLAYS) for document in overlay(name).documents]
     assert documents
@@ -57,7 +55,7 @@ def test_every_document_is_valid(minor, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["base", *OVERLAYS])
-def test_no_placeholder_is_left(name):
+def test_every_placeholder_is_replaced(name):
     assert "set-by" not in yaml.safe_dump(overlay(name).documents)
     assert "cluster" not in overlay(name).of("ConfigMap")
 
@@ -66,36 +64,36 @@ def test_no_placeholder_is_left(name):
     ("name", "kind", "workload"),
     [(name, w.kind, w.name) for name in OVERLAYS for w in overlay(name).workloads()],
 )
-def test_the_programs_parse_their_args(name, kind, workload):
+def test_each_program_parses_the_arguments_of_its_containers(name, kind, workload):
     assert flags_of(overlay(name), kind, workload)
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_the_trainer_reads_what_preprocessing_writes(name):
+def test_the_trainer_reads_the_datasets_that_preprocessing_writes(name):
     written = {flags_of(overlay(name), kind, "preprocess").output for kind in ("Job", "CronJob")}
-    assert written == {flags_of(overlay(name), "Job", TRAIN[name]).data}
+    assert written == {flags_of(overlay(name), "Job", TRAIN_JOBS[name]).data}
     assert written == {flags_of(overlay(name), "CronJob", "retrain").datasets}
     assert all(uri.startswith("gs://") for uri in written)
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_each_job_has_a_run_directory_of_its_own(name):
-    monday, next_monday = (
-        flags_of(overlay(name), "Job", TRAIN[name], job).run for job in ("monday", "next-monday")
+def test_each_training_job_has_a_run_directory_of_its_own(name):
+    first, second = (
+        flags_of(overlay(name), "Job", TRAIN_JOBS[name], job).run for job in ("monday", "next-monday")
     )
-    assert monday != next_monday
+    assert first != second
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_an_overlay_has_one_training_job(name):
-    assert set(overlay(name).of("Job")) == {"preprocess", TRAIN[name]}
+    assert set(overlay(name).of("Job")) == {"preprocess", TRAIN_JOBS[name]}
 
 
 def test_schedules_are_suspended_in_base_and_active_in_overlays():
     assert [job["spec"]["suspend"] for job in overlay("base").of("CronJob").values()] == [True, True]
     for name in OVERLAYS:
         assert [job["spec"]["suspend"] for job in overlay(name).of("CronJob").values()] == [False, False]
-        assert overlay(name).of("Job")[TRAIN[name]]["spec"]["suspend"]  # it waits for the dataset
+        assert overlay(name).of("Job")[TRAIN_JOBS[name]]["spec"]["suspend"]  # until there is a dataset
         assert "suspend" not in overlay(name).of("Job")["preprocess"]["spec"]
 
 
@@ -133,14 +131,14 @@ def test_the_cron_job_runs_the_preprocess_jobs_pod(name):
     assert cron_job.job["podFailurePolicy"] == job.job["podFailurePolicy"]
 
 
-def test_workers_can_resolve_each_other():
+def test_the_workers_of_a_cluster_can_resolve_each_others_host_names():
     rendered = overlay("gke-multiworker")
     job, service = rendered.workload("Job", "train-multiworker"), rendered.of("Service")["train-multiworker"]
-    found = rendered.environment(job, job.name)
+    environment = rendered.environment(job, job.name)
     assert job.spec["completionMode"] == "Indexed"
-    assert job.spec["completions"] == job.spec["parallelism"] == int(found["GTZAN_CVAE_WORKERS"]) > 1
-    assert found["GTZAN_CVAE_JOB"] == job.name
-    assert found["GTZAN_CVAE_SERVICE"] == job.pod["subdomain"] == service["metadata"]["name"]
+    assert job.spec["completions"] == job.spec["parallelism"] == int(environment["GTZAN_CVAE_WORKERS"]) > 1
+    assert environment["GTZAN_CVAE_JOB"] == job.name
+    assert environment["GTZAN_CVAE_SERVICE"] == job.pod["subdomain"] == service["metadata"]["name"]
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["publishNotReadyAddresses"]
     assert service["spec"]["selector"].items() <= job.template["metadata"]["labels"].items()
@@ -176,8 +174,8 @@ def test_each_setting_is_edited_in_the_overlay_only(tmp_path, name):
     assert retrain.spec["schedule"] == "30 4 * * 1"
     assert {job["spec"]["timeZone"] for job in rendered.of("CronJob").values()} == {"Europe/Zurich"}
     assert flags_of(rendered, "Job", "preprocess").input == "gs://vinyl/music"
-    train = rendered.workload("Job", TRAIN[name])
-    assert flags_of(rendered, "Job", TRAIN[name]).preset == "wave-large"
+    train = rendered.workload("Job", TRAIN_JOBS[name])
+    assert flags_of(rendered, "Job", TRAIN_JOBS[name]).preset == "wave-large"
     for workload in (train, retrain):
         assert workload.container["image"] == "europe-docker.pkg.dev/my-project/gtzan-cvae/trainer:0.2.0-cuda"
         assert int(workload.container["resources"]["limits"]["nvidia.com/gpu"]) == 4
@@ -197,19 +195,19 @@ def test_pods_use_google_service_accounts(name):
 
 
 def make(*args):
-    environment = os.environ | {"UV_DEFAULT_INDEX": "unused"}  # so that make does not ask pip
+    environment = os.environ | {"UV_DEFAULT_INDEX": "unused"}  # so that make does not query pip for it
     return subprocess.run(["make", *args], cwd=K8S.parent, capture_output=True, text=True, env=environment)
 
 
-def test_dataflow_writes_where_the_manifests_read():
-    done = make("--dry-run", "submit-preprocessing", "PROJECT=p", "REGION=r", "BUCKET=YOUR-BUCKET")
-    (command,) = re.findall(r"-m preprocessing (--input .+)", done.stdout.replace("\\\n", ""))
+def test_a_dataflow_job_writes_to_the_folder_that_the_manifests_read():
+    process = make("--dry-run", "submit-preprocessing", "PROJECT=p", "REGION=r", "BUCKET=YOUR-BUCKET")
+    (command,) = re.findall(r"-m preprocessing (--input .+)", process.stdout.replace("\\\n", ""))
     flags = preprocessing_flags(command.split())
     assert flags.versioned
     assert flags.output == flags_of(overlay("gke-gpu"), "Job", "preprocess").output
 
 
-def test_an_unknown_overlay_is_one_error_line():
-    done = make("deploy", "OVERLAY=moon")
-    assert done.returncode == 2
-    assert all(name in done.stderr for name in OVERLAYS)
+def test_deploying_an_unknown_overlay_is_an_error_that_lists_the_overlays():
+    process = make("deploy", "OVERLAY=moon")
+    assert process.returncode == 2
+    assert all(name in process.stderr for name in OVERLAYS)

@@ -89,7 +89,7 @@ def test_trainers_have_shared_memory_and_time_to_save(name, workload):
 
 @every_job
 def test_exit_codes_decide_what_is_retried(name, workload):
-    assert workload.pod["restartPolicy"] == "Never"  # a podFailurePolicy asks for it
+    assert workload.pod["restartPolicy"] == "Never"  # required for a podFailurePolicy
     action_of = {}
     for rule in workload.job["podFailurePolicy"]["rules"]:
         if "onExitCodes" in rule:
@@ -122,39 +122,39 @@ def test_trainers_request_gpus_on_gke(name, workload):
     else:
         assert int(limits["nvidia.com/gpu"]) >= 1
         assert workload.container["image"].endswith("-cuda")
-        assert {one["key"] for one in tolerated} == {"nvidia.com/gpu", "cloud.google.com/gke-spot"}
+        assert {toleration["key"] for toleration in tolerated} == {
+            "nvidia.com/gpu",
+            "cloud.google.com/gke-spot",
+        }
 
 
 @pytest.mark.parametrize("name", ["base", *OVERLAYS])
-def test_all_trainers_have_the_same_confinement(name):
-    def differs_by_purpose(key):
-        return key in ("args", "env", "ports")
-
-    alike = []
+def test_all_trainers_have_the_same_pod_except_for_arguments_and_network(name):
+    specs = []
     for workload in overlay(name).workloads():
         if workload.container["name"] == "trainer":
-            container = {k: v for k, v in workload.container.items() if not differs_by_purpose(k)}
+            container = {k: v for k, v in workload.container.items() if k not in ("args", "env", "ports")}
             pod = {k: v for k, v in workload.pod.items() if k not in ("containers", "subdomain")}
-            alike.append((container, pod, workload.job["podFailurePolicy"]))
-    assert len(alike) >= 2
-    assert all(one == alike[0] for one in alike)
+            specs.append((container, pod, workload.job["podFailurePolicy"]))
+    assert len(specs) >= 2
+    assert all(spec == specs[0] for spec in specs)
 
 
 def selects(policy, workload):
-    wanted = policy["spec"]["podSelector"].get("matchLabels", {})
-    return wanted.items() <= workload.template["metadata"]["labels"].items()
+    labels = policy["spec"]["podSelector"].get("matchLabels", {})
+    return labels.items() <= workload.template["metadata"]["labels"].items()
 
 
 def rules(name, workload, direction):
-    """Return what the network policies together allow a pod, as (peers, protocol and port)."""
+    """Return the connections that the network policies allow a pod, as (peers, protocol and port)."""
     policies = [p["spec"] for p in overlay(name).of("NetworkPolicy").values() if selects(p, workload)]
     assert any(direction.capitalize() in policy["policyTypes"] for policy in policies), "no policy applies"
-    found = set()
+    allowed = set()
     for rule in (rule for policy in policies for rule in policy.get(direction, [])):
         peers = str(rule.get("to", rule.get("from", "anywhere")))
         ports = rule.get("ports", [{"protocol": "any", "port": "any"}])
-        found |= {(peers, f"{port['protocol']} {port['port']}") for port in ports}
-    return found
+        allowed |= {(peers, f"{port['protocol']} {port['port']}") for port in ports}
+    return allowed
 
 
 def to(component):
@@ -166,7 +166,7 @@ METADATA = {
     (str([{"ipBlock": {"cidr": "169.254.169.254/32"}}]), "TCP 80"),
     (str([{"ipBlock": {"cidr": "169.254.169.252/32"}}]), "TCP 988"),
 }
-OWN = {
+STORAGE = {
     "local": {(to("storage-emulator"), "TCP 9023")},
     "gke-gpu": METADATA,
     "gke-multiworker": METADATA,
@@ -174,8 +174,8 @@ OWN = {
 
 
 @every_pod
-def test_pods_reach_storage_and_workers_reach_each_other(name, workload):
+def test_network_policies_allow_storage_and_traffic_between_workers_only(name, workload):
     workers = {(to("worker"), "any any")} if workload.name == "train-multiworker" else set()
-    assert rules(name, workload, "egress") == DNS_AND_TLS | OWN[name] | workers
-    from_own = {(str([{"podSelector": {}}]), "TCP 9023")} if workload.name == "storage-emulator" else set()
-    assert rules(name, workload, "ingress") == workers | from_own
+    assert rules(name, workload, "egress") == DNS_AND_TLS | STORAGE[name] | workers
+    clients = {(str([{"podSelector": {}}]), "TCP 9023")} if workload.name == "storage-emulator" else set()
+    assert rules(name, workload, "ingress") == workers | clients

@@ -1,4 +1,4 @@
-"""Programs killed with SIGKILL at random moments and restarted produce the same bits."""
+"""Programs that are killed with SIGKILL at random moments and restarted produce the same bits."""
 
 import json
 import random
@@ -15,23 +15,23 @@ from trainer.runs.directory import working_copy
 from trainer.runs.storage import GcsPrefix
 
 KILLS = 20
-KILLED_RUNS = 5  # for each kind of moment
+KILLED_RUNS = 5  # for each stage of a run
 
 
 def read_files(folder):
-    """Read a dataset's files, except a lock that a killed owner left."""
+    """Read a dataset's files, except for the lock of a killed process."""
     files = (path for path in folder.iterdir() if path.is_file() and path.name != lease.LEASE_NAME)
     return {path.name: path.read_bytes() for path in files}
 
 
 def read_result(run):
-    """Read a run's result: its metrics without times, and the bytes of weights, average and optimizer."""
+    """Read a run's metrics, without times, and the bytes of weights, averaged weights and optimizer state."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    figures = [{name: value for name, value in row.items() if "sec" not in name} for row in rows]
+    metrics = [{name: value for name, value in row.items() if "sec" not in name} for row in rows]
     newest = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(run / "checkpoints")))
     prefixes = ("averaged", "model", "optimizer", "step")
     names = [name for name in newest.get_variable_to_shape_map() if name.startswith(prefixes)]
-    return figures, {name: newest.get_tensor(name).tobytes() for name in sorted(names)}
+    return metrics, {name: newest.get_tensor(name).tobytes() for name in sorted(names)}
 
 
 def start(module, *flags, log=subprocess.DEVNULL):
@@ -39,7 +39,7 @@ def start(module, *flags, log=subprocess.DEVNULL):
 
 
 def kill_after(process, after_secs):
-    """Kill a process after some time; return False if it ended before."""
+    """Kill a process after `after_secs`; return False if it ended earlier."""
     try:
         process.wait(after_secs)
     except subprocess.TimeoutExpired:
@@ -50,30 +50,30 @@ def kill_after(process, after_secs):
 
 
 def duration_secs(process):
-    """Wait for a process that nobody kills and return how long it took."""
+    """Wait for a process to succeed and return its duration."""
     started = time.monotonic()
     assert process.wait() == 0
     return time.monotonic() - started
 
 
 @pytest.mark.slow
-def test_twenty_killed_jobs_produce_the_dataset_of_an_uninterrupted_one(tmp_path):
+def test_killed_and_restarted_jobs_write_the_dataset_of_an_uninterrupted_job(tmp_path):
     for number in range(60):
         write_clip(tmp_path / f"in/rock/rock.{number:05d}.wav", number)
-    write_clip(tmp_path / "in/rock/again.flac", 3)
-    (tmp_path / "in/rock/broken.mp3").write_bytes(b"no audio")
+    write_clip(tmp_path / "in/rock/duplicate.flac", 3)
+    (tmp_path / "in/rock/corrupt.mp3").write_bytes(b"not audio")
 
     def job(output):
         return start("preprocessing", "--input", tmp_path / "in", "--output", output, "--shards", "6", *TINY)
 
-    whole_secs = duration_secs(job(tmp_path / "whole"))
-    expected = read_files(tmp_path / "whole")
+    full_secs = duration_secs(job(tmp_path / "uninterrupted"))
+    expected = read_files(tmp_path / "uninterrupted")
     rng = random.Random(0)
     interrupted = 0
     for kill in range(KILLS):
         output = tmp_path / f"killed-{kill}"
-        # The first half of a small job is start-up, with nothing to lose.
-        interrupted += kill_after(job(output), whole_secs * rng.uniform(0.4, 1.0))
+        # During the first half, a small job starts up and has written nothing.
+        interrupted += kill_after(job(output), full_secs * rng.uniform(0.4, 1.0))
         assert not (output / "dataset.json").exists() or read_files(output) == expected
         assert job(output).wait() == 0
         assert read_files(output) == expected
@@ -82,7 +82,7 @@ def test_twenty_killed_jobs_produce_the_dataset_of_an_uninterrupted_one(tmp_path
 
 
 def kill_when(process, is_time):
-    """Kill a process as soon as `is_time()`; return False if it ended before."""
+    """Kill a process as soon as `is_time()` returns True; return False if it ended earlier."""
     while process.poll() is None:
         if is_time():
             process.kill()
@@ -93,33 +93,33 @@ def kill_when(process, is_time):
 
 
 def after(secs, condition=lambda: True):
-    """Return a predicate that holds `secs` after `condition` first held."""
-    since = []
+    """Return a predicate that is true `secs` after `condition` first became true."""
+    start_times = []
 
     def is_time():
-        if not since and condition():
-            since.append(time.monotonic())
-        return bool(since) and time.monotonic() - since[0] >= secs
+        if not start_times and condition():
+            start_times.append(time.monotonic())
+        return bool(start_times) and time.monotonic() - start_times[0] >= secs
 
     return is_time
 
 
 def nth_time(number, condition):
-    """Return a predicate that holds once `condition` has become true for the `number`th time."""
-    seen = [False]
+    """Return a predicate that is true once `condition` has become true for the `number`th time."""
+    values = [False]
 
     def is_time():
-        now = condition()
-        if now != seen[-1]:
-            seen.append(now)
-        return seen.count(True) >= number
+        value = condition()
+        if value != values[-1]:
+            values.append(value)
+        return values.count(True) >= number
 
     return is_time
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(dataset, tmp_path_factory):
-    """An uninterrupted run: its flags, its result, and its seconds of start-up and of training."""
+    """Return the flags of an uninterrupted run, its result, and the seconds of start-up and of training."""
     flags = ["--data", dataset, *WAVE_FLAGS, "--epochs", "8", "--checkpoint-secs", "0.2"]
     run = tmp_path_factory.mktemp("uninterrupted") / "run"
     started = time.monotonic()
@@ -133,16 +133,16 @@ def uninterrupted(dataset, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(KILLED_RUNS))
-@pytest.mark.parametrize("moment", ["start-up", "mid-epoch", "checkpoint", "upload"])
-def test_a_killed_run_ends_in_the_same_bits(
-    uninterrupted, storage_server, proxy, tmp_path, monkeypatch, moment, number
+@pytest.mark.parametrize("stage", ["start-up", "mid-epoch", "checkpoint", "upload"])
+def test_a_killed_and_restarted_run_ends_with_the_bits_of_an_uninterrupted_run(
+    uninterrupted, storage_server, proxy, tmp_path, monkeypatch, stage, number
 ):
     flags, expected, start_secs, train_secs = uninterrupted
-    rng = random.Random(f"{moment} {number}")
+    rng = random.Random(f"{stage} {number}")
     monkeypatch.setenv("STORAGE_LEASE_SECS", "2")
-    proxy.share = 0.1
-    is_remote = moment == "upload" or number % 2 == 0
-    run = f"{storage_server}/killed/{moment}-{number}" if is_remote else str(tmp_path / "run")
+    proxy.fault_rate = 0.1
+    is_remote = stage == "upload" or number % 2 == 0
+    run = f"{storage_server}/killed/{stage}-{number}" if is_remote else str(tmp_path / "run")
     copy = working_copy(run, tmp_path / "cache")
     upload_queue = copy.with_name(f"{copy.name}.upload-queue")
 
@@ -156,9 +156,9 @@ def test_a_killed_run_ends_in_the_same_bits(
         "checkpoint": nth_time(rng.randint(1, 8), lambda: any(copy.glob("checkpoints/*temp*"))),
         "upload": nth_time(rng.randint(1, 4), lambda: upload_queue.exists() and any(upload_queue.iterdir())),
     }
-    assert kill_when(job("cache"), is_time[moment])
-    # On a bucket, every other run resumes with an empty cache.
-    cache = "another" if is_remote and number % 4 == 0 else "cache"
+    assert kill_when(job("cache"), is_time[stage])
+    # In a bucket, some runs are resumed with an empty cache.
+    cache = "empty-cache" if is_remote and number % 4 == 0 else "cache"
     assert job(cache).wait() == 0, (tmp_path / f"{cache}.log").read_text()[-1000:]
     if is_remote:
         prefix = GcsPrefix(run)

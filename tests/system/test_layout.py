@@ -1,6 +1,6 @@
-"""The layout that newcomers rely on: small modules, small folders, entry points that start at once.
+"""Rules for the layout of the repository: small modules and folders, and entry points that start quickly.
 
-Which package may import which is a matter of the import-linter contracts in pyproject.toml.
+The import-linter contracts in pyproject.toml define which package may import which.
 """
 
 import subprocess
@@ -20,12 +20,12 @@ HEAVY = {"apache_beam", "google.cloud.storage", "librosa", "matplotlib", "numpy"
 VAGUE = {"utils", "helpers", "common", "misc"}
 
 
-def test_no_module_is_long():
+def test_no_module_exceeds_the_maximum_length():
     lines = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in MODULES}
     assert not {path: count for path, count in lines.items() if count > MAX_LINES}
 
 
-def test_no_folder_is_crowded():
+def test_no_folder_exceeds_the_maximum_number_of_modules():
     folders = Counter(path.parent for path in MODULES if path.name != "__init__.py")
     limit = {
         folder: MAX_TEST_MODULES if ROOT / "tests" in folder.parents else MAX_MODULES for folder in folders
@@ -37,7 +37,7 @@ def test_no_module_has_a_vague_name():
     assert not [path for path in MODULES if VAGUE & {path.stem, *path.relative_to(ROOT).parent.parts}]
 
 
-def test_every_package_says_in_one_line_what_lives_there():
+def test_every_package_has_a_docstring_of_one_line():
     for package in ("preprocessing", "trainer"):
         for path in (ROOT / package).rglob("__init__.py"):
             docstring = compile(path.read_text(), path, "exec").co_consts[0]
@@ -46,7 +46,9 @@ def test_every_package_says_in_one_line_what_lives_there():
 
 
 @pytest.mark.parametrize("program", ["preprocessing", "trainer"])
-def test_entry_points_import_nothing_heavy(program):
+def test_entry_points_import_no_heavy_package(program):
     code = f"import sys, {program}.__main__; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert not HEAVY & set(done.stdout.split())
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert not HEAVY & set(process.stdout.split())

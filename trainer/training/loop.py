@@ -191,12 +191,12 @@ class TrainingLoop:
                 progress.advance()
                 if index % CHECK_STEPS == 0:
                     self._check_divergence()
-                    elbo = self._nats_per_clip(totals)["elbo"]
+                    elbo = totals.nats_per_clip(self.clip_samples)["elbo"]
                     progress.show(elbo, self._clips_per_sec(), self._test_snr_db)
                 self._save_if_due()
         self._check_divergence()
         assert self.position.totals is not None  # an epoch has at least one step
-        elbo_terms = self._nats_per_clip(self.position.totals).items()
+        elbo_terms = self.position.totals.nats_per_clip(self.clip_samples).items()
         return {
             "epoch": epoch,
             **{f"train_{name}": value for name, value in elbo_terms},
@@ -229,7 +229,7 @@ class TrainingLoop:
             sums = self._train_state.evaluation_step(batch)
             totals = sums if totals is None else totals.plus(sums)
         assert totals is not None  # a split has at least one clip
-        metrics = {f"test_{name}": value for name, value in self._nats_per_clip(totals).items()}
+        metrics = {f"test_{name}": value for name, value in totals.nats_per_clip(self.clip_samples).items()}
         metrics |= {"test_snr_db": float(totals.snr_db / totals.examples)}
         if not all(map(math.isfinite, metrics.values())):
             raise DivergedError(f"a test metric of epoch {self.position.epoch + 1} is not finite")
@@ -293,9 +293,3 @@ class TrainingLoop:
     def _clips_per_sec(self) -> float:
         assert self.position.totals is not None
         return float(self.position.totals.samples) / self.clip_samples / self.position.secs
-
-    def _nats_per_clip(self, totals: Totals) -> dict[str, float]:
-        """Return ELBO, log-likelihood and KL in nats per clip; a crop counts as a fraction of a clip."""
-        clips = float(totals.samples) / self.clip_samples
-        log_likelihood, kl = float(totals.log_likelihood) / clips, float(totals.kl) / clips
-        return {"elbo": log_likelihood - kl, "log_likelihood": log_likelihood, "kl": kl}

@@ -1,4 +1,9 @@
-"""Adam in one pass over each weight; that of Keras takes about twelve passes, each with a copy."""
+"""Adam in one pass over each weight; that of Keras takes about twelve passes, each with a copy.
+
+`keras.optimizers.legacy.Adam` uses the same operation and is as fast, but its moments are slot variables, which hang
+on the weights: the background writer of checkpoints and the broadcast to workers, which walk the graph of objects,
+would not see them.
+"""
 
 from __future__ import annotations
 

@@ -41,6 +41,12 @@ class Totals(NamedTuple):
         """Add two totals."""
         return Totals(*map(tf.add, self, other))
 
+    def nats_per_clip(self, clip_samples: int) -> dict[str, float]:
+        """Return ELBO, log-likelihood and KL in nats per clip; a crop counts as a fraction of a clip."""
+        clips = float(self.samples) / clip_samples
+        log_likelihood, kl = float(self.log_likelihood) / clips, float(self.kl) / clips
+        return {"elbo": log_likelihood - kl, "log_likelihood": log_likelihood, "kl": kl}
+
 
 def replica_loss(elbo_terms: ElboTerms, weight: tf.Tensor) -> tf.Tensor:
     """Compute this replica's share of the mean objective over the global batch.

@@ -1,4 +1,4 @@
-"""Good files of every kind: their clips are to the bit what librosa makes of them."""
+"""Intact files of every format: their clips equal librosa's bit for bit."""
 
 import io
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.audio_bytes import HOPS, SECOND, encoded, noise, reason_of, taken, tone
+from support.audio_bytes import ONE_SECOND, OVERLAPPING, decode, encode, noise, rejection_reason, tone
 
 from preprocessing.audio.decode import decode_clips
 from preprocessing.options import AudioFormat, default_clip_samples
@@ -15,31 +15,34 @@ from preprocessing.options import AudioFormat, default_clip_samples
 GTZAN_FORMAT = AudioFormat()
 
 
-def assert_as_librosa_has_it(data, audio):
-    found = taken(data, audio)
-    assert found
-    for segment in found:
+def assert_equals_librosa(data, audio_format):
+    clips = decode(data, audio_format)
+    assert clips
+    for clip in clips:
         expected, _ = librosa.load(
-            io.BytesIO(data), sr=audio.sample_rate_hz, offset=segment.start_secs, duration=audio.clip_secs
+            io.BytesIO(data),
+            sr=audio_format.sample_rate_hz,
+            offset=clip.start_secs,
+            duration=audio_format.clip_secs,
         )
-        expected = np.clip(expected, -1, 1)[: audio.clip_samples]
-        assert segment.valid_samples == len(expected)
-        np.testing.assert_array_equal(segment.waveform[: len(expected)], expected)
-        assert segment.waveform.shape == (audio.clip_samples,)
-        assert not segment.waveform[len(expected) :].any()
+        expected = np.clip(expected, -1, 1)[: audio_format.clip_samples]
+        assert clip.valid_samples == len(expected)
+        np.testing.assert_array_equal(clip.waveform[: len(expected)], expected)
+        assert clip.waveform.shape == (audio_format.clip_samples,)
+        assert not clip.waveform[len(expected) :].any()
 
 
-def test_the_default_clip_is_what_librosa_makes_of_30_seconds_of_gtzan():
-    data = encoded(noise(30.5))
-    assert_as_librosa_has_it(data, GTZAN_FORMAT)
-    (segment,) = taken(data, GTZAN_FORMAT)
-    assert (segment.start_secs, segment.waveform.shape, segment.valid_samples) == (0.0, (90_001,), 90_001)
+def test_the_default_clip_equals_what_librosa_returns_for_30_seconds_of_gtzan():
+    data = encode(noise(30.5))
+    assert_equals_librosa(data, GTZAN_FORMAT)
+    (clip,) = decode(data, GTZAN_FORMAT)
+    assert (clip.start_secs, clip.waveform.shape, clip.valid_samples) == (0.0, (90_001,), 90_001)
 
 
 @pytest.mark.parametrize(
     ("rate_hz", "secs", "samples"), [(3_000, 30.0, 90_001), (22_050, 30.0, 661_500), (16_000, 5.0, 80_000)]
 )
-def test_the_default_length(rate_hz, secs, samples):
+def test_the_default_clip_samples_are_librosas_for_a_gtzan_file(rate_hz, secs, samples):
     assert default_clip_samples(rate_hz, secs) == samples
 
 
@@ -57,10 +60,12 @@ def test_the_default_length(rate_hz, secs, samples):
     ],
 )
 @pytest.mark.parametrize(
-    "audio", [SECOND, HOPS, AudioFormat(22_050, 0.25, 5_513, hop_secs=0.7, min_secs=0.1)], ids=str
+    "audio_format",
+    [ONE_SECOND, OVERLAPPING, AudioFormat(22_050, 0.25, 5_513, hop_secs=0.7, min_secs=0.1)],
+    ids=str,
 )
-def test_every_clip_is_to_the_bit_what_librosa_makes_of_it(kind, subtype, channels, rate_hz, audio):
-    assert_as_librosa_has_it(encoded(noise(1.3, rate_hz, channels), rate_hz, kind, subtype), audio)
+def test_every_clip_equals_librosas_bit_for_bit(kind, subtype, channels, rate_hz, audio_format):
+    assert_equals_librosa(encode(noise(1.3, rate_hz, channels), rate_hz, kind, subtype), audio_format)
 
 
 INTEGERS = ["PCM_16", "PCM_24", "PCM_32"]
@@ -88,109 +93,114 @@ MATRIX = [
 
 
 @pytest.mark.parametrize(("kind", "subtype", "channels", "rate_hz"), MATRIX)
-def test_every_format_gives_the_same_music(kind, subtype, channels, rate_hz):
-    data = encoded(tone(1.2, rate_hz, channels=channels), rate_hz, kind, subtype)
-    (segment,) = taken(data)
-    assert segment.valid_samples == 3_000
-    # Away from the edges: a lossy codec smears them, and MP3 may shift by a few samples.
-    middle = segment.waveform[500:2_500]
+def test_every_format_decodes_to_the_same_tone(kind, subtype, channels, rate_hz):
+    data = encode(tone(1.2, rate_hz, channels=channels), rate_hz, kind, subtype)
+    (clip,) = decode(data)
+    assert clip.valid_samples == 3_000
+    # Without the edges, which a lossy codec smears; MP3 may also shift them by a few samples.
+    middle = clip.waveform[500:2_500]
     spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
     assert np.argmax(spectrum) * 3_000 / len(middle) == pytest.approx(440, abs=2)
-    # Of six channels one is for the lowest tones only; the codecs of Ogg leave them alone there.
-    heard = 5 / 6 if (kind, channels) == ("OGG", 6) else 1
-    assert np.sqrt(np.mean(middle**2)) == pytest.approx(heard * 0.5 / np.sqrt(2), rel=0.05)
+    # The codecs of Ogg filter the sixth channel, which is for low frequencies only.
+    level = 5 / 6 if (kind, channels) == ("OGG", 6) else 1
+    assert np.sqrt(np.mean(middle**2)) == pytest.approx(level * 0.5 / np.sqrt(2), rel=0.05)
 
 
 @pytest.mark.parametrize("kind", ["WAV", "AU", "AIFF"])
 @pytest.mark.parametrize("endian", ["BIG", "LITTLE"])
-def test_either_byte_order_is_fine(kind, endian):
-    expected, found = (taken(encoded(tone(1.0), kind=kind, endian=order)) for order in ("FILE", endian))
-    np.testing.assert_array_equal(found[0].waveform, expected[0].waveform)
+def test_both_byte_orders_are_decoded(kind, endian):
+    expected, clips = (decode(encode(tone(1.0), kind=kind, endian=order)) for order in ("FILE", endian))
+    np.testing.assert_array_equal(clips[0].waveform, expected[0].waveform)
 
 
-def test_only_the_content_says_what_a_file_is(tmp_path):
+def test_the_content_alone_determines_the_format(tmp_path):
     path = tmp_path / "music.mp3"
-    path.write_bytes(encoded(tone(1.0), kind="FLAC"))
+    path.write_bytes(encode(tone(1.0), kind="FLAC"))
     with path.open("rb") as stream:
-        (segment,) = decode_clips(stream, SECOND)
+        (clip,) = decode_clips(stream, ONE_SECOND)
         assert not stream.closed
-    assert segment.valid_samples == 3_000
+    assert clip.valid_samples == 3_000
 
 
-def test_short_is_padded_and_long_is_cut_and_stereo_is_mixed():
-    audio = AudioFormat(3_000, 2.0, 6_000)
-    (short,) = taken(encoded(tone(1.0, channels=2)), audio)
-    assert short.valid_samples == 3_001  # librosa's ceiling, as in the default format
+def test_short_clips_are_padded_long_ones_cut_and_stereo_is_mixed_to_mono():
+    audio_format = AudioFormat(3_000, 2.0, 6_000)
+    (short,) = decode(encode(tone(1.0, channels=2)), audio_format)
+    assert short.valid_samples == 3_001  # librosa rounds up, as in the default format
     assert np.abs(short.waveform[:3_000]).max() > 0.4
     assert not short.waveform[3_001:].any()
-    (long,) = taken(encoded(tone(9.0)), audio)
+    (long,) = decode(encode(tone(9.0)), audio_format)
     assert long.valid_samples == 6_000
     opposite = np.stack([tone(1.0), -tone(1.0)], axis=1)
-    assert reason_of(encoded(opposite, subtype="FLOAT")) == "silent"
+    assert rejection_reason(encode(opposite, subtype="FLOAT")) == "silent"
 
 
-def test_overshoot_stays_in_range():
+def test_overshoot_of_the_resampler_is_clipped():
     square = np.sign(tone(1.0, hz=100))
-    (segment,) = taken(encoded(square, subtype="FLOAT"))
-    assert np.abs(segment.waveform).max() == 1.0
+    (clip,) = decode(encode(square, subtype="FLOAT"))
+    assert np.abs(clip.waveform).max() == 1.0
 
 
 def test_float_samples_far_beyond_full_scale_do_not_become_nan():
     loud = np.full((8_000, 2), 3e38, np.float32)
     loud[::2] *= -1
     for samples in (loud, loud[:, 0]):
-        (segment,) = taken(encoded(samples, subtype="FLOAT"))
-        assert np.isfinite(segment.waveform).all()
+        (clip,) = decode(encode(samples, subtype="FLOAT"))
+        assert np.isfinite(clip.waveform).all()
 
 
 @settings(max_examples=60, derandomize=True, database=None, deadline=None)
 @given(
     frames=st.integers(1, 5_000),
-    clip=st.integers(10, 2_000),
-    hop=st.integers(100, 3_000),
-    fewest=st.floats(0, 1),
+    clip_frames=st.integers(10, 2_000),
+    hop_frames=st.integers(100, 3_000),
+    min_fraction=st.floats(0, 1),
 )
-def test_where_clips_begin_and_end(frames, clip, hop, fewest):
+def test_clips_start_every_hop_and_end_with_the_recording(frames, clip_frames, hop_frames, min_fraction):
     rate_hz = 1_000
-    audio = AudioFormat(
-        rate_hz, clip / rate_hz, clip, hop_secs=hop / rate_hz, min_secs=fewest * clip / rate_hz, max_secs=60
+    audio_format = AudioFormat(
+        rate_hz,
+        clip_frames / rate_hz,
+        clip_frames,
+        hop_secs=hop_frames / rate_hz,
+        min_secs=min_fraction * clip_frames / rate_hz,
+        max_secs=60,
     )
-    data = encoded(0.3 * np.cos(np.arange(frames)), rate_hz)
-    enough = max(1, int(audio.min_secs * rate_hz))
+    data = encode(0.3 * np.cos(np.arange(frames)), rate_hz)
+    min_frames = max(1, int(audio_format.min_secs * rate_hz))
     expected, end = [], 0
     for index in range(frames):
-        start = int(index * audio.hop_secs * rate_hz)
-        stop = min(start + clip, frames)
-        if stop - start < enough or (index and stop <= end):
+        start = int(index * audio_format.hop_secs * rate_hz)
+        stop = min(start + clip_frames, frames)
+        if stop - start < min_frames or (index and stop <= end):
             break
-        expected.append((index * audio.hop_secs, stop - start))
-        end = start + clip
+        expected.append((index * audio_format.hop_secs, stop - start))
+        end = start + clip_frames
     if expected:
-        assert [(clip.start_secs, clip.valid_samples) for clip in taken(data, audio)] == expected
+        assert [(clip.start_secs, clip.valid_samples) for clip in decode(data, audio_format)] == expected
     else:
-        assert reason_of(data, audio) == "too_short"
+        assert rejection_reason(data, audio_format) == "too_short"
 
 
-def test_of_several_clips_silent_ones_are_left_out():
-    wave = np.concatenate([tone(1.0), np.zeros(22_050), tone(1.0)])
-    audio = AudioFormat(3_000, 0.5, 1_500, hop_secs=0.5, min_secs=0.2)
-    assert [clip.start_secs for clip in taken(encoded(wave), audio)] == [0.0, 0.5, 2.0, 2.5]
-    assert reason_of(encoded(0 * wave), audio) == "silent"
+def test_silent_clips_are_left_out_and_an_all_silent_file_is_rejected():
+    waveform = np.concatenate([tone(1.0), np.zeros(22_050), tone(1.0)])
+    audio_format = AudioFormat(3_000, 0.5, 1_500, hop_secs=0.5, min_secs=0.2)
+    assert [clip.start_secs for clip in decode(encode(waveform), audio_format)] == [0.0, 0.5, 2.0, 2.5]
+    assert rejection_reason(encode(0 * waveform), audio_format) == "silent"
 
 
 @pytest.mark.parametrize(("steps", "silent"), [(0.0, True), (0.4, True), (0.6, False), (1.0, False)])
-def test_below_half_a_step_of_16_bits_is_silence(steps, silent):
-    data = encoded(2 * steps / 32_768 * tone(1.0), subtype="FLOAT")
-    assert reason_of(data) == "silent" if silent else len(taken(data)) == 1
+def test_a_peak_below_half_a_16_bit_step_is_silence(steps, silent):
+    data = encode(2 * steps / 32_768 * tone(1.0), subtype="FLOAT")
+    assert rejection_reason(data) == "silent" if silent else len(decode(data)) == 1
 
 
-def test_what_is_not_taken_may_be_bad():
-    wave = tone(4.0)
-    wave[22_050:] = np.nan
-    data = encoded(wave, subtype="FLOAT")
-    assert len(taken(data, AudioFormat(3_000, 1.0, 3_000))) == 1
-    wave[50_000:] = 0.5
-    data = encoded(wave, subtype="FLOAT")
-    gaps = AudioFormat(3_000, 1.0, 3_000, hop_secs=3.0)
-    assert [clip.start_secs for clip in taken(data, gaps)] == [0.0, 3.0]
-    assert reason_of(data, AudioFormat(3_000, 1.0, 3_000, hop_secs=1.0)) == "non_finite"
+def test_nan_samples_outside_of_all_clips_are_accepted():
+    waveform = tone(4.0)
+    waveform[22_050:] = np.nan
+    data = encode(waveform, subtype="FLOAT")
+    assert len(decode(data, AudioFormat(3_000, 1.0, 3_000))) == 1
+    waveform[50_000:] = 0.5
+    data = encode(waveform, subtype="FLOAT")
+    with_gaps = AudioFormat(3_000, 1.0, 3_000, hop_secs=3.0)
+    assert [clip.start_secs for clip in decode(data, with_gaps)] == [0.0, 3.0]
+    assert rejection_reason(data, AudioFormat(3_000, 1.0, 3_000, hop_secs=1.0)) == "non_finite"

@@ -1,7 +1,7 @@
-"""Files of every kind, broken at random: each gives clips or a reason, in bounded time and memory.
+"""Fuzzing: files of every format with random changes give clips or a reason, in bounded time and memory.
 
-The decoders are C and see strangers' bytes, so they run in a process of their own: whatever kills it is told
-with the number of the case. Other and more cases: `python tests/test_fuzz.py SEED FIRST LAST`.
+The decoders are written in C and parse untrusted bytes, so they run in a process of their own; if it dies, the test
+reports the number of the case. Other cases: `python tests/unit/preprocessing/audio/test_fuzz.py SEED FIRST LAST`.
 """
 
 import io
@@ -24,10 +24,10 @@ from preprocessing.dataset.quarantine import REASONS
 from preprocessing.options import AudioFormat
 
 SEED, CASES = 2_024, 1_200
-MAX_SECS_OF_A_CASE = 20  # a thousandth of that is usual
+MAX_CASE_SECS = 20  # a thousandth of that is typical
 MAX_SECS = 240
-MAX_ADDRESSES = 4 * 2**30
-MAX_GROWTH_BYTES = 100 * 2**20  # of the memory in use, over all cases
+MAX_ADDRESS_SPACE_BYTES = 4 * 2**30
+MAX_GROWTH_BYTES = 100 * 2**20  # of the peak memory, over all cases
 
 KINDS = [
     ("WAV", "PCM_16", 2),
@@ -60,114 +60,114 @@ NUMBERS = [0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x8000
 
 
 def originals():
-    """A short file of each kind, and some with chunks and tags around the samples."""
-    generator = np.random.default_rng(0)
+    """Return a short file of each format, and some with chunks and tags around the samples."""
+    rng = np.random.default_rng(0)
     files = []
     for kind, subtype, channels in KINDS:
         rate_hz = 16_000 if subtype == "OPUS" else 8_000
-        noise = np.clip(0.2 * generator.standard_normal((4_800, channels)), -1, 1)
+        noise = np.clip(0.2 * rng.standard_normal((4_800, channels)), -1, 1)
         stream = io.BytesIO()
         soundfile.write(stream, noise, rate_hz, format=kind, subtype=subtype)
         files.append(stream.getvalue())
-    wave, mp3 = files[0], files[18]
-    files.append(wave[:12] + b"LIST\x14\0\0\0INFOIART\x08\0\0\0somebody" + wave[12:])
-    files.append(wave + 2 * b"LIST\xf7\xff\xff\xff")  # libsndfile 1.2.2 never comes back from this
-    files.append(wave + b"id3 \x04\0\0\0ID3\x03" + b"TAG" + bytes(125))
+    wav, mp3 = files[0], files[18]
+    files.append(wav[:12] + b"LIST\x14\0\0\0INFOIART\x08\0\0\0somebody" + wav[12:])
+    files.append(wav + 2 * b"LIST\xf7\xff\xff\xff")  # libsndfile 1.2.2 loops forever on this
+    files.append(wav + b"id3 \x04\0\0\0ID3\x03" + b"TAG" + bytes(125))
     files.append(b"ID3\x03\0\0\0\0\0\x0a" + bytes(10) + mp3[mp3.index(mp3[:2], 4) :])
     return files
 
 
-def mutated(random_, data, files):
-    """`data` with one to eight changes, most of them near its beginning."""
+def mutate(rng, data, files):
+    """Return `data` with one to eight random changes, most of them near the beginning."""
     changed = bytearray(data)
-    for _ in range(random_.choice((1, 1, 1, 2, 3, 8))):
+    for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
         if not changed:
             break
-        at = random_.randrange(min(len(changed), random_.choice((64, 256, len(changed)))))
-        size = random_.randrange(1, 300)
-        match random_.randrange(8):
+        at = rng.randrange(min(len(changed), rng.choice((64, 256, len(changed)))))
+        size = rng.randrange(1, 300)
+        match rng.randrange(8):
             case 0:
-                changed[at] ^= 1 << random_.randrange(8)
+                changed[at] ^= 1 << rng.randrange(8)
             case 1:
-                changed[at] = random_.choice((0, 1, 0x7F, 0x80, 0xFF, random_.randrange(256)))
+                changed[at] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
             case 2:
-                del changed[random_.randrange(len(changed)) :]
+                del changed[rng.randrange(len(changed)) :]
             case 3:
                 del changed[at : at + size]
             case 4:
-                changed[at:at] = random_.randbytes(size)
+                changed[at:at] = rng.randbytes(size)
             case 5:
-                other = random_.randrange(len(changed))
+                other = rng.randrange(len(changed))
                 changed[at : at + size], changed[other : other + size] = (
                     changed[other : other + size],
                     changed[at : at + size],
                 )
             case 6:
-                layout = random_.choice(("<H", ">H", "<I", ">I", "<Q", ">Q"))
-                content = struct.pack(layout, random_.choice(NUMBERS) % 256 ** struct.calcsize(layout))
+                layout = rng.choice(("<H", ">H", "<I", ">I", "<Q", ">Q"))
+                content = struct.pack(layout, rng.choice(NUMBERS) % 256 ** struct.calcsize(layout))
                 changed[at : at + len(content)] = content
             case 7:
-                stranger = random_.choice(files)
-                changed[at:at] = stranger[:size] if random_.random() < 0.5 else stranger[-size:]
+                donor = rng.choice(files)
+                changed[at:at] = donor[:size] if rng.random() < 0.5 else donor[-size:]
     return bytes(changed)
 
 
-def outcome(data, audio):
-    """`"clips"` or the reason; anything else that happens is a failure."""
+def outcome(data, audio_format):
+    """Return "clips" and their number, or the reason and its detail, and check the clips."""
     count = 0
     try:
-        for clip in decode_clips(io.BytesIO(data), audio):
-            assert clip.waveform.shape == (audio.clip_samples,)
+        for clip in decode_clips(io.BytesIO(data), audio_format):
+            assert clip.waveform.shape == (audio_format.clip_samples,)
             assert clip.waveform.dtype == np.float32
             assert np.isfinite(clip.waveform).all()
             assert np.abs(clip.waveform).max() <= 1
-            assert 0 < clip.valid_samples <= audio.clip_samples
+            assert 0 < clip.valid_samples <= audio_format.clip_samples
             assert not clip.waveform[clip.valid_samples :].any()
             count += 1
-    except BadAudioError as bad:
-        assert bad.reason in REASONS
-        return bad.reason, bad.detail
+    except BadAudioError as error:
+        assert error.reason in REASONS
+        return error.reason, error.detail
     assert count
     return "clips", count
 
 
 def run_cases(seed, first, last):
-    """Runs in the process of its own: says each number before its case, and what came of all in the end."""
+    """Run in the child process: print the number of each case before it runs, and the counts at the end."""
     files = originals()
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESSES, MAX_ADDRESSES))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, also where C code does not come back
-    for audio in FORMATS:
-        outcome(files[0], audio)  # all that is loaded on first use is no growth
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = Counter()
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_SPACE_BYTES, MAX_ADDRESS_SPACE_BYTES))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # kills the process even inside C code
+    for audio_format in FORMATS:
+        outcome(files[0], audio_format)  # so that what is loaded on first use does not count as growth
+    initial_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    counts = Counter()
     for number in range(first, last):
         os.write(1, b"%d\n" % number)
-        random_ = random.Random(f"{seed} {number}")
-        data = mutated(random_, random_.choice(files), files)
-        audio = random_.choice(FORMATS)
-        signal.alarm(MAX_SECS_OF_A_CASE)
-        result = outcome(data, audio)
-        assert outcome(data, audio) == result, "the same file, and another answer"
+        rng = random.Random(f"{seed} {number}")
+        data = mutate(rng, rng.choice(files), files)
+        audio_format = rng.choice(FORMATS)
+        signal.alarm(MAX_CASE_SECS)
+        result = outcome(data, audio_format)
+        assert outcome(data, audio_format) == result, "the same file has two outcomes"
         signal.alarm(0)
-        found[result[0]] += 1
-    growth_bytes = 1_024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used)
-    assert growth_bytes < MAX_GROWTH_BYTES, f"{growth_bytes / 2**20:.0f} MiB more than for a good file"
-    print(json.dumps(found))
+        counts[result[0]] += 1
+    growth_bytes = 1_024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - initial_kib)
+    assert growth_bytes < MAX_GROWTH_BYTES, f"{growth_bytes / 2**20:.0f} MiB more than for an intact file"
+    print(json.dumps(counts))
 
 
-def test_whatever_is_broken_gives_clips_or_a_reason():
+def test_randomly_changed_files_give_clips_or_a_reason():
     command = [sys.executable, __file__, str(SEED), "0", str(CASES)]
     try:
-        run = subprocess.run(command, capture_output=True, timeout=MAX_SECS, check=False)
-        end, out, err = f"exit code {run.returncode}", run.stdout, run.stderr
-    except subprocess.TimeoutExpired as late:
-        end, out, err = "no end", late.stdout or b"", late.stderr or b""
-    lines = out.decode(errors="replace").splitlines()  # among them those that C code prints
+        process = subprocess.run(command, capture_output=True, timeout=MAX_SECS, check=False)
+        end, stdout, stderr = f"exit code {process.returncode}", process.stdout, process.stderr
+    except subprocess.TimeoutExpired as timeout:
+        end, stdout, stderr = "timeout", timeout.stdout or b"", timeout.stderr or b""
+    lines = stdout.decode(errors="replace").splitlines()  # including those that C code prints
     case = [line for line in lines if line.isdigit()][-1:]
-    found = [json.loads(line) for line in lines if line.startswith("{")]
-    said = err.decode(errors="replace")[-3_000:]
-    assert found and end == "exit code 0", f"{end} at case {case} of seed {SEED}:\n{said}"
-    assert {"clips", "damaged", "truncated", "not_audio", "unsupported_codec", "non_finite"} <= set(found[0])
+    counts = [json.loads(line) for line in lines if line.startswith("{")]
+    errors = stderr.decode(errors="replace")[-3_000:]
+    assert counts and end == "exit code 0", f"{end} at case {case} of seed {SEED}:\n{errors}"
+    assert {"clips", "damaged", "truncated", "not_audio", "unsupported_codec", "non_finite"} <= set(counts[0])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ FRAMES = 2_000
 PLACEHOLDERS = (0, 0x7FFFF000, 0x7FFFFF00, 0xFFFFFFFF)
 
 
-def encoded(kind, subtype, channels=2, rate_hz=8_000, frames=FRAMES, endian=None):
+def encode(kind, subtype, channels=2, rate_hz=8_000, frames=FRAMES, endian=None):
     stream = io.BytesIO()
     noise = 0.1 * np.random.default_rng(0).standard_normal((frames, channels))
     soundfile.write(stream, noise, rate_hz, format=kind, subtype=subtype, endian=endian)
@@ -25,9 +25,9 @@ def header_of(data):
     return read_header(io.BytesIO(data))
 
 
-def with_number(data, place, layout, value):
+def patch_number(data, offset, layout, value):
     changed = bytearray(data)
-    struct.pack_into(layout, changed, place, value)
+    struct.pack_into(layout, changed, offset, value)
     return bytes(changed)
 
 
@@ -48,34 +48,37 @@ def with_number(data, place, layout, value):
     ],
 )
 @pytest.mark.parametrize("endian", ["FILE", "BIG", "LITTLE"])
-def test_what_an_uncompressed_file_promises(kind, subtype, container, frame_bytes, endian):
+def test_the_header_of_an_uncompressed_file_is_read_completely(kind, subtype, container, frame_bytes, endian):
     if kind not in {"WAV", "AU", "AIFF"} or subtype in {"ULAW", "ALAW", "FLOAT"}:
-        endian = "FILE"  # the only one it has
-    data = encoded(kind, subtype, endian=endian)
+        endian = "FILE"  # the only byte order of that format
+    data = encode(kind, subtype, endian=endian)
     header = header_of(data)
-    # Big-endian WAV is RIFX; a byte order is told in AIFC only.
+    # Big-endian WAV is RIFX; only AIFC declares a byte order.
     assert header.container == ("AIFC" if kind == "AIFF" and endian != "FILE" else container)
     assert (header.channels, header.sample_rate_hz, header.frames) == (2, 8_000, FRAMES)
     assert header.frame_bytes == frame_bytes
     assert (header.decodable, header.is_certain, header.missing_chunk) == (True, True, "")
     assert header.data_bytes == FRAMES * frame_bytes
     assert header.data_offset + header.data_bytes == header.body_end <= len(data)
-    assert_equal_sounds(data, as_a_decoder_sees(data, header))
+    assert_equal_samples(data, decoder_input(data, header))
 
 
-def as_a_decoder_sees(data, header):
+def decoder_input(data, header):
+    """Return the bytes that the decoder reads."""
     return header.decoder_head + data[header.body_start : header.body_end]
 
 
-def assert_equal_sounds(data, seen):
-    (expected, rate_hz), (found, found_rate_hz) = (soundfile.read(io.BytesIO(file)) for file in (data, seen))
-    assert rate_hz == found_rate_hz
-    np.testing.assert_array_equal(found, expected)
+def assert_equal_samples(data, other):
+    (expected, expected_rate_hz), (samples, rate_hz) = (
+        soundfile.read(io.BytesIO(file)) for file in (data, other)
+    )
+    assert rate_hz == expected_rate_hz
+    np.testing.assert_array_equal(samples, expected)
 
 
 @pytest.mark.parametrize("subtype", ["IMA_ADPCM", "MS_ADPCM"])
-def test_of_compressed_samples_only_the_bytes_are_promised(subtype):
-    header = header_of(encoded("WAV", subtype))
+def test_the_header_of_a_compressed_wav_file_gives_the_bytes_but_not_the_frames(subtype):
+    header = header_of(encode("WAV", subtype))
     assert (header.frames, header.frame_bytes) == (None, None)
     assert header.data_bytes > 0
 
@@ -91,8 +94,8 @@ def test_of_compressed_samples_only_the_bytes_are_promised(subtype):
         ("SVX", "PCM_16", Header("16SV", decodable=False)),
     ],
 )
-def test_what_the_other_containers_say(kind, subtype, expected):
-    assert header_of(encoded(kind, subtype, channels=expected.channels or 1)) == expected
+def test_the_headers_of_other_containers_are_read(kind, subtype, expected):
+    assert header_of(encode(kind, subtype, channels=expected.channels or 1)) == expected
 
 
 @pytest.mark.parametrize(
@@ -109,32 +112,32 @@ def test_what_the_other_containers_say(kind, subtype, expected):
         b"FRM8\0\0\0\0\0\0\0\0DSD ",
         b"MThd\0\0\0\x06",
         b"RIFF\0\0\0\0AVI LIST",
-        with_number(encoded("WAV", "PCM_16"), 20, "<H", 0x161),  # Windows Media
-        with_number(encoded("WAV", "PCM_16"), 20, "<H", 0x38),  # NMS ADPCM, see WAV_CODECS
-        with_number(encoded("AU", "PCM_16"), 12, ">I", 24),  # G.722
-        encoded("AIFF", "ULAW").replace(b"ulaw", b"QDM2"),
-        encoded("OGG", "VORBIS").replace(b"\x01vorbis", b"Speex  "),
+        patch_number(encode("WAV", "PCM_16"), 20, "<H", 0x161),  # Windows Media
+        patch_number(encode("WAV", "PCM_16"), 20, "<H", 0x38),  # NMS ADPCM, see WAV_CODECS
+        patch_number(encode("AU", "PCM_16"), 12, ">I", 24),  # G.722
+        encode("AIFF", "ULAW").replace(b"ulaw", b"QDM2"),
+        encode("OGG", "VORBIS").replace(b"\x01vorbis", b"Speex  "),
     ],
 )
-def test_audio_that_cannot_be_decoded_is_known(data):
+def test_audio_that_cannot_be_decoded_is_recognized(data):
     assert header_of(data).decodable is False
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"RI", b"a sentence " * 9, b"\x89PNG\r\n\x1a\n" + bytes(99), bytes(999), b"\xff" * 3]
 )
-def test_what_is_no_audio_has_no_header(data):
+def test_a_file_that_is_not_audio_has_no_header(data):
     assert header_of(data) is None
 
 
-def test_text_with_a_byte_order_mark_only_looks_like_an_mp3():
+def test_text_with_a_byte_order_mark_is_not_certainly_an_mp3_file():
     assert header_of(("a sentence " * 99).encode("utf-16")).is_certain is False
 
 
-def test_tags_before_the_file_are_passed_over():
+def test_tags_before_the_file_are_skipped():
     tag = b"ID3\x04\0\0\0\0\x02\x05" + bytes(261)
-    plain = header_of(encoded("WAV", "PCM_16"))
-    tagged = header_of(tag + encoded("WAV", "PCM_16"))
+    plain = header_of(encode("WAV", "PCM_16"))
+    tagged = header_of(tag + encode("WAV", "PCM_16"))
     assert tagged.body_start == plain.body_start + len(tag)
     assert tagged.data_offset == plain.data_offset + len(tag)
     assert tagged.file_bytes == plain.file_bytes + len(tag)
@@ -143,49 +146,48 @@ def test_tags_before_the_file_are_passed_over():
 
 @pytest.mark.parametrize("size", PLACEHOLDERS)
 @pytest.mark.parametrize(
-    ("kind", "place", "layout"), [("WAV", 40, "<I"), ("AU", 8, ">I"), ("AIFF", 22, ">I"), ("RF64", 28, "<Q")]
+    ("kind", "offset", "layout"), [("WAV", 40, "<I"), ("AU", 8, ">I"), ("AIFF", 22, ">I"), ("RF64", 28, "<Q")]
 )
-def test_a_size_left_open_promises_nothing(kind, place, layout, size):
+def test_a_placeholder_for_an_unknown_size_is_not_taken_for_a_size(kind, offset, layout, size):
     if layout == "<Q":
         size = {0: 0, 0xFFFFFFFF: 2**64 - 1}.get(size, 2**63 - 1)
-    data = with_number(encoded(kind, "PCM_16"), place, layout, size)
+    data = patch_number(encode(kind, "PCM_16"), offset, layout, size)
     header = header_of(data)
     assert header.frames is None
-    assert header.data_bytes is None or kind == "AIFF"  # where another number was changed, that of frames
-    assert_equal_sounds(encoded(kind, "PCM_16"), as_a_decoder_sees(data, header))
+    assert header.data_bytes is None or kind == "AIFF"  # in AIFF the number of frames was patched
+    assert_equal_samples(encode(kind, "PCM_16"), decoder_input(data, header))
 
 
-def test_no_size_and_a_chunk_behind_it_is_an_empty_file():
-    empty = with_number(encoded("WAV", "PCM_16")[:44], 40, "<I", 0)
+def test_a_data_chunk_of_size_zero_before_another_chunk_is_empty():
+    empty = patch_number(encode("WAV", "PCM_16")[:44], 40, "<I", 0)
     assert header_of(empty + b"LIST\x04\0\0\0INFO").data_bytes == 0
     assert header_of(empty + b"LIST\xff\xff\xff\0INFO").data_bytes is None
 
 
 @pytest.mark.parametrize(("kind", "subtype"), [("WAV", "FLOAT"), ("RF64", "PCM_16"), ("AIFF", "ULAW")])
-def test_of_the_chunks_a_decoder_sees_two(kind, subtype):
-    data = encoded(kind, subtype)
+def test_the_decoder_sees_only_the_two_chunks_that_matter(kind, subtype):
+    data = encode(kind, subtype)
     order = ">" if kind == "AIFF" else "<"
-    remarks = b"".join(b"LIST" + struct.pack(f"{order}I", size) + bytes(size) for size in (4, 200_000))
-    unclosed = 2 * b"LIST\xf7\xff\xff\xff"
-    changed = data[:12] + remarks + data[12:] + unclosed
-    header = header_of(changed)
-    seen = as_a_decoder_sees(changed, header)
-    assert b"LIST" not in seen
-    assert_equal_sounds(data, seen)
+    lists = b"".join(b"LIST" + struct.pack(f"{order}I", size) + bytes(size) for size in (4, 200_000))
+    false_sizes = 2 * b"LIST\xf7\xff\xff\xff"
+    changed = data[:12] + lists + data[12:] + false_sizes
+    decoded_bytes = decoder_input(changed, header_of(changed))
+    assert b"LIST" not in decoded_bytes
+    assert_equal_samples(data, decoded_bytes)
 
 
-def test_samples_of_more_than_32_bits_get_an_rf64_head():
-    class Huge(io.BytesIO):
-        def seek(self, place, whence=0):
-            return super().seek(place, whence) + (5 * 2**30 if whence == 2 else 0)
+def test_a_wav_file_of_more_than_4_gib_gets_an_rf64_head():
+    class HugeStream(io.BytesIO):
+        def seek(self, offset, whence=0):
+            return super().seek(offset, whence) + (5 * 2**30 if whence == 2 else 0)
 
-    header = read_header(Huge(with_number(encoded("WAV", "PCM_16"), 40, "<I", 0xFFFFFFFF)))
+    header = read_header(HugeStream(patch_number(encode("WAV", "PCM_16"), 40, "<I", 0xFFFFFFFF)))
     assert header.decoder_head[:4] == b"RF64"
     assert struct.unpack_from("<Q", header.decoder_head, 28)[0] == 5 * 2**30 + FRAMES * 4
 
 
-def test_an_mp3_without_a_length_gets_a_frame_that_leaves_it_open():
-    data = encoded("MP3", "MPEG_LAYER_III", rate_hz=44_100, frames=44_100)
+def test_an_mp3_file_of_undeclared_length_gets_an_info_frame_of_unlimited_length():
+    data = encode("MP3", "MPEG_LAYER_III", rate_hz=44_100, frames=44_100)
     untagged = data[data.index(b"\xff\xfb", 4) :]
     header = header_of(untagged)
     assert header.decoder_head[:2] == b"\xff\xfb"
@@ -198,7 +200,7 @@ MAGICS = [
     b"RF64\0\0\0\0WAVEds64",
     b"FORM\0\0\0\0AIFCCOMM",
     b"FORM\0\0\0\0AIFFSSND",
-    encoded("W64", "PCM_16")[:48],
+    encode("W64", "PCM_16")[:48],
     b".snd",
     b"fLaC\0",
     b"OggS" + bytes(22) + b"\1\0OpusHead",
@@ -211,7 +213,7 @@ MAGICS = [
 
 @settings(max_examples=400, derandomize=True, database=None, deadline=None)
 @given(st.sampled_from([b"", *MAGICS]), st.binary(max_size=200))
-def test_no_bytes_make_it_raise(magic, rest):
+def test_no_content_makes_it_raise(magic, rest):
     header = header_of(magic + rest)
     assert header is None or isinstance(header, Header)
 
@@ -225,20 +227,20 @@ def test_no_bytes_make_it_raise(magic, rest):
     st.binary(min_size=1, max_size=12),
     st.integers(40, 400),
 )
-def test_no_change_of_a_real_header_makes_it_raise(kind, place, content, length):
-    data = encoded(*kind, frames=100)
-    header = header_of((data[:place] + content + data[place + len(content) :])[:length])
+def test_no_change_of_a_valid_header_makes_it_raise(kind, offset, content, length):
+    data = encode(*kind, frames=100)
+    header = header_of((data[:offset] + content + data[offset + len(content) :])[:length])
     assert header is None or len(header.decoder_head) < 400
 
 
-def test_chunks_without_end_are_not_followed_for_long():
-    class Counting(io.BytesIO):
-        looks = 0
+def test_the_number_of_chunks_that_are_read_is_limited():
+    class CountingStream(io.BytesIO):
+        seeks = 0
 
-        def seek(self, *where):
-            self.looks += 1
-            return super().seek(*where)
+        def seek(self, *args):
+            self.seeks += 1
+            return super().seek(*args)
 
-    stream = Counting(b"RIFF\0\0\0\0WAVE" + b"JUNK\0\0\0\0" * 100_000)
+    stream = CountingStream(b"RIFF\0\0\0\0WAVE" + b"JUNK\0\0\0\0" * 100_000)
     assert read_header(stream).channels is None
-    assert stream.looks < 1_000
+    assert stream.seeks < 1_000

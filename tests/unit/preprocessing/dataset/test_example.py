@@ -18,16 +18,16 @@ RECORD = example.Record(
 )
 
 
-def test_a_record_comes_back_as_it_was():
-    again = example.decode(example.encode(RECORD))
-    np.testing.assert_array_equal(again.audio, RECORD.audio)
-    assert again[1:] == RECORD[1:]
+def test_decoding_an_encoded_record_returns_the_record():
+    decoded = example.decode(example.encode(RECORD))
+    np.testing.assert_array_equal(decoded.audio, RECORD.audio)
+    assert decoded[1:] == RECORD[1:]
 
 
-def test_tensorflow_reads_what_we_write(tmp_path):
+def test_tensorflow_reads_our_records(tmp_path):
     path = tmp_path / "clips.tfrecord"
     path.write_bytes(2 * tfrecord.frame(example.encode(RECORD)))
-    serialized = list(tf.data.TFRecordDataset(str(path)))  # checks the checksums
+    serialized = list(tf.data.TFRecordDataset(str(path)))  # verifies the checksums
     assert len(serialized) == 2
     features = {
         "audio": tf.io.FixedLenFeature([90_001], tf.float32),
@@ -42,23 +42,23 @@ def test_tensorflow_reads_what_we_write(tmp_path):
     assert parsed["centroid_hz"] == 431.25
 
 
-def test_we_read_what_tensorflow_writes(tmp_path):
+def test_we_read_records_that_tensorflow_writes(tmp_path):
     path = str(tmp_path / "clips.tfrecord")
     message = tf.train.Example.FromString(example.encode(RECORD))
     with tf.io.TFRecordWriter(path) as writer:
         writer.write(message.SerializeToString())
-    with open(path, "rb") as stream:  # noqa: PTH123 (a stream as the reader gets it)
+    with open(path, "rb") as stream:  # noqa: PTH123 (a binary stream as Beam provides it)
         (payload,) = tfrecord.read_frames(stream)
     assert example.decode(payload).source_uri == RECORD.source_uri
 
 
-def test_a_path_of_any_bytes_survives():
+def test_a_path_that_is_not_valid_utf_8_is_kept():
     uri = b"/music/caf\xe9/caf\xe9.1.wav".decode("utf-8", "surrogateescape")
     assert example.decode(example.encode(RECORD._replace(source_uri=uri))).source_uri == uri
 
 
-@pytest.mark.parametrize("damage", [lambda d: d[:-3], lambda d: d[:5], lambda d: d[:40] + b"!" + d[41:]])
-def test_damage_is_found(damage):
+@pytest.mark.parametrize("corrupt", [lambda d: d[:-3], lambda d: d[:5], lambda d: d[:40] + b"!" + d[41:]])
+def test_a_truncated_or_changed_record_is_an_error(corrupt):
     framed = tfrecord.frame(example.encode(RECORD))
     with pytest.raises(tfrecord.CorruptRecordError):
-        list(tfrecord.read_frames(io.BytesIO(framed + damage(framed))))
+        list(tfrecord.read_frames(io.BytesIO(framed + corrupt(framed))))

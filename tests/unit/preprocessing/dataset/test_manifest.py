@@ -23,13 +23,13 @@ MANIFEST = Manifest(
 ).with_digest()
 
 
-def test_json_comes_back_as_it_was():
+def test_parsing_a_serialized_manifest_returns_the_manifest():
     assert Manifest.from_json(MANIFEST.to_json(), "dataset.json") == MANIFEST
     assert MANIFEST.clip_count("train") == 3
     assert MANIFEST.clip_count("test") == 0
 
 
-def test_the_digest_covers_inputs_and_options_but_not_where_they_lie():
+def test_the_digest_covers_inputs_and_options_but_not_their_paths_and_times():
     def digest(**changes):
         return dataclasses.replace(MANIFEST, **changes).with_digest().digest
 
@@ -49,18 +49,18 @@ def test_the_digest_covers_inputs_and_options_but_not_where_they_lie():
         (b'{"schema_version": 2}', USAGE),
     ],
 )
-def test_a_damaged_or_foreign_manifest_is_refused_in_one_sentence(data, code):
+def test_a_corrupt_manifest_or_another_schema_version_is_an_error(data, code):
     with pytest.raises(CommandError, match=r"^gs://b/dataset.json .*preprocess again$") as caught:
         Manifest.from_json(data, "gs://b/dataset.json")
     assert caught.value.exit_code == code
 
 
-def test_the_bytes_are_stable():
-    shuffled = json.loads(MANIFEST.to_json())
-    assert Manifest.from_json(json.dumps(shuffled).encode(), "dataset.json").to_json() == MANIFEST.to_json()
+def test_equal_manifests_serialize_to_equal_bytes():
+    fields = json.loads(MANIFEST.to_json())
+    assert Manifest.from_json(json.dumps(fields).encode(), "dataset.json").to_json() == MANIFEST.to_json()
 
 
-def test_statistics_leave_out_what_could_not_be_measured():
+def test_statistics_ignore_nan_and_never_have_a_zero_deviation():
     assert compute_statistics([1.0, float("nan"), 3.0]) == Statistics(mean=2.0, std=1.0, low=1.0, high=3.0)
-    assert compute_statistics([5.0, 5.0]).std == 1.0  # one divides by it
+    assert compute_statistics([5.0, 5.0]).std == 1.0  # it is used as a divisor
     assert compute_statistics([float("nan")]) is None

@@ -22,11 +22,11 @@ from preprocessing.dataset.splits import Track, hash_splits, parse_track, refere
         ("../blues.00007.wav", None),
     ],
 )
-def test_a_path_is_parsed(uri, track):
+def test_genre_and_track_id_are_parsed_from_the_path(uri, track):
     assert parse_track(uri) == track
 
 
-def test_the_seeds_lists():
+def test_the_reference_split_follows_the_notebooks_lists():
     assert len(set(splits.REFERENCE_TRAIN_NUMBERS)) == 13
     assert len(set(splits.REFERENCE_TEST_NUMBERS)) == 12
     assert splits.REFERENCE_IN_BOTH == (45,)
@@ -36,7 +36,7 @@ def test_the_seeds_lists():
     assert reference_splits(Track("classical.00001", "classical", 1)) == ()
 
 
-def test_the_hash_split_is_what_its_digest_says_and_near_80_10_10():
+def test_the_hash_split_follows_the_digest_and_is_near_80_10_10():
     counts = dict.fromkeys(splits.SPLITS, 0)
     for genre in splits.GENRES:
         for number in range(100):

@@ -9,7 +9,7 @@ RATE_HZ = 3_000
 
 
 def clicks(bpm, secs=12.0, rate_hz=RATE_HZ):
-    """A decaying tone on every beat."""
+    """Return a decaying tone on every beat."""
     time_secs = np.arange(round(secs * rate_hz)) / rate_hz
     return (0.5 * np.sin(2 * np.pi * 300 * time_secs) * np.exp(-10 * (time_secs * bpm / 60 % 1))).astype(
         np.float32
@@ -38,7 +38,7 @@ def test_tempo_of_clicks_is_their_rate(bpm, rate_hz):
     assert measure(clicks(bpm, rate_hz=rate_hz), rate_hz).tempo_bpm == pytest.approx(bpm, rel=0.04)
 
 
-def test_what_cannot_be_measured_is_nan():
+def test_attributes_that_cannot_be_measured_are_nan():
     silence = measure(np.zeros(9_000, np.float32), RATE_HZ)
     assert silence.loudness_db == -100.0
     assert math.isnan(silence.centroid_hz)

@@ -1,4 +1,4 @@
-"""Sound and pictures of clips, decoded again by the libraries that others would open them with."""
+"""Audio files and pictures of clips on pages, decoded again with common libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers as pages and tables show them."""
+"""Number formats of pages and tables."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &#34;jazz&#34; {{ title }
 
 @pytest.fixture
 def render_source(tmp_path, monkeypatch):
-    """A function that renders the source of a template in a package of its own."""
-    package = tmp_path / f"pages_of_{tmp_path.name}"  # imports are cached by name
+    """Return a function that renders the source of a template, as part of a package of its own."""
+    package = tmp_path / f"pages_of_{tmp_path.name}"  # unique, since imports are cached by name
     (package / "templates").mkdir(parents=True)
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
@@ -45,7 +45,7 @@ def test_a_missing_value_is_an_error(render_source):
         render_source('{% extends "base.html.jinja" %}')
 
 
-def test_facts_leave_out_what_is_empty(render_source):
+def test_empty_facts_are_left_out(render_source):
     source = '{% import "elements.html.jinja" as elements %}{{ elements.fact_list(facts) }}'
     html = render_source(source, facts=fact_list({"Rate": "<3", "Date": ""}, wide={"Genres": "jazz"}))
     assert "<div><dt>Rate</dt><dd>&lt;3</dd></div>" in html

@@ -5,7 +5,7 @@ import pytest
 from preprocessing.storage.atomic import is_temporary, write_atomically
 
 
-def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
+def test_a_file_is_replaced_and_no_temporary_file_remains(tmp_path: Path) -> None:
     path = tmp_path / "champion.json"
     for content in ("é", b"\xff"):
         write_atomically(path, content)

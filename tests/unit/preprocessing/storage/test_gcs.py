@@ -1,4 +1,4 @@
-"""Writes by generation, and what happens to them when a response is lost."""
+"""Conditional writes by generation, also when a response is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page about a dataset: it plays, tells all, loads nothing, and escapes what strangers wrote."""
+"""The page of `inspect`: its contents, its players, and the escaping of untrusted names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from markupsafe import escape
-from support.written_dataset import GENRES, RATE_HZ, TRAIN_0, VALID_SAMPLES
+from support.draft_dataset import GENRES, RATE_HZ, TRAIN_0, VALID_SAMPLES
 
 from preprocessing.dataset import quarantine
 from preprocessing.dataset.quarantine import Rejected
@@ -22,31 +22,31 @@ HOSTILE = '<script>alert("x")</script>&.wav'
 
 
 @pytest.fixture
-def html(made, tmp_path):
-    """The text of the page about a dataset that left some files out."""
-    made.rejected = [
+def html(draft, tmp_path):
+    """Return the page of a dataset with rejected files."""
+    draft.rejected = [
         *(Rejected(f"/corpus/jazz/{number}.wav", "not_audio", "no sound") for number in range(MAX_FILES + 2)),
         Rejected(f"/corpus/rock/{HOSTILE}", "a_new_reason", f"<b>{HOSTILE}</b>"),
         Rejected("/corpus/rock/b.wav", "duplicate", "the same recording as /corpus/rock/rock.00001.wav"),
         Rejected("/corpus/cover.jpg", "other_file", "no sound"),
     ]
     path = tmp_path / "pages/music.html"
-    assert str(path) in inspect_dataset(made.write(), str(path)).splitlines()[-1]
+    assert str(path) in inspect_dataset(draft.write(), str(path)).splitlines()[-1]
     return path.read_text("utf-8")
 
 
-def test_the_page_plays_one_clip_of_each_genre(made, html):
+def test_the_page_plays_one_clip_of_each_genre(draft, html):
     sounds = re.findall(r'<audio [^>]*src="data:audio/mpeg;base64,([^"]+)"', html)
     assert len(sounds) == html.count("<audio") == len(GENRES)
     for sound in sounds:
         decoded, rate_hz = soundfile.read(io.BytesIO(base64.b64decode(sound)))
         assert len(decoded) / rate_hz == pytest.approx(VALID_SAMPLES / RATE_HZ, abs=0.2)
-    heard = re.findall(r"<figcaption>(.*?)</figcaption>", html)
-    assert heard == ["jazz.00001", "rock.00001"]  # of -10 to -13 dB, in the training shards
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", html)
+    assert captions == ["jazz.00001", "rock.00001"]  # the median of -10 to -13 dB, in the training split
     assert html.count('src="data:image/png') == len(GENRES)
 
 
-def test_the_page_tells_what_is_there_and_what_was_left_out(html):
+def test_the_page_shows_the_clips_and_the_rejected_files(html):
     for text in ("music: 12 clips", "jazz", "rock", "0:00:24", "2.05 s at 1,000 Hz", "<dd>10</dd>"):
         assert text in html
     for text in (quarantine.REASONS["not_audio"], "<small>7</small>", "and 2 more", "a_new_reason"):
@@ -56,7 +56,7 @@ def test_the_page_tells_what_is_there_and_what_was_left_out(html):
     assert html.count('<svg class="ridges') == 3
 
 
-def test_the_page_loads_nothing_and_escapes_names(html):
+def test_the_page_loads_nothing_from_elsewhere_and_escapes_names(html):
     assert HOSTILE not in html
     assert f"rock/{escape(HOSTILE)}" in html
     assert html.count("<script>") == 1
@@ -67,8 +67,8 @@ def test_the_page_loads_nothing_and_escapes_names(html):
     assert "http" not in re.sub(r'src="[^"]*"', "", html).replace("http-equiv", "")
 
 
-def test_a_damaged_dataset_has_no_page(made, tmp_path):
-    (Path(made.write()) / TRAIN_0).unlink()
-    with pytest.raises(CommandError, match="damaged"):
-        inspect_dataset(str(made.folder), str(tmp_path / "page.html"))
+def test_no_page_is_written_for_a_corrupt_dataset(draft, tmp_path):
+    (Path(draft.write()) / TRAIN_0).unlink()
+    with pytest.raises(CommandError, match="is corrupt"):
+        inspect_dataset(str(draft.folder), str(tmp_path / "page.html"))
     assert not (tmp_path / "page.html").exists()

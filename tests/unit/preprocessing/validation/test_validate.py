@@ -1,4 +1,4 @@
-"""A dataset read back and held against its manifest: what is good passes, and every fault has its line."""
+"""`inspect`: a valid dataset passes with its statistics, and each fault is reported in one line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.written_dataset import CLIP_SAMPLES, TEST_0, TRAIN, TRAIN_0, TRAIN_1, make_record
+from support.draft_dataset import CLIP_SAMPLES, TEST_0, TRAIN, TRAIN_0, TRAIN_1, make_record
 
 from preprocessing.dataset import records, tfrecord
 from preprocessing.dataset.manifest import MANIFEST_NAME
@@ -21,23 +21,23 @@ from preprocessing.validation.validate import MAX_SHOWN_FAULTS, inspect_dataset
 
 @pytest.fixture
 def faults(capsys):
-    """What `inspect` prints of a damaged dataset, a line a fault."""
+    """Return a function that inspects a corrupt dataset and returns the faults that are printed."""
 
-    def of(uri):
+    def inspect(uri):
         with pytest.raises(CommandError, match=r"is corrupt, faults found: \d+.*; delete it") as caught:
             inspect_dataset(uri)
         assert caught.value.exit_code == BAD_DATA
         return capsys.readouterr().out.splitlines()
 
-    return of
+    return inspect
 
 
-def test_a_good_dataset_passes_with_its_figures(made):
-    made.rejected = [
+def test_a_valid_dataset_passes_with_its_statistics(draft):
+    draft.rejected = [
         Rejected("/corpus/jazz/a.wav", "not_audio", "no"),
         Rejected("/corpus/jazz/b.wav", "duplicate", "the same recording as /corpus/jazz/jazz.00000.wav"),
     ]
-    lines = inspect_dataset(made.write()).splitlines()
+    lines = inspect_dataset(draft.write()).splitlines()
     cells = {line.split()[0]: line.split()[1:] for line in lines}
     assert cells["jazz"] == ["4", "0", "2", "0:00:12", "-13.8", "200.3", "120.0"]
     assert cells["rock"] == ["4", "0", "2", "0:00:12", "-13.8", "200.3", "-"]
@@ -46,14 +46,15 @@ def test_a_good_dataset_passes_with_its_figures(made):
     assert cells["MB"] == ["0.1", "0.0", "0.0"]
     assert "quarantined: 1 (not_audio 1)" in lines
     assert "skipped: 1 (duplicate 1)" in lines
-    assert re.fullmatch(rf"{made.folder}: digest [0-9a-f]{{12}}", lines[-2])
+    assert re.fullmatch(rf"{draft.folder}: digest [0-9a-f]{{12}}", lines[-2])
     assert lines[-1] == "verified: 3 shards, 12 records, all checksums valid"
 
 
-def with_sample(place, value):
-    clip = make_record(TRAIN[0]).audio
-    clip[place] = value
-    return clip
+def with_sample(index, value):
+    """Return the audio of the first record with one sample changed."""
+    audio = make_record(TRAIN[0]).audio
+    audio[index] = value
+    return audio
 
 
 @pytest.mark.parametrize(
@@ -66,21 +67,21 @@ def with_sample(place, value):
         ({"sample_rate_hz": 500}, "sample_rate_hz is 500, not 1000"),
     ],
 )
-def test_a_record_that_breaks_a_promise_is_named(made, faults, changes, fault):
-    made.change(TRAIN_0, 0, **changes)
-    assert faults(made.write()) == [f"{TRAIN_0}: record 1 (jazz.00000): {fault}"]
+def test_a_record_in_another_format_is_a_fault(draft, faults, changes, fault):
+    draft.change(TRAIN_0, 0, **changes)
+    assert faults(draft.write()) == [f"{TRAIN_0}: record 1 (jazz.00000): {fault}"]
 
 
 @pytest.mark.parametrize("valid_samples", [0, -1, CLIP_SAMPLES + 1])
-def test_valid_samples_must_be_some_of_the_clip(made, faults, valid_samples):
-    made.change(TRAIN_1, 3, valid_samples=valid_samples)
-    made.list_records()
-    what = f"valid_samples is {valid_samples:,}, outside 1 to 2,048"
-    assert faults(made.write()) == [f"{TRAIN_1}: record 4 (rock.00003): {what}"]
+def test_valid_samples_must_be_from_one_to_the_clips_length(draft, faults, valid_samples):
+    draft.change(TRAIN_1, 3, valid_samples=valid_samples)
+    draft.update_entries()
+    fault = f"valid_samples is {valid_samples:,}, outside 1 to 2,048"
+    assert faults(draft.write()) == [f"{TRAIN_1}: record 4 (rock.00003): {fault}"]
 
 
 @pytest.mark.parametrize(
-    ("changes", "here", "listed"),
+    ("changes", "actual", "listed"),
     [
         ({"genre": "rock"}, "'jazz'", "'rock'"),
         ({"valid_samples": 7}, "2000", "7"),
@@ -91,48 +92,47 @@ def test_valid_samples_must_be_some_of_the_clip(made, faults, valid_samples):
         ({"shard": TRAIN_1}, repr(TRAIN_0), repr(TRAIN_1)),
     ],
 )
-def test_a_line_that_is_not_its_record_is_named(made, faults, changes, here, listed):
-    made.change_entry(0, **changes)
+def test_an_entry_that_differs_from_its_record_is_a_fault(draft, faults, changes, actual, listed):
+    draft.change_entry(0, **changes)
     (name,) = changes
-    fault = f"{TRAIN_0}: record 1 (jazz.00000): {name} is {here}, but {listed} in records.jsonl"
-    assert faults(made.write()) == [fault]
+    fault = f"{TRAIN_0}: record 1 (jazz.00000): {name} is {actual}, but {listed} in records.jsonl"
+    assert faults(draft.write()) == [fault]
 
 
-def test_an_unknown_number_is_a_number_too(made, faults):
-    made.change_entry(2, tempo_bpm=120.0)
-    assert faults(made.write()) == [
+def test_a_value_for_an_attribute_that_could_not_be_measured_is_a_fault(draft, faults):
+    draft.change_entry(2, tempo_bpm=120.0)
+    assert faults(draft.write()) == [
         f"{TRAIN_0}: record 3 (rock.00000): tempo_bpm is None, but 120.0 in records.jsonl"
     ]
 
 
-def test_a_flipped_bit_is_found_where_it_is(made, faults):
-    shard = Path(made.write()) / TRAIN_0
+def test_a_flipped_bit_is_reported_with_its_record_and_offset(draft, faults):
+    shard = Path(draft.write()) / TRAIN_0
     content = bytearray(shard.read_bytes())
     size = len(content) // 4
     content[size + size // 2] ^= 1
     shard.write_bytes(content)
-    damage, sha256 = faults(str(made.folder))
-    assert damage == (
-        f"{TRAIN_0}: record 2: corrupt record at byte {size}; the rest of the shard is not checked"
-    )
-    assert sha256 == f"{TRAIN_0}: its SHA-256 differs from the one in dataset.json"
+    assert faults(str(draft.folder)) == [
+        f"{TRAIN_0}: record 2: corrupt record at byte {size}; the rest of the shard is not checked",
+        f"{TRAIN_0}: its SHA-256 differs from the one in dataset.json",
+    ]
 
 
-def test_a_shard_that_is_cut_is_found(made, faults):
-    shard = Path(made.write()) / TEST_0
+def test_a_truncated_shard_is_a_fault(draft, faults):
+    shard = Path(draft.write()) / TEST_0
     size = shard.stat().st_size
     shard.write_bytes(shard.read_bytes()[:-10])
-    lines = faults(str(made.folder))
+    lines = faults(str(draft.folder))
     assert lines[0].startswith(f"{TEST_0}: record 4: corrupt record at byte")
     assert lines[1] == f"{TEST_0}: {size - 10:,} bytes instead of {size:,}"
     assert len(lines) == 3
 
 
-def test_a_shard_that_lacks_its_last_record_is_found(made, faults):
-    shard = Path(made.write()) / TEST_0
+def test_a_shard_without_its_last_record_is_a_fault(draft, faults):
+    shard = Path(draft.write()) / TEST_0
     size = shard.stat().st_size
     shard.write_bytes(shard.read_bytes()[: size // 4 * 3])
-    assert faults(str(made.folder)) == [
+    assert faults(str(draft.folder)) == [
         f"{TEST_0}: 3 records instead of 4",
         f"{TEST_0}: {size // 4 * 3:,} bytes instead of {size:,}",
         f"{TEST_0}: its SHA-256 differs from the one in dataset.json",
@@ -141,46 +141,46 @@ def test_a_shard_that_lacks_its_last_record_is_found(made, faults):
     ]
 
 
-def test_a_missing_shard_is_one_fault(made, faults):
-    (Path(made.write()) / TRAIN_1).unlink()
-    assert faults(str(made.folder)) == [f"{TRAIN_1}: the file is missing"]
+def test_a_missing_shard_is_a_single_fault(draft, faults):
+    (Path(draft.write()) / TRAIN_1).unlink()
+    assert faults(str(draft.folder)) == [f"{TRAIN_1}: the file is missing"]
 
 
-def test_a_wrong_digest_and_wrong_counts_are_found(made, faults):
+def test_wrong_counts_genres_and_digest_are_faults(draft, faults):
     counts = {"train": {"jazz": 5, "rock": 4}, "validation": {}, "test": {"jazz": 2, "rock": 2}}
-    assert faults(made.write(counts=counts, digest="ab", genres=["jazz"])) == [
+    assert faults(draft.write(counts=counts, digest="ab", genres=["jazz"])) == [
         "dataset.json: it lists 5 clips of jazz in train, the shards have 4",
         "dataset.json: it lists the genres ['jazz'], the shards have ['jazz', 'rock']",
         "dataset.json: its digest does not match its options and shards",
     ]
 
 
-def test_a_record_twice_is_found(made, faults):
-    made.shards[TRAIN_1].append(made.shards[TRAIN_0][0])
-    made.list_records()
-    assert faults(made.write()) == [
+def test_a_record_in_two_shards_is_a_fault(draft, faults):
+    draft.shards[TRAIN_1].append(draft.shards[TRAIN_0][0])
+    draft.update_entries()
+    assert faults(draft.write()) == [
         "records.jsonl: line 2: duplicate entry for jazz.00000",
         f"{TRAIN_0}: record 1 (jazz.00000): shard is '{TRAIN_0}', but '{TRAIN_1}' in records.jsonl",
         f"{TRAIN_1}: record 5 (jazz.00000): duplicate track_id, also in {TRAIN_0}",
     ]
 
 
-def test_a_recording_on_two_sides_is_found(made, faults):
-    made.change_entry(0, recording_id="jazz.00008")
-    assert faults(made.write()) == ["records.jsonl: recording jazz.00008 is in both test and train"]
+def test_a_recording_in_two_splits_is_a_fault(draft, faults):
+    draft.change_entry(0, recording_id="jazz.00008")
+    assert faults(draft.write()) == ["records.jsonl: recording jazz.00008 is in both test and train"]
 
 
-def test_the_lists_of_the_seed_may_share_a_track(made, faults):
-    made.shards[TEST_0].append(made.shards[TRAIN_0][0])
-    made.list_records()
-    made.options = {"split": "reference"}
-    assert "13 records" in inspect_dataset(made.write())
-    made.options = {"split": "hash"}
-    assert len(faults(made.write())) >= 3
+def test_a_track_may_be_in_two_splits_of_the_reference_rule_only(draft, faults):
+    draft.shards[TEST_0].append(draft.shards[TRAIN_0][0])
+    draft.update_entries()
+    draft.options = {"split": "reference"}
+    assert "13 records" in inspect_dataset(draft.write())
+    draft.options = {"split": "hash"}
+    assert len(faults(draft.write())) >= 3
 
 
-def test_what_is_no_example_is_named(made, faults):
-    folder = Path(made.write())
+def test_a_record_that_is_not_an_example_is_a_fault(draft, faults):
+    folder = Path(draft.write())
     content = tfrecord.frame(b"\xff\xff") + tfrecord.frame(b"")
     (folder / TEST_0).write_bytes(content)
     lines = faults(str(folder))
@@ -199,58 +199,58 @@ def test_what_is_no_example_is_named(made, faults):
     ],
 )
 @pytest.mark.parametrize("name", [records.RECORDS_NAME, QUARANTINE_NAME])
-def test_damaged_lists_are_found(made, faults, name, content, fault):
-    path = Path(made.write()) / name
+def test_corrupt_or_missing_lists_are_faults(draft, faults, name, content, fault):
+    path = Path(draft.write()) / name
     path.unlink()
     if content is not None:
         path.write_bytes(content)
     if (name, content) == (QUARANTINE_NAME, b""):
-        assert inspect_dataset(str(made.folder))
+        assert inspect_dataset(str(draft.folder))
         return
-    assert any(line.startswith(f"{name}: {fault}") for line in faults(str(made.folder)))
+    assert any(line.startswith(f"{name}: {fault}") for line in faults(str(draft.folder)))
 
 
-def test_a_value_of_another_type_is_damage(made, faults):
-    made.change_entry(0, track_id=5)
-    made.change_entry(1, loudness_db="loud")
-    made.entries.sort(key=lambda entry: str(entry.track_id))
-    text = "".join(f"{entry.to_json()}\n" for entry in made.entries).encode()
-    made.entries = []
-    folder = Path(made.write(records_sha256=hashlib.sha256(text).hexdigest()))
+def test_a_value_of_a_wrong_type_is_a_fault(draft, faults):
+    draft.change_entry(0, track_id=5)
+    draft.change_entry(1, loudness_db="loud")
+    draft.entries.sort(key=lambda entry: str(entry.track_id))
+    text = "".join(f"{entry.to_json()}\n" for entry in draft.entries).encode()
+    draft.entries = []
+    folder = Path(draft.write(records_sha256=hashlib.sha256(text).hexdigest()))
     (folder / records.RECORDS_NAME).write_bytes(text)
     lines = faults(str(folder))
     assert "records.jsonl: line 1 is corrupt (track_id is 5)" in lines
     assert any("loudness_db is 'loud'" in line for line in lines)
 
 
-def test_all_faults_are_told_up_to_some_tens(made, faults, capsys):
-    (Path(made.write()) / TRAIN_0).unlink()
-    (made.folder / TEST_0).unlink()
-    (made.folder / QUARANTINE_NAME).unlink()
-    assert len(faults(str(made.folder))) == 3
-    for name, of in made.shards.items():
-        for place in range(len(of)):
-            made.change(name, place, sample_rate_hz=1, valid_samples=0, genre="pop", source_uri="/x")
+def test_all_faults_are_printed_up_to_a_maximum(draft, faults, capsys):
+    (Path(draft.write()) / TRAIN_0).unlink()
+    (draft.folder / TEST_0).unlink()
+    (draft.folder / QUARANTINE_NAME).unlink()
+    assert len(faults(str(draft.folder))) == 3
+    for name, shard_records in draft.shards.items():
+        for index in range(len(shard_records)):
+            draft.change(name, index, sample_rate_hz=1, valid_samples=0, genre="pop", source_uri="/x")
     with pytest.raises(CommandError, match=r"faults found: \d+ \(\d+ not shown\)"):
-        inspect_dataset(made.write())
+        inspect_dataset(draft.write())
     assert len(capsys.readouterr().out.splitlines()) == MAX_SHOWN_FAULTS
 
 
-def test_a_fault_is_one_line_whatever_a_track_is_called(made, faults):
-    made.change(TRAIN_0, 0, track_id="jazz\n.0")
-    assert faults(made.write()) == [
+def test_a_fault_is_one_line_even_if_a_track_id_contains_a_newline(draft, faults):
+    draft.change(TRAIN_0, 0, track_id="jazz\n.0")
+    assert faults(draft.write()) == [
         f"{TRAIN_0}: record 1 (jazz .0): records.jsonl has no entry for it",
         f"records.jsonl: jazz.00000 is in no shard; expected in {TRAIN_0}",
     ]
 
 
-def test_an_empty_dataset_is_none(made, faults):
-    made.shards, made.entries = {}, []
-    assert faults(made.write(genres=[])) == ["dataset.json: the dataset has no records"]
+def test_a_dataset_without_records_is_a_fault(draft, faults):
+    draft.shards, draft.entries = {}, []
+    assert faults(draft.write(genres=[])) == ["dataset.json: the dataset has no records"]
 
 
 @pytest.mark.parametrize("content", [None, b"{"])
-def test_without_a_manifest_there_is_no_dataset(tmp_path, content):
+def test_a_missing_or_corrupt_manifest_is_an_error(tmp_path, content):
     if content is not None:
         (tmp_path / MANIFEST_NAME).write_bytes(content)
     with pytest.raises(CommandError, match=r"dataset.json .*preprocess") as caught:
@@ -258,22 +258,22 @@ def test_without_a_manifest_there_is_no_dataset(tmp_path, content):
     assert caught.value.exit_code == BAD_DATA
 
 
-def test_the_latest_version_is_followed(made, faults, tmp_path):
-    made.write()
-    digest = json.loads((made.folder / MANIFEST_NAME).read_bytes())["digest"]
+def test_the_latest_version_is_inspected(draft, faults, tmp_path):
+    draft.write()
+    digest = json.loads((draft.folder / MANIFEST_NAME).read_bytes())["digest"]
     root = tmp_path / "versions"
     root.mkdir()
     (root / "LATEST").write_text(f"{digest}\n")
-    made.folder.rename(root / digest)
+    draft.folder.rename(root / digest)
     assert f"{root}/{digest}: digest {digest[:12]}" in inspect_dataset(str(root))
     (root / "LATEST").write_text("ab" * 32)
     (root / digest).rename(root / ("ab" * 32))
     assert faults(str(root)) == [f"dataset.json: its digest is {digest}, but LATEST names another one"]
 
 
-def test_a_bucket_is_read_and_its_page_written(made, storage_server):
-    made.write()
-    for path in made.folder.iterdir():
+def test_a_dataset_in_a_bucket_is_inspected_and_its_page_written_to_the_bucket(draft, storage_server):
+    draft.write()
+    for path in draft.folder.iterdir():
         beam_files.write(f"{storage_server}/inspected/{path.name}", path.read_bytes())
     page_uri = f"{storage_server}/pages/music.html"
     assert "all checksums valid" in inspect_dataset(f"{storage_server}/inspected", page_uri)

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.tiny_corpus import WAVE, undrawn
+from support.tiny_corpus import WAVE, without_figures_and_music
 
 from preprocessing.errors import STOPPED, USAGE, CommandError
 from trainer import event_log, run_config
@@ -174,7 +174,7 @@ def test_a_checkpoint_has_the_values_at_the_time_of_its_save(run_steps, tmp_path
 
 
 def train(data, run, given, epochs, **more):
-    with undrawn():
+    with without_figures_and_music():
         train_and_evaluate(str(data), str(run), {**given, "epochs": epochs}, 1, run.parent / "cache", **more)
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 

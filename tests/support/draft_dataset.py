@@ -1,4 +1,4 @@
-"""A small dataset written by hand, whole or with any fault."""
+"""A small dataset that tests write without the job, valid or with faults."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from preprocessing.dataset import example, records, tfrecord
 from preprocessing.dataset.manifest import MANIFEST_NAME, Manifest, Shard, shard_name
 from preprocessing.dataset.quarantine import QUARANTINE_NAME
+from preprocessing.dataset.splits import SPLITS
 
 RATE_HZ, CLIP_SAMPLES, VALID_SAMPLES = 1_000, 2_048, 2_000
 GENRES = ("jazz", "rock")
@@ -22,7 +23,7 @@ TRAIN_0, TRAIN_1, TEST_0 = shard_name("train", 0, 2), shard_name("train", 1, 2),
 
 
 def make_record(track_id: str) -> example.Record:
-    """A tone of its own, half as loud in rock, with some padding."""
+    """Return a padded tone whose frequency and level depend on the track; rock is half as loud as jazz."""
     genre, number = track_id.split(".")
     clip = np.zeros(CLIP_SAMPLES, np.float32)
     time_secs = np.arange(VALID_SAMPLES) / RATE_HZ
@@ -34,7 +35,9 @@ def make_record(track_id: str) -> example.Record:
 
 
 def make_entry(record: example.Record, split: str, shard: str) -> records.RecordEntry:
-    measured = {name: None if math.isnan(of) else of for name, of in record.attributes._asdict().items()}
+    """Return the line of `records.jsonl` that describes a record."""
+    attributes = record.attributes._asdict()
+    measured = {name: None if math.isnan(value) else value for name, value in attributes.items()}
     return records.RecordEntry(
         track_id=record.track_id,
         recording_id=record.track_id,
@@ -50,8 +53,8 @@ def make_entry(record: example.Record, split: str, shard: str) -> records.Record
     )
 
 
-class Dataset:
-    """A dataset to be written, whole or with faults: two training shards and one to test on."""
+class DraftDataset:
+    """A dataset in memory: two shards of the training split and one of the test split."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,35 +65,38 @@ class Dataset:
         }
         self.options = {"split": "hash"}
         self.rejected = []
-        self.list_records()
+        self.update_entries()
 
-    def list_records(self) -> None:
-        """Makes the lines that belong to the records."""
-        listed = [(record, name) for name, of in self.shards.items() for record in of]
-        self.entries = [make_entry(record, name.split("-")[0], name) for record, name in listed]
+    def update_entries(self) -> None:
+        """Replace the entries by those that describe the records."""
+        self.entries = [
+            make_entry(record, name.split("-")[0], name)
+            for name, shard_records in self.shards.items()
+            for record in shard_records
+        ]
 
-    def change(self, name: str, place: int, **changes: object) -> None:
-        """Makes one record another, and leaves its line as it was."""
-        self.shards[name][place] = self.shards[name][place]._replace(**changes)
+    def change(self, name: str, index: int, **changes: object) -> None:
+        """Change fields of a record, but not of its entry."""
+        self.shards[name][index] = self.shards[name][index]._replace(**changes)
 
-    def change_entry(self, place: int, **changes: object) -> None:
-        """Makes one line another, and leaves its record as it was."""
-        self.entries[place] = self.entries[place]._replace(**changes)
+    def change_entry(self, index: int, **changes: object) -> None:
+        """Change fields of an entry, but not of its record."""
+        self.entries[index] = self.entries[index]._replace(**changes)
 
     def write(self, **changes: object) -> str:
-        """Writes all of it, with `changes` to its manifest, and returns its folder."""
+        """Write the files, with `changes` to fields of the manifest, and return the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        shards, counts = [], {split: Counter() for split in ("train", "validation", "test")}
-        for name, of in self.shards.items():
-            content = b"".join(tfrecord.frame(example.encode(record)) for record in of)
+        shards, counts = [], {split: Counter() for split in SPLITS}
+        for name, shard_records in self.shards.items():
+            content = b"".join(tfrecord.frame(example.encode(record)) for record in shard_records)
             (self.folder / name).write_bytes(content)
             split = name.split("-")[0]
             sha256 = hashlib.sha256(content).hexdigest()
-            shards.append(Shard(name, split, len(of), len(content), sha256, name, name))
-            counts[split].update(record.genre for record in of)
+            shards.append(Shard(name, split, len(shard_records), len(content), sha256, name, name))
+            counts[split].update(record.genre for record in shard_records)
         lines = "".join(f"{entry.to_json()}\n" for entry in sorted(self.entries)).encode()
         (self.folder / records.RECORDS_NAME).write_bytes(lines)
-        rejected = "".join(f"{one.to_json()}\n" for one in self.rejected)
+        rejected = "".join(f"{file.to_json()}\n" for file in self.rejected)
         (self.folder / QUARANTINE_NAME).write_text(rejected)
         manifest = Manifest(
             sample_rate_hz=RATE_HZ,
@@ -100,7 +106,7 @@ class Dataset:
             genres=list(GENRES),
             shards=shards,
             counts={split: dict(genres) for split, genres in counts.items()},
-            quarantined=dict(Counter(one.reason for one in self.rejected)),
+            quarantined=dict(Counter(file.reason for file in self.rejected)),
             attributes={},
             empirical_conditions=[],
             records_sha256=hashlib.sha256(lines).hexdigest(),
