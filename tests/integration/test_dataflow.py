@@ -47,7 +47,7 @@ def test_only_paths_are_grouped_before_audio_is_decoded(template, storage_server
     assert ".template-" in plan
 
 
-def test_what_a_shard_is_described_by_has_no_audio(corpus, tmp_path):
+def test_the_description_of_a_shard_has_no_audio(corpus, tmp_path):
     plan = make_plan(Options(input=str(corpus), output=str(tmp_path), audio=AUDIO))
     (result,) = WriteShard(AUDIO, str(tmp_path)).process((plan.source_files[0].shard, plan.source_files))
     assert len(result.entries) == len(plan.source_files) == 24

@@ -56,7 +56,7 @@ def test_every_table_has_its_baselines(tables):
     assert -1 <= condition_adherence["rank_correlation_of_loudness_db"] <= 1
 
 
-def test_the_figures_are_the_models_own(tables, run):
+def test_the_reported_metrics_are_those_of_the_models(tables, run):
     row = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert tables["reconstruction_quality"][0]["snr_db"] == pytest.approx(row["test_snr_db"], abs=1e-3)
 
@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_tables(tables, run, dataset, tmp_path):
         (["--data", "{tmp}"], BAD_DATA, "no dataset.json"),
     ],
 )
-def test_what_is_wrong_is_one_sentence_and_a_code(run, dataset, tmp_path, capsys, flags, code, said):
+def test_an_error_is_one_sentence_with_an_exit_code(run, dataset, tmp_path, capsys, flags, code, said):
     given = [flag.format(tmp=tmp_path) for flag in flags]
     assert main(["evaluate", "--run", str(run), "--data", str(dataset), *given]) == code
     assert said in capsys.readouterr().err.strip().splitlines()[-1]

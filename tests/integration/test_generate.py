@@ -34,7 +34,7 @@ def clips(count=3, samples=CLIP_SAMPLES):
     return np.random.default_rng(0).uniform(-0.2, 0.2, (count, samples)).astype(np.float32)
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_others(wave, reference):
+def test_the_same_seed_gives_the_same_bits_and_another_seed_different_ones(wave, reference):
     for run in (wave, reference):
         music, again = load(run), load(run)
         made = music.sample(count=3, seed=5)
@@ -54,7 +54,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_others(wave, reference):
         np.testing.assert_array_equal(way(music), way(again))
 
 
-def test_with_nothing_asked_clips_are_asked_to_be_what_music_usually_is(wave):
+def test_unconditional_clips_have_conditions_of_training_clips(wave):
     music = load(wave)
     assert {row["genre"] for row in music.metadata.empirical_conditions} == set(GENRES)
     left_open = music.sample(2, seed=5, genre=[None, None])
@@ -105,7 +105,7 @@ def test_a_transfer_changes_the_sound_and_a_continuation_goes_on(wave):
         music.extend(clips(), secs=0.5)
 
 
-def test_a_guidance_of_nothing_ignores_what_is_asked(wave):
+def test_a_guidance_of_zero_ignores_the_condition(wave):
     music = load(wave)
     blues, rock = (music.transfer(clips(1), genre, "blues", guidance=0.0) for genre in ("blues", "rock"))
     np.testing.assert_allclose(blues, rock, atol=1e-6)
@@ -114,7 +114,7 @@ def test_a_guidance_of_nothing_ignores_what_is_asked(wave):
     np.testing.assert_array_equal(music.sample(1, **nothing), music.sample(1))
 
 
-def test_new_clips_have_any_length_and_follow_what_is_asked(wave, reference):
+def test_new_clips_have_any_length_and_follow_the_condition(wave, reference):
     music = load(wave)
     assert music.sample(2, secs=2.5).shape == (2, 2.5 * RATE_HZ)
     loud, soft = (music.sample(1, attributes={"loudness_db": level}) for level in (-5.0, -40.0))
@@ -144,12 +144,12 @@ def test_new_clips_have_any_length_and_follow_what_is_asked(wave, reference):
         assert caught.value.exit_code == USAGE
 
 
-def test_the_seed_is_heard_as_its_authors_hear_it(reference):
+def test_the_reference_model_generates_as_in_the_notebook(reference):
     made = load(reference).sample(count=2)
     assert 0 <= made.min() <= made.max() <= 1  # the sigmoid of the logits
 
 
-def test_the_command_makes_music_in_every_way(wave, dataset, tmp_path):
+def test_the_command_generates_in_every_mode(wave, dataset, tmp_path):
     flags = ["generate", "--run", str(wave), "--output", str(tmp_path / "music"), "--count", "3"]
     assert main([*flags, "--data", str(dataset), "--output-rate-hz", "8000", "--steps", "4"]) == 0
     listed = json.loads((tmp_path / "music/music.json").read_text())
@@ -188,7 +188,7 @@ def test_the_command_makes_music_in_every_way(wave, dataset, tmp_path):
         (["--run", "{wave}", "--output-rate-hz", "1"], USAGE, "--output-rate-hz: must be"),
     ],
 )
-def test_what_is_wrong_is_one_sentence_and_a_code(wave, reference, tmp_path, capsys, flags, code, said):
+def test_an_error_is_one_sentence_with_an_exit_code(wave, reference, tmp_path, capsys, flags, code, said):
     given = [flag.format(wave=wave, reference=reference, tmp=tmp_path) for flag in flags]
     assert main(["generate", "--output", str(tmp_path / "music"), *given]) == code
     error = capsys.readouterr().err.strip().splitlines()[-1]

@@ -65,7 +65,7 @@ def test_every_clip_becomes_a_record_of_its_split(corpus, dataset):
     assert "tempo_bpm" not in manifest.attributes  # clips of a second have none
 
 
-def test_the_seeds_split_reads_number_45_twice_and_says_so(tmp_path, capsys):
+def test_the_reference_split_reads_track_45_twice_and_warns(tmp_path, capsys):
     for number in {*REFERENCE_TRAIN_NUMBERS, *REFERENCE_TEST_NUMBERS, 1, 2}:
         write_clip(tmp_path / f"in/classical/classical.{number:05d}.wav", number)
     write_clip(tmp_path / "in/rock/rock.00000.wav", 0)
@@ -119,7 +119,7 @@ def test_bad_files_are_quarantined_and_the_others_kept(corpus, tmp_path, capsys)
     assert sum(len(rows) for rows in records.values()) == 14
 
 
-def test_copies_are_found_among_many_that_sound_alike(tmp_path, monkeypatch):
+def test_duplicates_are_found_among_many_similar_recordings(tmp_path, monkeypatch):
     compared = []
     compare = fingerprint.is_same_recording
     monkeypatch.setattr(fingerprint, "is_same_recording", lambda *two: compared.append(1) or compare(*two))
@@ -141,7 +141,7 @@ def test_copies_are_found_among_many_that_sound_alike(tmp_path, monkeypatch):
     assert len(compared) <= 16 * 61
 
 
-def test_the_same_work_is_recognised_and_new_work_replaces_it(corpus, tmp_path, capsys):
+def test_an_identical_job_is_recognized_and_a_new_one_replaces_it(corpus, tmp_path, capsys):
     source, output = tmp_path / "in", tmp_path / "out"
     shutil.copytree(corpus, source)
     assert run(source, output, "--shards", "8") == 0
@@ -172,7 +172,7 @@ def test_the_digest_does_not_depend_on_the_place_or_the_workers(corpus, dataset,
     assert here.inputs_fingerprint != there.inputs_fingerprint
 
 
-def test_names_of_any_kind(tmp_path):
+def test_names_of_any_kind_are_accepted(tmp_path):
     names = [
         "new\nline",
         "sp ace 'and \"quote",
@@ -193,9 +193,7 @@ def test_a_clip_survives_its_line():
     assert SourceFile.from_json(clip.to_json()) == clip
 
 
-def test_an_input_that_cannot_be_read_costs_no_dataset_and_is_tried_again(
-    corpus, tmp_path, monkeypatch, capsys
-):
+def test_an_unreadable_input_leaves_the_dataset_intact_and_is_retried(corpus, tmp_path, monkeypatch, capsys):
     assert run(corpus, tmp_path / "out") == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.tfrecord")}
     open_file = beam_files.open_stream
@@ -222,7 +220,7 @@ def test_an_input_that_cannot_be_read_costs_no_dataset_and_is_tried_again(
 
 
 @pytest.mark.parametrize("verbose", [[], ["--verbose"]])
-def test_nothing_readable_leaves_no_dataset(tmp_path, capsys, verbose):
+def test_input_without_a_readable_file_leaves_no_dataset(tmp_path, capsys, verbose):
     (tmp_path / "in/rock").mkdir(parents=True)
     (tmp_path / "in/rock/rock.1.wav").write_bytes(b"no")
     assert run(tmp_path / "in", tmp_path / "out", *verbose) == 3
@@ -254,7 +252,7 @@ def test_nothing_readable_leaves_no_dataset(tmp_path, capsys, verbose):
         (["--input", "{corpus}", "--output", "/proc/nothing"], 4, "/proc/nothing"),
     ],
 )
-def test_what_is_wrong_is_one_sentence_and_a_code(corpus, tmp_path, capsys, flags, code, said):
+def test_an_error_is_one_sentence_with_an_exit_code(corpus, tmp_path, capsys, flags, code, said):
     tiny = [] if {"--clip-secs", "--clip-samples", "--sample-rate-hz"} & {*flags} else TINY
     given = [*tiny, *(flag.format(corpus=corpus) for flag in flags)]
     output = [] if "--output" in given else ["--output", str(tmp_path / "out")]

@@ -49,7 +49,7 @@ def test_gtzans_own_names_are_their_ids(genre, number, zeros):
 
 @QUICK
 @given(text, text, st.integers(0, 10**6))
-def test_a_track_is_on_one_side_and_stays_there(track_id, genre, number):
+def test_a_track_is_in_one_split_and_stays_there(track_id, genre, number):
     (split,) = hash_splits(Track(track_id, genre, number))
     assert split in SPLITS
     assert hash_splits(Track(track_id, "elsewhere", None)) == (split,)
@@ -57,7 +57,7 @@ def test_a_track_is_on_one_side_and_stays_there(track_id, genre, number):
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.sets(st.integers(0, 400), min_size=2, max_size=30), st.integers(1, 9))
-def test_a_new_file_moves_no_other(numbers, shards):
+def test_a_new_file_moves_no_other_file_to_another_shard(numbers, shards):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         (path / "rock").mkdir()
@@ -96,7 +96,7 @@ def test_a_record_comes_back_as_it_was(audio, track_id, uri, valid_samples, attr
 
 @QUICK
 @given(text, text, st.one_of(st.none(), st.floats(-100, 0)), st.integers(0, 10**9))
-def test_a_line_comes_back_as_it_was(track_id, uri, level, size):
+def test_a_parsed_line_equals_the_written_one(track_id, uri, level, size):
     shard = "train-00000-of-00001.tfrecord"
     entry = records.RecordEntry(
         track_id, track_id, uri, "train", shard, 0.5, size, level, None, 90.0, uri, "0", "ff"

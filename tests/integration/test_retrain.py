@@ -45,7 +45,7 @@ def said(capsys):
     return json.loads(line)
 
 
-def test_the_first_that_is_better_than_silence_is_promoted(trained, versions):
+def test_the_first_candidate_better_than_silence_is_promoted(trained, versions):
     (first,) = of(trained)
     state = champion.read(str(trained)).champion
     assert state.by == "retraining"
@@ -59,7 +59,7 @@ def test_the_first_that_is_better_than_silence_is_promoted(trained, versions):
     assert load(trained).sample(1).shape == (1, CLIP_SAMPLES)  # it can be played at once
 
 
-def test_nothing_new_is_no_work(models, versions, tmp_path):
+def test_an_unchanged_input_is_a_no_op(models, versions, tmp_path):
     before = bytes_of(models)
     program = (
         "import sys; from trainer.__main__ import main; code = main(sys.argv[1:]); "
@@ -73,7 +73,9 @@ def test_nothing_new_is_no_work(models, versions, tmp_path):
     assert bytes_of(models) == before
 
 
-def test_killed_after_training_a_better_one_is_promoted(models, versions, tmp_path, monkeypatch, capsys):
+def test_a_better_candidate_is_promoted_by_a_retraining_restarted_after_a_kill(
+    models, versions, tmp_path, monkeypatch, capsys
+):
     (first,), better = of(models), newcomer(models)
     monkeypatch.setattr(train, "train_and_evaluate", forbidden)
     assert run_retrain(versions["more"], models, *MORE_COEFFICIENTS, cache=tmp_path) == 0
@@ -109,7 +111,7 @@ def test_killed_after_training_a_better_one_is_promoted(models, versions, tmp_pa
     assert of(models) == [first]
 
 
-def test_one_that_gains_too_little_is_refused_once(models, versions, tmp_path, monkeypatch, capsys):
+def test_a_candidate_that_gains_too_little_is_refused_once(models, versions, tmp_path, monkeypatch, capsys):
     pointer = models / "champion.json"
     fields = json.loads(pointer.read_text())
     fields["dataset"] |= {"digest": "f" * 64, "uri": str(tmp_path / "gone")}
@@ -132,7 +134,7 @@ def test_one_that_gains_too_little_is_refused_once(models, versions, tmp_path, m
 
 
 @pytest.mark.slow
-def test_one_that_learned_noise_wins_on_noise_alone(models, versions, quick, tmp_path, capsys):
+def test_a_candidate_trained_on_noise_is_better_on_noise_only(models, versions, quick, tmp_path, capsys):
     before = (models / "champion.json").read_bytes()
     flags = [*FLAGS, "--epochs", "2", "--metric", "log_mel_distance_db"]
     assert run_retrain(versions["noise"], models, *flags, "--max-candidates", "1", cache=tmp_path) == 0
@@ -148,7 +150,7 @@ def test_one_that_learned_noise_wins_on_noise_alone(models, versions, quick, tmp
     assert {path.name for path in (models / "candidates").iterdir()} == {*of(models), found["candidate"]}
 
 
-def test_of_two_at_once_the_second_is_judged_again(
+def test_of_two_concurrent_retrainings_the_second_is_compared_again(
     models, versions, storage_server, tmp_path, monkeypatch, capsys
 ):
     (first,), better, other = of(models), newcomer(models), f"{0:012x}-{0:012x}"
@@ -207,7 +209,7 @@ def test_another_format_is_refused_before_any_work(models, versions, tmp_path, m
         ([], BAD_DATA, "no dataset.json"),
     ],
 )
-def test_what_is_wrong_is_one_sentence_and_a_code(tmp_path, capsys, flags, code, words):
+def test_an_error_is_one_sentence_with_an_exit_code(tmp_path, capsys, flags, code, words):
     assert run_retrain(tmp_path / "nothing", tmp_path / "models", *flags, cache=tmp_path) == code
     answer = capsys.readouterr()
     assert words in answer.err
@@ -215,7 +217,7 @@ def test_what_is_wrong_is_one_sentence_and_a_code(tmp_path, capsys, flags, code,
     assert not (tmp_path / "models").exists()
 
 
-def test_nobody_is_judged_by_what_it_was_trained_on(versions, tmp_path):
+def test_no_model_is_evaluated_on_its_training_clips(versions, tmp_path):
     entries = {}
     for name in ("first", "more"):
         home = versions[name] / (versions[name] / "LATEST").read_text().strip()

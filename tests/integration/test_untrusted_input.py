@@ -152,7 +152,7 @@ def test_every_good_file_becomes_a_record_and_every_bad_one_a_line(strangers, tm
     assert main(["inspect", str(tmp_path / "out"), "--html", str(tmp_path / "page.html")]) == 0
 
 
-def test_a_long_recording_gives_clips_of_one_side(tmp_path):
+def test_all_clips_of_a_long_recording_are_in_one_split(tmp_path):
     rng = np.random.default_rng(0)
     for number in range(9):
         path = tmp_path / f"in/talk/talk.{number:05d}.flac"
@@ -177,7 +177,7 @@ def test_a_long_recording_gives_clips_of_one_side(tmp_path):
     assert main(["inspect", str(tmp_path / "out")]) == 0
 
 
-def test_the_documentation_knows_every_reason():
+def test_the_documentation_lists_every_quarantine_reason():
     page = (Path(__file__).parents[2] / "docs/dataset.md").read_text()
     listed = [line for line in page.splitlines() if line.startswith("| `")]
     rows = [f"| `{reason}` | {meaning} |" for reason, meaning in REASONS.items()]

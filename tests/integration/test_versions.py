@@ -48,7 +48,7 @@ def written(monkeypatch):
 
 
 @pytest.mark.parametrize("where", ["local", "bucket"])
-def test_a_new_file_makes_a_version_of_which_only_its_shard_is_new(
+def test_a_new_file_creates_a_version_in_which_only_its_shard_is_new(
     corpus, tmp_path, storage_server, where, written, capsys
 ):
     source = tmp_path / "in"
@@ -90,7 +90,7 @@ def test_a_new_file_makes_a_version_of_which_only_its_shard_is_new(
     assert newest(output)[0] == first
 
 
-def test_a_copy_that_comes_back_is_no_copy_any_more(tmp_path, written):
+def test_a_duplicate_becomes_a_clip_when_its_original_is_removed(tmp_path, written):
     for number in range(12):
         write_clip(tmp_path / f"in/rock/rock.{number:05d}.wav", number)
     write_clip(tmp_path / "in/rock/a copy.flac", 3)
@@ -112,7 +112,9 @@ def test_a_copy_that_comes_back_is_no_copy_any_more(tmp_path, written):
 
 
 @pytest.mark.parametrize("where", ["local", "bucket"])
-def test_of_two_jobs_on_one_output_one_goes_on(corpus, tmp_path, storage_server, where, capsys, quick_lease):
+def test_of_two_jobs_on_one_output_one_continues(
+    corpus, tmp_path, storage_server, where, capsys, quick_lease
+):
     output = str(tmp_path / "out") if where == "local" else f"{storage_server}/two-jobs"
     with lease.acquire(output):
         assert run(corpus, output) == USAGE
@@ -172,7 +174,7 @@ def test_a_lease_is_renewed_expires_and_is_lost(storage_server, quick_lease):
     beam_files.delete([f"{uri}/{lease.LEASE_NAME}"])
 
 
-def test_a_lease_is_taken_though_the_first_answers_do_not_come(storage_server, quick_lease, proxy):
+def test_a_lease_is_acquired_although_the_first_responses_are_lost(storage_server, quick_lease, proxy):
     proxy.planned = ["silent"] * 3  # longer than the time between two renewals
     with lease.acquire(f"{storage_server}/silent") as held:
         held.check()
@@ -181,7 +183,7 @@ def test_a_lease_is_taken_though_the_first_answers_do_not_come(storage_server, q
         assert lease.holder(f"{storage_server}/silent").startswith(f"process {os.getpid()} ")
 
 
-def test_an_answer_that_got_lost_loses_no_lease(storage_server, quick_lease, proxy):
+def test_a_lost_response_does_not_lose_the_lease(storage_server, quick_lease, proxy):
     proxy.planned = ["lost"] * 3
     with lease.acquire(f"{storage_server}/deaf") as held:
         deadline = time.monotonic() + 10
@@ -214,7 +216,7 @@ def test_a_lease_survives_outage_if_nobody_takes_it(storage_server, quick_lease,
 
 
 @pytest.mark.parametrize("damage", ["no records", "other records", "no manifest"])
-def test_a_damaged_version_is_made_again(corpus, tmp_path, damage, written):
+def test_a_corrupt_version_is_rebuilt(corpus, tmp_path, damage, written):
     shutil.copytree(corpus, tmp_path / "in")
     assert run(tmp_path / "in", tmp_path / "out", "--versioned") == 0
     folder, made = newest(tmp_path / "out")
@@ -232,7 +234,7 @@ def test_a_damaged_version_is_made_again(corpus, tmp_path, damage, written):
     assert newest(tmp_path / "out")[0] == folder
 
 
-def test_latest_moves_only_from_where_it_was(storage_server, monkeypatch, proxy):
+def test_latest_is_replaced_only_if_unchanged_since_it_was_read(storage_server, monkeypatch, proxy):
     root = f"{storage_server}/pointer"
     proxy.planned = ["lost"]
     versions.set_latest(root, "a" * 64)

@@ -20,7 +20,7 @@ def train(data, run, given, epochs):
     train_and_evaluate(str(data), str(run), {**given, "epochs": epochs}, 1, run.parent / "cache")
 
 
-def test_a_run_leaves_all_it_promises(dataset, tmp_path, capsys):
+def test_a_run_writes_all_documented_files(dataset, tmp_path, capsys):
     run = tmp_path / "run"
     train(dataset, run, {**WAVE, "checkpoints_to_keep": 1}, 3)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -68,6 +68,6 @@ def test_a_run_leaves_all_it_promises(dataset, tmp_path, capsys):
     assert "epoch   3" in capsys.readouterr().out
 
 
-def test_the_report_of_the_seed_says_why_its_elbo_misleads(dataset, tmp_path):
+def test_the_report_of_the_reference_model_says_why_its_elbo_misleads(dataset, tmp_path):
     train(dataset, tmp_path / "reference", {"preset": "reference", "sample_clips": 2}, 1)
     assert "no lower bound" in (tmp_path / "reference/report.html").read_text()

@@ -42,7 +42,7 @@ def test_tensorflow_reads_our_records(tmp_path):
     assert parsed["centroid_hz"] == 431.25
 
 
-def test_we_read_records_that_tensorflow_writes(tmp_path):
+def test_records_written_by_tensorflow_are_read(tmp_path):
     path = str(tmp_path / "clips.tfrecord")
     message = tf.train.Example.FromString(example.encode(RECORD))
     with tf.io.TFRecordWriter(path) as writer:

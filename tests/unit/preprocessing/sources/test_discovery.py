@@ -89,7 +89,7 @@ def test_a_pattern_matches_files_and_folders(tmp_path):
     assert find_inputs(f"{tmp_path}/polka*").files == []
 
 
-def test_a_list_names_files_in_any_folder(tmp_path):
+def test_a_list_of_clips_may_name_files_in_any_folder(tmp_path):
     write_clip(tmp_path / "x/rock/a.wav", 1)
     write_clip(tmp_path / "y/jazz/b.wav", 2)
     list_file = tmp_path / "list.txt"

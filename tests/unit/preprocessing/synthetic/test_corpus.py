@@ -166,7 +166,7 @@ def test_a_wrong_number_is_a_usage_error_in_one_line(tmp_path, capsys, flags):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_prints_a_summary_of_one_line(tmp_path):
+def test_the_command_prints_a_one_line_summary(tmp_path):
     command = [
         sys.executable,
         "-m",

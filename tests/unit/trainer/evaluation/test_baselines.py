@@ -17,7 +17,7 @@ def coloured(rng, clips=6, samples=4_096):
     return np.fft.irfft(gains * spectrum, samples).astype(np.float32)
 
 
-def test_what_lies_in_the_subspace_is_reconstructed_exactly():
+def test_signals_in_the_subspace_are_reconstructed_exactly():
     rng = np.random.default_rng(0)
     clips = clips_in_subspace(rng, rng.normal(size=(4, 32)))
     pca = WindowedPCA.fit(iter(clips), samples_per_value=8, window_samples=32)

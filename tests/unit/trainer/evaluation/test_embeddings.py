@@ -99,7 +99,7 @@ def musicnn(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-def test_every_three_seconds_are_one_patch():
+def test_an_embedding_has_one_patch_per_three_seconds():
     embedding = LogMelEmbedding()
     clips = tones(100, 400)
     points = embedding(clips, RATE_HZ)
@@ -194,6 +194,6 @@ def test_a_network_that_musicnn_lacks_is_refused(musicnn):
     assert "MSD_musicnn" in sentence(MusicnnEmbedding)
 
 
-def test_without_musicnn_the_sentence_says_how_to_install_it(monkeypatch):
+def test_without_musicnn_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "musicnn", None)
     assert "pip install --no-deps musicnn==0.1.0" in sentence(lambda: make_embedding("musicnn"))

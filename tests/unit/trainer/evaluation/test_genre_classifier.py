@@ -10,7 +10,7 @@ def two_genres(rng, clips=40, patches=5, dim=8, apart=1.5, genres=(3, 7)):
     return (centres + rng.normal(size=(clips, patches, dim))).astype(np.float32), labels
 
 
-def test_separable_genres_are_told_apart_in_new_clips():
+def test_separable_genres_are_distinguished_in_new_clips():
     rng = np.random.default_rng(0)
     classifier = GenreClassifier.fit(*two_genres(rng))
     embeddings, genres = two_genres(rng)
@@ -18,7 +18,7 @@ def test_separable_genres_are_told_apart_in_new_clips():
     np.testing.assert_array_equal(classifier.predict(embeddings), genres)
 
 
-def test_shuffled_genres_cannot_be_told_apart():
+def test_shuffled_genres_cannot_be_distinguished():
     rng = np.random.default_rng(1)
     embeddings, genres = two_genres(rng, clips=200)
     classifier = GenreClassifier.fit(embeddings, rng.permutation(genres))
@@ -51,6 +51,6 @@ def test_the_same_clips_give_the_same_classifier_whatever_their_units():
     np.testing.assert_array_equal(GenreClassifier.fit(scaled, genres).predict(scaled), predicted)
 
 
-def test_one_genre_alone_cannot_be_learnt():
+def test_a_classifier_needs_two_genres():
     with pytest.raises(ValueError):
         GenreClassifier.fit(np.zeros((4, 2, 3), np.float32), np.zeros(4, int))

@@ -85,7 +85,7 @@ def test_nearest_distances_on_a_grid():
         nearest_distances(grid, grid[:2], leave_out_self=True)
 
 
-def test_a_copy_of_a_row_is_at_no_distance_even_when_the_row_itself_is_left_out():
+def test_a_duplicate_row_has_distance_zero_even_if_the_row_itself_is_left_out():
     rows = np.array([[0.0, 0.0], [0.0, 0.0], [5.0, 0.0]])
     np.testing.assert_allclose(nearest_distances(rows, rows, leave_out_self=True), [0, 0, 5])
 

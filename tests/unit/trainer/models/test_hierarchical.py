@@ -55,7 +55,7 @@ def test_a_reconstruction_keeps_the_strongest_coefficients_exactly(model):
     np.testing.assert_allclose(reconstructed.numpy()[inside], coefficients.numpy()[inside], atol=0.02)
 
 
-def test_noise_of_scale_0_changes_nothing(model):
+def test_noise_of_scale_0_leaves_the_latents_unchanged(model):
     latents = model.encode(*make_batch())
     unmoved = model.add_noise(latents, 0.0, normal([2, model.sample_noise_size(SAMPLES)]))
     for values, original in zip(unmoved, latents, strict=True):
@@ -72,7 +72,7 @@ def test_an_interpolation_begins_and_ends_at_its_ends(model):
             np.testing.assert_allclose(interpolated, values, atol=1e-6)
 
 
-def test_a_style_transfer_moves_the_global_latent_and_nothing_else(model):
+def test_a_style_transfer_moves_the_global_latent_only(model):
     audio, condition = make_batch()
     latents = model.encode(audio, condition)
     same = model.transfer_style(latents, condition, condition, Guidance())

@@ -19,7 +19,7 @@ def prior():
     return layer
 
 
-def test_samples_are_more_likely_than_what_lies_beside_them(prior):
+def test_samples_are_more_likely_than_shifted_ones(prior):
     sampled = prior.sample(NO_STEPS, CONTEXT, BEAT, normal([400, 5, 3], key=11), tf.constant(1.0))
     own = prior.log_density(sampled, CONTEXT, BEAT)
     beside = prior.log_density(sampled + 2.0, CONTEXT, BEAT)

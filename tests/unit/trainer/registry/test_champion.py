@@ -55,7 +55,7 @@ def of(models):
     return state.champion.candidate, [one.candidate for one in state.earlier], list(state.rejected)
 
 
-def test_promoted_and_rolled_back_by_hand(models, capsys):
+def test_a_champion_is_promoted_and_rolled_back_manually(models, capsys):
     for name in NAMES[:3]:
         make_candidate(models, name)
         assert main(["champion", "promote", "--models", models, "--candidate", name]) == 0
@@ -80,7 +80,7 @@ def test_promoted_and_rolled_back_by_hand(models, capsys):
     assert of(models) == (NAMES[0], [NAMES[2], NAMES[1]], [])
 
 
-def test_nonsense_is_one_sentence_and_moves_nothing(models, capsys):
+def test_an_invalid_champion_is_refused_in_one_sentence_and_changes_nothing(models, capsys):
     make_candidate(models, NAMES[0])
     make_candidate(models, NAMES[1], checkpoint=False)
 
@@ -104,7 +104,7 @@ def test_nonsense_is_one_sentence_and_moves_nothing(models, capsys):
         refused(BAD_DATA, "champion.json is corrupt", "show")
 
 
-def test_a_champion_whose_files_are_gone_is_not_gone_back_to(models):
+def test_a_champion_without_files_is_not_restored(models):
     for name in NAMES[:2]:
         make_candidate(models, name)
         champion.promote(models, name)
@@ -115,7 +115,7 @@ def test_a_champion_whose_files_are_gone_is_not_gone_back_to(models):
     assert of(models)[0] == NAMES[1]
 
 
-def test_of_two_who_read_the_same_only_one_moves_it(models):
+def test_of_two_concurrent_promotions_only_one_succeeds(models):
     for name in NAMES[:3]:
         make_candidate(models, name)
     one = other = champion.read(models)
@@ -131,7 +131,7 @@ def test_of_two_who_read_the_same_only_one_moves_it(models):
     assert of(models) == (NAMES[2], [NAMES[0]], [])
 
 
-def test_an_answer_that_got_lost_is_no_move_by_another(storage_server, tmp_path):
+def test_a_lost_response_is_not_taken_for_a_write_by_another_process(storage_server, tmp_path):
     models = f"{storage_server}/{tmp_path.name}/lost"
     champion_pointer.move(models, b"mine", 0)
     champion_pointer.move(models, b"mine", 0)  # as the client does when it heard nothing
@@ -139,7 +139,7 @@ def test_an_answer_that_got_lost_is_no_move_by_another(storage_server, tmp_path)
         champion_pointer.move(models, b"yours", 0)
 
 
-def test_who_is_being_trained_is_not_promoted(models, monkeypatch):
+def test_a_candidate_in_training_is_not_promoted(models, monkeypatch):
     monkeypatch.setenv("STORAGE_LEASE_SECS", "1")  # an owner that lives is seen to within that
     with (
         lease.acquire(make_candidate(models, NAMES[0])),
@@ -149,7 +149,7 @@ def test_who_is_being_trained_is_not_promoted(models, monkeypatch):
     assert caught.value.exit_code == USAGE
 
 
-def test_only_the_newest_stay_and_whom_somebody_needs(models):
+def test_only_the_newest_and_the_needed_candidates_are_kept(models):
     for number, name in enumerate(NAMES):
         folder = make_candidate(models, name, checkpoint=number != 6)
         if not models.startswith("gs://"):
@@ -174,14 +174,14 @@ def test_only_the_newest_stay_and_whom_somebody_needs(models):
     assert candidates.prune(models, max_candidates=2) == [NAMES[2]]
 
 
-def test_the_history_is_as_long_as_promised(models):
+def test_the_history_has_the_documented_length(models):
     for name in NAMES:
         make_candidate(models, name)
         champion.promote(models, name)
     assert of(models) == (NAMES[7], NAMES[6:3:-1], [])
 
 
-def test_a_folder_of_models_stands_for_its_champion(models, tmp_path):
+def test_a_folder_of_models_is_resolved_to_its_champion(models, tmp_path):
     make_candidate(models, NAMES[0])
     champion.promote(models, NAMES[0])
     assert champion_pointer.resolve(models) == candidate_uri(models, NAMES[0])
@@ -217,6 +217,6 @@ def test_a_candidates_name_is_a_function_of_what_it_depends_on():
         ({}, {"sample_rate_hz": 4_000}, False),
     ],
 )
-def test_weights_fit_where_shapes_and_meanings_are_the_same(settings, metadata, fit):
+def test_weights_are_restored_where_shapes_and_settings_match(settings, metadata, fit):
     other = RunConfig(dataclasses.replace(RUN.config, **settings), dataclasses.replace(FACTS, **metadata))
     assert candidates.have_same_weights_shape(RUN, other) is fit

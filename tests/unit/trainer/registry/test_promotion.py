@@ -13,7 +13,7 @@ def compared(what="the new clips", **changed):
     return SetComparison(what, "0" * 64, 10, FIGURES, {**FIGURES, **changed})
 
 
-def test_less_error_is_gain_whatever_the_metrics_direction():
+def test_a_smaller_error_is_a_gain_for_metrics_of_either_direction():
     better = {"snr_db": 7.0, "stft_distance": 1.1, "log_mel_distance_db": 4.5, "frechet_log_mel": 81.0}
     for name in METRICS:
         assert gain(name, FIGURES[name], better[name]) > 0 > gain(name, better[name], FIGURES[name])
@@ -23,7 +23,7 @@ def test_less_error_is_gain_whatever_the_metrics_direction():
     assert gain("snr_db", -3.0, -3.0) == 0
 
 
-def test_what_is_no_number_never_wins():
+def test_a_metric_that_is_not_finite_never_wins():
     assert gain("snr_db", 6.0, math.nan) == -math.inf
     assert gain("snr_db", math.nan, math.nan) == -math.inf
     assert gain("snr_db", math.nan, 6.0) == math.inf
@@ -67,7 +67,7 @@ def test_the_first_candidate_must_be_better_than_silence():
     assert not first(frechet_log_mel=math.inf)[0]
 
 
-def test_a_verdict_is_strict_json():
+def test_a_promotion_decision_is_strict_json():
     one = compared(snr_db=math.nan).to_json()
     again = json.loads(json.dumps(without_nan(one), allow_nan=False))
     assert again["candidate"]["snr_db"] is None

@@ -117,7 +117,7 @@ def test_a_report_draws_a_train_and_a_test_curve_of_each_term(run):
     assert Page(write_report(run)).attributes("path", "d") != page.attributes("path", "d")
 
 
-def test_a_report_loads_nothing(run):
+def test_a_report_loads_no_external_resource(run):
     page = Page(write_report(run))
     links = [
         value
