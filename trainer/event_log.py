@@ -54,7 +54,7 @@ def is_json() -> bool:
 
 
 # Both handlers look `sys.stdout` up for each event: `retrain` redirects it. They let exceptions pass, as `print`
-# does: a program whose output nobody can read ends.
+# does: a program whose output has no reader ends.
 
 
 class _TextHandler(logging.Handler):

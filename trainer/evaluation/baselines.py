@@ -1,4 +1,4 @@
-"""What any model is compared with: a linear codec of the same size, and noise that has only the spectrum."""
+"""Baselines: a linear codec with the same latent rate, and signals that share only statistics with music."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 class WindowedPCA(NamedTuple):
     """The best linear autoencoder of windows (Karhunen-Loève transform), for audio cut without overlap.
 
-    `WindowedPCA.fit` makes one. It keeps one value per `samples_per_value` samples, as a latent would.
+    Build one with `WindowedPCA.fit`. It keeps one value per `samples_per_value` samples, as a latent would.
     """
 
     mean: np.ndarray  # [window_samples] float64
@@ -22,12 +22,12 @@ class WindowedPCA(NamedTuple):
     def fit(
         cls, clips: Iterable[np.ndarray], samples_per_value: int, window_samples: int = 1024
     ) -> WindowedPCA:
-        """Fits to training clips, one at a time.
+        """Fit to training clips, one at a time.
 
         Args:
             clips: `[samples]` float32 each.
             samples_per_value: Compression, from 1 to `window_samples`.
-            window_samples: Length of a window; a clip's last one is filled with zeros.
+            window_samples: Length of a window; the last one of a clip is padded with zeros.
 
         Raises:
             ValueError: The compression is out of range, or there are no clips.
@@ -49,7 +49,7 @@ class WindowedPCA(NamedTuple):
         return cls(mean, vectors.T[::-1][:kept].copy(), np.maximum(variances[::-1], 0))
 
     def reconstruct(self, clips: np.ndarray) -> np.ndarray:
-        """`[clips, samples]` through the kept values and back, the same shape in float32."""
+        """Encode and decode `[clips, samples]`; returns the same shape in float32."""
         return np.stack([self._reconstruct_one(clip) for clip in clips])
 
     def _reconstruct_one(self, clip: np.ndarray) -> np.ndarray:
@@ -59,18 +59,18 @@ class WindowedPCA(NamedTuple):
 
 
 def _windows(clip: np.ndarray, window_samples: int) -> np.ndarray:
-    """`[samples]` -> `[windows, window_samples]` float64, with zeros at the end."""
+    """Divide `[samples]` into `[windows, window_samples]` float64, padded with zeros at the end."""
     padded = np.pad(np.asarray(clip, np.float64), (0, -len(clip) % window_samples))
     return padded.reshape(-1, window_samples)
 
 
 def shaped_noise(clips: Iterable[np.ndarray], count: int, samples: int, seed: int) -> np.ndarray:
-    """Gaussian noise with the mean power spectrum of clips: right in timbre on average, and no music.
+    """Generate Gaussian noise with the mean power spectrum of clips: the average timbre without any music.
 
     Args:
-        clips: `[samples]` float32 each; of a longer one the first `samples` count.
-        count: How many clips of noise.
-        samples: Their length.
+        clips: `[samples]` float32 each; only the first `samples` are used.
+        count: Number of clips to generate.
+        samples: Length of each.
         seed: The same seed gives the same noise.
 
     Returns:
@@ -84,7 +84,7 @@ def shaped_noise(clips: Iterable[np.ndarray], count: int, samples: int, seed: in
         powers += np.abs(np.fft.rfft(clip, samples)) ** 2 / min(len(clip), samples)
         read += 1
     if read == 0:
-        raise ValueError("there are no clips whose spectrum the noise could have")
+        raise ValueError("there are no clips to take the spectrum from")
     gains = np.sqrt(powers / read)
     rng = np.random.default_rng(seed)
     noise = (np.fft.irfft(gains * np.fft.rfft(rng.standard_normal(samples)), samples) for _ in range(count))
@@ -92,10 +92,10 @@ def shaped_noise(clips: Iterable[np.ndarray], count: int, samples: int, seed: in
 
 
 def phase_randomized(clips: np.ndarray, seed: int) -> np.ndarray:
-    """Each clip with the phases of its whole spectrum drawn anew: its exact timbre, but nothing in time.
+    """Replace the phases of each clip's whole spectrum by random ones: the timbre stays, events in time do not.
 
     Theiler et al. 1992, "Testing for nonlinearity in time series: the method of surrogate data". The
-    constant part, and the one at half the sample rate, have no phase and stay.
+    components at 0 Hz and at half the sample rate have no phase and stay.
 
     Args:
         clips: `[clips, samples]` float32.

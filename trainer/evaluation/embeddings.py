@@ -1,4 +1,4 @@
-"""Clips as points whose distances mean something: what Fréchet distances and classifiers are measured on."""
+"""Embeddings of clips, on which Fréchet distances, nearest clips and the genre classifier are computed."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ LOG_MEL, MUSICNN = "log-mel", "musicnn"
 
 
 class Embedding(Protocol):
-    """A way to embed clips, with the name that reports give it."""
+    """An embedding of clips; `name` is how reports refer to it."""
 
     name: str
 
     def __call__(self, audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-        """Embeds each 3 seconds, without what is left at the end.
+        """Embed each patch of 3 seconds; a shorter rest at the end is dropped.
 
         Args:
             audio: `[clips, samples]` float32 in [-1, 1].
-            sample_rate_hz: Its rate.
+            sample_rate_hz: Of `audio`.
 
         Returns:
             `[clips, patches, dim]` float32.
@@ -39,10 +39,10 @@ class Embedding(Protocol):
 
 
 def make_embedding(name: str) -> Embedding:
-    """The embedding called "log-mel" or "musicnn", or that of a SavedModel's folder.
+    """Make the embedding named "log-mel" or "musicnn", or load that of a SavedModel's folder.
 
     Raises:
-        CommandError: The name is none of them, or what it stands for cannot be loaded (2).
+        CommandError: The name is unknown, or the network cannot be loaded (exit code 2).
     """
     if name == LOG_MEL:
         return LogMelEmbedding()
@@ -56,18 +56,18 @@ def make_embedding(name: str) -> Embedding:
 
 
 class LogMelEmbedding:
-    """Statistics of the log-mel spectrogram, in no need of a trained network.
+    """Statistics of the log-mel spectrogram; needs no trained network.
 
-    For each of the 64 bands: its mean level, its standard deviation and its mean absolute change from frame
-    to frame, so timbre, dynamics and how busy it is: 192 values, in units that bring each to about 1.
+    For each of 64 bands: mean level, standard deviation, and mean absolute change between frames, which stand for
+    timbre, dynamics and activity. The 192 values are scaled to a standard deviation of about 1.
     """
 
     name = LOG_MEL
-    UNITS_DB = (10.0, 2.5, 1.25)  # near the standard deviation of each statistic over patches of music
+    UNITS_DB = (10.0, 2.5, 1.25)  # about the standard deviation of each statistic over patches of music
 
     def __call__(self, audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-        """`[clips, samples]` -> `[clips, patches, 192]` float32; a clip shorter than a patch is one."""
-        # A clip at a time: spectra of them all at once would fill the memory.
+        """Embed `[clips, samples]` as `[clips, patches, 192]` float32; a clip shorter than a patch is one patch."""
+        # One clip at a time: the spectra of all clips would not fit into memory.
         return np.stack([self._embed(clip, sample_rate_hz) for clip in _patches(audio, sample_rate_hz)])
 
     def _embed(self, patches: np.ndarray, sample_rate_hz: int) -> np.ndarray:
@@ -85,17 +85,17 @@ def _patches(audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
 
 
 class SavedModelEmbedding:
-    """A network in TensorFlow's SavedModel format that takes one mono waveform, as those for audio do.
+    """A network in TensorFlow's SavedModel format that takes one mono waveform, as audio networks usually do.
 
-    Its first float output of one or two dimensions (those of a dictionary in the order of their names) is
-    `[dim]` or `[frames, dim]`; its frames are the patches here, whatever their length.
+    The embedding is the first float output of shape `[dim]` or `[frames, dim]` (outputs of a dictionary in the order
+    of their names). Its frames are the patches, whatever their length.
     """
 
     def __init__(self, path: str | Path, input_rate_hz: int = 16_000) -> None:
-        """Loads the folder `path`; the network takes audio at `input_rate_hz`.
+        """Load the folder `path`; the network takes audio at `input_rate_hz`.
 
         Raises:
-            CommandError: It is no SavedModel that can be called (2).
+            CommandError: It is not a callable SavedModel (exit code 2).
         """
         self.name = f"savedmodel:{Path(path).name}"
         self._input_rate_hz = input_rate_hz
@@ -103,7 +103,7 @@ class SavedModelEmbedding:
             self._model = tf.saved_model.load(str(path))
             self._call = self._model if callable(self._model) else self._signature()
         except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
-            raise CommandError(f"embedding {path} is no SavedModel that can be called", USAGE) from error
+            raise CommandError(f"embedding {path} is not a callable SavedModel", USAGE) from error
 
     def _signature(self) -> Callable[[tf.Tensor], object]:
         signature = self._model.signatures["serving_default"]
@@ -111,10 +111,10 @@ class SavedModelEmbedding:
         return lambda waveform: signature(**{argument: waveform})
 
     def __call__(self, audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-        """`[clips, samples]` -> `[clips, patches, dim]` float32.
+        """Embed `[clips, samples]` as `[clips, patches, dim]` float32.
 
         Raises:
-            CommandError: The network does not take a waveform, or returns no embedding of it (2).
+            CommandError: The network does not take a waveform or returns no embedding (exit code 2).
         """
         waveforms = _resampled(audio, sample_rate_hz, self._input_rate_hz)
         return np.stack([self._embed(waveform) for waveform in waveforms])
@@ -144,7 +144,7 @@ class MusicnnEmbedding:
     TAGS = 50
 
     def __init__(self, model: str = "MSD_musicnn") -> None:
-        """Loads one of the package's networks of that architecture: "MSD_musicnn" or "MTT_musicnn".
+        """Load one of the package's networks of this architecture: "MSD_musicnn" or "MTT_musicnn".
 
         Raises:
             CommandError: The package, or the network in it, is missing (2).
@@ -171,7 +171,7 @@ class MusicnnEmbedding:
             tf.compat.v1.train.Saver().restore(self._session, f"{checkpoint}/")
 
     def __call__(self, audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-        """`[clips, samples]` -> `[clips, patches, 200]` float32; a clip shorter than a patch is one."""
+        """Embed `[clips, samples]` as `[clips, patches, 200]` float32; a clip shorter than a patch is one patch."""
         waveforms = _resampled(audio, sample_rate_hz, self.RATE_HZ)
         return np.stack([self._session.run(self._output, {self._input: self._mels(w)}) for w in waveforms])
 
@@ -191,14 +191,14 @@ class MusicnnEmbedding:
 
 
 def _resampled(audio: np.ndarray, sample_rate_hz: int, rate_hz: int) -> Iterator[np.ndarray]:
-    """One `[samples]` float32 waveform per clip: at a network's rate they are many times longer."""
+    """Yield one resampled `[samples]` float32 waveform per clip; all at once would take too much memory."""
     for clip in np.asarray(audio, np.float32):
         yield librosa.resample(clip, orig_sr=sample_rate_hz, target_sr=rate_hz, res_type="soxr_hq")
 
 
 @contextlib.contextmanager
 def _tensorflow_1_in_silence() -> Iterator[None]:
-    """Keeps back the warnings of deprecated code, and what that code does to TensorFlow's own log level."""
+    """Suppress the warnings of deprecated code and restore TensorFlow's log level, which that code changes."""
     logger = tf.get_logger()
     level = logger.level
     with warnings.catch_warnings():

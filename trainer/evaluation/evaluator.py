@@ -108,7 +108,7 @@ class Evaluator:
         }
 
     def generation_quality_of_baselines(self, count: int) -> list[Row]:
-        """Measure real held-out clips, the floor, and signals that only share statistics with generator."""
+        """Measure real held-out clips, the floor, and signals that share only statistics with music."""
         held_out = self.held_out.audio
         samples = held_out.shape[1]
         noise = shaped_noise(self.train.audio, count, samples, self.seed)

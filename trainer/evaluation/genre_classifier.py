@@ -1,4 +1,4 @@
-"""A small genre classifier of embeddings, trained on real clips to judge what was asked of made ones."""
+"""A genre classifier of embeddings, trained on real clips, which measures whether generated clips have their genre."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-INVERSE_PENALTY = 0.1  # strong: patches of one clip are alike, so there are fewer examples than rows
-MOST_ITERATIONS = 2_000
+INVERSE_PENALTY = 0.1  # strong, since the patches of a clip are similar: few examples are independent
+MAX_ITERATIONS = 2_000
 
 
 class GenreClassifier:
     """Logistic regression on standardized patches; a clip's genre is that of its mean log-probabilities.
 
-    `GenreClassifier.fit` makes one. The same clips give the same classifier.
+    Build one with `GenreClassifier.fit`, which is deterministic.
     """
 
     def __init__(self, patch_model: Pipeline) -> None:
@@ -22,7 +22,7 @@ class GenreClassifier:
 
     @classmethod
     def fit(cls, embeddings: np.ndarray, genres: np.ndarray) -> GenreClassifier:
-        """Fits to clips, with rare genres weighted up to the frequent ones.
+        """Fit a classifier to clips; rare genres get the same total weight as frequent ones.
 
         Args:
             embeddings: `[n, patches, dim]` float32.
@@ -31,19 +31,19 @@ class GenreClassifier:
         Raises:
             ValueError: All clips are of one genre.
         """
-        regression = LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced", max_iter=MOST_ITERATIONS)
+        regression = LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced", max_iter=MAX_ITERATIONS)
         patch_model = make_pipeline(StandardScaler(), regression)
         patch_model.fit(_rows(embeddings), np.repeat(genres, embeddings.shape[1]))
         return cls(patch_model)
 
     def predict(self, embeddings: np.ndarray) -> np.ndarray:
-        """`[n, patches, dim]` -> `[n]` int, each one of the genres of `fit`."""
+        """Predict genres, `[n, patches, dim]` -> `[n]` int, out of those given to `fit`."""
         patches = self._patch_model.predict_log_proba(_rows(embeddings))
         clips = patches.reshape(*embeddings.shape[:2], -1).mean(axis=1)
         return self._patch_model.classes_[clips.argmax(axis=1)]
 
     def accuracy(self, embeddings: np.ndarray, genres: np.ndarray) -> float:
-        """The part of `[n, patches, dim]` clips in [0, 1] whose predicted genre is that of `[n]` genres."""
+        """Return the fraction of `[n, patches, dim]` clips whose predicted genre equals that in `genres`, `[n]`."""
         return float(np.mean(self.predict(embeddings) == np.asarray(genres)))
 
 

@@ -1,4 +1,4 @@
-"""Numbers about sets of clips and sets of embeddings: fidelity, likeness, variety and obedience.
+"""Metrics of sets of clips and of sets of embeddings.
 
 Sets of clips are `[clips, samples]` float32 in [-1, 1]; sets of embeddings are `[n, dim]`, one row each.
 """
@@ -14,11 +14,11 @@ import scipy.stats
 from preprocessing.features.attributes import onset_envelope
 
 ACTIVE_VARIANCE = 0.01  # of a posterior mean over clips
-FEWEST_PAIRS = 3  # of a rank correlation: two are always in order or in reverse
+MIN_PAIRS = 3  # of a rank correlation: that of two pairs is always 1 or -1
 
 
 def frechet_distance(real: np.ndarray, other: np.ndarray) -> float:
-    """Fréchet distance of the Gaussians fitted to two sets of embeddings; 0 for the same set.
+    """Compute the Fréchet distance between Gaussians fitted to two sets of embeddings; 0 for the same set.
 
     Dowson & Landau 1982; Heusel et al. 2017, "GANs trained by a two time-scale update rule", equation 6. It
     is a squared distance and biased upwards for few rows: compare only sets of the same size.
@@ -44,7 +44,7 @@ def frechet_distance(real: np.ndarray, other: np.ndarray) -> float:
 
 
 def nearest_distances(clips: np.ndarray, others: np.ndarray, leave_out_self: bool = False) -> np.ndarray:
-    """Euclidean distance of each row to the nearest of `others`, `[n, dim]` and `[m, dim]` -> `[n]` float64.
+    """Compute the Euclidean distance of each row to the nearest of `others`: `[n, dim]`, `[m, dim]` -> `[n]` float64.
 
     With `leave_out_self`, row i of `others` is row i of `clips` and does not count; alone, it is at infinity.
 
@@ -60,14 +60,14 @@ def nearest_distances(clips: np.ndarray, others: np.ndarray, leave_out_self: boo
 
 
 def diversity(embeddings: np.ndarray) -> float:
-    """Mean Euclidean distance between different rows of `[n, dim]`; NaN for fewer than two."""
+    """Compute the mean Euclidean distance between different rows of `[n, dim]`; NaN for fewer than two."""
     if len(embeddings) < 2:
         return math.nan
     return float(scipy.spatial.distance.pdist(embeddings).mean())
 
 
 def active_units(means: np.ndarray) -> int:
-    """How many latent dimensions say something of a clip, from `[clips, dim]` posterior means.
+    """Count the latent dimensions that depend on the clip, from `[clips, dim]` posterior means.
 
     Burda et al. 2016, "Importance weighted autoencoders", section 5.1: those whose posterior mean has a
     variance over clips above 0.01, under a prior of variance 1.
@@ -75,20 +75,20 @@ def active_units(means: np.ndarray) -> int:
     return int(np.sum(np.var(means, axis=0, dtype=np.float64) > ACTIVE_VARIANCE))
 
 
-def rank_correlation(asked: np.ndarray, measured: np.ndarray) -> float:
-    """Spearman's rank correlation of `[n]` and `[n]`, in [-1, 1].
+def rank_correlation(conditions: np.ndarray, measured: np.ndarray) -> float:
+    """Compute Spearman's rank correlation of `[n]` and `[n]`, in [-1, 1].
 
     Pairs with a NaN do not count. It is NaN for fewer than three pairs, or where one side is constant.
     """
-    pairs = np.stack([asked, measured]).astype(np.float64)
+    pairs = np.stack([conditions, measured]).astype(np.float64)
     pairs = pairs[:, ~np.isnan(pairs).any(axis=0)]
-    if pairs.shape[1] < FEWEST_PAIRS or np.any(np.ptp(pairs, axis=1) == 0):
+    if pairs.shape[1] < MIN_PAIRS or np.any(np.ptp(pairs, axis=1) == 0):
         return math.nan
     return float(scipy.stats.spearmanr(*pairs).statistic)
 
 
 def onset_correlation(audio: np.ndarray, other: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    """Whether two clips have their onsets together: Pearson correlation of their onset envelopes.
+    """Compute the Pearson correlation of the onset envelopes of each pair of clips.
 
     Args:
         audio: `[clips, samples]` float32 in [-1, 1].

@@ -94,13 +94,13 @@ def _last_modified(folder: StorageFolder, name: str) -> datetime:
 
 
 def _delete(models: str, name: str) -> bool:
-    """Delete a candidate that nobody uses, its checkpoint's pointer first; return whether it was deleted."""
+    """Delete a candidate that is not in use, its checkpoint's pointer first; return whether it was deleted."""
     uri = candidate_uri(models, name)
     if lease.holder(uri):
         return False
     try:
         with lease.acquire(uri):
-            # Read under the lease: from here on, nobody can promote the candidate.
+            # Read under the lease: from here on, no other process can promote the candidate.
             if name in champions.read(models).protected:
                 return False
             folder = StorageFolder(uri)

@@ -97,7 +97,7 @@ def describe_candidate(models: str, name: str, by: str) -> Champion:
 def promote_candidate(models: str, state: State, name: str, by: str) -> State:
     """Make a candidate the champion that follows `state`.
 
-    The candidate's lease is held meanwhile, so that nobody deletes it.
+    The candidate's lease is held meanwhile, so that no other process deletes it.
 
     Raises:
         MovedError: Another process has changed `champion.json` since `state` was read.

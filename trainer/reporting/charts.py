@@ -129,7 +129,7 @@ def line_chart(metric: Metric, epochs: list[dict[str, float]]) -> LineChart | No
 
 
 def _value_range(values: list[float]) -> tuple[float, float]:
-    """Frame the bulk of the values, lest the first epochs or a diverged one flatten all others."""
+    """Frame the bulk of the values, so that the first epochs or a diverged one do not flatten all others."""
     low, high = (float(value) for value in np.percentile(values, (10, 90)))
     if low == high:
         return min(values), max(values)

@@ -27,7 +27,7 @@ class Distribution:
     """All workers under one `tf.distribute` strategy.
 
     `any_worker`, `broadcast` and `broadcast_variables` are collective operations: every worker must call them, and
-    in the same order. A process that trains alone communicates with nobody.
+    in the same order. A process that trains alone does not communicate.
 
     Attributes:
         workers: Number of workers.
