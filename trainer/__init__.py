@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trainer.generation.generator import Generator
 
-# TensorFlow logs its CPU features and each CUDA library that it does not find as soon as it is imported.
+# On import, TensorFlow logs its CPU features and every CUDA library that it does not find.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # In TensorFlow 2.15, oneDNN's bfloat16 kernels for AMX read uninitialized memory when a convolution's kernel
-# is longer than its input, as in the reference model: the gradient is NaN now and then.
+# is longer than its input, as in the reference model: gradients are occasionally NaN.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
-# Google's client libraries warn every importer that they will stop supporting this version of Python.
+# Google's client libraries warn on import that they will stop supporting this version of Python.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
 
 

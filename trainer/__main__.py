@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a sub-command and return its exit code."""
     try:
         flags = build_parser().parse_args(argv)
-    except SystemExit as error:  # argparse has printed help, or what is wrong
+    except SystemExit as error:  # argparse has already printed the help or the error
         return int(error.code or 0)
     _configure_logging(flags)
     return run_command(PROGRAM, lambda: flags.execute(flags), flags.verbose, _log_error)

@@ -13,7 +13,7 @@ from preprocessing.dataset.manifest import Statistics
 from preprocessing.errors import USAGE, CommandError
 from trainer.run_config import DatasetMetadata
 
-GOLDEN_RATIO = 0.6180339887498949  # its multiples, modulo 1, fill the unit interval evenly (Weyl 1916)
+GOLDEN_RATIO = 0.6180339887498949  # its multiples, modulo 1, cover the unit interval evenly (Weyl 1916)
 
 TEMPO = "tempo_bpm"
 DROPPED_GENRE = -1  # in place of a genre's index: not conditioned on the genre
@@ -25,7 +25,7 @@ Attributes = (
 
 
 class Condition(NamedTuple):
-    """What a batch of clips is conditioned on; a part that is dropped is left to the model."""
+    """What a batch of clips is conditioned on; the model is unconditional in the parts that are dropped."""
 
     genre: tf.Tensor  # [batch] int32, an index into the dataset's genres, or DROPPED_GENRE
     attributes: tf.Tensor  # [batch, attributes] float32, standard deviations from the mean; NaN: dropped
@@ -55,19 +55,19 @@ def make_condition(
         conditional: Whether the model takes conditions at all.
         count: Number of clips.
         genre: One name, or one per clip; None: dropped.
-        attributes: Values in the attributes' units; what is missing or None is dropped.
+        attributes: Values in the attributes' units; an attribute that is missing or None is dropped.
 
     Raises:
-        CommandError: A name is unknown, the number of values is not that of the clips, or the model is not
+        CommandError: A name is unknown, the number of values differs from `count`, or the model is not
             conditional (exit code 2).
     """
     if count < 1:
         raise CommandError(f"the number of clips must be at least 1, not {count}", USAGE)
     names = [genre] * count if genre is None or isinstance(genre, str) else list(genre)
-    given = {name: value for name, value in (attributes or {}).items() if value is not None}
-    if not conditional and ({*names} - {None} or given):
-        raise CommandError("this run's model was not trained on genres: leave --genre out", USAGE)
-    return Condition(_genre_indices(metadata, count, names), _attribute_columns(metadata, count, given))
+    specified = {name: value for name, value in (attributes or {}).items() if value is not None}
+    if not conditional and ({*names} - {None} or specified):
+        raise CommandError("this run's model was not trained on genres: omit --genre", USAGE)
+    return Condition(_genre_indices(metadata, count, names), _attribute_columns(metadata, count, specified))
 
 
 def empirical_conditions(metadata: DatasetMetadata, count: int, start: float) -> Condition:

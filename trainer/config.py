@@ -15,14 +15,17 @@ from preprocessing.errors import USAGE, CommandError
 
 MAX_SEED = 2**31 - 1  # the largest 32-bit integer
 MODES = ("prior", "variation", "reconstruct", "interpolate", "transfer", "continue")  # of generation
-# Scales of classifier-free guidance. At 3 genres are recognized more often, at no larger Fréchet distance.
+# Scales of classifier-free guidance. At 3, a classifier recognizes genres more often than at 1, and the Fréchet
+# distance is no larger.
 GUIDANCE = 3.0
-UNCONDITIONAL_GUIDANCE = 4.0  # of the sampled genre when no condition is given; lower, and clips sound alike
+UNCONDITIONAL_GUIDANCE = (
+    4.0  # of the sampled genre when no condition is given; at lower scales, clips sound alike
+)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """All that is known about a field of `Config` besides its type and default."""
+    """Description, limits and role of a field of `Config`."""
 
     description: str  # what it is, its unit and the reason for its default
     minimum: float | None = None
@@ -35,7 +38,7 @@ class Setting:
     extendable: bool = False  # may grow when a run is resumed
 
     def error(self, value: Any) -> str | None:
-        """Say what a value has to be, or return None if it is valid."""
+        """Return the constraints on a field as words if a value violates one of them, or else None."""
         if self.choices and value not in self.choices:
             return f"must be one of {', '.join(self.choices)}"
         limits = [
@@ -44,12 +47,12 @@ class Setting:
             ("at most", self.maximum, operator.le),
             ("below", self.below, operator.lt),
         ]
-        given = [(words, limit, holds) for words, limit, holds in limits if limit is not None]
-        if given and not math.isfinite(value):
+        applicable = [(words, limit, satisfies) for words, limit, satisfies in limits if limit is not None]
+        if applicable and not math.isfinite(value):
             return "must be a finite number"
-        if all(holds(value, limit) for _, limit, holds in given):
+        if all(satisfies(value, limit) for _, limit, satisfies in applicable):
             return None
-        return "must be " + " and ".join(f"{words} {limit}" for words, limit, _ in given)
+        return "must be " + " and ".join(f"{words} {limit}" for words, limit, _ in applicable)
 
 
 def _setting(default: Any, description: str, **limits_and_role: Any) -> Any:
@@ -74,7 +77,9 @@ class Config:
         extendable=True,
     )
     batch_size: int = _setting(
-        8, "crops per training step, over all replicas; small, for many steps on few clips", minimum=1
+        8,
+        "crops per training step, over all replicas; small by default, for many steps on few clips",
+        minimum=1,
     )
     crop_samples: int = _setting(
         32_768,
@@ -90,7 +95,7 @@ class Config:
     # Objective.
     beta: float = _setting(
         0.5,
-        "weight of the KL terms after their warm-up; 1 is the ELBO, less reconstructs better",
+        "weight of the KL terms after their warm-up; 1 is the ELBO, lower values favour reconstruction",
         minimum=0,
     )
     beta_warmup_epochs: float = _setting(
@@ -103,7 +108,8 @@ class Config:
     )
     spectral_envelope_weight: float = _setting(
         0.1,
-        "weight of the coefficients' likelihood under the spectral envelope alone; keeps it their scale",
+        "weight of the coefficients' likelihood under the spectral envelope alone, which keeps the envelope at "
+        "their scale",
         minimum=0,
     )
     spectral_weight: float = _setting(
@@ -114,7 +120,7 @@ class Config:
     )
     condition_dropout: float = _setting(
         0.25,
-        "probability that a crop's genre, or an attribute, is dropped, so that it need not be given later",
+        "probability that a crop's genre, or an attribute, is dropped, so that the model also works without it",
         minimum=0,
         maximum=1,
     )
@@ -174,13 +180,15 @@ class Config:
     )
     precision: str = _setting(
         "float32",
-        "compute type of convolutions and dense layers; bfloat16 for tensor cores, float16 for older ones",
+        "compute type of convolutions and dense layers; bfloat16 for tensor cores, float16 for older GPUs",
         choices=("float32", "bfloat16", "float16"),
     )
-    jit: bool = _setting(False, "compile the gradient with XLA: a minute once, then faster GPU steps")
+    jit: bool = _setting(
+        False, "compile the gradient with XLA: takes a minute once, then GPU steps are faster"
+    )
     accumulate_steps: int = _setting(
         1,
-        "parts of a batch whose gradients are computed one after the other, where a batch exceeds the memory",
+        "parts of a batch whose gradients are computed one after the other, for batches that exceed the memory",
         minimum=1,
     )
     ema_decay: float = _setting(
@@ -191,7 +199,8 @@ class Config:
     )
     input_shards: int = _setting(
         1,
-        "groups of training shards, each of which supplies its own rows of every batch; a worker reads some",
+        "groups of training shards, each of which supplies its own rows of every batch; each worker reads "
+        "some of the groups",
         minimum=1,
     )
     cache_mb: int = _setting(

@@ -1,4 +1,5 @@
-"""Log events through the logger `trainer`: text lines for a terminal, or one JSON object a line for a collector.
+"""Log events through the logger `trainer`: text lines for a terminal, or one JSON object per line for log
+collectors.
 
 The JSON keys `time`, `severity` and `message` are those that Google Cloud Logging recognizes. Imports no
 TensorFlow: the command line needs the names of the formats.
@@ -26,7 +27,7 @@ def log_event(event: str, message: str, level: int = INFO, /, **fields: Any) -> 
 
     Args:
         event: What happened, as an identifier that a log query can match.
-        message: The same for a reader.
+        message: What happened, as text for a person.
         level: `INFO`, `WARNING` or `ERROR`.
         fields: Further JSON keys, which the text format omits; NaN and infinity become null.
     """
@@ -42,19 +43,19 @@ def configure(log_format: str = LOG_FORMATS[0], *, third_party_warnings: bool = 
     _logger.setLevel(INFO)
     _logger.propagate = False
     if not third_party_warnings:
-        # The level is the handler's: some libraries set that of their own logger.
+        # Set on the handler, because some libraries set the level of their own logger.
         errors_only = logging.StreamHandler()
         errors_only.setLevel(ERROR)
         logging.basicConfig(handlers=[errors_only])
 
 
 def is_json() -> bool:
-    """Return whether events are JSON lines, between which a progress bar has no place."""
+    """Return whether events are JSON lines, which a progress bar would corrupt."""
     return isinstance(_logger.handlers[0], _JsonHandler)
 
 
-# Both handlers look `sys.stdout` up for each event: `retrain` redirects it. They let exceptions pass, as `print`
-# does: a program whose output has no reader ends.
+# Both handlers look up `sys.stdout` for each event, because `retrain` redirects it. They let exceptions propagate,
+# as `print` does, so that the program ends when nothing reads its output any more.
 
 
 class _TextHandler(logging.Handler):
@@ -83,7 +84,7 @@ class _JsonHandler(logging.Handler):
 
 
 class _StrictJsonFormatter(JsonFormatter):
-    """Formats times as ISO 8601 in UTC, and numbers that JSON does not have as null."""
+    """Formats times as ISO 8601 in UTC, and NaN and infinity as null."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")

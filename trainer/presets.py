@@ -7,7 +7,7 @@ from trainer.config import Config
 BASELINE_PRESET = "reference"  # which `evaluate` compares a run with
 
 PRESETS: dict[str, Config] = {
-    # The demo: two minutes on two cores, on some fifty clips.
+    # For the demo: two minutes on two cores with about fifty clips.
     "tiny": Config(
         preset="tiny",
         epochs=8,
@@ -18,7 +18,7 @@ PRESETS: dict[str, Config] = {
         coefficient_model_units=32,
     ),
     "wave": Config(),
-    # A day on one GPU, at 22,050 Hz: the same times in samples, more of everything.
+    # For a day on one GPU at 22,050 Hz: crops of the same duration, and a larger model.
     "wave-large": Config(
         preset="wave-large",
         epochs=200,
@@ -36,7 +36,7 @@ PRESETS: dict[str, Config] = {
         coefficient_model_units=96,
         ema_decay=0.999,
     ),
-    # As its authors ran it: whole clips of one time step, a latent plane, nothing annealed or clipped.
+    # The notebook's settings: whole clips as one time step, two latent values, no annealing, no clipping.
     "reference": Config(
         preset="reference",
         epochs=20,

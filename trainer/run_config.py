@@ -32,7 +32,7 @@ class DatasetMetadata:
 
 
 def metadata_of(manifest: Manifest, uri: str) -> DatasetMetadata:
-    """Extract from a dataset's manifest what a run stores."""
+    """Extract the metadata that a run stores from its dataset's manifest."""
     return DatasetMetadata(
         uri=uri,
         digest=manifest.digest,
@@ -74,7 +74,7 @@ def load(folder: Path) -> RunConfig | None:
 
 
 def parse(content: bytes, uri: str) -> RunConfig:
-    """Invert `RunConfig.to_json`; error messages name the file by `uri`.
+    """Parse the content of `config.json`; error messages refer to the file as `uri`.
 
     Raises:
         CommandError: The content is corrupt or of another version of the program (exit code 2).
@@ -92,7 +92,7 @@ def parse(content: bytes, uri: str) -> RunConfig:
 
 
 def resolve(given: dict[str, Any], saved: Config | None) -> Config:
-    """Resolve the configuration of this start: the run's saved one or else the preset, then `given`.
+    """Resolve a run's configuration: the saved one, or else the preset's, overridden by `given`.
 
     Args:
         given: Fields that the user sets.

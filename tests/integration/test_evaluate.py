@@ -31,7 +31,7 @@ def tables(run, dataset):
 
 def test_every_table_has_its_baselines(tables):
     rows = {
-        name: {row["what"]: row for row in tables[name]}
+        name: {row["name"]: row for row in tables[name]}
         for name in ("reconstruction_quality", "generation_quality")
     }
     assert list(rows["reconstruction_quality"]) == ["reconstruction", "PCA", "reference"]
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_tables(tables, run, dataset, tmp_path):
         for row, other in zip(tables[name], again[name], strict=True):
             assert row.keys() == other.keys()
             for figure in row:
-                if figure != "what" and not np.isnan(row[figure]):
+                if figure != "name" and not np.isnan(row[figure]):
                     assert other[figure] == pytest.approx(row[figure], rel=1e-3, abs=1e-3), figure
 
 

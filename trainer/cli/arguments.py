@@ -67,5 +67,5 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def given_settings(flags: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of `Config` that the user gave."""
+    """Return the fields of `Config` that are set on the command line."""
     return {name: getattr(flags, name) for name in Config.names() if name in flags}

@@ -10,7 +10,7 @@ from trainer.cli.arguments import SubParsers, add_common_arguments
 ACTIONS = {
     "show": "show the champion and its predecessors",
     "promote": "make a candidate the champion",
-    "rollback": "restore the previous champion; retraining does not promote the present one again",
+    "rollback": "restore the previous champion; retraining does not promote the current one again",
 }
 
 

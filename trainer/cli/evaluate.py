@@ -22,7 +22,7 @@ def add_parser(commands: SubParsers) -> SentenceParser:
     )
     parser.add_argument("--run", required=True, metavar="DIR", help="trained run, local or gs://")
     parser.add_argument(
-        "--data", required=True, metavar="DIR", help="its dataset, or another of the same format"
+        "--data", required=True, metavar="DIR", help="the run's dataset, or another of the same format"
     )
     parser.add_argument(
         "--output", metavar="DIR", help="folder for the results (default: evaluation in the run)"
@@ -79,7 +79,7 @@ def add_parser(commands: SubParsers) -> SentenceParser:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Evaluate the run and say where the tables are."""
+    """Evaluate the run and print the path of the tables."""
     from trainer.evaluation.evaluate import evaluate
 
     options = Options(

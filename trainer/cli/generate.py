@@ -137,7 +137,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Generate clips and say where they are."""
+    """Generate clips and print their names."""
     from trainer.generation.generate import generate
 
     options = Options(

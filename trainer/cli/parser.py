@@ -10,7 +10,7 @@ COMMANDS = (train, generate, evaluate, status, retrain, champion)
 
 
 def build_parser() -> SentenceParser:
-    """Build the parser; the flags that it returns hold the command's function as `execute`."""
+    """Build the parser; parsed flags have the sub-command's function as `execute`."""
     parser = SentenceParser(
         prog=PROGRAM,
         allow_abbrev=False,

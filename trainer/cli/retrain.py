@@ -78,7 +78,7 @@ def _add_criteria(parser: argparse.ArgumentParser) -> None:
         type=bounded_float(0),
         default=criteria.min_gain,
         metavar="FRACTION",
-        help="least fraction of the champion's error in that metric to be gone (default: %(default)s)",
+        help="smallest fraction of the champion's error in that metric that must be removed (default: %(default)s)",
     )
     parser.add_argument(
         "--max-loss",

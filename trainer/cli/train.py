@@ -46,7 +46,7 @@ def add_parser(commands: SubParsers) -> SentenceParser:
 def run(flags: argparse.Namespace) -> None:
     """Train until all epochs are done."""
     settings, cluster = given_settings(flags), find_cluster(os.environ)
-    resolve(settings, None)  # refuses invalid settings before TensorFlow takes its seconds to import
+    resolve(settings, None)  # rejects invalid settings before the slow import of TensorFlow
     from trainer.training.train import train_and_evaluate
 
     report = train_and_evaluate(

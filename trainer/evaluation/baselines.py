@@ -9,7 +9,7 @@ import numpy as np
 
 
 class WindowedPCA(NamedTuple):
-    """The best linear autoencoder of windows (Karhunen-Loève transform), for audio cut without overlap.
+    """The optimal linear autoencoder of windows without overlap (Karhunen-Loève transform).
 
     Build one with `WindowedPCA.fit`. It keeps one value per `samples_per_value` samples, as a latent would.
     """
@@ -34,17 +34,17 @@ class WindowedPCA(NamedTuple):
         """
         if not 1 <= samples_per_value <= window_samples:
             raise ValueError(f"samples_per_value is {samples_per_value}, not in [1, {window_samples}]")
-        count, total = 0, np.zeros(window_samples)
+        window_count, total = 0, np.zeros(window_samples)
         products = np.zeros((window_samples, window_samples))
         for clip in clips:
             windows = _windows(clip, window_samples)
-            count += len(windows)
+            window_count += len(windows)
             total += windows.sum(axis=0)
             products += windows.T @ windows
-        if count == 0:
+        if window_count == 0:
             raise ValueError("there are no clips to fit to")
-        mean = total / count
-        variances, vectors = np.linalg.eigh(products / count - np.outer(mean, mean))
+        mean = total / window_count
+        variances, vectors = np.linalg.eigh(products / window_count - np.outer(mean, mean))
         kept = window_samples // samples_per_value
         return cls(mean, vectors.T[::-1][:kept].copy(), np.maximum(variances[::-1], 0))
 
@@ -79,23 +79,23 @@ def shaped_noise(clips: Iterable[np.ndarray], count: int, samples: int, seed: in
     Raises:
         ValueError: There are no clips.
     """
-    powers, read = np.zeros(samples // 2 + 1), 0
+    powers, clip_count = np.zeros(samples // 2 + 1), 0
     for clip in clips:
         powers += np.abs(np.fft.rfft(clip, samples)) ** 2 / min(len(clip), samples)
-        read += 1
-    if read == 0:
+        clip_count += 1
+    if clip_count == 0:
         raise ValueError("there are no clips to take the spectrum from")
-    gains = np.sqrt(powers / read)
+    gains = np.sqrt(powers / clip_count)
     rng = np.random.default_rng(seed)
     noise = (np.fft.irfft(gains * np.fft.rfft(rng.standard_normal(samples)), samples) for _ in range(count))
     return np.stack([*noise]).astype(np.float32)
 
 
 def phase_randomized(clips: np.ndarray, seed: int) -> np.ndarray:
-    """Replace the phases of each clip's whole spectrum by random ones: the timbre stays, events in time do not.
+    """Randomize the phases of each clip's whole spectrum, which keeps the timbre and removes events in time.
 
     Theiler et al. 1992, "Testing for nonlinearity in time series: the method of surrogate data". The
-    components at 0 Hz and at half the sample rate have no phase and stay.
+    components at 0 Hz and at half the sample rate have no phase and are kept.
 
     Args:
         clips: `[clips, samples]` float32.
@@ -111,7 +111,7 @@ def phase_randomized(clips: np.ndarray, seed: int) -> np.ndarray:
 def _with_random_phases(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     samples = len(clip)
     spectrum = np.fft.rfft(clip)
-    free = slice(1, (samples + 1) // 2)
-    phases = rng.uniform(0, 2 * np.pi, len(spectrum[free]))
-    spectrum[free] = np.abs(spectrum[free]) * np.exp(1j * phases)
+    with_phase = slice(1, (samples + 1) // 2)
+    phases = rng.uniform(0, 2 * np.pi, len(spectrum[with_phase]))
+    spectrum[with_phase] = np.abs(spectrum[with_phase]) * np.exp(1j * phases)
     return np.fft.irfft(spectrum, samples).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Sets of real clips, in the conditions and units of a run."""
+"""Sets of real clips, with conditions as a run's model takes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainer.generation.generator import Generator
 
 
 class ClipSet(NamedTuple):
-    """Real clips of the format of a run."""
+    """Real clips in the format of a run."""
 
     audio: np.ndarray  # [clips, samples] float32 in [-1, 1]
     condition: Condition  # of each clip, as the run's model takes it
@@ -39,7 +39,7 @@ def read_clip_set(
     if (manifest.sample_rate_hz, manifest.clip_samples) != (generator.sample_rate_hz, generator.clip_samples):
         raise CommandError(
             f"--data has clips of {manifest.clip_samples} samples at {manifest.sample_rate_hz} Hz, the run's "
-            f"have {generator.clip_samples} at {generator.sample_rate_hz} Hz: preprocess both alike",
+            f"have {generator.clip_samples} at {generator.sample_rate_hz} Hz: preprocess both with the same options",
             USAGE,
         )
     split_clips = dataset.open_split(folder, manifest, split).as_numpy_iterator()
@@ -48,7 +48,7 @@ def read_clip_set(
     attributes = np.stack([clip.condition.attributes for clip in clips])
     condition = Condition(np.zeros(len(clips), np.int32), attributes)
     if generator.model.capabilities.conditional:
-        # The run's own genre indices, and standard deviations of its training clips.
+        # In the run's genre indices, and in standard deviations of its training clips.
         known_genres = [str(genre) if genre in generator.genres else None for genre in genres]
         values = {
             name: attributes[:, column] * statistics.std + statistics.mean

@@ -27,7 +27,7 @@ class Embedding(Protocol):
     name: str
 
     def __call__(self, audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-        """Embed each patch of 3 seconds; a shorter rest at the end is dropped.
+        """Embed each patch of 3 seconds; a shorter remainder is dropped.
 
         Args:
             audio: `[clips, samples]` float32 in [-1, 1].
@@ -74,21 +74,23 @@ class LogMelEmbedding:
         levels_db = log_mel(patches, sample_rate_hz).numpy()
         changes_db = np.abs(np.diff(levels_db, axis=1)).sum(axis=1) / max(levels_db.shape[1] - 1, 1)
         statistics = (levels_db.mean(axis=1), levels_db.std(axis=1), changes_db)
-        return np.concatenate([s / unit for s, unit in zip(statistics, self.UNITS_DB, strict=True)], axis=-1)
+        return np.concatenate(
+            [values / unit for values, unit in zip(statistics, self.UNITS_DB, strict=True)], axis=-1
+        )
 
 
 def _patches(audio: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     """`[clips, samples]` -> `[clips, patches, patch_samples]`."""
     clips, samples = audio.shape
-    patch = min(samples, round(PATCH_SECS * sample_rate_hz))
-    return audio[:, : samples // patch * patch].reshape(clips, -1, patch)
+    patch_samples = min(samples, round(PATCH_SECS * sample_rate_hz))
+    return audio[:, : samples // patch_samples * patch_samples].reshape(clips, -1, patch_samples)
 
 
 class SavedModelEmbedding:
-    """A network in TensorFlow's SavedModel format that takes one mono waveform, as audio networks usually do.
+    """A network in TensorFlow's SavedModel format that takes one mono waveform, as most audio networks do.
 
-    The embedding is the first float output of shape `[dim]` or `[frames, dim]` (outputs of a dictionary in the order
-    of their names). Its frames are the patches, whatever their length.
+    The embedding is the first float output of shape `[dim]` or `[frames, dim]`; the outputs of a dictionary are
+    searched in the order of their names. The frames serve as patches, whatever their length.
     """
 
     def __init__(self, path: str | Path, input_rate_hz: int = 16_000) -> None:

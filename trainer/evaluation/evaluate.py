@@ -37,11 +37,11 @@ BASELINE_EPOCHS = 5
 
 
 def evaluate(run: str, data: str, output: str | None, cache: Path, options: Options) -> str:
-    """Evaluate a run and its baselines on held-out clips, and return where the tables are.
+    """Evaluate a run and its baselines on held-out clips, and return the path of the Markdown tables.
 
     Raises:
-        CommandError: Another dataset's format or an unknown embedding (2), no run or no data (3), storage
-            failed (4).
+        CommandError: The dataset has another format or an embedding is unknown (exit code 2), there is no run
+            or no data (3), or storage failed (4).
     """
     output = output or f"{run.rstrip('/')}/{EVALUATION}"
     embeddings = [make_embedding(name) for name in dict.fromkeys((LOG_MEL, *options.embeddings))]
@@ -64,7 +64,7 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
         "training_clips": len(train.audio),
         "held_out_clips": len(held_out.audio),
         "epoch": _epoch(generator),
-        "caveat": f"Of the preset {BASELINE_PRESET}: {baseline.model.caveat}",
+        "caveat": f"Preset {BASELINE_PRESET}: {baseline.model.caveat}",
         **{name: getattr(options, name) for name in ("count", "seed", "temperature", "guidance")},
     }
     with tempfile.TemporaryDirectory() as temporary:
@@ -76,7 +76,7 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
         if is_remote(output):
             GcsPrefix(output).upload(sorted(path.name for path in target.iterdir()), target)
     if not is_remote(run) and (generator.path / METRICS).exists():
-        _to_tensorboard(generator.path, Path(output), _epoch(generator))
+        _write_to_tensorboard(generator.path, Path(output), _epoch(generator))
         parameters = generator.model.parameter_count()
         report.write_report(generator.path, note=generator.model.caveat, parameters=parameters)
     print(markdown(tables))
@@ -123,7 +123,7 @@ def markdown(tables: dict[str, Any]) -> str:
     lines = [
         f"{about['held_out_clips']} clips of the split {about['split']}, {about['training_clips']} training "
         f"clips, epoch {about['epoch']}, {about['count']} generated clips, seed {about['seed']}, temperature "
-        f"{about['temperature']:g}, guidance {_guidance(about['guidance'])}.",
+        f"{about['temperature']:g}, guidance {_describe_guidance(about['guidance'])}.",
         "",
     ]
     for name, title in titles.items():
@@ -133,14 +133,16 @@ def markdown(tables: dict[str, Any]) -> str:
     return "\n".join([*lines, about["caveat"], ""])
 
 
-def _guidance(given: float | None) -> str:
-    return f"{GUIDANCE:g}, or {UNCONDITIONAL_GUIDANCE:g} unconditionally" if given is None else f"{given:g}"
+def _describe_guidance(guidance: float | None) -> str:
+    if guidance is None:
+        return f"{GUIDANCE:g}, or {UNCONDITIONAL_GUIDANCE:g} unconditionally"
+    return f"{guidance:g}"
 
 
 def _markdown_table(rows: list[Row]) -> list[str]:
-    """Format a table with one line per figure: there are more figures than rows."""
-    names = [row.get("what", "value") for row in rows]
-    figures = dict.fromkeys(figure for row in rows for figure in row if figure != "what")
+    """Format a table with one line per figure, because there are more figures than rows."""
+    names = [row.get("name", "value") for row in rows]
+    figures = dict.fromkeys(figure for row in rows for figure in row if figure != "name")
     head = [f"| figure | {' | '.join(names)} |", f"|---|{'---:|' * len(rows)}"]
     return head + [
         f"| {figure.replace('_', ' ')} | {' | '.join(_format(row.get(figure)) for row in rows)} |"
@@ -170,7 +172,7 @@ def _load_baseline(run: str, data: str, options: Options, cache: Path) -> Genera
         train_and_evaluate(
             data, baseline_run, {"preset": BASELINE_PRESET, "epochs": BASELINE_EPOCHS}, None, cache
         )
-    except CommandError as error:  # it diverged; its last checkpoint serves as the baseline
+    except CommandError as error:  # diverged: the last checkpoint serves as the baseline
         if error.exit_code != USAGE:
             raise
         print(error)
@@ -188,7 +190,7 @@ def _draw(folder: Path, generator: Generator, held_out: ClipSet, options: Option
     clip_figures.draw_pictures(folder, rows, generator.sample_rate_hz, held_out.track_ids[:shown], heading)
 
 
-def _to_tensorboard(run: Path, folder: Path, epoch: int) -> None:
+def _write_to_tensorboard(run: Path, folder: Path, epoch: int) -> None:
     with tf.summary.create_file_writer(str(run / EVENTS)).as_default(step=epoch):
         for path in sorted(folder.glob("*.png")):
             image = tf.io.decode_png(tf.io.read_file(str(path)), channels=3)

@@ -1,7 +1,7 @@
 """Evaluate a trained model: reconstruction quality, generation quality and condition adherence.
 
 Every table includes the baselines: PCA at the same latent rate, noise with the spectrum of the corpus, real
-clips with random phases, and real held-out clips, which are the floor of every distance.
+clips with random phases, and real held-out clips, which are the lower bound of every distance.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trainer.evaluation.genre_classifier import GenreClassifier
 from trainer.generation.generator import Generator
 
 BATCH_CLIPS = 8
-ATTRIBUTE_RANGE_STD = 1.5  # attributes are tested within so many standard deviations of the mean
+ATTRIBUTE_RANGE_STD = 1.5  # standard deviations from the mean up to which attributes are tested
 ELBO_KEY = [2**31 - 4, 0]  # of the noise of the ELBO: the same in every evaluation
 
 Row = dict[str, Any]
@@ -37,7 +37,7 @@ class SamplingSettings(TypedDict, total=False):
 
 
 class Evaluator:
-    """Holds what all tables need: real clips, their embeddings, and the seed of generated clips.
+    """Measures models and baselines against real clips, whose embeddings it computes once.
 
     The classifier and the distance to the nearest training clip use the first embedding.
     """
@@ -47,9 +47,11 @@ class Evaluator:
     ) -> None:
         self.train, self.held_out = train, held_out
         self.embeddings, self.sample_rate_hz, self.seed = embeddings, sample_rate_hz, seed
-        self.real = {embedding.name: embedding(train.audio, sample_rate_hz) for embedding in embeddings}
+        self.train_embeddings = {
+            embedding.name: embedding(train.audio, sample_rate_hz) for embedding in embeddings
+        }
         self._first_embedding = embeddings[0].name
-        self._held_out = self._embed(held_out.audio)
+        self._held_out_embeddings = self._embed(held_out.audio)
         genres, counts = np.unique(train.genres, return_counts=True)
         # A genre with a single clip cannot be learned.
         self._classes = [str(genre) for genre, clips in zip(genres, counts, strict=True) if clips > 1]
@@ -98,7 +100,7 @@ class Evaluator:
         sizes = distances.window_sizes(rate)
         mels = [mel.log_mel(clips, rate).numpy() for clips in pair]
         return {
-            "what": name,
+            "name": name,
             "samples_per_value": audio.shape[1] / values,
             "snr_db": float(np.mean(distances.snr_db(*pair))),
             "si_sdr_db": float(np.mean(distances.si_sdr_db(audio, reconstructions))),
@@ -108,7 +110,7 @@ class Evaluator:
         }
 
     def generation_quality_of_baselines(self, count: int) -> list[Row]:
-        """Measure real held-out clips, the floor, and signals that share only statistics with music."""
+        """Measure real held-out clips, the lower bound, and signals that share only statistics with music."""
         held_out = self.held_out.audio
         samples = held_out.shape[1]
         noise = shaped_noise(self.train.audio, count, samples, self.seed)
@@ -140,10 +142,10 @@ class Evaluator:
         embedded = self._embed(clips)
         means, real = (
             embedded[self._first_embedding].mean(axis=1),
-            self.real[self._first_embedding].mean(axis=1),
+            self.train_embeddings[self._first_embedding].mean(axis=1),
         )
         return {
-            "what": name,
+            "name": name,
             "clips": len(clips),
             **self._frechet(embedded),
             "diversity": metrics.diversity(means),
@@ -153,16 +155,16 @@ class Evaluator:
     def condition_adherence(self, generator: Generator, count: int, settings: SamplingSettings) -> Row:
         """Measure whether clips have the genre and the attributes that they are conditioned on.
 
-        A classifier assigns genres. Generated clips take the genres of the held-out clips in turn, so that the
-        accuracies on both can be compared; a transfer takes each of the other genres in turn.
+        A classifier recognizes genres. Generated clips are conditioned on the genres of the held-out clips in
+        turn, so that the accuracies on both can be compared. Targets of a transfer are the other genres in turn.
         """
         classes = [genre for genre in self._classes if genre in generator.genres]
         chosen = np.flatnonzero(np.isin(self.held_out.genres, classes))
         if not generator.model.capabilities.conditional or len(classes) < 2 or not len(chosen):
             return {}
         known = np.isin(self.train.genres, classes)
-        numbers = np.array([classes.index(genre) for genre in self.train.genres[known]])
-        classifier = GenreClassifier.fit(self.real[self._first_embedding][known], numbers)
+        labels = np.array([classes.index(genre) for genre in self.train.genres[known]])
+        classifier = GenreClassifier.fit(self.train_embeddings[self._first_embedding][known], labels)
 
         def accuracy(embedded: np.ndarray, genres: list[str]) -> float:
             return classifier.accuracy(embedded, np.array([classes.index(genre) for genre in genres]))
@@ -170,24 +172,26 @@ class Evaluator:
         sources = [str(genre) for genre in self.held_out.genres[chosen]]
         genres = [sources[index % len(sources)] for index in range(count)]
         generated = generator.sample(count, self.seed + 1, genres, **settings)
-        targets = [classes[(classes.index(genre) + 1 + n % (len(classes) - 1)) % len(classes)]
-                   for n, genre in enumerate(sources)]  # fmt: skip
+        targets = [classes[(classes.index(genre) + 1 + index % (len(classes) - 1)) % len(classes)]
+                   for index, genre in enumerate(sources)]  # fmt: skip
         originals = self.held_out.audio[chosen]
         transferred = generator.transfer(originals, targets, sources, guidance=settings.get("guidance"))
         embed = self.embeddings[0]
         return {
             "genres": len(classes),
-            "accuracy_of_real_clips": accuracy(self._held_out[self._first_embedding][chosen], sources),
+            "accuracy_of_real_clips": accuracy(
+                self._held_out_embeddings[self._first_embedding][chosen], sources
+            ),
             "accuracy_of_generated_clips": accuracy(embed(generated, self.sample_rate_hz), genres),
             "accuracy_of_transferred_clips": accuracy(embed(transferred, self.sample_rate_hz), targets),
             "onset_correlation_of_transferred_clips": float(
                 np.mean(metrics.onset_correlation(originals, transferred, self.sample_rate_hz))
             ),
-            **self._attributes(generator, count, settings),
+            **self._attribute_correlations(generator, count, settings),
         }
 
-    def _attributes(self, generator: Generator, count: int, settings: SamplingSettings) -> Row:
-        """Measure Spearman's rank correlation between attributes of the condition and of the clips."""
+    def _attribute_correlations(self, generator: Generator, count: int, settings: SamplingSettings) -> Row:
+        """Measure Spearman's rank correlation between the attributes of conditions and of generated clips."""
         row: Row = {}
         for name, statistics in generator.metadata.attributes.items():
             spread = ATTRIBUTE_RANGE_STD * np.linspace(-1, 1, count)
@@ -209,7 +213,7 @@ class Evaluator:
             return values.reshape(-1, values.shape[-1])
 
         return {
-            f"frechet_{name}": metrics.frechet_distance(rows(self.real[name]), rows(values))
+            f"frechet_{name}": metrics.frechet_distance(rows(self.train_embeddings[name]), rows(values))
             for name, values in embedded.items()
         }
 
@@ -225,7 +229,7 @@ def _elbo_terms(
 
 
 def _stft_distances(pair: tuple[tf.Tensor, tf.Tensor], sizes: tuple[int, ...]) -> np.ndarray:
-    """Measure the STFT distance of each clip, in batches: a whole split does not fit into memory."""
+    """Measure the STFT distance of each clip, in batches, because a whole split may exceed the memory."""
     parts = []
     for first in range(0, len(pair[0]), BATCH_CLIPS):
         audio, other = (clips[first : first + BATCH_CLIPS] for clips in pair)

@@ -46,7 +46,7 @@ def frechet_distance(real: np.ndarray, other: np.ndarray) -> float:
 def nearest_distances(clips: np.ndarray, others: np.ndarray, leave_out_self: bool = False) -> np.ndarray:
     """Compute the Euclidean distance of each row to the nearest of `others`: `[n, dim]`, `[m, dim]` -> `[n]` float64.
 
-    With `leave_out_self`, row i of `others` is row i of `clips` and does not count; alone, it is at infinity.
+    With `leave_out_self`, row i of `others` is row i of `clips` and is ignored; the distance of a lone row is infinite.
 
     Raises:
         ValueError: `others` is empty, or not of the shape of `clips` though rows are to be left out.
@@ -78,7 +78,7 @@ def active_units(means: np.ndarray) -> int:
 def rank_correlation(conditions: np.ndarray, measured: np.ndarray) -> float:
     """Compute Spearman's rank correlation of `[n]` and `[n]`, in [-1, 1].
 
-    Pairs with a NaN do not count. It is NaN for fewer than three pairs, or where one side is constant.
+    Pairs with a NaN are ignored. The result is NaN for fewer than three pairs, or where one side is constant.
     """
     pairs = np.stack([conditions, measured]).astype(np.float64)
     pairs = pairs[:, ~np.isnan(pairs).any(axis=0)]
@@ -102,7 +102,7 @@ def onset_correlation(audio: np.ndarray, other: np.ndarray, sample_rate_hz: int)
     return np.array([_correlation(*pair) for pair in zip(*envelopes, strict=True)])
 
 
-def _correlation(one: np.ndarray, two: np.ndarray) -> float:
-    if np.ptp(one) == 0 or np.ptp(two) == 0:
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
-    return float(np.corrcoef(one, two)[0, 1])
+    return float(np.corrcoef(first, second)[0, 1])

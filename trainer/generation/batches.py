@@ -1,4 +1,4 @@
-"""Batches and noise: the noise of a clip depends on its index, not on the batch that it falls into."""
+"""Batches of clips and their noise, which depends on a clip's index and not on its batch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import tensorflow as tf
 from trainer.conditioning import Condition
 
 CLIPS_PER_BATCH = 8
-# What random numbers are for: each purpose has a stream of its own.
+# The purposes of random numbers; each has its own random stream.
 PURPOSES = LATENT_NOISE, COEFFICIENT_NOISE, CONDITION_NOISE = range(3)
 
 
 def in_batches(generate: Callable[[Condition, range], tf.Tensor], condition: Condition) -> np.ndarray:
-    """Concatenate what `generate` returns for each batch of conditions and the indices of its clips."""
+    """Call `generate` with each batch of conditions and the indices of its clips; concatenate the results."""
     count = len(condition.genre)
     batches = []
     for first in range(0, count, CLIPS_PER_BATCH):
@@ -26,7 +26,7 @@ def in_batches(generate: Callable[[Condition, range], tf.Tensor], condition: Con
 
 
 def rows(values: np.ndarray, indices: range) -> np.ndarray:
-    """The rows of one batch."""
+    """Select the rows of one batch."""
     return values[indices.start : indices.stop]
 
 

@@ -19,7 +19,7 @@ from trainer.reporting import clip_figures, wav
 from trainer.runs.directory import MUSIC
 from trainer.runs.storage import GcsPrefix, is_remote
 
-CONTINUED_FRACTION = 1 / 3  # of a source clip, which a continuation begins with
+CONTINUED_FRACTION = 1 / 3  # of a source clip that its continuation begins with
 
 
 class GeneratedClips(NamedTuple):
@@ -54,7 +54,7 @@ def generate(run: str, output: str, cache: Path, options: Options) -> list[str]:
 def generate_all(
     generator: Generator, sources: Sequence[SourceClip], options: Options
 ) -> Iterator[GeneratedClips]:
-    """Generate clips in each mode, with a progress bar; without source clips only in the mode `prior`.
+    """Generate clips in each mode, with a progress bar; without source clips, only in the mode `prior`.
 
     Raises:
         CommandError: The model lacks a mode, or a genre or an attribute is unknown (exit code 2).
@@ -64,7 +64,10 @@ def generate_all(
         generator.require_mode(mode)
     if not sources and set(modes) != {"prior"}:
         modes = tuple(mode for mode in modes if mode == "prior")
-        print(f"no source clip has the genre {options.genre}: only mode prior runs; --data names a dataset")
+        print(
+            f"no source clip has the genre {options.genre}: generating in the mode prior only; to use other source "
+            "clips, name a dataset with --data"
+        )
     for mode in tqdm(modes, desc="generating", unit=" modes", leave=False):
         yield _GENERATE[mode](generator, sources, options)
 

@@ -8,9 +8,10 @@
     transfer               transfer        decode a clip's latents as another genre
     continue               extend          continue a clip
 
-from trainer import load
-generator = load("runs/wave")
-clips = generator.sample(count=4, genre="jazz", attributes={"tempo_bpm": 120}, seed=1)
+Example:
+    from trainer import load
+    generator = load("runs/wave")
+    clips = generator.sample(count=4, genre="jazz", attributes={"tempo_bpm": 120}, seed=1)
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def load(run: str | Path, cache: Path | None = None) -> Generator:
 
     Args:
         run: Run directory or folder of models, local or `gs://`.
-        cache: Folder for what is fetched from `gs://`; None: the default one.
+        cache: Local folder for files fetched from `gs://`; None: the default one.
 
     Raises:
         CommandError: There is no run or no checkpoint yet (exit code 3), or storage failed (4).
@@ -66,13 +67,13 @@ class Generator:
 
     The same arguments give the same bits. Arguments that several methods share:
 
-        seed: of the noise. The noise of a clip depends on it and on the clip's index, not on their number.
-        genre: one of `genres` for all clips, or a list with one or None per clip; None: not specified.
-        attributes: name -> value in the attribute's unit, one for all clips or one per clip; the names are
+        seed: Of the noise. The noise of a clip depends on `seed` and on the clip's index, not on `count`.
+        genre: One of `genres` for all clips, or a list with one or None per clip; None: not specified.
+        attributes: Name -> value in the attribute's unit, one for all clips or one per clip; the names are
             those of `metadata.attributes`.
-        secs: length of the clips; None: as in training.
-        temperature: scale of the prior's noise: below 1 clips are more typical, above 1 more varied.
-        guidance: scale of the condition: 0 ignores it, 1 is as in training, more exaggerates it.
+        secs: Length of the clips; None: as in training.
+        temperature: Scale of the prior's noise: below 1 clips are more typical, above 1 more varied.
+        guidance: Scale of the condition: 0 ignores it, 1 is as in training, more exaggerates it.
 
     Every method raises `CommandError` (exit code 2) if the model lacks its mode, if clips are not finite or
     have a shape or length that the model does not support, and if a genre or an attribute is unknown or the
@@ -100,9 +101,8 @@ class Generator:
         """Generate new clips from the prior.
 
         Without genre and attributes, each clip is conditioned on genre, loudness and brightness of a training
-        clip, so that clips differ as music does. `guidance` then applies to the genre alone, because
-        exaggerated loudness would be deafening or silent, and None means `UNCONDITIONAL_GUIDANCE` rather
-        than `GUIDANCE`.
+        clip, so that clips differ as music does. `guidance` then applies to the genre alone, since exaggerated
+        loudness would clip or be inaudible, and None means `UNCONDITIONAL_GUIDANCE` rather than `GUIDANCE`.
         """
         self.require_mode("prior")
         samples = self._samples(secs)
@@ -198,7 +198,7 @@ class Generator:
         source_genre: Genre = None,
         guidance: float | None = None,
     ) -> np.ndarray:
-        """Render clips of `source_genre` as `genre`: what happens in them stays, their sound changes.
+        """Render clips of `source_genre` as `genre`: events in time are kept, the timbre changes.
 
         `guidance` above 1 exaggerates the difference; None: `GUIDANCE`.
         """
@@ -229,7 +229,7 @@ class Generator:
         temperature: float = TEMPERATURE,
         guidance: float | None = None,
     ) -> np.ndarray:
-        """Continue clips up to `secs` in all; the result begins with `clips` as they are."""
+        """Continue clips to a total length of `secs`; the result begins with `clips` unchanged."""
         self.require_mode("continue")
         clips = self._validate(clips)
         samples = self._samples(secs)
@@ -285,12 +285,12 @@ class Generator:
     def _decode_new(
         self, latents: Latents, condition: Condition, samples: int, seed: int, indices: range
     ) -> tf.Tensor:
-        """Decode with noise of its own for every clip."""
+        """Decode with different noise for each clip."""
         noise = normal_noise(seed, COEFFICIENT_NOISE, indices, self.model.decode_noise_size(samples))
         return self.model.decode(latents, condition, samples, noise)
 
     def _decode_known(self, latents: Latents, condition: Condition, samples: int) -> tf.Tensor:
-        """Decode with the same noise for every clip, that of `WaveformVAE.reconstruct`."""
+        """Decode with the same noise for all clips, that of `WaveformVAE.reconstruct`."""
         noise = tf.random.stateless_normal([1, self.model.decode_noise_size(samples)], [0, 0])
         return self.model.decode(latents, condition, samples, noise)
 

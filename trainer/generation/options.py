@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from trainer.config import GUIDANCE
 
 TEMPERATURE = 1.0  # samples the prior as it was trained
-NOISE_SCALE = 0.5  # of a variation, in standard deviations of the prior: different, but recognizable
+NOISE_SCALE = 0.5  # of a variation, in standard deviations of the prior: the source stays recognizable
 INTERPOLATION_STEPS = 5  # clips of an interpolation, both ends included
 
 

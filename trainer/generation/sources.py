@@ -18,7 +18,7 @@ from trainer.runs.directory import ORIGINALS, SAMPLE_CLIPS
 
 
 class SourceClip(NamedTuple):
-    """A known clip."""
+    """A real clip that generation starts from."""
 
     audio: np.ndarray  # [clip_samples] float32 in [-1, 1]
     track_id: str
@@ -53,9 +53,7 @@ def fixed_test_clips(run: Path) -> list[SourceClip]:
     """
     path = run / SAMPLE_CLIPS
     if not path.exists():
-        raise CommandError(
-            f"--run has no {SAMPLE_CLIPS}: give --data, a dataset to take clips from", BAD_DATA
-        )
+        raise CommandError(f"--run has no {SAMPLE_CLIPS}: name a dataset with --data", BAD_DATA)
     return [
         SourceClip(wav.read_wav(run / ORIGINALS / f"{clip['name']}.wav"), clip["track_id"], clip["genre"])
         for clip in json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""The models, behind the interface `base.WaveformVAE`: no other folder knows which one a preset selects."""
+"""The models, behind the interface `base.WaveformVAE`: no other package depends on which one a preset selects."""
 
 from __future__ import annotations
 

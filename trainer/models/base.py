@@ -28,22 +28,22 @@ class ElboTerms(NamedTuple):
 class Capabilities:
     """What a model can do beyond encoding, sampling and decoding clips of the length it was trained on."""
 
-    modes: tuple[str, ...]  # of generating clips, some of `trainer.config.MODES`
+    modes: tuple[str, ...]  # of generation, a subset of `trainer.config.MODES`
     conditional: bool  # on genre and attributes; otherwise conditions and guidance are ignored
-    any_length: bool  # works on clips of another length than those of the dataset
+    any_length: bool  # supports clips of another length than those of the dataset
 
 
 class WaveformVAE(tf.keras.Model):
     """A variational autoencoder of waveforms `[batch, samples]`, float32 in [-1, 1].
 
-    All randomness enters as standard normal `noise`, so that the caller decides what is repeatable. The noise
+    All randomness enters as standard normal `noise`, so that the caller controls reproducibility. The noise
     of a method has as many values per clip as its `*_noise_size` says.
     """
 
     capabilities: Capabilities
     levels: tuple[str, ...]  # names of the latent levels, the slowest first
-    smallest_samples: int  # length of the shortest clip that the model can work on
-    caveat = ""  # what a reader of the report must know about this model's metrics
+    smallest_samples: int  # length of the shortest clip that the model supports
+    caveat = ""  # warning about this model's metrics, for readers of the report
 
     def encode(self, audio: tf.Tensor, condition: Condition) -> Latents:
         """Return the most likely latents of `audio` `[batch, samples]`."""
@@ -105,7 +105,7 @@ class WaveformVAE(tf.keras.Model):
         raise NotImplementedError
 
     def complete(self, latents: Latents, condition: Condition, noise: tf.Tensor) -> Latents:
-        """Sample now, with the noise of `decode`, what `decode` would sample.
+        """Sample in advance, from the same noise, the values that `decode` would sample.
 
         Models of the mode "transfer" only.
         """
@@ -114,7 +114,7 @@ class WaveformVAE(tf.keras.Model):
     def transfer_style(
         self, latents: Latents, source: Condition, target: Condition, guidance: Guidance
     ) -> Latents:
-        """Move latents of clips of one condition to another. Models of the mode "transfer" only."""
+        """Transfer latents of clips from one condition to another. Models of the mode "transfer" only."""
         raise NotImplementedError
 
     def extend(

@@ -11,30 +11,32 @@ import tensorflow as tf
 from trainer.conditioning import TEMPO, Condition
 from trainer.run_config import DatasetMetadata
 
-BEAT_MULTIPLES = (1, 2)  # phases per beat: of the beat and of its half
+BEAT_MULTIPLES = (1, 2)  # phase cycles per beat: of the beat and of half a beat
 BEAT_DIM = 2 * len(BEAT_MULTIPLES) + 1
-CLEAR_COHERENCE = 0.25  # of onsets with the beat, reached by one real clip in ten: counts as strength 1
+CLEAR_COHERENCE = (
+    0.25  # coherence of onsets and beat that counts as strength 1; one real clip in ten reaches it
+)
 WINDOW_SECS = 1.5  # standard deviation of the window in which the phase of a beat is assumed constant
 
 
 class _Phase(NamedTuple):
-    """Of one multiple of the beat."""
+    """Strength and phase of one multiple of the beat."""
 
     strength: tf.Tensor  # [batch, frames]
     radians: tf.Tensor  # [batch, frames]
 
 
 class BeatPhase:
-    """Computes beat features `[batch, steps, BEAT_DIM]`: the input of the sequence prior that keeps time.
+    """Computes beat features `[batch, steps, BEAT_DIM]`: the input from which the sequence prior learns the tempo.
 
     For each of `BEAT_MULTIPLES` the cosine and the sine of its phase, times its strength, and last a constant
     1; all zeros where the condition has no tempo.
 
     A new clip starts on the beat, at strength 1. In a known clip the phase is that of the onset strength,
     demodulated at the clip's tempo and smoothed (complex demodulation), so that it follows a tempo that is
-    slightly wrong or drifts. Its strength is the share of the onsets that keep the beat: much music has no
-    steady beat, or another tempo than the measured one, and such clips must not teach the prior to ignore
-    the phase.
+    slightly wrong or drifts. Its strength is the share of the onsets that lie on the beat: much music has no
+    steady beat, or another tempo than the measured one, and the prior must not learn from such clips to
+    ignore the phase.
     """
 
     def __init__(self, metadata: DatasetMetadata, hop_samples: int, frames_per_step: int) -> None:
@@ -62,20 +64,20 @@ class BeatPhase:
 
         Where `steps` reach beyond it, the last phase offset and strength continue.
         """
-        known = coefficients.shape[1]
-        frames = steps * self.frames_per_step if steps else known
+        known_frames = coefficients.shape[1]
+        frames = steps * self.frames_per_step if steps else known_frames
         phase = self._phase_at_tempo(condition, frames)
         onsets = _onset_strength(coefficients)
         power = self._smooth(tf.square(onsets)) * self._smooth(tf.ones_like(onsets))
         phases = []
         for multiple in BEAT_MULTIPLES:
-            expected = multiple * phase[:, :known]
+            expected = multiple * phase[:, :known_frames]
             real = self._smooth(onsets * tf.cos(expected))
             imaginary = self._smooth(-onsets * tf.sin(expected))
             # In [0, 1] by the Cauchy-Schwarz inequality.
             coherence = tf.sqrt((tf.square(real) + tf.square(imaginary)) / (power + 1e-9))
             strength, offset = (
-                tf.concat([values, tf.repeat(values[:, -1:], frames - known, axis=1)], axis=1)
+                tf.concat([values, tf.repeat(values[:, -1:], frames - known_frames, axis=1)], axis=1)
                 for values in (coherence / CLEAR_COHERENCE, tf.math.atan2(imaginary, real + 1e-9))
             )
             phases.append(_Phase(strength, multiple * phase + offset))
@@ -100,10 +102,12 @@ class BeatPhase:
         first = phases[0].strength
         if self.tempo_column is None:
             return tf.zeros([tf.shape(first)[0], first.shape[1], BEAT_DIM])
-        parts = [phase.strength * turn(phase.radians) for phase in phases for turn in (tf.cos, tf.sin)]
-        known = tf.logical_not(tf.math.is_nan(condition.attributes[:, self.tempo_column]))
+        parts = [
+            phase.strength * function(phase.radians) for phase in phases for function in (tf.cos, tf.sin)
+        ]
+        has_tempo = tf.logical_not(tf.math.is_nan(condition.attributes[:, self.tempo_column]))
         features = tf.stack([*parts, tf.ones_like(first)], axis=-1)
-        return tf.where(known[:, tf.newaxis, tf.newaxis], features, 0.0)
+        return tf.where(has_tempo[:, tf.newaxis, tf.newaxis], features, 0.0)
 
 
 def _onset_strength(coefficients: tf.Tensor) -> tf.Tensor:

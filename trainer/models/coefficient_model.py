@@ -2,7 +2,7 @@
 
 A steady tone's MDCT coefficients rotate from frame to frame by an angle that depends on its exact frequency.
 Each is therefore nearly a linear combination of its neighbours in the frames before, with weights that can be
-read off those neighbours. A small network, shared by all bins, does so: from normalized products of pairs of
+computed from those neighbours. A small network, shared by all bins, computes them: from normalized products of pairs of
 neighbours it predicts the weights of the combination and the scale of the residual.
 
 Coefficients are relative: divided by their scale in the spectral envelope.
@@ -21,7 +21,7 @@ from trainer.models.layers import policy
 
 MIN_SCALE = 2.0**-12  # of a coefficient: below it a density would reward the rounding of 16-bit files
 LOG_MIN_SCALE = math.log(MIN_SCALE)
-LAGS = 4  # frames of the past in the context
+LAGS = 4  # past frames in the context
 REACH = 2  # bins of the context to each side
 NEIGHBOURS = LAGS * (2 * REACH + 1)
 PRODUCTS = 24
@@ -40,7 +40,7 @@ class TransformCoefficientModel(layers.Layer):
         self.right = layers.Dense(PRODUCTS, use_bias=False, dtype=dtype)
         self.hidden = [layers.Dense(units, dtype=dtype), layers.Dense(units, dtype=dtype)]
         self.activation = layers.LeakyReLU(0.1, dtype=dtype)
-        # Zeros: training starts from the envelope alone.
+        # Zeros, so that training starts from the envelope alone.
         self.output_layer = layers.Dense(NEIGHBOURS + 1, kernel_initializer="zeros")
         self._bin_features = _bin_features(bins)
 
@@ -119,9 +119,9 @@ class TransformCoefficientModel(layers.Layer):
 
 
 def likelihood_correction(coefficients: int, samples: int) -> float:
-    """Most nats by which a density of more coefficients than samples can exceed one of the samples.
+    """Largest amount in nats by which a density of more coefficients than samples exceeds one of the samples.
 
-    A coefficient that the samples do not need is 0, and its density there is at most that at `MIN_SCALE`.
+    A redundant coefficient is 0, where its density is at most that of a Gaussian of scale `MIN_SCALE`.
     Subtracting the correction leaves a lower bound of the log-likelihood, so that ELBOs can be compared.
     """
     return (coefficients - samples) * (-LOG_MIN_SCALE - HALF_LOG_2PI)

@@ -19,9 +19,8 @@ class ConditionEncoder(layers.Layer):
     def __init__(self, genres: int) -> None:
         super().__init__()
         self.genres = genres
-        self.genre_embedding = layers.Embedding(
-            genres + 1, GENRE_DIM
-        )  # the last row stands for a dropped genre
+        # The last row stands for a dropped genre.
+        self.genre_embedding = layers.Embedding(genres + 1, GENRE_DIM)
         self.output_layer = layers.Dense(CONDITION_DIM, activation="tanh")
 
     def call(self, condition: Condition, guidance: Guidance = NO_GUIDANCE) -> tf.Tensor:
@@ -45,7 +44,6 @@ class ConditionEncoder(layers.Layer):
     def _embed(self, condition: Condition) -> tf.Tensor:
         known = tf.logical_not(tf.math.is_nan(condition.attributes))
         values = tf.where(known, condition.attributes, 0.0)
-        genre = self.genre_embedding(
-            tf.math.floormod(condition.genre, self.genres + 1)
-        )  # DROPPED_GENRE: the last row
+        # DROPPED_GENRE, -1, selects the last row.
+        genre = self.genre_embedding(tf.math.floormod(condition.genre, self.genres + 1))
         return self.output_layer(tf.concat([genre, values, tf.cast(known, tf.float32)], axis=-1))

@@ -1,4 +1,4 @@
-"""Encoder and decoder of the hierarchical model: mirror images between spectra and latents, over time.
+"""Encoder and decoder of the hierarchical model, which mirror each other.
 
 coefficients [frames, bins]                                   log-scales [frames, bins]
      | log-energy, frames of a step side by side                  ^ steps split into frames
@@ -19,12 +19,10 @@ from trainer.models.gaussian import DiagonalGaussian
 from trainer.models.layers import DilatedBlock, InstanceNormalization, policy
 
 DILATIONS = (1, 2, 4)
-LOG_VARIANCE_RANGE = (
-    -8.0,
-    2.0,
-)  # of posteriors: beyond it a latent is noise-free or useless, then exp overflows
+# Of posteriors: below it a latent has practically no noise, above it no information; far beyond it exp overflows.
+LOG_VARIANCE_RANGE = (-8.0, 2.0)
 LOG_SCALE_RANGE = (LOG_MIN_SCALE, 1.0)
-INITIAL_LOG_SCALE = -4.0  # typical of music's coefficients: where the decoder starts
+INITIAL_LOG_SCALE = -4.0  # typical of music; the decoder's output before training
 
 
 class Encoder(layers.Layer):

@@ -1,4 +1,4 @@
-"""The GRU of the sequence prior, with a custom gradient whose loop holds only what is inherently sequential.
+"""The GRU of the sequence prior, with a custom gradient whose loop contains only the sequential part.
 
 With h the state before a step, x the input's share of the gates' sums and s = h R + c the state's share,
 
@@ -92,7 +92,7 @@ def _scan(
         state = step(state, *(array.read(position) for array in arrays))
         return index + 1, state, states.write(position, state)
 
-    # No step can run before the previous one ends: looking for parallel ones costs an eighth of the time.
+    # Steps cannot run in parallel, and allowing it costs an eighth of the time.
     _, _, states = tf.while_loop(
         lambda index, *_: index < count, advance, (0, initial, states), parallel_iterations=1
     )

@@ -1,11 +1,11 @@
 """The hierarchical VAE of the presets `tiny`, `wave` and `wave-large`, conditional on genre and attributes.
 
     global latent        [latent_dim]                  character of the whole clip  p(global | condition)
-    sequence latents     [steps, sequence_latent_dim]  what happens, step by step   p(step | past, global)
+    sequence latents     [steps, sequence_latent_dim]  content of each step        p(step | past, global)
     sparse coefficients  [frames, bins], mostly NaN    the strongest, kept exactly  p(frame | past, envelope)
 
 Global and sequence latents decode to a spectral envelope, the log-scale of every MDCT coefficient. A small
-autoregressive model samples the coefficients that are not kept. `docs/model.md` draws it and gives reasons.
+autoregressive model samples the coefficients that are not kept. `docs/model.md` has a diagram and the reasons.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from trainer.run_config import DatasetMetadata
 
 
 class HierarchicalVAE(WaveformVAE):
-    """See the module. A step is `frames_per_step` MDCT frames of `hop_samples` bins."""
+    """The model of this module. A step is `frames_per_step` MDCT frames of `hop_samples` bins."""
 
     capabilities = Capabilities(modes=MODES, conditional=True, any_length=True)
     levels = ("global", "sequence")
@@ -147,7 +147,7 @@ class HierarchicalVAE(WaveformVAE):
     def add_noise(
         self, latents: HierarchicalLatents, noise_scale: float, noise: tf.Tensor
     ) -> HierarchicalLatents:
-        """Move global and sequence latents; sparse coefficients stay, relative to the envelope that moved."""
+        """Move global and sequence latents; sparse coefficients stay as they are, relative to the moved envelope."""
         shape = LatentShape.of_steps(self.config, latents.sequence_latents.shape[1])
         return latents.add_noise(noise_scale, shape.split_prior_noise(noise))
 
@@ -160,14 +160,14 @@ class HierarchicalVAE(WaveformVAE):
     def complete(
         self, latents: HierarchicalLatents, condition: Condition, noise: tf.Tensor
     ) -> HierarchicalLatents:
-        """Sample the coefficients that are not kept, so that all are."""
+        """Sample the coefficients that are not kept; the result keeps all."""
         coefficients, log_scale = self._decode_coefficients(latents, self.condition_encoder(condition), noise)
         return latents._replace(sparse_coefficients=coefficients * tf.exp(-log_scale))
 
     def transfer_style(
         self, latents: HierarchicalLatents, source: Condition, target: Condition, guidance: Guidance
     ) -> HierarchicalLatents:
-        """Move the global latent from the source's prior to the target's; all else stays.
+        """Move the global latent from the source's prior to the target's; the other levels stay.
 
         It keeps its distance from the prior's mean, in standard deviations.
         """
@@ -192,7 +192,7 @@ class HierarchicalVAE(WaveformVAE):
         global_latent, sequence_latents = (
             posterior.mean for posterior in self.encoder(coefficients, embedding)
         )
-        # The last step is left out: it overlaps with the padding behind the clip.
+        # The last step is left out: it overlaps with the padding after the clip.
         known_steps = max(0, (audio.shape[-1] // self.config.hop_samples - 1) // self.config.frames_per_step)
         shape = self._latent_shape(samples)
         beat = self.beat_phase.from_audio(condition, coefficients, shape.steps)

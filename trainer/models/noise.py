@@ -53,7 +53,7 @@ class LatentShape(NamedTuple):
         return self.latent_dim + self.steps * (self.sequence_latent_dim + 1)
 
     def split_posterior_noise(self, noise: tf.Tensor) -> PosteriorNoise:
-        """Split `[batch, posterior_noise_size or more]`; what is left over is for the coefficients."""
+        """Split `[batch, posterior_noise_size or more]`; the rest is for the coefficients."""
         sequence = self.steps * self.sequence_latent_dim
         sizes = [self.latent_dim, sequence, noise.shape[-1] - self.latent_dim - sequence]
         global_latent, sequence_latents, coefficients = tf.split(noise, sizes, axis=-1)

@@ -14,7 +14,7 @@ from trainer.run_config import DatasetMetadata
 
 
 class ReferenceCVAE(WaveformVAE):
-    """A clip is one time step of `clip_samples` channels, so no layer sees time.
+    """A clip is a single time step of `clip_samples` channels, so no layer works along time.
 
     Trainable parameters at 90,001 samples and a latent of 2: 12,120,133.
     """

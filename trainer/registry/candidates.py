@@ -21,15 +21,15 @@ from trainer.runs.champion_pointer import CANDIDATE_NAME, CANDIDATES, candidate_
 from trainer.runs.directory import POINTER
 from trainer.runs.storage import StorageFolder, is_remote
 
-_NEVER = datetime.min.replace(tzinfo=UTC)
+_NEVER_MODIFIED = datetime.min.replace(tzinfo=UTC)
 
 
 def candidate_name(config: Config, digest: str, init_from: str | None) -> str:
-    """Derive a candidate's name from everything it depends on, so that an interrupted one is found again.
+    """Derive a candidate's name from everything it depends on, so that an interrupted training is resumed.
 
     Args:
         config: The candidate's settings; operational ones do not count.
-        digest: Of its dataset.
+        digest: Digest of the candidate's dataset.
         init_from: The candidate whose weights it starts from; None: random weights.
     """
     inputs = json.dumps([result_settings(config), digest, init_from], sort_keys=True)
@@ -90,7 +90,7 @@ def _weights_shape(run: RunConfig) -> tuple[object, ...]:
 def _last_modified(folder: StorageFolder, name: str) -> datetime:
     """Return when a candidate's last checkpoint was written, or else when its training began."""
     times = (folder.updated(f"{name}/{file}") for file in (POINTER, CONFIG_NAME))
-    return next((time for time in times if time is not None), _NEVER)
+    return next((time for time in times if time is not None), _NEVER_MODIFIED)
 
 
 def _delete(models: str, name: str) -> bool:

@@ -18,9 +18,8 @@ from trainer.runs.directory import POINTER
 from trainer.runs.storage import StorageFolder
 
 MAX_EARLIER = 3  # champions that are kept for rollbacks
-MAX_REJECTED = (
-    20  # rolled-back candidates that are remembered, so that retraining does not promote them again
-)
+# Rolled-back candidates that are recorded, so that retraining does not promote them again.
+MAX_REJECTED = 20
 
 RETRAINING, BY_HAND = "retraining", "hand"
 
@@ -70,7 +69,7 @@ def read(models: str) -> State:
 
 
 def describe_candidate(models: str, name: str, by: str) -> Champion:
-    """Read what `champion.json` would say of a candidate from the candidate's own files.
+    """Build a candidate's entry of `champion.json` from the candidate's files.
 
     Raises:
         CommandError: There is no such candidate, or it has no checkpoint (3).
@@ -97,13 +96,13 @@ def describe_candidate(models: str, name: str, by: str) -> Champion:
 def promote_candidate(models: str, state: State, name: str, by: str) -> State:
     """Make a candidate the champion that follows `state`.
 
-    The candidate's lease is held meanwhile, so that no other process deletes it.
+    The function holds the candidate's lease, so that no other process deletes the candidate.
 
     Raises:
         MovedError: Another process has changed `champion.json` since `state` was read.
-        CommandError: It is no candidate (3), or another process is using it (2).
+        CommandError: There is no such candidate (3), or another process is using it (2).
     """
-    describe_candidate(models, name, by)  # before the lease, which would create the candidate's folder
+    describe_candidate(models, name, by)  # before acquiring the lease, which creates the candidate's folder
     with lease.acquire(candidate_uri(models, name)):
         new = describe_candidate(models, name, by)
         candidates = (state.champion, *state.earlier)
@@ -130,7 +129,7 @@ def rollback(models: str) -> str:
     """
     state = read(models)
     if state.champion is None or not state.earlier:
-        raise CommandError(f"{models} has no earlier champion to go back to", BAD_DATA)
+        raise CommandError(f"{models} has no earlier champion to restore", BAD_DATA)
     current, previous = state.champion.candidate, state.earlier[0]
     describe_candidate(models, previous.candidate, BY_HAND)
     with lease.acquire(candidate_uri(models, previous.candidate)):
@@ -138,7 +137,7 @@ def rollback(models: str) -> str:
         others = (each for each in state.rejected if each != current)
         rejected = (current, *others)[:MAX_REJECTED]
         _write(models, State(state.generation, previous, state.earlier[1:], rejected))
-    return f"champion of {models}: {previous.candidate} again, after {current}"
+    return f"champion of {models}: {previous.candidate}, restored in place of {current}"
 
 
 def show(models: str) -> str:

@@ -20,7 +20,7 @@ from trainer.registry.promotion import Figures, SetComparison
 from trainer.registry.report import ClipComparison
 from trainer.runs.champion_pointer import candidate_uri
 
-MAX_CLIPS = 4  # of each kind on the page
+MAX_CLIPS = 4  # held-out clips, and generated clips, on the page
 
 CHAMPION, CANDIDATE = "champion", "candidate"  # also the order of columns
 
@@ -98,8 +98,8 @@ def load_champion(models: str, name: str, cache: Path) -> Generator:
         if error.exit_code != BAD_DATA:
             raise
         raise CommandError(
-            f"the champion {name} of {models} cannot be loaded ({error}): restore its files, or go back with "
-            "python -m trainer champion rollback",
+            f"the champion {name} of {models} cannot be loaded ({error}): restore its files, or restore the "
+            "previous champion with python -m trainer champion rollback",
             BAD_DATA,
         ) from error
 

@@ -1,7 +1,7 @@
 """The clips that candidate and champion are compared on: test clips on which neither was trained.
 
 There are two sets: the test clips of the new dataset version and, as long as it exists, those of the champion's
-dataset. A candidate that was trained on corrupt clips may well be the better one on corrupt clips alone.
+dataset. On corrupt test clips alone, a candidate that was trained on corrupt clips might be the better one.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class HeldOutSet(NamedTuple):
 
 
 def held_out_sets(
-    home: str, champion: dict[str, Any] | None, datasets: str, cache: Path
+    uri: str, champion: dict[str, Any] | None, datasets: str, cache: Path
 ) -> tuple[list[HeldOutSet], list[str]]:
     """Return the sets to compare on, the new dataset's first, and notes on what is missing.
 
     Args:
-        home: The new dataset version, local or `gs://`.
+        uri: The new dataset version, local or `gs://`.
         champion: `dataset` of the champion (see `trainer.registry.champion`); None: there is no champion.
         datasets: The folder of versions; the champion's dataset is searched there too, in case it has moved.
         cache: Local folder for remote shards.
@@ -44,36 +44,36 @@ def held_out_sets(
     Raises:
         CommandError: The new dataset has too few clips to compare on (3); storage failed (4).
     """
-    new = _open(NEW_CLIPS, home, cache)
-    entries = _read_entries(home)
+    new = _open(NEW_CLIPS, uri, cache)
+    entries = _read_entries(uri)
     if champion is None or champion["digest"] == new.manifest.digest:
         return [_select_untrained(new, entries, entries)], []
-    champion_home = _find_champion_dataset(champion, datasets)
-    old = _open_if_complete(champion_home, cache) if champion_home else None
-    if champion_home is None or old is None:
+    champion_uri = _find_champion_dataset(champion, datasets)
+    old = _open_if_complete(champion_uri, cache) if champion_uri else None
+    if champion_uri is None or old is None:
         note = (
-            f"the champion's dataset {champion['digest'][:12]} is gone: compared on the new dataset alone, "
-            "without knowing whether the champion was trained on its test clips"
+            f"the champion's dataset {champion['digest'][:12]} is gone: the models are compared on the new "
+            "dataset alone, without knowing whether the champion was trained on its test clips"
         )
         return [_select_untrained(new, entries, entries)], [note]
-    old_entries = _read_entries(champion_home)
+    old_entries = _read_entries(champion_uri)
     all_entries = [*entries, *old_entries]
     sets = [_select_untrained(new, entries, all_entries)]
     try:
         sets.append(_select_untrained(old, old_entries, all_entries))
     except CommandError as error:
-        return sets, [f"compared on the new clips alone: {error}"]
+        return sets, [f"the models are compared on the new clips alone: {error}"]
     return sets, []
 
 
-def _open(name: str, home: str, cache: Path) -> HeldOutSet:
-    folder, manifest = open_dataset(home, cache, "test")
+def _open(name: str, uri: str, cache: Path) -> HeldOutSet:
+    folder, manifest = open_dataset(uri, cache, "test")
     return HeldOutSet(name, folder, manifest, frozenset())
 
 
-def _open_if_complete(home: str, cache: Path) -> HeldOutSet | None:
+def _open_if_complete(uri: str, cache: Path) -> HeldOutSet | None:
     try:
-        return _open(CHAMPION_CLIPS, home, cache)
+        return _open(CHAMPION_CLIPS, uri, cache)
     except CommandError as error:  # shards are missing
         if error.exit_code != BAD_DATA:
             raise
@@ -83,20 +83,20 @@ def _open_if_complete(home: str, cache: Path) -> HeldOutSet | None:
 def _find_champion_dataset(champion: dict[str, Any], datasets: str) -> str | None:
     for uri in (champion["uri"], join(datasets, champion["digest"])):
         try:
-            home, manifest = find_dataset(uri)
+            version_uri, manifest = find_dataset(uri)
         except CommandError as error:
             if error.exit_code != BAD_DATA:
                 raise
         else:
             if manifest.digest == champion["digest"]:
-                return home
+                return version_uri
     return None
 
 
-def _read_entries(home: str) -> list[RecordEntry]:
-    content = StorageFolder(home).read(RECORDS_NAME)
+def _read_entries(uri: str) -> list[RecordEntry]:
+    content = StorageFolder(uri).read(RECORDS_NAME)
     if content is None:
-        raise CommandError(f"{join(home, RECORDS_NAME)} is missing: preprocess again", BAD_DATA)
+        raise CommandError(f"{join(uri, RECORDS_NAME)} is missing: preprocess again", BAD_DATA)
     return [RecordEntry.from_json(line) for line in content.decode().splitlines()]
 
 
@@ -124,5 +124,5 @@ def _select_untrained(
 
 
 def _as_decoded(track_id: str) -> str:
-    """Return a track id as it is read from a record: bytes that are no text become replacement characters."""
+    """Return a track id as it is read from a record: bytes that are not UTF-8 become replacement characters."""
     return track_id.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

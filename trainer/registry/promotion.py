@@ -16,7 +16,7 @@ PROMOTION_NAME = "promotion.json"
 PROMOTED, REFUSED, UNCHANGED = "promoted", "refused", "unchanged"
 SILENCE_SNR_DB = 0.0  # a first candidate must reconstruct better than silence
 
-Figures = dict[str, float]  # a value for each of `METRICS`
+Figures = dict[str, float]  # the value of each of `METRICS`
 
 
 class Metric(NamedTuple):

@@ -1,4 +1,4 @@
-"""Write the page about a promotion decision: metrics and clips of champion and candidate side by side."""
+"""Render the page of a promotion decision: metrics and clips of champion and candidate side by side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MISSING_CHAMPION = "none yet"
 
 @dataclass(frozen=True)
 class ClipComparison:
-    """A clip as each model makes it; `original` is None for clips that are sampled from the prior."""
+    """A clip as each model renders it; `original` is None for clips that are sampled from the prior."""
 
     title: str
     genre: str

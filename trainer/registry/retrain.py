@@ -31,7 +31,7 @@ class Plan(NamedTuple):
     """A candidate and its inputs."""
 
     candidate: str  # the champion's name if training would reproduce the champion
-    home: str  # of the dataset version
+    dataset_uri: str  # of the dataset version, local or `gs://`
     manifest: Manifest
     init_from: str | None  # the candidate whose weights it starts from
 
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
             "candidate": self.candidate,
             "champion": champion.candidate if champion else None,
             "dataset": self.manifest.digest,
-            "data": self.home,
+            "data": self.dataset_uri,
             "init_from": self.init_from,
         }
 
@@ -55,7 +55,7 @@ def retrain(options: Options) -> Decision:
     """
     state = champions.read(options.models)
     plan = _plan(options, state)
-    if reason := _reason_to_do_nothing(options, state, plan):
+    if reason := _reason_to_skip(options, state, plan):
         return {"decision": UNCHANGED, "reason": reason, **plan.describe(state.champion)}
     # Fail before hours of training if something is missing that the evaluation will need.
     _held_out_sets(options, plan, state)
@@ -68,18 +68,18 @@ def retrain(options: Options) -> Decision:
 
 
 def _plan(options: Options, state: State) -> Plan:
-    home, manifest = find_dataset(options.datasets)
+    dataset_uri, manifest = find_dataset(options.datasets)
     champion, config, init_from = state.champion, options.config, None
     if champion is not None:
         _check_format(options, champion, manifest)
         if candidates.was_trained_on(champion, config, manifest.digest):
-            return Plan(champion.candidate, home, manifest, None)
+            return Plan(champion.candidate, dataset_uri, manifest, None)
         if options.init_from == FROM_CHAMPION and candidates.can_start_from(
-            options.models, champion, config, manifest, home
+            options.models, champion, config, manifest, dataset_uri
         ):
             init_from = champion.candidate
     name = candidates.candidate_name(config, manifest.digest, init_from)
-    return Plan(name, home, manifest, init_from)
+    return Plan(name, dataset_uri, manifest, init_from)
 
 
 def _check_format(options: Options, champion: Champion, manifest: Manifest) -> None:
@@ -93,8 +93,8 @@ def _check_format(options: Options, champion: Champion, manifest: Manifest) -> N
         )
 
 
-def _reason_to_do_nothing(options: Options, state: State, plan: Plan) -> str:
-    """Return why there is nothing to do, or an empty string."""
+def _reason_to_skip(options: Options, state: State, plan: Plan) -> str:
+    """Return why no candidate needs to be trained, or an empty string."""
     champion = state.champion
     if champion and plan.candidate == champion.candidate:
         return "neither the dataset nor the configuration has changed since the champion was trained"
@@ -115,11 +115,11 @@ def _criteria(options: Options) -> dict[str, Any]:
 
 def _held_out_sets(options: Options, plan: Plan, state: State) -> tuple[list[HeldOutSet], list[str]]:
     dataset = state.champion.dataset if state.champion else None
-    return held_out_sets(plan.home, dataset, options.datasets, options.cache)
+    return held_out_sets(plan.dataset_uri, dataset, options.datasets, options.cache)
 
 
 def _train(options: Options, plan: Plan) -> None:
-    """Train or resume the candidate; one that has a report is complete."""
+    """Train or resume the candidate, unless its report shows that it is complete."""
     run = candidate_uri(options.models, plan.candidate)
     if StorageFolder(run).updated(REPORT):
         return
@@ -129,11 +129,11 @@ def _train(options: Options, plan: Plan) -> None:
     if plan.init_from:
         init_from = fetch_run(candidate_uri(options.models, plan.init_from), options.cache)
     settings = dataclasses.asdict(options.config)
-    train_and_evaluate(plan.home, run, settings, options.replicas, options.cache, init_from=init_from)
+    train_and_evaluate(plan.dataset_uri, run, settings, options.replicas, options.cache, init_from=init_from)
 
 
 def _evaluate_and_promote(options: Options, plan: Plan) -> Decision:
-    """Evaluate until the champion that was compared is the one that is replaced."""
+    """Evaluate and promote; evaluate again if another process changes the champion meanwhile."""
     while True:
         state = champions.read(options.models)
         if state.champion and state.champion.candidate == plan.candidate:

@@ -14,7 +14,7 @@ Point = tuple[float, float]
 
 _WIDTH, _HEIGHT = 380, 210  # in SVG units
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 370, 10, 184
-_MAX_OVERSHOOT = 100.0  # frame heights: far out of sight, and within the coordinates that browsers can draw
+_MAX_OVERSHOOT = 100.0  # frame heights; far outside the frame, within the coordinates that browsers can draw
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ def line_chart(metric: Metric, epochs: list[dict[str, float]]) -> LineChart | No
     """Lay out the curves of a metric.
 
     Args:
-        metric: what to draw.
-        epochs: the metrics of each epoch, in order; a value that is missing or not finite leaves a gap.
+        metric: What to draw.
+        epochs: The metrics of each epoch, in order; a value that is missing or not finite leaves a gap.
 
     Returns:
         The chart, or None where no epoch has the metric.
@@ -129,7 +129,7 @@ def line_chart(metric: Metric, epochs: list[dict[str, float]]) -> LineChart | No
 
 
 def _value_range(values: list[float]) -> tuple[float, float]:
-    """Frame the bulk of the values, so that the first epochs or a diverged one do not flatten all others."""
+    """Return a range around most values, so that the first epochs or a diverged one do not flatten the others."""
     low, high = (float(value) for value in np.percentile(values, (10, 90)))
     if low == high:
         return min(values), max(values)
@@ -176,7 +176,7 @@ def _tick_label(value: float) -> str:
 
 
 def _curve(name: str, x: list[int], values: list[float], axes: _Axes) -> Curve:
-    """Join neighbouring points by lines; the last point is marked, so that even a lone one is seen."""
+    """Connect neighbouring points by lines; the last point is marked, so that a single point is visible."""
     commands, points, command = [], [], "M"
     for epoch, value in zip(x, values, strict=True):
         if not math.isfinite(value):

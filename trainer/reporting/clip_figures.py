@@ -19,11 +19,11 @@ def draw_pictures(
     """Draw `waveforms.png` and `spectrograms.png`, each a grid of clips.
 
     Args:
-        folder: where to write them.
-        rows: label -> clips, float32 [clips, samples] in [-1, 1], from the top row down.
-        sample_rate_hz: the rate of every clip.
-        titles: one per column.
-        heading: the title of the pictures.
+        folder: Where to write them.
+        rows: Label -> clips, `[clips, samples]` float32 in [-1, 1], from the top row down.
+        sample_rate_hz: The rate of every clip.
+        titles: One per column.
+        heading: The title of the pictures.
 
     Returns:
         The path of each picture, by its name without the suffix.

@@ -52,7 +52,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class EvaluationSection:
-    """What the report shows of an evaluation."""
+    """The results of an evaluation that a report shows."""
 
     epoch: int
     split: str
@@ -85,11 +85,11 @@ def read_evaluation(run: Path) -> EvaluationSection | None:
 
 
 def _table(heading: str, lead: str, results: list[dict[str, Any]]) -> Table:
-    figures = dict.fromkeys(figure for result in results for figure in result if figure != "what")
+    figures = dict.fromkeys(figure for result in results for figure in result if figure != "name")
     return Table(
         heading,
         lead,
-        columns=[result.get("what", "") for result in results],
+        columns=[result.get("name", "") for result in results],
         rows=[
             (figure.replace("_", " "), [format_significant(result.get(figure)) for result in results])
             for figure in figures

@@ -1,7 +1,7 @@
 """Draw waveforms, spectrograms and latents as PNG files, and training progress as an animated GIF.
 
-Nothing here needs TensorFlow or touches pyplot's global state. NaN values of a diverged model are drawn as
-silence: the picture of a failure is still worth having.
+This module needs neither TensorFlow nor pyplot's global state. NaN values of a diverged model are drawn as silence,
+so that a failed training has pictures, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from preprocessing.html.media import SPECTROGRAM_RANGE_DB
 
 PICTURE_WIDTH_PX = 1440
 GIF_WIDTH_PX = 960
-GIF_MAX_FRAMES = 32  # about 6 MB of spectrograms, which a page can still embed
+GIF_MAX_FRAMES = 32  # about 6 MB of spectrograms, little enough to embed in a page
 GIF_LAST_FRAME_SECS = 2.0
 GIF_COLOURS = 48
 ROW_COLOURS = ("#4a5568", "#2b6cb0", "#c05621")
@@ -44,11 +44,11 @@ def draw_waveforms(
     """Draw a grid of waveforms, one row per entry of `rows`, as a PNG file.
 
     Args:
-        path: the file, in a folder that exists.
-        rows: label -> clips, float [clips, samples] in [-1, 1], from the top row down.
-        sample_rate_hz: the rate of every clip.
-        titles: one per column, written above the first row.
-        heading: the title of the whole picture.
+        path: The file, in a folder that exists.
+        rows: Label -> clips, `[clips, samples]` float in [-1, 1], from the top row down.
+        sample_rate_hz: The rate of every clip.
+        titles: One per column, written above the first row.
+        heading: The title of the whole picture.
     """
     figure, grid = _grid(rows, titles, heading, right_px=_RIGHT_PX)
     for clips, colour, axes_row in zip(rows.values(), cycle(ROW_COLOURS), grid):
@@ -72,16 +72,16 @@ def draw_spectrograms(
     """Draw a grid of log-mel spectrograms, one row per entry of `rows`, as a PNG file.
 
     All spectrograms share one colour scale, from the loudest cell of the first row (the originals) down by
-    80 dB, so that a reconstruction that is too quiet or too loud looks so.
+    80 dB, so that a reconstruction that is too quiet or too loud is visible as such.
 
     Args:
-        path: the file, in a folder that exists.
-        rows: label -> log-mel spectrograms, float [clips, frames, bands] in dB, from the top row down.
-        sample_rate_hz: the rate of the clips; the frequency axis ends at its half.
-        hop_secs: the time from one frame to the next.
-        mel_hz: float [bands], the centre of each mel band in Hz, ascending.
-        titles: one per column, written above the first row.
-        heading: the title of the whole picture.
+        path: The file, in a folder that exists.
+        rows: Label -> log-mel spectrograms, `[clips, frames, bands]` float in dB, from the top row down.
+        sample_rate_hz: The rate of the clips; the frequency axis ends at its half.
+        hop_secs: The time from one frame to the next.
+        mel_hz: `[bands]` float, the centre of each mel band in Hz, ascending.
+        titles: One per column, written above the first row.
+        heading: The title of the whole picture.
     """
     figure, grid = _grid(rows, titles, heading, right_px=_COLOUR_BAR_PX)
     originals = next(iter(rows.values()))
@@ -100,9 +100,9 @@ def draw_latents(path: Path, latents: np.ndarray, genres: list[str]) -> None:
     """Draw latents of clips in the plane of their first two principal components, coloured by genre.
 
     Args:
-        path: the file, in a folder that exists.
-        latents: float [clips, dim].
-        genres: one per clip.
+        path: The file, in a folder that exists.
+        latents: `[clips, dim]` float.
+        genres: One per clip.
     """
     centred = np.nan_to_num(latents - latents.mean(axis=0))
     _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
@@ -129,13 +129,13 @@ def write_training_gif(path: Path, frames: list[Path], frame_secs: float = 0.5) 
     """Join pictures of one size into an animated GIF that loops and pauses on its last frame.
 
     Args:
-        path: the file, in a folder that exists.
-        frames: the pictures' files in order, at least one; more than 32 are thinned evenly, keeping the first
+        path: The file, in a folder that exists.
+        frames: The pictures' files in order, at least one; more than 32 are thinned evenly, keeping the first
             and the last.
-        frame_secs: how long each frame is shown; the last is shown for 2 seconds.
+        frame_secs: How long each frame is shown; the last is shown for 2 seconds.
 
     Raises:
-        ValueError: there are no frames.
+        ValueError: There are no frames.
     """
     if not frames:
         raise ValueError(f"{path}: a GIF needs at least one picture")
@@ -183,7 +183,7 @@ def _grid(
 
 
 def _hide_inner_ticks(grid: np.ndarray, clip_secs: float) -> None:
-    """Show ticks on the outer axes only: the inner ones repeat them, and take half of the drawing time."""
+    """Show ticks on the outer axes only: inner ticks are redundant and take half of the drawing time."""
     for (row, column), axes in np.ndenumerate(grid):
         axes.set_xlim(0, clip_secs)
         axes.xaxis.set_major_locator(MaxNLocator(5, prune="upper"))

@@ -1,6 +1,6 @@
 """Write the report of a training run: one self-contained page of metrics, learning curves and clips.
 
-The run's directory is all it needs: neither the model nor the dataset has to be there any more.
+It needs only the run's directory, neither the model nor the dataset.
 """
 
 from __future__ import annotations
@@ -71,17 +71,17 @@ def write_report(run: Path, note: str = "", title: str = "", parameters: int | N
     """Write `report.html` into a run's directory.
 
     Args:
-        run: a directory with the run's configuration, metrics and samples, and perhaps clips that were
+        run: A directory with the run's configuration, metrics and samples, and perhaps clips that were
             generated after training: each mode of generation gets a section.
-        note: the model's own caveat, shown beside the final metrics.
-        title: the page's heading; empty for one with the preset's name.
-        parameters: the model's parameter count, if known.
+        note: The model's own caveat, shown beside the final metrics.
+        title: The page's heading; empty for one with the preset's name.
+        parameters: The model's parameter count, if known.
 
     Returns:
         The page's path.
 
     Raises:
-        FileNotFoundError: the directory lacks metrics or samples.
+        FileNotFoundError: The directory lacks metrics or samples.
     """
     results = read_results(run)
     originals = [clip.original for clip in results.reconstructions]
@@ -117,7 +117,7 @@ def write_report(run: Path, note: str = "", title: str = "", parameters: int | N
 
 
 def _max_hz(original: AudioClip, results: RunResults) -> float:
-    """Take half the dataset's rate: a WAV file of a higher rate has nothing above it."""
+    """Return half the dataset's rate, because WAV files of a higher rate have no content above it."""
     return min(original.sample_rate_hz, results.setting("sample_rate_hz") or original.sample_rate_hz) / 2
 
 

@@ -18,7 +18,7 @@ from trainer.runs.directory import GENERATED, METRICS, MUSIC, ORIGINALS, SAMPLE_
 
 Metrics = dict[str, float]
 
-_TRAIN_FIRST = "train at least one epoch into this folder, or name another run's"
+_TRAIN_FIRST = "train at least one epoch into this folder, or use another run's"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class RunResults:
-    """What a report shows of a run."""
+    """The results of a run that a report shows."""
 
     config: dict[str, Any]  # empty where there is no config.json
     epochs: list[Metrics]  # at least one, in order
@@ -58,7 +58,7 @@ def read_results(run: Path) -> RunResults:
     """Read a run's directory.
 
     Raises:
-        FileNotFoundError: the directory lacks metrics or samples.
+        FileNotFoundError: The directory lacks metrics or samples.
     """
     epochs = _read_epochs(run)
     clips = json.loads(_existing(run / SAMPLE_CLIPS).read_text("utf-8"))
@@ -115,7 +115,7 @@ def _read_generated(folder: Path) -> dict[str, list[AudioClip]]:
 
 
 def _caption(entry: dict[str, Any]) -> str:
-    """Add the genre that a clip is conditioned on where its title does not say it."""
+    """Return an entry's title, with the genre that the clip is conditioned on unless the title contains it."""
     title, genre = entry["title"], entry["genre"]
     return title if genre is None or genre in title else f"{title}, {genre}"
 

@@ -14,16 +14,16 @@ def write_wav(path: Path, audio: np.ndarray, sample_rate_hz: int, output_rate_hz
     """Write one mono clip as a 16-bit PCM WAV file.
 
     Args:
-        path: the file, in a folder that exists.
-        audio: float32 [samples]; values beyond [-1, 1] are clipped, NaN becomes silence.
-        sample_rate_hz: the rate of `audio`.
-        output_rate_hz: the rate of the file; None keeps that of `audio`.
+        path: The file, in a folder that exists.
+        audio: `[samples]` float32; values beyond [-1, 1] are clipped, NaN becomes silence.
+        sample_rate_hz: The rate of `audio`.
+        output_rate_hz: The rate of the file; None keeps that of `audio`.
     """
     rate_hz = output_rate_hz or sample_rate_hz
     soundfile.write(path, pcm16(audio, sample_rate_hz, rate_hz), rate_hz, subtype="PCM_16")
 
 
 def read_wav(path: Path) -> np.ndarray:
-    """Read a mono WAV file as float32 [samples] in [-1, 1], at the file's own rate."""
+    """Read a mono WAV file as `[samples]` float32 in [-1, 1], at the file's own rate."""
     audio, _ = soundfile.read(path, dtype="float32")
     return audio

@@ -7,7 +7,7 @@ from trainer.config import MAX_SEED, Config, flag
 from trainer.presets import PRESETS
 
 
-def test_the_reference_preset_trains_as_its_authors_did():
+def test_the_reference_preset_has_the_notebooks_settings():
     reference = PRESETS["reference"]
     assert (reference.epochs, reference.batch_size, reference.learning_rate, reference.latent_dim) == (
         20,
@@ -19,7 +19,7 @@ def test_the_reference_preset_trains_as_its_authors_did():
     assert reference.beta_at(0) == reference.beta_at(19) == 1.0
 
 
-def test_each_preset_has_the_name_that_it_is_listed_under():
+def test_each_preset_has_the_name_of_its_key():
     assert {name: config.preset for name, config in PRESETS.items()} == {name: name for name in PRESETS}
     assert PRESETS[Config().preset] == Config()
 
@@ -55,14 +55,14 @@ def test_the_learning_rate_warms_up_and_decays_along_half_a_cosine():
         ({"input_shards": 3}, "--batch-size 8 cannot be divided among --input-shards 3"),
     ],
 )
-def test_an_invalid_setting_is_refused_by_its_flag_and_limits(invalid, message):
+def test_the_error_for_an_invalid_setting_names_its_flag_and_limits(invalid, message):
     with pytest.raises(CommandError) as caught:
         Config(**invalid)
     assert caught.value.exit_code == USAGE
     assert str(caught.value).startswith(message)
 
 
-def test_limits_that_are_included_are_valid():
+def test_inclusive_limits_are_valid():
     Config(condition_dropout=1.0, seed=MAX_SEED, ema_decay=0.0, epochs=1, cache_mb=0)
 
 

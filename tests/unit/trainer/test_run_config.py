@@ -35,7 +35,7 @@ def test_a_folder_without_the_file_has_no_configuration(tmp_path):
 
 
 @pytest.mark.parametrize("change", [None, [], {}, {"unknown": 1}, {"epochs": "3"}, {"epochs": [3]}])
-def test_a_corrupt_file_is_refused(tmp_path, change):
+def test_a_corrupt_file_is_a_usage_error(tmp_path, change):
     fields = json.loads(RunConfig(Config(), METADATA).to_json())
     text = json.dumps({**fields, **change}) if change else json.dumps(change) if change is not None else ""
     (tmp_path / "config.json").write_text(text)
@@ -44,10 +44,10 @@ def test_a_corrupt_file_is_refused(tmp_path, change):
     assert caught.value.exit_code == USAGE
 
 
-def test_flags_override_the_preset_and_a_saved_configuration_overrides_both():
-    fresh = run_config.resolve({"preset": "reference", "epochs": 3}, None)
-    assert fresh == dataclasses.replace(PRESETS["reference"], epochs=3)
-    assert run_config.resolve({}, fresh) == fresh
+def test_flags_override_the_preset_and_a_saved_configuration_is_kept():
+    new = run_config.resolve({"preset": "reference", "epochs": 3}, None)
+    assert new == dataclasses.replace(PRESETS["reference"], epochs=3)
+    assert run_config.resolve({}, new) == new
     assert run_config.resolve({}, None) == Config()
 
 
@@ -58,7 +58,7 @@ def test_a_resumed_run_may_be_longer_and_run_differently(given):
 
 
 @pytest.mark.parametrize("given", [{"preset": "wave"}, {"batch_size": 9}, {"epochs": 2}, {"seed": 1}])
-def test_a_contradiction_names_the_flag_and_both_values(given):
+def test_the_error_for_a_contradiction_names_the_flag_and_both_values(given):
     saved = run_config.resolve({"preset": "reference", "epochs": 3}, None)
     (name, value), *_ = given.items()
     with pytest.raises(CommandError) as caught:

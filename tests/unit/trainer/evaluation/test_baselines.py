@@ -9,7 +9,7 @@ def clips_in_subspace(rng, basis, windows=30, clips=4):
     return (weights @ basis).reshape(clips, -1)
 
 
-def coloured(rng, clips=6, samples=4_096):
+def coloured_noise(rng, clips=6, samples=4_096):
     """Noise under a slope of 20 dB with a gap in the middle."""
     spectrum = np.fft.rfft(0.1 * rng.normal(size=(clips, samples)))
     gains = np.geomspace(1, 0.1, spectrum.shape[1])
@@ -25,7 +25,7 @@ def test_signals_in_the_subspace_are_reconstructed_exactly():
     np.testing.assert_allclose(pca.reconstruct(clips), clips, atol=1e-4)
 
 
-def test_the_error_is_the_sum_of_the_variances_left_out():
+def test_the_reconstruction_error_is_the_variance_of_the_dropped_components():
     rng = np.random.default_rng(1)
     clips = 3 + rng.normal(size=(5, 640)) * np.tile(np.geomspace(2, 0.1, 32), 20)
     pca = WindowedPCA.fit(clips, samples_per_value=4, window_samples=32)
@@ -43,7 +43,7 @@ def test_a_clip_that_ends_within_a_window_keeps_its_length():
     np.testing.assert_allclose(reconstruction, clips, atol=1e-5)
 
 
-def test_a_fit_needs_clips_and_a_possible_compression():
+def test_a_fit_without_clips_or_with_an_invalid_compression_is_an_error():
     with pytest.raises(ValueError, match="no clips"):
         WindowedPCA.fit([], 8)
     for samples_per_value in (0, 65):
@@ -53,7 +53,7 @@ def test_a_fit_needs_clips_and_a_possible_compression():
 
 @pytest.mark.parametrize("samples", [4_096, 3_001, 6_000])
 def test_shaped_noise_has_the_spectrum_of_the_clips(samples):
-    clips = coloured(np.random.default_rng(3))
+    clips = coloured_noise(np.random.default_rng(3))
     noise = shaped_noise(iter(clips), count=40, samples=samples, seed=1)
     assert noise.shape == (40, samples)
     assert noise.dtype == np.float32
@@ -62,15 +62,15 @@ def test_shaped_noise_has_the_spectrum_of_the_clips(samples):
         density = (np.abs(np.fft.rfft(audio)) ** 2).mean(axis=0) / audio.shape[1]
         return 10 * np.log10([part.mean() for part in np.array_split(density, 24)])
 
-    # Not the parts at an edge of the gap: there a cut clip's spectrum leaks.
-    wanted, got = levels_db(clips), levels_db(noise)
-    np.testing.assert_allclose(got[:7], wanted[:7], atol=1.0)
-    np.testing.assert_allclose(got[13:], wanted[13:], atol=1.0)
+    # The edges of the gap are left out, because the spectrum of a truncated clip leaks there.
+    expected, actual = levels_db(clips), levels_db(noise)
+    np.testing.assert_allclose(actual[:7], expected[:7], atol=1.0)
+    np.testing.assert_allclose(actual[13:], expected[13:], atol=1.0)
     assert noise.std() == pytest.approx(clips.std(), rel=0.05)
 
 
-def test_shaped_noise_is_gaussian_and_never_the_same_twice():
-    clips = coloured(np.random.default_rng(4))
+def test_shaped_noise_is_gaussian_and_differs_between_clips_and_seeds():
+    clips = coloured_noise(np.random.default_rng(4))
     noise = shaped_noise(clips, 3, 4_096, seed=5)
     standard = noise / noise.std()
     assert (standard**4).mean() == pytest.approx(3, abs=0.3)
@@ -82,7 +82,7 @@ def test_shaped_noise_is_gaussian_and_never_the_same_twice():
 
 
 @pytest.mark.parametrize("samples", [1_000, 1_001])
-def test_random_phases_keep_the_magnitudes_and_lose_the_waveform(samples):
+def test_random_phases_keep_the_magnitudes_but_not_the_waveform(samples):
     clips = np.random.default_rng(6).normal(size=(3, samples)).astype(np.float32) + 0.5
     surrogates = phase_randomized(clips, seed=1)
     assert surrogates.shape == clips.shape

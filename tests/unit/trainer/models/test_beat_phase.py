@@ -23,7 +23,7 @@ def test_the_phase_starts_on_the_beat_and_continues_beyond_a_known_clip():
     new = beat_phase.from_tempo(condition, 100).numpy()[0]
     np.testing.assert_allclose(new[::25, 0], 1.0, atol=1e-3)
     np.testing.assert_allclose(new[:, 4], 1.0)
-    # Onsets 0.2 s after the start and every half second from there, where the phase is 0.
+    # Onsets are 0.2 s after the start and every half second from there: these are the beats, where the phase is 0.
     coefficients = np.full([1, 600, 4], 1e-3, np.float32)
     coefficients[:, 20::50] = 1.0
     known = beat_phase.from_audio(condition, tf.constant(coefficients), steps=400).numpy()[0]
@@ -45,7 +45,7 @@ def test_the_strength_grows_with_the_regularity_of_the_onsets():
     beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2)
     onsets = np.full([2, 600, 4], 1e-3, np.float32)
     onsets[0, ::50] = 1.0  # on the beat of 120 BPM
-    onsets[1, np.random.default_rng(0).choice(600, 12, replace=False)] = 1.0  # as many, anywhere
+    onsets[1, np.random.default_rng(0).choice(600, 12, replace=False)] = 1.0  # as many, at random
     features = beat_phase.from_audio(make_condition(2, 0.0), tf.constant(onsets)).numpy()
     regular, irregular = np.hypot(features[..., 0], features[..., 1])[:, 50:-50].mean(axis=1)
     assert regular > 2 * irregular

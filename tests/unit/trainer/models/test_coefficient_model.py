@@ -7,11 +7,11 @@ from support.tiny_models import make_perturbed_model, normal
 
 from trainer.models.coefficient_model import TransformCoefficientModel
 
-NOTHING_KNOWN = tf.fill([2, 40, 8], math.nan)
+NONE_KNOWN = tf.fill([2, 40, 8], math.nan)
 NO_LIMIT = tf.fill([2, 40, 1], 1e9)
 
 
-def test_the_teacher_forced_density_is_that_of_the_frames_one_by_one():
+def test_teacher_forced_and_frame_by_frame_predictions_agree():
     model = make_perturbed_model().coefficient_model
     coefficients = 0.1 * normal([1, 6, 16])
     log_scale = 0.3 * normal([1, 6, 16], key=8) - 2.0
@@ -33,19 +33,19 @@ def untrained():
 
 def test_an_untrained_model_samples_noise_at_the_envelopes_scale(untrained):
     sample, log_scale = untrained
-    sampled = sample(log_scale, NOTHING_KNOWN, NO_LIMIT, normal([2, 40, 8]), tf.constant(1.0))
+    sampled = sample(log_scale, NONE_KNOWN, NO_LIMIT, normal([2, 40, 8]), tf.constant(1.0))
     assert float(tf.math.reduce_std(sampled)) == pytest.approx(0.05, rel=0.1)
 
 
 def test_the_limit_bounds_samples_and_scales_the_residual_noise(untrained):
     sample, log_scale = untrained
     limit = tf.fill([2, 40, 1], 0.02)
-    sampled = sample(log_scale, NOTHING_KNOWN, limit, normal([2, 40, 8]), tf.constant(0.5))
+    sampled = sample(log_scale, NONE_KNOWN, limit, normal([2, 40, 8]), tf.constant(0.5))
     assert float(tf.reduce_max(tf.abs(sampled))) <= 0.02
     assert float(tf.math.reduce_std(sampled)) == pytest.approx(0.01, rel=0.1)
 
 
-def test_known_coefficients_stay(untrained):
+def test_known_coefficients_are_returned_unchanged(untrained):
     sample, log_scale = untrained
     known = tf.where(normal([2, 40, 8]) > 0, 0.3, math.nan)
     sampled = sample(log_scale, known, NO_LIMIT, normal([2, 40, 8], 7), tf.constant(1.0))

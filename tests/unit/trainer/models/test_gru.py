@@ -8,8 +8,8 @@ STEPS, UNITS, INPUTS = 23, 16, 5
 
 
 @pytest.fixture
-def both():
-    """This layer and Keras's, with the same weights, none of which is zero."""
+def both_layers():
+    """This project's layer and Keras's, with the same weights, none of which is zero."""
     layers = GRU(UNITS), tf.keras.layers.GRU(UNITS, return_sequences=True)
     for layer in layers:
         layer.build(tf.TensorShape([None, STEPS, INPUTS]))
@@ -24,7 +24,7 @@ def outputs_and_gradients(layer, inputs):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             states = layer(inputs)
-            # Every state counts, each in its own way.
+            # Depends on every state, and on each differently.
             value = tf.reduce_sum(tf.sin(tf.cumsum(states, axis=1)) * states)
         return states, *tape.gradient(value, [inputs, *layer.trainable_variables])
 
@@ -32,23 +32,23 @@ def outputs_and_gradients(layer, inputs):
 
 
 @pytest.mark.parametrize("steps", [1, 2, STEPS])
-def test_states_and_gradients_are_those_of_keras(both, steps):
+def test_states_and_gradients_equal_those_of_keras(both_layers, steps):
     inputs = tf.random.stateless_normal([3, steps, INPUTS], [1, 2])
-    own, keras = (outputs_and_gradients(layer, inputs) for layer in both)
-    for one, other in zip(own, keras, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(other).max())
+    own, keras = (outputs_and_gradients(layer, inputs) for layer in both_layers)
+    for actual, expected in zip(own, keras, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
-def test_any_number_of_steps_is_one_trace(both):
-    layer = both[0]
+def test_one_trace_serves_any_number_of_steps(both_layers):
+    layer = both_layers[0]
     run = tf.function(layer, input_signature=[tf.TensorSpec([None, None, INPUTS])])
     for steps in (2, 7):
         inputs = tf.random.stateless_normal([2, steps, INPUTS], [4, steps])
-        np.testing.assert_allclose(run(inputs), both[1](inputs), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(run(inputs), both_layers[1](inputs), rtol=1e-4, atol=1e-5)
 
 
-def test_saved_weights_are_those_of_keras(both, tmp_path):
-    own, keras = both
+def test_a_checkpoint_of_the_keras_layer_can_be_restored(both_layers, tmp_path):
+    own, keras = both_layers
     path = tf.train.Checkpoint(layer=keras).write(str(tmp_path / "weights"))
     for weight in own.trainable_variables:
         weight.assign(tf.zeros_like(weight))

@@ -37,7 +37,7 @@ def test_a_clip_has_eight_samples_or_more_per_latent_value(name):
 
 
 def test_the_large_preset_has_eight_samples_or_more_per_latent_value():
-    config = PRESETS["wave-large"]  # from the configuration: its model takes seconds to make
+    config = PRESETS["wave-large"]  # from the configuration, because its model takes seconds to build
     step = config.hop_samples * config.frames_per_step
     assert step / (config.sequence_latent_dim + 2 * config.sparse_coefficients) >= 8
 
@@ -57,12 +57,12 @@ def test_a_reconstruction_keeps_the_strongest_coefficients_exactly(model):
 
 def test_noise_of_scale_0_leaves_the_latents_unchanged(model):
     latents = model.encode(*make_batch())
-    unmoved = model.add_noise(latents, 0.0, normal([2, model.sample_noise_size(SAMPLES)]))
-    for values, original in zip(unmoved, latents, strict=True):
+    unchanged = model.add_noise(latents, 0.0, normal([2, model.sample_noise_size(SAMPLES)]))
+    for values, original in zip(unchanged, latents, strict=True):
         np.testing.assert_array_equal(values, original)
 
 
-def test_an_interpolation_begins_and_ends_at_its_ends(model):
+def test_an_interpolation_begins_and_ends_with_the_given_latents(model):
     latents = model.encode(*make_batch())
     first, last = (
         tf.nest.map_structure(lambda part, index=index: part[index : index + 1], latents) for index in (0, 1)
@@ -127,8 +127,8 @@ def test_samples_depend_on_the_condition_and_guidance_exaggerates_it(model):
 
 def test_reconstructions_depend_on_the_condition(model):
     audio, _ = make_batch()
-    one, other = (model.reconstruct(audio, make_condition(2, genre)) for genre in (1, 2))
-    assert np.abs(one - other).max() > 1e-4
+    first, second = (model.reconstruct(audio, make_condition(2, genre)) for genre in (1, 2))
+    assert np.abs(first - second).max() > 1e-4
 
 
 @pytest.mark.parametrize("samples", [32, 33, 100, 2_345])
@@ -137,7 +137,7 @@ def test_clips_may_have_any_length(model, samples):
     assert model.reconstruct(audio, condition).shape == (2, samples)
 
 
-def test_the_spectral_term_only_adds_to_the_objective():
+def test_the_spectral_term_changes_the_objective_only():
     audio, condition = make_batch()
     objectives, log_likelihoods = [], []
     posterior_noise = normal([2, make_model(TINY_WAVE, METADATA).elbo_noise_size(SAMPLES)])

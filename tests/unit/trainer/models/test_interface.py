@@ -1,4 +1,4 @@
-"""What holds for every model."""
+"""Properties that every model has."""
 
 import dataclasses
 
@@ -25,9 +25,9 @@ def test_encode_sample_and_decode_work_on_batches(model):
     sample_noise = normal([2, model.sample_noise_size(SAMPLES)])
     sampled = model.sample(condition, SAMPLES, sample_noise, 1.0, Guidance())
     encoded = model.encode(audio, condition)
-    moved = model.add_noise(encoded, 0.5, sample_noise)
+    noisy = model.add_noise(encoded, 0.5, sample_noise)
     decode_noise = normal([2, model.decode_noise_size(SAMPLES)])
-    for latents in (sampled, encoded, moved, model.interpolate(encoded, moved, 0.3)):
+    for latents in (sampled, encoded, noisy, model.interpolate(encoded, noisy, 0.3)):
         waveform = model.decode(latents, condition, SAMPLES, decode_noise, Guidance())
         assert waveform.shape == (2, SAMPLES)
         assert float(tf.reduce_max(tf.abs(waveform))) <= 1.0
@@ -56,7 +56,7 @@ def test_every_weight_gets_a_finite_gradient(model):
 
 @pytest.mark.parametrize(("name", "divisor"), [("wave", SAMPLES), ("reference", 1)])
 def test_the_objective_is_the_negative_elbo_in_the_documented_unit(name, divisor):
-    """Nats per sample or per clip, where nothing else is added."""
+    """In nats per sample or per clip, if free bits and auxiliary terms are 0."""
     config = dataclasses.replace(MODELS[name], free_bits=0.0, spectral_envelope_weight=0.0)
     model = make_model(config, METADATA)
     audio, condition = make_batch()
@@ -65,15 +65,15 @@ def test_the_objective_is_the_negative_elbo_in_the_documented_unit(name, divisor
     np.testing.assert_allclose(terms.objective, negative_elbo / divisor, rtol=1e-4)
 
 
-def test_modes_have_the_methods_that_they_need(model):
+def test_a_model_implements_the_methods_of_its_modes(model):
     capabilities = model.capabilities
     assert set(capabilities.modes) <= set(MODES)
-    needed = {"transfer": ["transfer_style", "complete"], "continue": ["extend"]}
-    for mode, methods in needed.items():
+    methods_of_modes = {"transfer": ["transfer_style", "complete"], "continue": ["extend"]}
+    for mode, methods in methods_of_modes.items():
         for method in methods:
             overridden = getattr(type(model), method) is not getattr(WaveformVAE, method)
             assert overridden == (mode in capabilities.modes)
-    # Only a conditional model can change the genre, and only one of any length can go on.
+    # Only a conditional model can change the genre, and only one that supports any length can continue a clip.
     assert capabilities.conditional == ("transfer" in capabilities.modes)
     assert capabilities.any_length == ("continue" in capabilities.modes)
 

@@ -1,6 +1,6 @@
-"""Nothing outside trainer/models may depend on which model a preset selects.
+"""No module outside trainer/models depends on which model a preset selects.
 
-Python files of trainer/ are searched for comparisons of a preset with a name, lookups by preset and names of
+The tests search the Python files of trainer/ for comparisons of a preset with a name, lookups by preset and names of
 presets, for imports of concrete model modules and for their classes.
 """
 
@@ -22,24 +22,24 @@ SEARCHED = [
 
 
 def violations(source: str) -> list[str]:
-    """Descriptions of what a module's source knows about concrete models."""
-    found = []
+    """Describe the dependencies of a module's source on concrete models."""
+    descriptions = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if _is_concrete(alias.name)]
+            descriptions += [alias.name for alias in node.names if _is_concrete(alias.name)]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             if _is_concrete(node.module) or (node.module == "trainer.models" and any(map(_is_module, names))):
-                found.append(f"import from {node.module}")
+                descriptions.append(f"import from {node.module}")
         elif isinstance(node, ast.Name | ast.Attribute) and _name(node) in CONCRETE_CLASSES:
-            found.append(_name(node))
+            descriptions.append(_name(node))
         elif isinstance(node, ast.Compare) and any(map(_is_preset, [node.left, *node.comparators])):
-            found.append(ast.unparse(node))
+            descriptions.append(ast.unparse(node))
         elif isinstance(node, ast.Match) and _is_preset(node.subject):
-            found.append(f"match {ast.unparse(node.subject)}")
+            descriptions.append(f"match {ast.unparse(node.subject)}")
         elif _is_lookup(node):
-            found.append(ast.unparse(node))
-    return found
+            descriptions.append(ast.unparse(node))
+    return descriptions
 
 
 def _is_concrete(module: str) -> bool:
@@ -76,7 +76,7 @@ def _is_lookup(node: ast.AST) -> bool:
 
 
 @pytest.mark.parametrize("path", SEARCHED, ids=lambda path: str(path.relative_to(TRAINER)))
-def test_no_preset_is_named_outside_the_models_folder(path):
+def test_no_module_outside_models_depends_on_a_concrete_model(path):
     assert violations(path.read_text()) == []
 
 
@@ -97,7 +97,7 @@ def test_no_preset_is_named_outside_the_models_folder(path):
         "import trainer.models.priors",
     ],
 )
-def test_the_search_finds_what_depends_on_a_concrete_model(source):
+def test_the_search_finds_dependencies_on_concrete_models(source):
     assert violations(source)
 
 
@@ -111,10 +111,10 @@ def test_the_search_finds_what_depends_on_a_concrete_model(source):
         'choices = sorted(PRESETS) if field.name == "preset" else field.choices',
     ],
 )
-def test_the_search_permits_what_does_not(source):
+def test_the_search_permits_the_models_interface(source):
     assert violations(source) == []
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_named_after_themselves(name):
+def test_each_preset_has_the_name_of_its_key(name):
     assert PRESETS[name].preset == name

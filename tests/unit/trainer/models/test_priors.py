@@ -21,9 +21,9 @@ def prior():
 
 def test_samples_are_more_likely_than_shifted_ones(prior):
     sampled = prior.sample(NO_STEPS, CONTEXT, BEAT, normal([400, 5, 3], key=11), tf.constant(1.0))
-    own = prior.log_density(sampled, CONTEXT, BEAT)
-    beside = prior.log_density(sampled + 2.0, CONTEXT, BEAT)
-    assert float(tf.reduce_mean(own)) > float(tf.reduce_mean(beside)) + 1.0
+    at_samples = prior.log_density(sampled, CONTEXT, BEAT)
+    at_shifted = prior.log_density(sampled + 2.0, CONTEXT, BEAT)
+    assert float(tf.reduce_mean(at_samples)) > float(tf.reduce_mean(at_shifted)) + 1.0
 
 
 def test_samples_have_the_density_of_the_prior(prior):
@@ -38,12 +38,12 @@ def test_samples_have_the_density_of_the_prior(prior):
     assert float(tf.reduce_mean(ratios)) == pytest.approx(1.0, abs=0.05)
 
 
-def test_known_steps_stay(prior):
+def test_known_steps_are_returned_unchanged(prior):
     known = normal([400, 3, 2], key=12)
     sampled = prior.sample(known, CONTEXT, BEAT, normal([400, 5, 3]), tf.constant(1.0))
     np.testing.assert_array_equal(sampled[:, :3], known)
 
 
-def test_at_temperature_0_samples_repeat(prior):
+def test_samples_at_temperature_0_are_deterministic(prior):
     cold = [prior.sample(NO_STEPS, CONTEXT, BEAT, normal([400, 5, 3]), tf.constant(0.0)) for _ in range(2)]
     np.testing.assert_array_equal(*cold)

@@ -9,12 +9,12 @@ from trainer.models.layers import Resnet1DBlock
 from trainer.presets import PRESETS
 
 
-def test_the_size_is_the_notebooks():
+def test_the_parameter_count_and_layers_are_the_notebooks():
     model = make_model(PRESETS["reference"], dataclasses.replace(METADATA, clip_samples=90_001))
     assert model.parameter_count() == 12_120_133
     assert model.values_per_clip(90_001) == 2
-    kinds = {type(layer).__name__ for layer in model.submodules}
-    assert {"InstanceNormalization", "BatchNormalization", "Conv1DTranspose", "LeakyReLU"} <= kinds
+    layer_types = {type(layer).__name__ for layer in model.submodules}
+    assert {"InstanceNormalization", "BatchNormalization", "Conv1DTranspose", "LeakyReLU"} <= layer_types
 
 
 def test_the_likelihood_is_bernoulli_on_logits():

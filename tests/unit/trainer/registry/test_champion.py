@@ -1,4 +1,4 @@
-"""Who is champion: promotion, roll-back and pruning, on a folder and on a bucket; nothing is trained here."""
+"""Promotion, rollback and pruning of candidates in a folder and in a bucket, without training."""
 
 import dataclasses
 import json
@@ -20,8 +20,8 @@ from trainer.runs.champion_pointer import MovedError, candidate_uri
 from trainer.runs.directory import POINTER, fetch_run
 from trainer.runs.storage import GcsPrefix, StorageFolder
 
-FACTS = DatasetMetadata("datasets/aa", "aa" * 32, 3_000, 90_001, ("jazz",), {}, [], {"train": {"jazz": 3}})
-RUN = RunConfig(PRESETS["tiny"], FACTS)
+METADATA = DatasetMetadata("datasets/aa", "aa" * 32, 3_000, 90_001, ("jazz",), {}, [], {"train": {"jazz": 3}})
+RUN = RunConfig(PRESETS["tiny"], METADATA)
 NAMES = [f"{number:012x}-{number:012x}" for number in range(8)]
 
 
@@ -50,21 +50,22 @@ def make_candidate(models, name, checkpoint=True):
     return folder
 
 
-def of(models):
+def read_names(models):
+    """Return the champion, its predecessors and the rejected candidates."""
     state = champion.read(models)
-    return state.champion.candidate, [one.candidate for one in state.earlier], list(state.rejected)
+    return state.champion.candidate, [champion.candidate for champion in state.earlier], list(state.rejected)
 
 
 def test_a_champion_is_promoted_and_rolled_back_manually(models, capsys):
     for name in NAMES[:3]:
         make_candidate(models, name)
         assert main(["champion", "promote", "--models", models, "--candidate", name]) == 0
-    assert of(models) == (NAMES[2], [NAMES[1], NAMES[0]], [])
+    assert read_names(models) == (NAMES[2], [NAMES[1], NAMES[0]], [])
     assert main(["champion", "rollback", "--models", models]) == 0
-    assert of(models) == (NAMES[1], [NAMES[0]], [NAMES[2]])
+    assert read_names(models) == (NAMES[1], [NAMES[0]], [NAMES[2]])
     capsys.readouterr()
     assert main(["champion", "show", "--models", models]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for line in (
         f"champion    {candidate_uri(models, NAMES[1])}",
         "by hand",
@@ -73,38 +74,38 @@ def test_a_champion_is_promoted_and_rolled_back_manually(models, capsys):
         f"earlier     {NAMES[0]}",
         f"rejected    {NAMES[2]}",
     ):
-        assert line in said
-    # Made champion again, it is withdrawn no more, and stands in the history once.
+        assert line in output
+    # A promotion removes a candidate from the rejected ones, and the history lists it once.
     assert main(["champion", "promote", "--models", models, "--candidate", NAMES[2]]) == 0
     assert main(["champion", "promote", "--models", models, "--candidate", NAMES[0]]) == 0
-    assert of(models) == (NAMES[0], [NAMES[2], NAMES[1]], [])
+    assert read_names(models) == (NAMES[0], [NAMES[2], NAMES[1]], [])
 
 
-def test_an_invalid_champion_is_refused_in_one_sentence_and_changes_nothing(models, capsys):
+def test_an_invalid_promotion_or_rollback_is_an_error_and_changes_nothing(models, capsys):
     make_candidate(models, NAMES[0])
     make_candidate(models, NAMES[1], checkpoint=False)
 
-    def refused(code, said, *flags):
+    def check_error(code, message, *flags):
         assert main(["champion", *flags, "--models", models]) == code
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
-    refused(BAD_DATA, "run python -m trainer retrain", "show")
-    refused(BAD_DATA, "no earlier champion to go back to", "rollback")
-    refused(BAD_DATA, "there is no such candidate", "promote", "--candidate", NAMES[2])
-    refused(BAD_DATA, "there is no such candidate", "promote", "--candidate", "../models")
-    refused(BAD_DATA, "has no checkpoint yet", "promote", "--candidate", NAMES[1])
+    check_error(BAD_DATA, "run python -m trainer retrain", "show")
+    check_error(BAD_DATA, "no earlier champion to restore", "rollback")
+    check_error(BAD_DATA, "there is no such candidate", "promote", "--candidate", NAMES[2])
+    check_error(BAD_DATA, "there is no such candidate", "promote", "--candidate", "../models")
+    check_error(BAD_DATA, "has no checkpoint yet", "promote", "--candidate", NAMES[1])
     assert champion_pointer.read(models)[0] is None
     assert main(["champion", "promote", "--models", models, "--candidate", NAMES[0]]) == 0
     before = champion_pointer.read(models)[0]
-    refused(BAD_DATA, "no earlier champion to go back to", "rollback")
-    refused(BAD_DATA, "has no checkpoint yet", "promote", "--candidate", NAMES[1])
+    check_error(BAD_DATA, "no earlier champion to restore", "rollback")
+    check_error(BAD_DATA, "has no checkpoint yet", "promote", "--candidate", NAMES[1])
     assert champion_pointer.read(models)[0] == before
     for content in (b"{", b'{"candidate": "x"}', json.dumps({"candidate": NAMES[0]}).encode()):
         write(models, champion_pointer.CHAMPION_NAME, content)
-        refused(BAD_DATA, "champion.json is corrupt", "show")
+        check_error(BAD_DATA, "champion.json is corrupt", "show")
 
 
-def test_a_champion_without_files_is_not_restored(models):
+def test_an_earlier_champion_without_a_checkpoint_is_not_restored(models):
     for name in NAMES[:2]:
         make_candidate(models, name)
         champion.promote(models, name)
@@ -112,35 +113,35 @@ def test_a_champion_without_files_is_not_restored(models):
     with pytest.raises(CommandError, match="has no checkpoint yet") as caught:
         champion.rollback(models)
     assert caught.value.exit_code == BAD_DATA
-    assert of(models)[0] == NAMES[1]
+    assert read_names(models)[0] == NAMES[1]
 
 
-def test_of_two_concurrent_promotions_only_one_succeeds(models):
+def test_only_one_of_two_concurrent_promotions_succeeds(models):
     for name in NAMES[:3]:
         make_candidate(models, name)
-    one = other = champion.read(models)
-    champion.promote_candidate(models, one, NAMES[0], champion.RETRAINING)
+    first_state = second_state = champion.read(models)
+    champion.promote_candidate(models, first_state, NAMES[0], champion.RETRAINING)
     with pytest.raises(MovedError, match="changed by another process") as caught:
-        champion.promote_candidate(models, other, NAMES[1], champion.RETRAINING)
+        champion.promote_candidate(models, second_state, NAMES[1], champion.RETRAINING)
     assert caught.value.exit_code == STORAGE_FAILED
-    assert of(models) == (NAMES[0], [], [])
-    one = other = champion.read(models)
-    champion.promote_candidate(models, one, NAMES[2], champion.RETRAINING)
+    assert read_names(models) == (NAMES[0], [], [])
+    first_state = second_state = champion.read(models)
+    champion.promote_candidate(models, first_state, NAMES[2], champion.RETRAINING)
     with pytest.raises(MovedError):
-        champion.promote_candidate(models, other, NAMES[1], champion.RETRAINING)
-    assert of(models) == (NAMES[2], [NAMES[0]], [])
+        champion.promote_candidate(models, second_state, NAMES[1], champion.RETRAINING)
+    assert read_names(models) == (NAMES[2], [NAMES[0]], [])
 
 
-def test_a_lost_response_is_not_taken_for_a_write_by_another_process(storage_server, tmp_path):
+def test_a_repeated_write_after_a_lost_response_succeeds(storage_server, tmp_path):
     models = f"{storage_server}/{tmp_path.name}/lost"
     champion_pointer.move(models, b"mine", 0)
-    champion_pointer.move(models, b"mine", 0)  # as the client does when it heard nothing
+    champion_pointer.move(models, b"mine", 0)  # as the client does when the response is lost
     with pytest.raises(MovedError):
         champion_pointer.move(models, b"yours", 0)
 
 
 def test_a_candidate_in_training_is_not_promoted(models, monkeypatch):
-    monkeypatch.setenv("STORAGE_LEASE_SECS", "1")  # an owner that lives is seen to within that
+    monkeypatch.setenv("STORAGE_LEASE_SECS", "1")  # a live owner renews its lease within this time
     with (
         lease.acquire(make_candidate(models, NAMES[0])),
         pytest.raises(CommandError, match="another") as caught,
@@ -149,7 +150,7 @@ def test_a_candidate_in_training_is_not_promoted(models, monkeypatch):
     assert caught.value.exit_code == USAGE
 
 
-def test_only_the_newest_and_the_needed_candidates_are_kept(models):
+def test_pruning_keeps_the_newest_the_protected_and_the_leased_candidates(models):
     for number, name in enumerate(NAMES):
         folder = make_candidate(models, name, checkpoint=number != 6)
         if not models.startswith("gs://"):
@@ -162,34 +163,34 @@ def test_only_the_newest_and_the_needed_candidates_are_kept(models):
     for name in (NAMES[1], NAMES[3]):
         champion.promote(models, name)
     with lease.acquire(candidate_uri(models, NAMES[2])):
-        gone = candidates.prune(models, max_candidates=2)
-    assert sorted(gone) == [NAMES[0], NAMES[4], NAMES[5]]
-    left = {
+        deleted = candidates.prune(models, max_candidates=2)
+    assert sorted(deleted) == [NAMES[0], NAMES[4], NAMES[5]]
+    remaining = {
         name.partition("/")[0]
         for name in StorageFolder(champion_pointer.join(models, champion_pointer.CANDIDATES)).list_names()
     }
-    assert left == {NAMES[1], NAMES[2], NAMES[3], NAMES[6], NAMES[7], "mine"}
-    for name in gone:
+    assert remaining == {NAMES[1], NAMES[2], NAMES[3], NAMES[6], NAMES[7], "mine"}
+    for name in deleted:
         assert StorageFolder(candidate_uri(models, name)).list_names() == []
     assert candidates.prune(models, max_candidates=2) == [NAMES[2]]
 
 
-def test_the_history_has_the_documented_length(models):
+def test_the_history_has_the_three_latest_champions(models):
     for name in NAMES:
         make_candidate(models, name)
         champion.promote(models, name)
-    assert of(models) == (NAMES[7], NAMES[6:3:-1], [])
+    assert read_names(models) == (NAMES[7], NAMES[6:3:-1], [])
 
 
 def test_a_folder_of_models_is_resolved_to_its_champion(models, tmp_path):
     make_candidate(models, NAMES[0])
     champion.promote(models, NAMES[0])
     assert champion_pointer.resolve(models) == candidate_uri(models, NAMES[0])
-    copy = fetch_run(models, tmp_path / "cache")
-    assert (copy / "checkpoints/step-10.index").read_bytes() == b"weights"
+    local = fetch_run(models, tmp_path / "cache")
+    assert (local / "checkpoints/step-10.index").read_bytes() == b"weights"
 
 
-def test_a_candidates_name_is_a_function_of_what_it_depends_on():
+def test_a_candidates_name_depends_on_everything_that_its_result_depends_on():
     config, digest = PRESETS["tiny"], "ab" * 32
     name = candidates.candidate_name(config, digest, None)
     assert champion_pointer.CANDIDATE_NAME.fullmatch(name)
@@ -203,7 +204,7 @@ def test_a_candidates_name_is_a_function_of_what_it_depends_on():
 
 
 @pytest.mark.parametrize(
-    ("settings", "metadata", "fit"),
+    ("settings", "metadata", "compatible"),
     [
         (
             {"epochs": 99, "sparse_coefficients": 3, "seed": 5, "preset": "wave"},
@@ -217,6 +218,6 @@ def test_a_candidates_name_is_a_function_of_what_it_depends_on():
         ({}, {"sample_rate_hz": 4_000}, False),
     ],
 )
-def test_weights_are_restored_where_shapes_and_settings_match(settings, metadata, fit):
-    other = RunConfig(dataclasses.replace(RUN.config, **settings), dataclasses.replace(FACTS, **metadata))
-    assert candidates.have_same_weights_shape(RUN, other) is fit
+def test_weights_are_compatible_where_shapes_genres_and_attributes_match(settings, metadata, compatible):
+    other = RunConfig(dataclasses.replace(RUN.config, **settings), dataclasses.replace(METADATA, **metadata))
+    assert candidates.have_same_weights_shape(RUN, other) is compatible

@@ -9,8 +9,8 @@ CRITERIA = Criteria("snr_db", min_gain=0.02, max_loss=0.1)
 FIGURES = {"snr_db": 6.0, "stft_distance": 1.2, "log_mel_distance_db": 5.0, "frechet_log_mel": 100.0}
 
 
-def compared(what="the new clips", **changed):
-    return SetComparison(what, "0" * 64, 10, FIGURES, {**FIGURES, **changed})
+def comparison(name="the new clips", **candidate):
+    return SetComparison(name, "0" * 64, 10, FIGURES, {**FIGURES, **candidate})
 
 
 def test_a_smaller_error_is_a_gain_for_metrics_of_either_direction():
@@ -23,52 +23,56 @@ def test_a_smaller_error_is_a_gain_for_metrics_of_either_direction():
     assert gain("snr_db", -3.0, -3.0) == 0
 
 
-def test_a_metric_that_is_not_finite_never_wins():
+def test_a_candidate_with_a_metric_that_is_not_finite_is_not_promoted():
     assert gain("snr_db", 6.0, math.nan) == -math.inf
     assert gain("snr_db", math.nan, math.nan) == -math.inf
     assert gain("snr_db", math.nan, 6.0) == math.inf
     assert gain("stft_distance", 0.0, 0.0) == 0
     assert gain("stft_distance", 0.0, 0.1) == -math.inf
-    promoted, reason = decide([compared(snr_db=math.nan)], CRITERIA)
+    promoted, reason = decide([comparison(snr_db=math.nan)], CRITERIA)
     assert not promoted
     assert "no finite error in snr_db" in reason
 
 
 @pytest.mark.parametrize(
-    ("sets", "promoted", "said"),
+    ("sets", "promoted", "expected"),
     [
-        ([compared(snr_db=6.3)], True, "3.4% less error in snr_db on the new clips"),
+        ([comparison(snr_db=6.3)], True, "3.4% less error in snr_db on the new clips"),
         (
-            [compared(snr_db=6.1)],
+            [comparison(snr_db=6.1)],
             False,
             "1.1% less error in snr_db on the new clips; at least 2.0% less is required",
         ),
-        ([compared(snr_db=5.9)], False, "1.2% more error"),
-        ([compared(snr_db=6.3, stft_distance=1.3)], True, "snr_db"),
-        ([compared(snr_db=6.3, stft_distance=1.4)], False, "16.7% more error in stft_distance"),
+        ([comparison(snr_db=5.9)], False, "1.2% more error"),
+        ([comparison(snr_db=6.3, stft_distance=1.3)], True, "snr_db"),
+        ([comparison(snr_db=6.3, stft_distance=1.4)], False, "16.7% more error in stft_distance"),
         # The chosen metric need not gain on the champion's own clips, but must not lose there.
-        ([compared(snr_db=6.3), compared("the champion's clips", snr_db=5.8)], True, "snr_db"),
-        ([compared(snr_db=9.0), compared("the champion's clips", snr_db=4.0)], False, "the champion's clips"),
+        ([comparison(snr_db=6.3), comparison("the champion's clips", snr_db=5.8)], True, "snr_db"),
+        (
+            [comparison(snr_db=9.0), comparison("the champion's clips", snr_db=4.0)],
+            False,
+            "the champion's clips",
+        ),
     ],
 )
-def test_a_candidate_must_gain_on_one_metric_and_lose_on_none(sets, promoted, said):
-    found, reason = decide(sets, CRITERIA)
-    assert found is promoted
-    assert said in reason
+def test_a_candidate_must_gain_on_one_metric_and_lose_on_none(sets, promoted, expected):
+    is_promoted, reason = decide(sets, CRITERIA)
+    assert is_promoted is promoted
+    assert expected in reason
 
 
 def test_the_first_candidate_must_be_better_than_silence():
-    def first(**figures):
+    def decide_first(**figures):
         return decide([SetComparison("the new clips", "0" * 64, 10, None, {**FIGURES, **figures})], CRITERIA)
 
-    assert first()[0]
-    assert "silence" in first(snr_db=-0.1)[1]
-    assert not first(snr_db=-0.1)[0]
-    assert not first(frechet_log_mel=math.inf)[0]
+    assert decide_first()[0]
+    assert "silence" in decide_first(snr_db=-0.1)[1]
+    assert not decide_first(snr_db=-0.1)[0]
+    assert not decide_first(frechet_log_mel=math.inf)[0]
 
 
 def test_a_promotion_decision_is_strict_json():
-    one = compared(snr_db=math.nan).to_json()
-    again = json.loads(json.dumps(without_nan(one), allow_nan=False))
-    assert again["candidate"]["snr_db"] is None
-    assert again["gains"]["stft_distance"] == 0
+    entry = comparison(snr_db=math.nan).to_json()
+    decoded = json.loads(json.dumps(without_nan(entry), allow_nan=False))
+    assert decoded["candidate"]["snr_db"] is None
+    assert decoded["gains"]["stft_distance"] == 0

@@ -1,4 +1,4 @@
-"""Pictures and GIFs, opened again by the library that others would open them with."""
+"""Pictures and GIFs, read back with Pillow."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def draw_spectrograms(path, spectrograms, others):
 
 def test_a_louder_waveform_fills_more_pixels(tmp_path):
     loud = np.stack([tone(100), tone(200)])
-    first, again, quiet = (draw_waveforms(tmp_path / "a.png", clips) for clips in (loud, loud, loud * 0.5))
+    first, repeated, quiet = (draw_waveforms(tmp_path / "a.png", clips) for clips in (loud, loud, loud * 0.5))
     assert first.shape[1] == figures.PICTURE_WIDTH_PX
-    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, repeated)
     assert np.ptp(first) > 200
-    ink = np.count_nonzero(first.min(axis=2) < 128)
-    assert ink > 1.5 * np.count_nonzero(quiet.min(axis=2) < 128)
+    dark_pixels = np.count_nonzero(first.min(axis=2) < 128)
+    assert dark_pixels > 1.5 * np.count_nonzero(quiet.min(axis=2) < 128)
 
 
-def test_all_spectrograms_of_a_picture_share_one_scale(tmp_path):
+def test_all_spectrograms_of_a_picture_share_one_colour_scale(tmp_path):
     loud = np.random.default_rng(0).uniform(-60, 0, (2, 400, 16)).astype(np.float32)
     same, quieter = (draw_spectrograms(tmp_path / "a.png", loud, others) for others in (loud, loud - 60))
     assert same.shape[1] == figures.PICTURE_WIDTH_PX
@@ -62,12 +62,12 @@ def test_pictures_of_a_diverged_model_are_drawn(tmp_path):
     assert np.ptp(draw_spectrograms(tmp_path / "b.png", spectrograms, spectrograms))
 
 
-def test_a_picture_needs_a_title_for_each_clip(tmp_path):
+def test_a_missing_title_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="zip"):
         draw_waveforms(tmp_path / "a.png", np.zeros((3, 100), np.float32))
 
 
-def gif_of(tmp_path, shades):
+def write_gif(tmp_path, shades):
     """Write a GIF of grey pictures; return the shade and the milliseconds of each of its frames."""
     frames = []
     for index, shade in enumerate(shades):
@@ -85,19 +85,19 @@ def gif_of(tmp_path, shades):
 
 
 def test_a_gif_shows_each_epoch_and_pauses_on_the_last(tmp_path):
-    shades, durations_ms = gif_of(tmp_path, [0, 80, 160, 240])
+    shades, durations_ms = write_gif(tmp_path, [0, 80, 160, 240])
     assert shades == pytest.approx((0, 80, 160, 240), abs=2)
     assert durations_ms == (500, 500, 500, 2_000)
 
 
 def test_a_long_gif_is_thinned_evenly_between_its_first_and_last_epoch(tmp_path):
-    shades, _ = gif_of(tmp_path, range(0, 200, 2))
+    shades, _ = write_gif(tmp_path, range(0, 200, 2))
     assert len(shades) == figures.GIF_MAX_FRAMES
     assert (shades[0], shades[-1]) == pytest.approx((0, 198), abs=2)
     assert np.diff(shades).max() <= 10
 
 
-def test_a_gif_of_no_pictures_is_an_error(tmp_path):
+def test_a_gif_without_pictures_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="at least one picture"):
         figures.write_training_gif(tmp_path / "a.gif", [])
 

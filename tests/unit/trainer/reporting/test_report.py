@@ -1,4 +1,4 @@
-"""The report of a run, parsed as a browser would: what it plays and shows, and what it never loads."""
+"""The report of a run, parsed as HTML: its clips, pictures, tables and charts, and its independence of other files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOSTILE = '<script>alert(1)</script> & "jazz" {{ title }} $title'
 
 
 class Page(HTMLParser):
-    """Every tag with its attributes, and the text outside of styles and scripts."""
+    """The tags of a page with their attributes, and the text outside styles and scripts."""
 
     def __init__(self, path):
         super().__init__()
@@ -37,7 +37,7 @@ class Page(HTMLParser):
             self.text += data
 
     def attributes(self, tag, name):
-        return [attributes[name] for found, attributes in self.tags if found == tag and name in attributes]
+        return [attributes[name] for other, attributes in self.tags if other == tag and name in attributes]
 
 
 def epoch(number, **changes):
@@ -82,11 +82,11 @@ def run(tmp_path):
 def test_a_report_plays_every_clip_of_the_last_epoch(run):
     path = write_report(run)
     assert path == run / "report.html"
-    sounds = Page(path).attributes("audio", "src")
-    assert len(sounds) == 6
+    sources = Page(path).attributes("audio", "src")
+    assert len(sources) == 6
     decoded = []
-    for sound in sounds:
-        media_type, content = sound.split(",", 1)
+    for source in sources:
+        media_type, content = source.split(",", 1)
         assert media_type == "data:audio/flac;base64"
         decoded.append(soundfile.read(io.BytesIO(base64.b64decode(content)))[0])
     assert [len(audio) for audio in decoded] == [8_000] * 6
@@ -130,7 +130,7 @@ def test_a_report_loads_no_external_resource(run):
     assert "url(" not in (run / "report.html").read_text("utf-8")
 
 
-def test_names_are_text_and_never_markup(run):
+def test_names_are_escaped(run):
     clips = [{"name": name, "track_id": HOSTILE, "genre": HOSTILE} for name in NAMES]
     (run / "samples/clips.json").write_text(json.dumps(clips))
     (run / "config.json").write_text(
@@ -141,7 +141,7 @@ def test_names_are_text_and_never_markup(run):
     assert page.text.count(HOSTILE) >= 8
 
 
-def test_a_diverged_run_still_has_a_page(run):
+def test_a_diverged_run_has_a_report(run):
     diverged = epoch(
         2, train_elbo=float("nan"), test_elbo=float("-inf"), test_snr_db=None, test_kl=1e38, epoch_secs=None
     )
@@ -193,8 +193,8 @@ def test_every_mode_of_generation_has_a_heading():
 def test_the_last_evaluation_has_a_section(run):
     assert "Evaluation" not in Page(write_report(run)).text
     tables = {
-        "reconstruction_quality": [{"what": HOSTILE, "snr_db": 3.14159}, {"what": "PCA", "active_units": 12}],
-        "generation_quality": [{"what": "model", "clips": 48, "frechet_log_mel": float("nan")}],
+        "reconstruction_quality": [{"name": HOSTILE, "snr_db": 3.14159}, {"name": "PCA", "active_units": 12}],
+        "generation_quality": [{"name": "model", "clips": 48, "frechet_log_mel": float("nan")}],
         "condition_adherence": [],
         "about": {"epoch": 2, "split": "test", "held_out_clips": 5, "count": 48},
     }

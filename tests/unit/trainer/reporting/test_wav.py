@@ -1,4 +1,4 @@
-"""WAV files, read back."""
+"""WAV files, read back after writing."""
 
 from __future__ import annotations
 

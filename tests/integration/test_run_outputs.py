@@ -1,4 +1,4 @@
-"""What a run leaves behind."""
+"""The files that a training writes."""
 
 import json
 
@@ -16,8 +16,8 @@ from trainer.training.train import train_and_evaluate
 FIGURES = ("elbo", "log_likelihood", "kl")
 
 
-def train(data, run, given, epochs):
-    train_and_evaluate(str(data), str(run), {**given, "epochs": epochs}, 1, run.parent / "cache")
+def train(data, run, settings, epochs):
+    train_and_evaluate(str(data), str(run), {**settings, "epochs": epochs}, 1, run.parent / "cache")
 
 
 def test_a_run_writes_all_documented_files(dataset, tmp_path, capsys):
@@ -43,7 +43,7 @@ def test_a_run_writes_all_documented_files(dataset, tmp_path, capsys):
         assert all(len(read_wav(path)) == CLIP_SAMPLES for path in folder.glob("*.wav"))
     assert Image.open(run / "samples/training.gif").n_frames == 3
     page = (run / "report.html").read_text()
-    assert page.count("<audio") == 6 + 5 * 2 + 5  # six ways, one of five steps
+    assert page.count("<audio") == 6 + 5 * 2 + 5  # six modes, one of five steps
     assert "no lower bound" not in page
     tags = set()
     for path in (run / "events").iterdir():
@@ -57,17 +57,17 @@ def test_a_run_writes_all_documented_files(dataset, tmp_path, capsys):
         "spectrograms",
         "latents",
     } <= tags
-    # A reconstruction in the report is the checkpoint's own.
-    music = load(run)
+    # The checkpoint reproduces the reconstruction in the report.
+    generator = load(run)
     original = read_wav(run / "samples/originals/00.wav")[np.newaxis]
-    sound = measure(original[0], RATE_HZ)._asdict()
-    told = {name: sound[name] for name in music.metadata.attributes}
-    again = music.reconstruct(original, clips[0]["genre"], told)[0]
-    heard = read_wav(run / "samples/epoch-0003/reconstruction-00.wav")
-    np.testing.assert_allclose(again, heard, atol=1e-3)
+    measured = measure(original[0], RATE_HZ)._asdict()
+    attributes = {name: measured[name] for name in generator.metadata.attributes}
+    reconstruction = generator.reconstruct(original, clips[0]["genre"], attributes)[0]
+    expected = read_wav(run / "samples/epoch-0003/reconstruction-00.wav")
+    np.testing.assert_allclose(reconstruction, expected, atol=1e-3)
     assert "epoch   3" in capsys.readouterr().out
 
 
-def test_the_report_of_the_reference_model_says_why_its_elbo_misleads(dataset, tmp_path):
+def test_the_report_of_the_reference_model_warns_of_its_unbounded_elbo(dataset, tmp_path):
     train(dataset, tmp_path / "reference", {"preset": "reference", "sample_clips": 2}, 1)
     assert "no lower bound" in (tmp_path / "reference/report.html").read_text()
