@@ -173,9 +173,8 @@ def test_musicnn_embeds_each_patch_with_restored_weights(musicnn):
     embeddings = embedding(clips, RATE_HZ)
     assert embeddings.shape == (2, 2, 96)
     assert embeddings.dtype == np.float32
-    np.testing.assert_array_equal(
-        embeddings[1], 2
-    )  # the gain in the checkpoint; silence adds log10(0 + 1) = 0
+    # The gain in the checkpoint; silence adds log10(0 + 1) = 0.
+    np.testing.assert_array_equal(embeddings[1], 2)
     band_hz = librosa.mel_frequencies(98, fmax=8_000)[1:-1]
     assert band_hz[embeddings[0, 0].argmax()] == pytest.approx(500, rel=0.1)
     assert embedding(clips[:, :3_000], RATE_HZ).shape == (2, 1, 96)

@@ -44,6 +44,6 @@ def test_known_steps_are_returned_unchanged(prior):
     np.testing.assert_array_equal(sampled[:, :3], known)
 
 
-def test_samples_at_temperature_0_are_deterministic(prior):
+def test_sampling_is_deterministic_given_the_noise(prior):
     cold = [prior.sample(NO_STEPS, CONTEXT, BEAT, normal([400, 5, 3]), tf.constant(0.0)) for _ in range(2)]
     np.testing.assert_array_equal(*cold)

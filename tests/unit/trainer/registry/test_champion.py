@@ -132,7 +132,7 @@ def test_only_one_of_two_concurrent_promotions_succeeds(models):
     assert read_names(models) == (NAMES[2], [NAMES[0]], [])
 
 
-def test_a_repeated_write_after_a_lost_response_succeeds(storage_server, tmp_path):
+def test_a_write_may_be_repeated_after_a_lost_response_but_not_by_another_process(storage_server, tmp_path):
     models = f"{storage_server}/{tmp_path.name}/lost"
     champion_pointer.move(models, b"mine", 0)
     champion_pointer.move(models, b"mine", 0)  # as the client does when the response is lost
@@ -175,7 +175,7 @@ def test_pruning_keeps_the_newest_the_protected_and_the_leased_candidates(models
     assert candidates.prune(models, max_candidates=2) == [NAMES[2]]
 
 
-def test_the_history_has_the_three_latest_champions(models):
+def test_the_history_has_the_three_previous_champions(models):
     for name in NAMES:
         make_candidate(models, name)
         champion.promote(models, name)

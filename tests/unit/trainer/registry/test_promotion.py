@@ -55,7 +55,7 @@ def test_a_candidate_with_a_metric_that_is_not_finite_is_not_promoted():
         ),
     ],
 )
-def test_a_candidate_must_gain_on_one_metric_and_lose_on_none(sets, promoted, expected):
+def test_a_candidate_must_gain_in_the_chosen_metric_and_not_lose_too_much_in_any(sets, promoted, expected):
     is_promoted, reason = decide(sets, CRITERIA)
     assert is_promoted is promoted
     assert expected in reason
