@@ -1,5 +1,6 @@
 """Storage faults, injected by a proxy: no data is lost, no checkpoint is torn, and errors are reported."""
 
+import contextlib
 import os
 import random
 import signal
@@ -102,13 +103,13 @@ def test_a_large_file_is_uploaded_in_parts(storage_server, proxy, tmp_path):
 def test_retries_end_at_the_deadline_and_the_run_is_kept(storage_server, proxy, monkeypatch, tmp_path, fault):
     monkeypatch.setenv("STORAGE_ANSWER_SECS", "0.2")
     monkeypatch.setenv("STORAGE_DEADLINE_SECS", "1")
+    monkeypatch.setenv("STORAGE_LEASE_SECS", "2")  # which is not released within an outage
     uri = f"{storage_server}/runs/deadline-{fault}"
     run = RunDirectory(uri, tmp_path)
     error = pytest.raises(CommandError, match=r"is kept in .* is uploaded when it is started")
-    with error as caught, run, outage(proxy, (fault,)):
+    with error as caught, contextlib.ExitStack() as outage_end, run:
+        outage_end.enter_context(outage(proxy, (fault,)))  # the run also ends within the outage
         (run.path / "kept.txt").write_text("kept")
-        run.commit()
-        time.sleep(2)
         run.commit()
     assert caught.value.exit_code == STORAGE_FAILED
     assert str(run.path) in str(caught.value)
@@ -116,6 +117,33 @@ def test_retries_end_at_the_deadline_and_the_run_is_kept(storage_server, proxy, 
     with RunDirectory(uri, tmp_path):
         pass
     assert bucket_content(uri) == {"kept.txt": b"kept"}
+
+
+def test_nothing_is_uploaded_after_the_end_of_a_run(storage_server, monkeypatch, tmp_path):
+    upload, is_queued, is_retried, uploaded = GcsPrefix.upload, threading.Event(), threading.Event(), []
+
+    def fail_once(prefix, names, folder):
+        is_queued.wait(10)
+        if not is_retried.is_set():
+            is_retried.set()
+            raise CommandError("storage failed", STORAGE_FAILED)
+        time.sleep(0.3)
+        upload(prefix, names, folder)
+        uploaded.extend(names)
+
+    monkeypatch.setattr(GcsPrefix, "upload", fail_once)
+    with (
+        pytest.raises(CommandError, match="is kept in"),
+        RunDirectory(f"{storage_server}/end", tmp_path) as run,
+    ):
+        (run.path / "kept.txt").write_text("kept")
+        run.commit()
+        time.sleep(0.1)  # its upload waits
+        run.commit()
+        is_queued.set()
+        assert is_retried.wait(10)
+        time.sleep(0.1)  # the upload of the second commit runs
+    assert uploaded == ["kept.txt"]
 
 
 def test_a_training_through_faults_ends_with_a_complete_bucket(storage_server, proxy, dataset, tmp_path):

@@ -99,19 +99,21 @@ class Uploader:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Request a last upload, and wait for it.
+        """Request a last upload, and wait for it; nothing is uploaded after the return.
 
         Raises:
-            CommandError: It failed for good (exit code 4).
+            CommandError: It, or an earlier upload, failed for good (exit code 4).
         """
-        self.request(is_last=True)
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        while self._thread.is_alive():
-            self._thread.join(SYNC_LAG_SECS)
+        try:
+            self.request(is_last=True)
+        finally:
             with self._changed:
-                self._warn_of_lag()
+                self._closing = True
+                self._changed.notify_all()
+            while self._thread.is_alive():
+                self._thread.join(SYNC_LAG_SECS)
+                with self._changed:
+                    self._warn_of_lag()
         self._raise_error()
 
     def _raise_error(self) -> None:
