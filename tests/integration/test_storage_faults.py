@@ -119,33 +119,6 @@ def test_retries_end_at_the_deadline_and_the_run_is_kept(storage_server, proxy, 
     assert bucket_content(uri) == {"kept.txt": b"kept"}
 
 
-def test_nothing_is_uploaded_after_the_end_of_a_run(storage_server, monkeypatch, tmp_path):
-    upload, is_queued, is_retried, uploaded = GcsPrefix.upload, threading.Event(), threading.Event(), []
-
-    def fail_once(prefix, names, folder):
-        is_queued.wait(10)
-        if not is_retried.is_set():
-            is_retried.set()
-            raise CommandError("storage failed", STORAGE_FAILED)
-        time.sleep(0.3)
-        upload(prefix, names, folder)
-        uploaded.extend(names)
-
-    monkeypatch.setattr(GcsPrefix, "upload", fail_once)
-    with (
-        pytest.raises(CommandError, match="is kept in"),
-        RunDirectory(f"{storage_server}/end", tmp_path) as run,
-    ):
-        (run.path / "kept.txt").write_text("kept")
-        run.commit()
-        time.sleep(0.1)  # its upload waits
-        run.commit()
-        is_queued.set()
-        assert is_retried.wait(10)
-        time.sleep(0.1)  # the upload of the second commit runs
-    assert uploaded == ["kept.txt"]
-
-
 def test_a_training_through_faults_ends_with_a_complete_bucket(storage_server, proxy, dataset, tmp_path):
     data, run = f"{storage_server}/faulty/dataset", f"{storage_server}/faulty/run"
     GcsPrefix(data).upload([path.name for path in dataset.iterdir()], dataset)
