@@ -51,8 +51,9 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest --cov --cov-report=html
-	@echo "coverage: $$($(BIN)/coverage report --format=total)% of lines; build/coverage/index.html shows which"
+	mkdir -p build
+	$(BIN)/python -m slipcover --source preprocessing,trainer --out build/coverage.txt -m pytest
+	@awk '/^\(summary\)/ { print "coverage: " $$4 "% of lines; build/coverage.txt lists the others" }' build/coverage.txt
 
 rehearsal: $(INSTALLED)
 	PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m rehearsal $(if $(FOLDER),--folder "$(FOLDER)")

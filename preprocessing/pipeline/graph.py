@@ -28,7 +28,7 @@ def build(pipeline: beam.Pipeline, options: Options, fingerprint: str, staging: 
     written_shards = (
         pipeline
         | "Read source files" >> beam.io.ReadFromText(beam_files.join(staging, SOURCE_FILES_NAME))
-        | "Parse source file" >> beam.Map(SourceFile.from_json)
+        | "Parse source file" >> beam.Map(_parse_source_file)
         | "Key by shard" >> beam.WithKeys(SourceFile.shard_key)
         | "Group paths by shard" >> beam.GroupByKey()
         | "Decode and write shard" >> beam.ParDo(WriteShard(options.audio, staging))
@@ -36,7 +36,7 @@ def build(pipeline: beam.Pipeline, options: Options, fingerprint: str, staging: 
     reused_shards = (
         pipeline
         | "Read reused shards" >> beam.io.ReadFromText(beam_files.join(staging, REUSED_NAME))
-        | "Parse reused shard" >> beam.Map(ShardResult.from_json)
+        | "Parse reused shard" >> beam.Map(_parse_shard)
         | "Copy reused shard" >> beam.ParDo(ReuseShard(staging))
     )
     _ = (
@@ -48,3 +48,12 @@ def build(pipeline: beam.Pipeline, options: Options, fingerprint: str, staging: 
         | "Collect final shards" >> beam.combiners.ToList()
         | "Commit dataset" >> beam.ParDo(Commit(options, fingerprint, staging))
     )
+
+
+# Beam pickles functions by reference, but class methods by value, with their byte code.
+def _parse_source_file(line: str) -> SourceFile:
+    return SourceFile.from_json(line)
+
+
+def _parse_shard(line: str) -> ShardResult:
+    return ShardResult.from_json(line)
