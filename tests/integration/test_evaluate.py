@@ -85,7 +85,7 @@ def test_the_same_seed_gives_the_same_tables(tables, run, dataset, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "code", "said"),
+    ("flags", "code", "message"),
     [
         (["--embedding", "{tmp}/nothing"], USAGE, "nothing"),
         (["--count", "1"], USAGE, "--count: must be"),
@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_tables(tables, run, dataset, tmp_path):
         (["--data", "{tmp}"], BAD_DATA, "no dataset.json"),
     ],
 )
-def test_an_error_is_one_sentence_with_an_exit_code(run, dataset, tmp_path, capsys, flags, code, said):
+def test_an_error_is_one_sentence_with_an_exit_code(run, dataset, tmp_path, capsys, flags, code, message):
     given = [flag.format(tmp=tmp_path) for flag in flags]
     assert main(["evaluate", "--run", str(run), "--data", str(dataset), *given]) == code
-    assert said in capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]

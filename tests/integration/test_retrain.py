@@ -25,38 +25,38 @@ def bytes_of(folder):
 
 
 def forbidden(*_):
-    raise AssertionError("this was not to be done again")
+    raise AssertionError("called again, although its result is stored")
 
 
-def of(models):
+def promoted_candidates(models):
     state = champion.read(str(models))
     return [one.candidate for one in (state.champion, *state.earlier)]
 
 
-def newcomer(models):
-    """The candidate that is not the champion."""
-    (name,) = {path.name for path in (models / "candidates").iterdir()} - {of(models)[0]}
+def unpromoted_candidate(models):
+    """Return the only candidate that is not the champion."""
+    (name,) = {path.name for path in (models / "candidates").iterdir()} - {promoted_candidates(models)[0]}
     return name
 
 
-def said(capsys):
-    """The verdict: the one line on stdout."""
+def printed_decision(capsys):
+    """Parse the decision, the only line on stdout."""
     (line,) = capsys.readouterr().out.splitlines()
     return json.loads(line)
 
 
 def test_the_first_candidate_better_than_silence_is_promoted(trained, versions):
-    (first,) = of(trained)
+    (first,) = promoted_candidates(trained)
     state = champion.read(str(trained)).champion
     assert state.by == "retraining"
-    found = json.loads((trained / "candidates" / first / "promotion.json").read_text())
-    assert (found["decision"], found["champion"], found["init_from"]) == ("promoted", None, None)
-    assert "silence" in found["reason"]
-    assert state.figures == found["sets"][0]["candidate"]
+    promotion = json.loads((trained / "candidates" / first / "promotion.json").read_text())
+    assert (promotion["decision"], promotion["champion"], promotion["init_from"]) == ("promoted", None, None)
+    assert "silence" in promotion["reason"]
+    assert state.figures == promotion["sets"][0]["candidate"]
     assert state.figures["snr_db"] > 0
-    assert state.dataset["uri"] == f"{versions['first']}/{found['dataset']}"
+    assert state.dataset["uri"] == f"{versions['first']}/{promotion['dataset']}"
     assert "<h2>On the new clips</h2>" in (trained / "candidates" / first / "comparison.html").read_text()
-    assert load(trained).sample(1).shape == (1, CLIP_SAMPLES)  # it can be played at once
+    assert load(trained).sample(1).shape == (1, CLIP_SAMPLES)  # it generates at once
 
 
 def test_an_unchanged_input_is_a_no_op(models, versions, tmp_path):
@@ -76,14 +76,18 @@ def test_an_unchanged_input_is_a_no_op(models, versions, tmp_path):
 def test_a_better_candidate_is_promoted_by_a_retraining_restarted_after_a_kill(
     models, versions, tmp_path, monkeypatch, capsys
 ):
-    (first,), better = of(models), newcomer(models)
+    (first,), better = promoted_candidates(models), unpromoted_candidate(models)
     monkeypatch.setattr(train, "train_and_evaluate", forbidden)
     assert run_retrain(versions["more"], models, *MORE_COEFFICIENTS, cache=tmp_path) == 0
-    found = said(capsys)
-    assert (found["decision"], found["candidate"], found["init_from"]) == ("promoted", better, first)
-    assert [one["name"] for one in found["sets"]] == ["the new clips", "the champion's clips"]
-    assert all(one["gains"]["snr_db"] > 0.01 for one in found["sets"])
-    assert of(models) == [better, first]
+    promotion = printed_decision(capsys)
+    assert (promotion["decision"], promotion["candidate"], promotion["init_from"]) == (
+        "promoted",
+        better,
+        first,
+    )
+    assert [one["name"] for one in promotion["sets"]] == ["the new clips", "the champion's clips"]
+    assert all(one["gains"]["snr_db"] > 0.01 for one in promotion["sets"])
+    assert promoted_candidates(models) == [better, first]
     assert (
         json.loads((models / "candidates" / better / "promotion.json").read_text())["decision"] == "promoted"
     )
@@ -97,18 +101,18 @@ def test_a_better_candidate_is_promoted_by_a_retraining_restarted_after_a_kill(
         "Generated clips",
     ):
         assert text in page
-    clips = found["sets"][0]["clips"]
+    clips = promotion["sets"][0]["clips"]
     assert page.count("<audio") == min(clips, 4) * 3 + 4 * 2
     assert not re.search(r'(src|href)="(?!data:)', page)
 
     monkeypatch.setattr(retrain, "_evaluate", forbidden)
     assert run_retrain(versions["more"], models, *MORE_COEFFICIENTS, cache=tmp_path) == 0
-    assert "nor the configuration has changed" in said(capsys)["reason"]
-    # What somebody has listened to and withdrawn is not promoted again next week.
+    assert "nor the configuration has changed" in printed_decision(capsys)["reason"]
+    # A candidate that was rolled back by hand is not promoted again.
     champion.rollback(str(models))
     assert run_retrain(versions["more"], models, *MORE_COEFFICIENTS, cache=tmp_path) == 0
-    assert "rolled back by hand" in said(capsys)["reason"]
-    assert of(models) == [first]
+    assert "rolled back by hand" in printed_decision(capsys)["reason"]
+    assert promoted_candidates(models) == [first]
 
 
 def test_a_candidate_that_gains_too_little_is_refused_once(models, versions, tmp_path, monkeypatch, capsys):
@@ -119,17 +123,17 @@ def test_a_candidate_that_gains_too_little_is_refused_once(models, versions, tmp
     before = pointer.read_bytes()
     flags = [*MORE_COEFFICIENTS, "--min-gain", "0.9"]
     assert run_retrain(versions["more"], models, *flags, cache=tmp_path) == 0
-    found = said(capsys)
-    assert found["decision"] == "refused"
-    assert "at least 90.0% less is required" in found["reason"]
-    assert "ffffffffffff is gone" in found["notes"][0]
-    assert len(found["sets"]) == 1
-    page = (models / "candidates" / newcomer(models) / "comparison.html").read_text()
+    promotion = printed_decision(capsys)
+    assert promotion["decision"] == "refused"
+    assert "at least 90.0% less is required" in promotion["reason"]
+    assert "ffffffffffff is gone" in promotion["notes"][0]
+    assert len(promotion["sets"]) == 1
+    page = (models / "candidates" / unpromoted_candidate(models) / "comparison.html").read_text()
     assert "insufficient gain" in page
     assert "is gone" in page
     monkeypatch.setattr(retrain, "_evaluate", forbidden)
     assert run_retrain(versions["more"], models, *flags, cache=tmp_path) == 0
-    assert "refused before" in said(capsys)["reason"]
+    assert "refused before" in printed_decision(capsys)["reason"]
     assert pointer.read_bytes() == before
 
 
@@ -138,22 +142,25 @@ def test_a_candidate_trained_on_noise_is_better_on_noise_only(models, versions, 
     before = (models / "champion.json").read_bytes()
     flags = [*FLAGS, "--epochs", "2", "--metric", "log_mel_distance_db"]
     assert run_retrain(versions["noise"], models, *flags, "--max-candidates", "1", cache=tmp_path) == 0
-    found = said(capsys)
-    new, champions = found["sets"]
+    promotion = printed_decision(capsys)
+    new, champions = promotion["sets"]
     assert new["gains"]["log_mel_distance_db"] > 0.02
     assert champions["gains"]["log_mel_distance_db"] < -0.1
-    assert found["decision"] == "refused"
-    assert "on the champion's clips" in found["reason"]
+    assert promotion["decision"] == "refused"
+    assert "on the champion's clips" in promotion["reason"]
     assert (models / "champion.json").read_bytes() == before
     # Of three candidates the champion and the newest stay.
-    assert len(found["pruned"]) == 1
-    assert {path.name for path in (models / "candidates").iterdir()} == {*of(models), found["candidate"]}
+    assert len(promotion["pruned"]) == 1
+    assert {path.name for path in (models / "candidates").iterdir()} == {
+        *promoted_candidates(models),
+        promotion["candidate"],
+    }
 
 
 def test_of_two_concurrent_retrainings_the_second_is_compared_again(
     models, versions, storage_server, tmp_path, monkeypatch, capsys
 ):
-    (first,), better, other = of(models), newcomer(models), f"{0:012x}-{0:012x}"
+    (first,), better, other = promoted_candidates(models), unpromoted_candidate(models), f"{0:012x}-{0:012x}"
     shutil.copytree(models / "candidates" / first, models / "candidates" / other)
     uris = {}
     for name, folder in (("models", models), ("datasets", versions["more"])):
@@ -162,7 +169,7 @@ def test_of_two_concurrent_retrainings_the_second_is_compared_again(
         GcsPrefix(uris[name]).upload(files, folder)
     promote_candidate, states = champion.promote_candidate, []
 
-    def late(models, state, name, by):
+    def promote_late(models, state, name, by):
         if not states:
             champion.promote(models, other)
         states.append(state)
@@ -175,17 +182,17 @@ def test_of_two_concurrent_retrainings_the_second_is_compared_again(
             "promote",
             lambda models, name: promote_candidate(models, champion.read(models), name, "hand"),
         )
-        patch.setattr(champion, "promote_candidate", late)
+        patch.setattr(champion, "promote_candidate", promote_late)
         assert (
             run_retrain(uris["datasets"], uris["models"], *MORE_COEFFICIENTS, cache=tmp_path / "cache") == 0
         )
-    found = said(capsys)
+    promotion = printed_decision(capsys)
     assert [state.champion.candidate for state in states] == [first, other]
-    assert (found["decision"], found["champion"]) == ("promoted", other)
-    assert of(uris["models"]) == [better, other, first]
-    there = StorageFolder(candidate_uri(uris["models"], better))
-    assert json.loads(there.read("promotion.json"))["champion"] == other
-    assert b"<audio" in there.read("comparison.html")
+    assert (promotion["decision"], promotion["champion"]) == ("promoted", other)
+    assert promoted_candidates(uris["models"]) == [better, other, first]
+    candidate_folder = StorageFolder(candidate_uri(uris["models"], better))
+    assert json.loads(candidate_folder.read("promotion.json"))["champion"] == other
+    assert b"<audio" in candidate_folder.read("comparison.html")
     assert load(uris["models"], tmp_path / "reader").sample(1).shape == (1, CLIP_SAMPLES)
 
 
@@ -220,9 +227,9 @@ def test_an_error_is_one_sentence_with_an_exit_code(tmp_path, capsys, flags, cod
 def test_no_model_is_evaluated_on_its_training_clips(versions, tmp_path):
     entries = {}
     for name in ("first", "more"):
-        home = versions[name] / (versions[name] / "LATEST").read_text().strip()
-        shutil.copytree(home, tmp_path / name)
-        lines = (home / "records.jsonl").read_text().splitlines()
+        dataset = versions[name] / (versions[name] / "LATEST").read_text().strip()
+        shutil.copytree(dataset, tmp_path / name)
+        lines = (dataset / "records.jsonl").read_text().splitlines()
         entries[name] = [json.loads(line) for line in lines]
     digest = json.loads((tmp_path / "first/dataset.json").read_text())["digest"]
 
@@ -230,22 +237,22 @@ def test_no_model_is_evaluated_on_its_training_clips(versions, tmp_path):
         return {entry["track_id"] for entry in entries[name] if entry["split"] == "test"}
 
     def sets():
-        dataset = {"digest": digest, "uri": str(tmp_path / "first")}
-        found, notes = held_out_sets(str(tmp_path / "more"), dataset, str(tmp_path), tmp_path)
-        return [set(one.track_ids) for one in found], notes
+        champions_dataset = {"digest": digest, "uri": str(tmp_path / "first")}
+        held_out, notes = held_out_sets(str(tmp_path / "more"), champions_dataset, str(tmp_path), tmp_path)
+        return [set(one.track_ids) for one in held_out], notes
 
     assert len(tests("more")) > 2
     assert sets() == ([tests("more"), tests("first")], [])
-    # A split that was drawn another way: one of the new test clips was the champion's to train on.
+    # One of the new test clips is a training clip of the champion.
     moved = next(entry for entry in entries["more"] if entry["split"] == "test")
-    copied = {**moved, "split": "train", "track_id": "elsewhere", "recording_id": "elsewhere"}
+    copied = {**moved, "split": "train", "track_id": "moved", "recording_id": "moved"}
     (tmp_path / "first/records.jsonl").write_text(
         "".join(f"{json.dumps(entry)}\n" for entry in [*entries["first"], copied])
     )
-    found, notes = sets()
-    assert found[0] == tests("more") - {moved["track_id"]}
-    assert moved["track_id"] not in found[-1]
+    held_out, notes = sets()
+    assert held_out[0] == tests("more") - {moved["track_id"]}
+    assert moved["track_id"] not in held_out[-1]
     next((tmp_path / "first").glob("test-*.tfrecord")).unlink()
-    found, notes = sets()
-    assert found == [tests("more")]
+    held_out, notes = sets()
+    assert held_out == [tests("more")]
     assert "is gone" in notes[0]

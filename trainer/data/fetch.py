@@ -46,27 +46,27 @@ def open_dataset(uri: str, cache: Path, split: str | None = None) -> tuple[Path,
     Raises:
         CommandError: As in `find_dataset` and `fetch_shards`.
     """
-    home, manifest = find_dataset(uri)
+    dataset_uri, manifest = find_dataset(uri)
     shards = manifest.shards if split is None else manifest.split_shards(split)
-    return fetch_shards(home, manifest, shards, cache), manifest
+    return fetch_shards(dataset_uri, manifest, shards, cache), manifest
 
 
-def fetch_shards(home: str, manifest: Manifest, shards: Sequence[Shard], cache: Path) -> Path:
-    """Make shards of the dataset in `home` available locally; remote ones are fetched once per dataset digest.
+def fetch_shards(dataset_uri: str, manifest: Manifest, shards: Sequence[Shard], cache: Path) -> Path:
+    """Make shards of the dataset in `dataset_uri` available locally; remote ones are fetched once per dataset digest.
 
     Returns:
-        A local folder with the shards: `home` itself, or a folder in `cache`.
+        A local folder with the shards: `dataset_uri` itself, or a folder in `cache`.
 
     Raises:
         CommandError: A shard is missing or differs from the manifest (3), or storage failed (4).
     """
-    folder = cache / "datasets" / manifest.digest if is_remote(home) else Path(home)
+    folder = cache / "datasets" / manifest.digest if is_remote(dataset_uri) else Path(dataset_uri)
     corrupt = integrity.corrupt_shards(folder, shards, cache)
-    if corrupt and is_remote(home):
-        _fetch(GcsPrefix(home), corrupt, folder)
+    if corrupt and is_remote(dataset_uri):
+        _fetch(GcsPrefix(dataset_uri), corrupt, folder)
         corrupt = integrity.corrupt_shards(folder, shards, cache)
     if corrupt:
-        uri = f"{home.rstrip('/')}/{corrupt[0].name}"
+        uri = f"{dataset_uri.rstrip('/')}/{corrupt[0].name}"
         raise CommandError(f"{uri} is missing or differs from {MANIFEST_NAME}: preprocess again", BAD_DATA)
     return folder
 

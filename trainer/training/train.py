@@ -71,7 +71,7 @@ def train_and_evaluate(
     """
     profiled_steps = parse_range(profile) if profile else range(0)
     distribution = Distribution(cluster, replicas)
-    home, manifest = find_dataset(data)
+    dataset_uri, manifest = find_dataset(data)
     with (
         distribution.peer_failure_guard(),
         _run_directory(run, cache, distribution) as directory,
@@ -83,7 +83,7 @@ def train_and_evaluate(
             _check_profile(profiled_steps, config, manifest)
             numbers = distribution.input_shards_of_worker(config.input_shards)
             files = dataset.files_of_worker(manifest, numbers, config.input_shards)
-            folder = fetch_shards(home, manifest, files, cache)
+            folder = fetch_shards(dataset_uri, manifest, files, cache)
             metadata = run_config.metadata_of(manifest, data)
             if distribution.is_chief:
                 run_config.save(RunConfig(config, metadata), path)
