@@ -72,7 +72,8 @@ def _add_conditions(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--genre",
         metavar="NAME",
-        help="genre of the clips, if the model is conditional (default: each of its genres in turn)",
+        help="genre of new clips, and of the source clips to use (default: each of the model's genres in turn, "
+        "and source clips of any genre)",
     )
     parser.add_argument(
         "--to-genre",
@@ -83,19 +84,19 @@ def _add_conditions(parser: argparse.ArgumentParser) -> None:
         "--loudness-db",
         type=_FINITE,
         metavar="DB",
-        help="RMS level of new clips in dB relative to full scale (default: unconditional)",
+        help="RMS level of new and continued clips in dB relative to full scale (default: unconditional)",
     )
     parser.add_argument(
         "--centroid-hz",
         type=_FINITE,
         metavar="HZ",
-        help="spectral centroid (brightness) of new clips in Hz (default: unconditional)",
+        help="spectral centroid (brightness) of new and continued clips in Hz (default: unconditional)",
     )
     parser.add_argument(
         "--tempo-bpm",
         type=_FINITE,
         metavar="BPM",
-        help="tempo of new clips in beats per minute (default: unconditional)",
+        help="tempo of new and continued clips in beats per minute (default: unconditional)",
     )
     parser.add_argument(
         "--guidance",

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from trainer.presets import PRESETS
 
 TRAINER = Path(__file__).parents[4] / "trainer"
 INTERFACE = {"trainer.models", "trainer.models.architectures", "trainer.models.base"}
@@ -113,8 +112,3 @@ def test_the_search_finds_dependencies_on_concrete_models(source):
 )
 def test_the_search_permits_the_models_interface(source):
     assert violations(source) == []
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_each_preset_has_the_name_of_its_key(name):
-    assert PRESETS[name].preset == name
