@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-
 TRAINER = Path(__file__).parents[4] / "trainer"
 INTERFACE = {"trainer.models", "trainer.models.architectures", "trainer.models.base"}
 CONCRETE_CLASSES = {"HierarchicalVAE", "ReferenceCVAE", "HierarchicalLatents"}
