@@ -80,7 +80,7 @@ def _check_header(header: Header, file_bytes: int, audio_format: AudioFormat) ->
     if not header.decodable:
         raise BadAudioError("unsupported_codec", f"{name} is not supported")
     if header.missing_chunk:
-        reason = "damaged" if header.channels is None else "no_samples"
+        reason = "corrupt" if header.channels is None else "no_samples"
         detail = f"{header.container} without a {header.missing_chunk!r} chunk"
         raise BadAudioError("truncated" if header.is_truncated(file_bytes) else reason, detail)
     if header.channels == 0:
@@ -122,7 +122,7 @@ def _open_decoder(decoder_input: DecoderInput) -> ForwardSoundFile:
         if header.container == "MP3":
             cause = "no frame"  # libsndfile claims that the file does not exist
         detail = f"{header.container} that cannot be decoded: {cause.strip(' .')}"
-        raise BadAudioError("damaged", detail) from error
+        raise BadAudioError("corrupt", detail) from error
     decoder_input.raise_stream_error()
     decoder_input.reached_end = False
     return sound_file

@@ -65,7 +65,7 @@ class MonoReader:
         if is_truncated and (self._decoder_input.reached_end or not self._is_corrupt):
             return BadAudioError("truncated", f"the file has {duration}, less than its header declares")
         if self._is_corrupt:
-            return BadAudioError("damaged", f"only {duration} can be decoded")
+            return BadAudioError("corrupt", f"only {duration} can be decoded")
         if not self._frames_read:
             return BadAudioError("no_samples", "the file has a header but no samples")
         return BadAudioError("too_short", f"{duration}, less than the minimum of {self._min_secs:g} s")

@@ -13,7 +13,7 @@ REASONS = {
     "empty_file": "The file has no bytes.",
     "not_audio": "The content is not in any known audio format.",
     "unsupported_codec": "The file is audio or a media container, but its format or codec is not supported.",
-    "damaged": "The format is known, but decoding fails before the minimum clip length is reached.",
+    "corrupt": "The format is known, but decoding fails before the minimum clip length is reached.",
     "no_samples": "The file has a header but no samples.",
     "zero_channels": "The header declares zero channels.",
     "absurd_rate": f"The sample rate is below {MIN_SOURCE_RATE_HZ:,} Hz or above {MAX_SOURCE_RATE_HZ:,} Hz.",
@@ -33,7 +33,7 @@ REASONS = {
     "missing": "The file is in the input list but does not exist.",
     "no_permission": "The file cannot be read for lack of permission.",
     "unreadable": "Reading failed in the file system or object storage; the next run tries again.",
-    "damaged_archive": "The archive is corrupt or cut off; the files before the fault are used.",
+    "corrupt_archive": "The archive is corrupt or cut off; the files before the fault are used.",
     "unsafe_path": "The path in the archive leads outside of the archive.",
 }
 HARMLESS_REASONS = ("duplicate", "other_file")  # nothing is wrong with these files

@@ -191,7 +191,7 @@ def _add_members(discovery: Discovery, archive: InputFile, kind: str) -> None:
     if listing.seek_index:
         discovery.indexes[archive.uri] = listing.seek_index
     if listing.error:
-        discovery.rejected.append(Rejected(archive.uri, "damaged_archive", listing.error))
+        discovery.rejected.append(Rejected(archive.uri, "corrupt_archive", listing.error))
     for member in listing.members:
         uri = f"{archive.uri}{archives.MEMBER_SEPARATOR}{member.name}"
         if member.problem:

@@ -115,7 +115,7 @@ def write_bad(folder, good):
         "notes.txt": "other_file",
         "more.zip!/../escaped.wav": "unsafe_path",
         "homeless.wav": "no_class",
-        "cut.tar.gz": "damaged_archive",
+        "cut.tar.gz": "corrupt_archive",
     }
 
 

@@ -56,7 +56,7 @@ def test_a_truncated_file_is_decoded_up_to_its_end(kind, subtype):
     assert 2 <= len(clips) <= 4
     assert rejection_reason(data[: len(data) // 20], audio_format) in {
         "truncated",
-        "damaged",
+        "corrupt",
         "no_samples",
         "too_short",
     }
@@ -69,7 +69,7 @@ def test_a_corrupt_flac_file_is_decoded_up_to_the_corrupt_block():
     (clip,) = decode(bytes(data), AudioFormat(3_000, 4.0, 12_000))
     assert 5_000 <= clip.valid_samples <= 6_000
     data[9_000:9_500] = bytes(500)
-    assert rejection_reason(bytes(data)) == "damaged"
+    assert rejection_reason(bytes(data)) == "corrupt"
 
 
 def test_a_tag_after_the_samples_does_not_change_the_clip():
@@ -118,7 +118,7 @@ def test_libsndfile_does_not_see_a_files_own_chunks(kind):
         size = struct.pack(">I" if kind == "AIFF" else "<I", 200_000)
         (clip,) = decode(data[:12] + b"LIST" + size + 25_000 * false_sizes[:8] + data[12:])
         np.testing.assert_array_equal(clip.waveform, expected.waveform)
-        assert rejection_reason(data[:12] + false_sizes + data[12:]) == "damaged"
+        assert rejection_reason(data[:12] + false_sizes + data[12:]) == "corrupt"
 
 
 def flac_with_frames(data, frames):
@@ -160,10 +160,10 @@ BAD = [
     ("unsupported_codec", wav_with_format_tag(0x161)),
     ("unsupported_codec", encode(tone(1.0), kind="AIFF", subtype="ULAW").replace(b"ulaw", b"QDM2")),
     ("unsupported_codec", patch_number(encode(tone(1.0), kind="AU"), 12, ">I", 24)),
-    ("damaged", patch_number(WAV, 22, "<H", 5_000)),
-    ("damaged", patch_number(WAV, 34, "<H", 0)),
-    ("damaged", encode(noise(1.0), kind="OGG", subtype="VORBIS")[:1_000]),
-    ("damaged", encode(noise(1.0), kind="FLAC")[:20]),
+    ("corrupt", patch_number(WAV, 22, "<H", 5_000)),
+    ("corrupt", patch_number(WAV, 34, "<H", 0)),
+    ("corrupt", encode(noise(1.0), kind="OGG", subtype="VORBIS")[:1_000]),
+    ("corrupt", encode(noise(1.0), kind="FLAC")[:20]),
     ("no_samples", encode(tone(0.0))),
     ("no_samples", encode(tone(0.0), kind="AIFF")),
     ("no_samples", encode(tone(0.0), kind="OGG", subtype="VORBIS")),

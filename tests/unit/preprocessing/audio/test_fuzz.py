@@ -167,7 +167,7 @@ def test_randomly_changed_files_give_clips_or_a_reason():
     counts = [json.loads(line) for line in lines if line.startswith("{")]
     errors = stderr.decode(errors="replace")[-3_000:]
     assert counts and end == "exit code 0", f"{end} at case {case} of seed {SEED}:\n{errors}"
-    assert {"clips", "damaged", "truncated", "not_audio", "unsupported_codec", "non_finite"} <= set(counts[0])
+    assert {"clips", "corrupt", "truncated", "not_audio", "unsupported_codec", "non_finite"} <= set(counts[0])
 
 
 if __name__ == "__main__":

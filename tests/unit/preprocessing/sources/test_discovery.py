@@ -159,7 +159,7 @@ def test_a_truncated_archive_gives_the_members_before_its_end(tmp_path, kind):
     path = make_archive(tmp_path, kind, [(f"rock/{n}.wav", os.urandom(100_000)) for n in range(4)])
     path.write_bytes(path.read_bytes()[:250_000])
     discovery = find_inputs(str(path))
-    assert [file.reason for file in discovery.rejected] == ["damaged_archive"]
+    assert [file.reason for file in discovery.rejected] == ["corrupt_archive"]
     assert relative_paths(discovery)[:2] == ([] if kind == ".zip" else ["rock/0.wav", "rock/1.wav"])
 
 
