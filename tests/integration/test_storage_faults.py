@@ -101,14 +101,14 @@ def test_a_large_file_is_uploaded_in_parts(storage_server, proxy, tmp_path):
 
 @pytest.mark.parametrize("fault", ["503", "reset", "silent", "flipped upload"])
 def test_retries_end_at_the_deadline_and_the_run_is_kept(storage_server, proxy, monkeypatch, tmp_path, fault):
-    monkeypatch.setenv("STORAGE_ANSWER_SECS", "0.2")
-    monkeypatch.setenv("STORAGE_DEADLINE_SECS", "1")
     monkeypatch.setenv("STORAGE_LEASE_SECS", "2")  # which is not released within an outage
     uri = f"{storage_server}/runs/deadline-{fault}"
     run = RunDirectory(uri, tmp_path)
     error = pytest.raises(CommandError, match=r"is kept in .* is uploaded when it is started")
     with error as caught, contextlib.ExitStack() as outage_end, run:
         outage_end.enter_context(outage(proxy, (fault,)))  # the run also ends within the outage
+        impatience = outage_end.enter_context(monkeypatch.context())
+        impatience.setenv("STORAGE_DEADLINE_SECS", "1")
         (run.path / "kept.txt").write_text("kept")
         run.commit()
     assert caught.value.exit_code == STORAGE_FAILED
