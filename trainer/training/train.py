@@ -182,9 +182,10 @@ def _roll_back(loop: TrainingLoop, error: DivergedError) -> None:
     newest = tf.train.latest_checkpoint(str(path / CHECKPOINTS))
     to_step = int(newest.rsplit("-", 1)[1]) if newest else 0
     if len(earlier) >= config.max_rollbacks:
+        count = f"{len(earlier)} rollback{'' if len(earlier) == 1 else 's'}"
         raise CommandError(
-            f"training diverged ({error}) after {len(earlier)} rollbacks: the run stays at step "
-            f"{to_step}; start a new --run with a lower --learning-rate",
+            f"training diverged ({error}) after {count}: the run stays at step {to_step}; start a new --run with "
+            "a lower --learning-rate",
             USAGE,
         ) from error
     rollbacks.add(path, rollbacks.Rollback(loop.steps, to_step, str(error)))
