@@ -17,6 +17,8 @@ from preprocessing.__main__ import EMULATOR_CREDENTIALS
 from preprocessing.__main__ import main as preprocess
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+# The tests run in as many processes as there are cores, and more threads would only wait for one another.
+os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
 
 import tensorflow as tf
 

@@ -36,8 +36,8 @@ def test_every_table_has_its_baselines(tables):
     }
     assert list(rows["reconstruction_quality"]) == ["reconstruction", "PCA", "reference"]
     assert set(rows["generation_quality"]) == {
-        "prior, unconditional", "prior, genres in turn", "reference, unconditional", "real held-out clips",
-        "real clips with random phases", "noise shaped like the corpus",
+        "prior, unconditional", "prior, genres in turn", "oracle", "reference, unconditional",
+        "real held-out clips", "real clips with random phases", "noise shaped like the corpus",
     }  # fmt: skip
     model, pca = rows["reconstruction_quality"]["reconstruction"], rows["reconstruction_quality"]["PCA"]
     for figure in ("snr_db", "si_sdr_db", "stft_distance", "log_mel_distance_db", FRECHET):
@@ -50,6 +50,12 @@ def test_every_table_has_its_baselines(tables):
     assert model["elbo_nats_per_clip"] == pytest.approx(model["log_likelihood_nats_per_clip"] - kl, rel=1e-4)
     bits = -model["elbo_nats_per_clip"] / CLIP_SAMPLES / math.log(2)
     assert model["bits_per_sample"] == pytest.approx(bits)
+    names = [row["name"] for row in tables["musical_statistics"]]
+    assert names == [*rows["generation_quality"], "halves of real clips"]
+    for row in tables["musical_statistics"]:
+        assert row["mean_distance"] >= 0
+        assert row["distance_of_flatness_db"] >= 0
+        assert math.isnan(row["distance_of_pulse_strength"])  # the clips last a second
     (condition_adherence,) = tables["condition_adherence"]
     assert condition_adherence["genres"] == 2
     assert 0 <= condition_adherence["accuracy_of_transferred_clips"] <= 1
@@ -69,14 +75,16 @@ def test_the_report_and_the_table_show_them(tables, run):
     text = (run / "evaluation/evaluation.md").read_text()
     assert text == markdown(tables)
     assert "| stft distance |" in text
-    assert {"latents.png", "spectrograms.png"} <= {path.name for path in (run / "evaluation").iterdir()}
+    assert {"latents.png", "spectrograms.png", "statistics.png"} <= {
+        path.name for path in (run / "evaluation").iterdir()
+    }
 
 
 def test_the_same_seed_gives_the_same_tables(tables, run, dataset, tmp_path):
     flags = ["evaluate", "--run", str(run), "--data", str(dataset), "--output", str(tmp_path), "--count", "4"]
     assert main(flags) == 0
     again = json.loads((tmp_path / "evaluation.json").read_text())
-    for name in ("reconstruction_quality", "generation_quality", "condition_adherence"):
+    for name in ("reconstruction_quality", "generation_quality", "musical_statistics", "condition_adherence"):
         for row, other in zip(tables[name], again[name], strict=True):
             assert row.keys() == other.keys()
             for figure in row:

@@ -7,21 +7,24 @@ import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer.config import GUIDANCE, UNCONDITIONAL_GUIDANCE
 from trainer.data.fetch import open_dataset
+from trainer.evaluation import compared_clips, musical_distances
 from trainer.evaluation.clip_sets import ClipSet, read_clip_set
+from trainer.evaluation.compared_clips import SamplingSettings
 from trainer.evaluation.embeddings import LOG_MEL, make_embedding
-from trainer.evaluation.evaluator import Evaluator, Row, SamplingSettings
+from trainer.evaluation.evaluator import Evaluator, Row
 from trainer.evaluation.options import Options
 from trainer.generation.generator import Generator, load
 from trainer.presets import BASELINE_PRESET
-from trainer.reporting import clip_figures, figures, report
+from trainer.reporting import clip_figures, figures, report, statistics_figure
 from trainer.runs.directory import (
     CHECKPOINTS,
     EVALUATION,
@@ -34,6 +37,16 @@ from trainer.runs.storage import GcsPrefix, is_remote
 from trainer.training.train import train_and_evaluate
 
 BASELINE_EPOCHS = 5
+
+Stage = TypeVar("Stage")
+
+
+class Results(NamedTuple):
+    """What an evaluation found."""
+
+    tables: dict[str, list[Row]]  # by name, a row per model or baseline
+    clips: dict[str, np.ndarray]  # the compared clips by name, `[clips, samples]` each
+    statistics: dict[str, np.ndarray]  # the musical statistics of "real" and compared clips
 
 
 def evaluate(run: str, data: str, output: str | None, cache: Path, options: Options) -> str:
@@ -56,7 +69,8 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
         )
     baseline = _load_baseline(run, data, options, cache)
     evaluator = Evaluator(train, held_out, embeddings, generator.sample_rate_hz, options.seed)
-    tables = _evaluate_all(evaluator, generator, baseline, options)
+    results = _evaluate_all(evaluator, generator, baseline, options)
+    tables: dict[str, Any] = {**results.tables}
     tables["about"] = {
         "run": run,
         "data": data,
@@ -72,7 +86,7 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
         target.mkdir(parents=True, exist_ok=True)
         (target / EVALUATION_JSON).write_text(json.dumps(tables, indent=2, allow_nan=True) + "\n")
         (target / EVALUATION_MARKDOWN).write_text(markdown(tables))
-        _draw(target, generator, held_out, options)
+        _draw(target, generator, held_out, results)
         if is_remote(output):
             GcsPrefix(output).upload(sorted(path.name for path in target.iterdir()), target)
     if not is_remote(run) and (generator.path / METRICS).exists():
@@ -85,31 +99,43 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
 
 def _evaluate_all(
     evaluator: Evaluator, generator: Generator, baseline: Generator, options: Options
-) -> dict[str, Any]:
+) -> Results:
     settings: SamplingSettings = {"temperature": options.temperature, "guidance": options.guidance}
+    count, seed, train, held_out = options.count, options.seed, evaluator.train, evaluator.held_out
     samples_per_value = generator.clip_samples / generator.model.values_per_clip(generator.clip_samples)
-    stages: dict[str, tuple[Callable[[], Row | list[Row]], ...]] = {
-        "reconstruction_quality": (
-            lambda: evaluator.reconstruction_quality("reconstruction", generator),
-            lambda: evaluator.reconstruction_quality_of_pca(samples_per_value),
-            lambda: evaluator.reconstruction_quality(BASELINE_PRESET, baseline),
-        ),
-        "generation_quality": (
-            lambda: evaluator.generation_quality("prior", generator, options.count, settings),
-            lambda: evaluator.generation_quality(BASELINE_PRESET, baseline, options.count, {}),
-            lambda: evaluator.generation_quality_of_baselines(options.count),
-        ),
-        "condition_adherence": (lambda: evaluator.condition_adherence(generator, options.count, settings),),
-    }
-    tables: dict[str, Any] = {name: [] for name in stages}
-    steps = sum(map(len, stages.values()))
-    with tqdm(total=steps, desc="evaluating", unit=" tables", leave=False) as progress:
-        for name, measures in stages.items():
-            for measure in measures:
-                rows = measure()
-                tables[name] += rows if isinstance(rows, list) else [rows] if rows else []
-                progress.update()
-    return tables
+    reconstructions: list[Callable[[], Row]] = [
+        lambda: evaluator.reconstruction_quality("reconstruction", generator),
+        lambda: evaluator.reconstruction_quality_of_pca(samples_per_value),
+        lambda: evaluator.reconstruction_quality(BASELINE_PRESET, baseline),
+    ]
+    sources: list[Callable[[], dict[str, np.ndarray]]] = [
+        lambda: compared_clips.sampled_clips("prior", generator, count, seed, settings),
+        lambda: compared_clips.oracle_clips(generator, held_out, seed),
+        lambda: compared_clips.sampled_clips(BASELINE_PRESET, baseline, count, seed, {}),
+        lambda: compared_clips.baseline_clips(train, held_out, count, seed),
+    ]
+    steps = len(reconstructions) + len(sources) + 3
+    with tqdm(total=steps, desc="evaluating", unit=" steps", leave=False) as progress:
+
+        def track(stage: Callable[[], Stage]) -> Stage:
+            result = stage()
+            progress.update()
+            return result
+
+        tables: dict[str, list[Row]] = {"reconstruction_quality": [track(stage) for stage in reconstructions]}
+        clips = {name: part for stage in sources for name, part in track(stage).items()}
+        tables["generation_quality"] = track(
+            lambda: [evaluator.generation_quality(*named) for named in clips.items()]
+        )
+        statistics = track(lambda: evaluator.musical_statistics(clips))
+        adherence = track(lambda: evaluator.condition_adherence(generator, count, settings))
+    real = evaluator.train_statistics
+    tables["musical_statistics"] = [
+        *(musical_distances.comparison_row(name, real, values) for name, values in statistics.items()),
+        musical_distances.floor_row(real, seed),
+    ]
+    tables["condition_adherence"] = [adherence] if adherence else []
+    return Results(tables, clips, {"real": real, **statistics})
 
 
 def markdown(tables: dict[str, Any]) -> str:
@@ -117,6 +143,7 @@ def markdown(tables: dict[str, Any]) -> str:
     titles = {
         "reconstruction_quality": "Reconstruction quality",
         "generation_quality": "Generation quality",
+        "musical_statistics": "Musical statistics",
         "condition_adherence": "Condition adherence",
     }
     about = tables["about"]
@@ -179,15 +206,21 @@ def _load_baseline(run: str, data: str, options: Options, cache: Path) -> Genera
     return load(baseline_run, cache)
 
 
-def _draw(folder: Path, generator: Generator, held_out: ClipSet, options: Options) -> None:
-    """Draw the latents of the slowest level by genre, and generated clips below real ones."""
+def _draw(folder: Path, generator: Generator, held_out: ClipSet, results: Results) -> None:
+    """Draw latents by genre, generated clips below real ones, and the distributions of musical statistics."""
     latents = generator.model.encode(held_out.audio, held_out.condition)
     slowest = generator.model.level_values(latents)[generator.model.levels[0]].numpy()
     figures.draw_latents(folder / "latents.png", slowest, list(held_out.genres))
-    shown = min(clip_figures.PICTURED_CLIPS, len(held_out.audio))
-    rows = {"real": held_out.audio[:shown], "generated": generator.sample(shown, options.seed)}
+    new, shown = "prior, unconditional", min(clip_figures.PICTURED_CLIPS, len(held_out.audio))
+    rows = {"real": held_out.audio[:shown], "generated": results.clips[new][:shown]}
+    shown = min(map(len, rows.values()))
+    rows = {name: clips[:shown] for name, clips in rows.items()}
     heading = "held-out clips, and below them unconditionally generated ones"
     clip_figures.draw_pictures(folder, rows, generator.sample_rate_hz, held_out.track_ids[:shown], heading)
+    distributions = {name: results.statistics[name] for name in ("real", compared_clips.ORACLE, new)}
+    statistics_figure.draw_statistics(
+        folder / "statistics.png", distributions, list(musical_distances.STATISTICS)
+    )
 
 
 def _write_to_tensorboard(run: Path, folder: Path, epoch: int) -> None:

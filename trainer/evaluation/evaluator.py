@@ -7,7 +7,8 @@ clips with random phases, and real held-out clips, which are the lower bound of 
 from __future__ import annotations
 
 import math
-from typing import Any, TypedDict
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,9 +16,10 @@ import tensorflow as tf
 from preprocessing.features.attributes import measure
 from trainer.conditioning import Condition
 from trainer.dsp import distances, mel
-from trainer.evaluation import metrics
-from trainer.evaluation.baselines import WindowedPCA, phase_randomized, shaped_noise
+from trainer.evaluation import metrics, musical_distances
+from trainer.evaluation.baselines import WindowedPCA
 from trainer.evaluation.clip_sets import ClipSet
+from trainer.evaluation.compared_clips import SamplingSettings
 from trainer.evaluation.embeddings import Embedding
 from trainer.evaluation.genre_classifier import GenreClassifier
 from trainer.generation.generator import Generator
@@ -27,13 +29,6 @@ ATTRIBUTE_RANGE_STD = 1.5  # standard deviations from the mean up to which attri
 ELBO_KEY = [2**31 - 4, 0]  # of the noise of the ELBO: the same in every evaluation
 
 Row = dict[str, Any]
-
-
-class SamplingSettings(TypedDict, total=False):
-    """How clips are sampled; see `Generator.sample`."""
-
-    temperature: float
-    guidance: float | None
 
 
 class Evaluator:
@@ -109,35 +104,7 @@ class Evaluator:
             **self._frechet(self._embed(reconstructions)),
         }
 
-    def generation_quality_of_baselines(self, count: int) -> list[Row]:
-        """Measure real held-out clips, the lower bound, and signals that share only statistics with music."""
-        held_out = self.held_out.audio
-        samples = held_out.shape[1]
-        noise = shaped_noise(self.train.audio, count, samples, self.seed)
-        return [
-            self.generation_quality_of("real held-out clips", held_out),
-            self.generation_quality_of(
-                "real clips with random phases", phase_randomized(held_out, self.seed)
-            ),
-            self.generation_quality_of("noise shaped like the corpus", noise),
-        ]
-
-    def generation_quality(
-        self, name: str, generator: Generator, count: int, settings: SamplingSettings
-    ) -> list[Row]:
-        """Measure unconditional clips and, of a conditional model, clips of each genre in turn."""
-        rows = [
-            self.generation_quality_of(
-                f"{name}, unconditional", generator.sample(count, self.seed, **settings)
-            )
-        ]
-        if generator.model.capabilities.conditional:
-            genres = [generator.genres[index % len(generator.genres)] for index in range(count)]
-            clips = generator.sample(count, self.seed + 1, genres, **settings)
-            rows.append(self.generation_quality_of(f"{name}, genres in turn", clips))
-        return rows
-
-    def generation_quality_of(self, name: str, clips: np.ndarray) -> Row:
+    def generation_quality(self, name: str, clips: np.ndarray) -> Row:
         """Compare clips `[clips, samples]` with real ones."""
         embedded = self._embed(clips)
         means, real = (
@@ -150,6 +117,17 @@ class Evaluator:
             **self._frechet(embedded),
             "diversity": metrics.diversity(means),
             "nearest_training_clip": float(np.median(metrics.nearest_distances(means, real))),
+        }
+
+    @cached_property
+    def train_statistics(self) -> np.ndarray:
+        """The musical statistics of the training clips, `[clips, statistics]`."""
+        return musical_distances.measure_clips(self.train.audio, self.sample_rate_hz)
+
+    def musical_statistics(self, clips: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Measure the musical statistics of sets of clips: `[clips, samples]` -> `[clips, statistics]` each."""
+        return {
+            name: musical_distances.measure_clips(part, self.sample_rate_hz) for name, part in clips.items()
         }
 
     def condition_adherence(self, generator: Generator, count: int, settings: SamplingSettings) -> Row:

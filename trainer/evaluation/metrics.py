@@ -14,6 +14,7 @@ import scipy.stats
 from preprocessing.features.attributes import onset_envelope
 
 ACTIVE_VARIANCE = 0.01  # of a posterior mean over clips
+FLOOR_SPLITS = 20  # random halves whose distances are averaged
 MIN_PAIRS = 3  # of a rank correlation: that of two pairs is always 1 or -1
 
 
@@ -73,6 +74,39 @@ def active_units(means: np.ndarray) -> int:
     variance over clips above 0.01, under a prior of variance 1.
     """
     return int(np.sum(np.var(means, axis=0, dtype=np.float64) > ACTIVE_VARIANCE))
+
+
+def spread_distance(real: np.ndarray, other: np.ndarray) -> float:
+    """Compute the Wasserstein-1 distance between the distributions of a statistic, in standard deviations of `real`.
+
+    Source: Villani 2009, "Optimal transport", chapter 6. Values that are NaN could not be measured and are ignored.
+
+    Args:
+        real: `[n]`.
+        other: `[m]`.
+
+    Returns:
+        The distance: 0 for the same values; NaN where `real` has fewer than two different values; infinite
+        where `other` has none.
+    """
+    real, other = (values[np.isfinite(values)] for values in (np.asarray(real), np.asarray(other)))
+    if len(real) < 2 or np.ptp(real) == 0:
+        return math.nan
+    if not len(other):
+        return math.inf
+    return float(scipy.stats.wasserstein_distance(real, other) / np.std(real))
+
+
+def spread_distance_floor(real: np.ndarray, seed: int) -> float:
+    """Compute the mean `spread_distance` between random halves of `[n]` real values, in their common spread.
+
+    No model can be expected to come closer than real music to itself.
+    """
+    rng, real = np.random.default_rng(seed), real[np.isfinite(real)]
+    if len(real) < 2 or np.ptp(real) == 0:
+        return math.nan
+    halves = (np.array_split(rng.permutation(real), 2) for _ in range(FLOOR_SPLITS))
+    return float(np.mean([scipy.stats.wasserstein_distance(*pair) for pair in halves]) / np.std(real))
 
 
 def rank_correlation(conditions: np.ndarray, measured: np.ndarray) -> float:

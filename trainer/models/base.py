@@ -96,6 +96,10 @@ class WaveformVAE(tf.keras.Model):
         noise = tf.random.stateless_normal([1, self.decode_noise_size(samples)], [0, 0])
         return self.decode(self.encode(audio, condition), condition, samples, noise)
 
+    def as_sampled(self, latents: Latents) -> Latents:
+        """Drop what `sample` never gives, so that encoded latents are decoded exactly as sampled ones are."""
+        return latents
+
     def add_noise(self, latents: Latents, noise_scale: float, noise: tf.Tensor) -> Latents:
         """Add `[batch, sample_noise_size]` noise of `noise_scale` standard deviations of the prior."""
         raise NotImplementedError

@@ -144,6 +144,10 @@ class HierarchicalVAE(WaveformVAE):
             objective += config.spectral_weight * samples * distance
         return ElboTerms(log_likelihood, tf.stack([kl_global, kl_sequence], axis=-1), objective / samples)
 
+    def as_sampled(self, latents: HierarchicalLatents) -> HierarchicalLatents:
+        """Keep no coefficient: the coefficient model samples them all."""
+        return latents._replace(sparse_coefficients=tf.fill(tf.shape(latents.sparse_coefficients), math.nan))
+
     def add_noise(
         self, latents: HierarchicalLatents, noise_scale: float, noise: tf.Tensor
     ) -> HierarchicalLatents:

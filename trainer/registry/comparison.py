@@ -11,6 +11,7 @@ from tqdm import tqdm
 from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.html.media import AudioClip
 from trainer.conditioning import Condition
+from trainer.evaluation import musical_distances
 from trainer.evaluation.clip_sets import ClipSet, read_clip_set
 from trainer.evaluation.embeddings import LOG_MEL, make_embedding
 from trainer.evaluation.evaluator import Evaluator
@@ -110,7 +111,10 @@ def _measure(clips: ClipSet, generator: Generator, generated: np.ndarray, seed: 
     reconstruction = evaluator.reconstruction_quality("", generator)
     return {
         **{name: reconstruction[name] for name in ("snr_db", "stft_distance", "log_mel_distance_db")},
-        "frechet_log_mel": evaluator.generation_quality_of("", generated)[f"frechet_{LOG_MEL}"],
+        "frechet_log_mel": evaluator.generation_quality("", generated)[f"frechet_{LOG_MEL}"],
+        "musical_distance": musical_distances.mean_distance(
+            evaluator.train_statistics, evaluator.musical_statistics({"": generated})[""]
+        ),
     }
 
 

@@ -36,6 +36,7 @@ METRICS = {
     "frechet_log_mel": Metric(
         "Generation, Fr\u00e9chet log-mel distance", "", lambda square: math.sqrt(max(square, 0.0))
     ),
+    "musical_distance": Metric("Generation, distance of musical statistics", "", lambda distance: distance),
 }
 
 

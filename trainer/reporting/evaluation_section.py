@@ -20,6 +20,12 @@ _TABLES = {  # key in evaluation.json -> heading and lead
         "Generation quality",
         "Fr\u00e9chet distances to real clips: lower is better. Real held-out clips set the lower bound.",
     ),
+    "musical_statistics": (
+        "Musical statistics",
+        "Distances between the distributions over real training clips and over other clips, in standard deviations "
+        "of the real ones: lower is better. Halves of real clips give the distances that chance alone gives; the "
+        "oracle, held-out clips encoded and decoded as new clips are, what a perfect prior would give.",
+    ),
     "condition_adherence": (
         "Condition adherence",
         "Whether generated clips have the genre and the attributes they are conditioned on: the genre as "
@@ -27,6 +33,7 @@ _TABLES = {  # key in evaluation.json -> heading and lead
     ),
 }
 _PICTURES = {  # file -> caption
+    "statistics.png": "Musical statistics of real training clips (grey), of the oracle and of new clips",
     "latents.png": "Latents of held-out clips, by genre",
     "spectrograms.png": "Held-out clips (top) and unconditionally generated clips (bottom)",
 }

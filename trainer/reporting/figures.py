@@ -57,7 +57,7 @@ def draw_waveforms(
             axes.set_ylim(-1, 1)
     originals = next(iter(rows.values()))
     _hide_inner_ticks(grid, clip_secs=originals.shape[1] / sample_rate_hz)
-    path.write_bytes(_png(figure))
+    path.write_bytes(render_png(figure))
 
 
 def draw_spectrograms(
@@ -93,7 +93,7 @@ def draw_spectrograms(
             axes.yaxis.set_major_formatter(EngFormatter("Hz"))
     _hide_inner_ticks(grid, clip_secs=originals.shape[1] * hop_secs)
     _draw_colour_bar(figure, mesh, beside=grid[:, -1])
-    path.write_bytes(_png(figure))
+    path.write_bytes(render_png(figure))
 
 
 def draw_latents(path: Path, latents: np.ndarray, genres: list[str]) -> None:
@@ -122,7 +122,7 @@ def draw_latents(path: Path, latents: np.ndarray, genres: list[str]) -> None:
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title("Latents of held-out clips")
-    path.write_bytes(_png(figure))
+    path.write_bytes(render_png(figure))
 
 
 def write_training_gif(path: Path, frames: list[Path], frame_secs: float = 0.5) -> None:
@@ -239,7 +239,7 @@ def _loudest_db(spectrograms: np.ndarray) -> float:
     return float(finite.max()) if finite.size else 0.0
 
 
-def _png(figure: Figure) -> bytes:
+def render_png(figure: Figure) -> bytes:
     """Render a figure as a PNG file; a palette of 256 colours makes it a third of the size."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

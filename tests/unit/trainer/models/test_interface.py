@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from support.tiny_models import METADATA, MODELS, SAMPLES, make_batch, normal
 
-from trainer.conditioning import Guidance
+from trainer.conditioning import NO_GUIDANCE, Guidance
 from trainer.config import MODES
 from trainer.models import HIERARCHICAL, REFERENCE, architecture, make_model
 from trainer.models.base import WaveformVAE
@@ -76,6 +76,16 @@ def test_a_model_implements_the_methods_of_its_modes(model):
     # Only a conditional model can change the genre, and only one that supports any length can continue a clip.
     assert capabilities.conditional == ("transfer" in capabilities.modes)
     assert capabilities.any_length == ("continue" in capabilities.modes)
+
+
+def test_encoded_latents_made_like_sampled_ones_have_their_structure_and_gaps(model):
+    audio, condition = make_batch()
+    noise = normal([2, model.sample_noise_size(SAMPLES)])
+    sampled = model.sample(condition, SAMPLES, noise, 1.0, NO_GUIDANCE)
+    encoded = model.as_sampled(model.encode(audio, condition))
+    tf.nest.assert_same_structure(sampled, encoded)
+    for ours, theirs in zip(tf.nest.flatten(encoded), tf.nest.flatten(sampled), strict=True):
+        np.testing.assert_array_equal(np.isnan(ours), np.isnan(theirs))
 
 
 def test_presets_select_their_architecture():

@@ -6,7 +6,13 @@ import pytest
 from trainer.registry.promotion import METRICS, Criteria, SetComparison, decide, gain, without_nan
 
 CRITERIA = Criteria("snr_db", min_gain=0.02, max_loss=0.1)
-FIGURES = {"snr_db": 6.0, "stft_distance": 1.2, "log_mel_distance_db": 5.0, "frechet_log_mel": 100.0}
+FIGURES = {
+    "snr_db": 6.0,
+    "stft_distance": 1.2,
+    "log_mel_distance_db": 5.0,
+    "frechet_log_mel": 100.0,
+    "musical_distance": 0.5,
+}
 
 
 def comparison(name="the new clips", **candidate):
@@ -14,7 +20,13 @@ def comparison(name="the new clips", **candidate):
 
 
 def test_a_smaller_error_is_a_gain_for_metrics_of_either_direction():
-    better = {"snr_db": 7.0, "stft_distance": 1.1, "log_mel_distance_db": 4.5, "frechet_log_mel": 81.0}
+    better = {
+        "snr_db": 7.0,
+        "stft_distance": 1.1,
+        "log_mel_distance_db": 4.5,
+        "frechet_log_mel": 81.0,
+        "musical_distance": 0.45,
+    }
     for name in METRICS:
         assert gain(name, FIGURES[name], better[name]) > 0 > gain(name, better[name], FIGURES[name])
     assert gain("stft_distance", 1.0, 0.98) == pytest.approx(0.02)

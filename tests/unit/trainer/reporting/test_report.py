@@ -195,6 +195,7 @@ def test_the_last_evaluation_has_a_section(run):
     tables = {
         "reconstruction_quality": [{"name": HOSTILE, "snr_db": 3.14159}, {"name": "PCA", "active_units": 12}],
         "generation_quality": [{"name": "model", "clips": 48, "frechet_log_mel": float("nan")}],
+        "musical_statistics": [{"name": "model", "mean_distance": 0.4321}],
         "condition_adherence": [],
         "about": {"epoch": 2, "split": "test", "held_out_clips": 5, "count": 48},
     }
@@ -202,11 +203,11 @@ def test_the_last_evaluation_has_a_section(run):
     (run / "evaluation/evaluation.json").write_text(json.dumps(tables))
     Image.new("RGB", (60, 40), "navy").save(run / "evaluation/latents.png")
     page = Page(write_report(run))
-    for text in (HOSTILE, "snr db", "3.14", "active units", "12", "frechet log mel", "not finite"):
+    for text in (HOSTILE, "snr db", "3.14", "active units", "12", "frechet log mel", "not finite", "0.432"):
         assert text in page.text
     assert "Generation quality" in page.text
     assert "Condition adherence" not in page.text
-    assert [tag for tag, _ in page.tags].count("table") == 3
+    assert [tag for tag, _ in page.tags].count("table") == 4
     assert "Latents of held-out clips, by genre" in page.attributes("img", "alt")
 
 
