@@ -71,15 +71,15 @@ def make_condition(
 
 
 def empirical_conditions(metadata: DatasetMetadata, count: int, start: float) -> Condition:
-    """Make `count` conditions that are spread evenly over those of the training clips, without their tempo.
+    """Make `count` conditions that are spread evenly over those of the training clips.
 
-    The condition of a clip depends on its index and on `start` in [0, 1), not on `count`. The tempo is
-    dropped because a clip conditioned on one keeps a clear beat, and much music does not.
+    Genre and attributes of a clip are drawn together, as they occur in music. They depend on the clip's index
+    and on `start` in [0, 1), not on `count`.
     """
     rows = metadata.empirical_conditions
     chosen = [rows[int((start + index * GOLDEN_RATIO) % 1 * len(rows))] for index in range(count)]
     columns = [
-        [math.nan if name == TEMPO else _standardize(row[name], statistics) for row in chosen]
+        [_standardize(row[name], statistics) for row in chosen]
         for name, statistics in metadata.attributes.items()
     ]
     genres = [metadata.genres.index(str(row["genre"])) for row in chosen]

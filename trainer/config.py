@@ -18,9 +18,7 @@ MODES = ("prior", "variation", "reconstruct", "interpolate", "transfer", "contin
 # Scales of classifier-free guidance. At 3, a classifier recognizes genres more often than at 1, and the Fréchet
 # distance is no larger.
 GUIDANCE = 3.0
-UNCONDITIONAL_GUIDANCE = (
-    4.0  # of the sampled genre when no condition is given; at lower scales, clips sound alike
-)
+UNCONDITIONAL_GUIDANCE = 1.0  # of the conditions of training clips, which need no exaggeration
 
 
 @dataclass(frozen=True)

@@ -62,16 +62,17 @@ def test_unconditional_clips_have_conditions_of_training_clips(wave):
     generator.metadata = dataclasses.replace(generator.metadata, empirical_conditions=[row])
     generated = generator.sample(2, seed=5)
     condition = {"genre": "rock", "attributes": {"loudness_db": -9.0}}
-    for other in (left_open, generator.sample(2, seed=5, **condition)):
+    for other in (left_open, generator.sample(2, seed=5, guidance=3.0, **condition)):
         assert np.abs(generated - other).max() > 1e-3
+    guided = {**condition, "guidance": UNCONDITIONAL_GUIDANCE}
+    np.testing.assert_allclose(generated, generator.sample(2, seed=5, **guided), atol=5e-4)
     # Guided is the genre that was drawn, and no attribute.
     ungenred = generator.sample(2, seed=5, attributes=condition["attributes"], guidance=1.0)
     np.testing.assert_allclose(generator.sample(2, seed=5, guidance=0.0), ungenred, atol=5e-4)
-    generator.metadata = dataclasses.replace(
-        generator.metadata, empirical_conditions=[{**row, "loudness_db": None}]
-    )
-    guided = generator.sample(2, seed=5, genre="rock", guidance=UNCONDITIONAL_GUIDANCE)
-    np.testing.assert_allclose(generator.sample(2, seed=5), guided, atol=5e-4)
+    unmeasured = {**row, "loudness_db": None}
+    generator.metadata = dataclasses.replace(generator.metadata, empirical_conditions=[unmeasured])
+    guided = generator.sample(2, seed=5, genre="rock", guidance=3.0)
+    np.testing.assert_allclose(generator.sample(2, seed=5, guidance=3.0), guided, atol=5e-4)
     generator.metadata = dataclasses.replace(generator.metadata, empirical_conditions=[row])
     np.testing.assert_allclose(generator.sample(3, seed=5)[:2], generated, atol=1e-5)
 

@@ -100,9 +100,9 @@ class Generator:
     ) -> np.ndarray:
         """Generate new clips from the prior.
 
-        Without genre and attributes, each clip is conditioned on genre, loudness and brightness of a training
-        clip, so that clips differ as music does. `guidance` then applies to the genre alone, since exaggerated
-        loudness would clip or be inaudible, and None means `UNCONDITIONAL_GUIDANCE` rather than `GUIDANCE`.
+        Without genre and attributes, each clip is conditioned on the genre and all attributes of a training
+        clip, so that clips differ as music does and have a beat. `guidance` then applies to the genre alone,
+        since exaggerated loudness would clip, and None means `UNCONDITIONAL_GUIDANCE`, not `GUIDANCE`.
         """
         self.require_mode("prior")
         samples = self._samples(secs)
