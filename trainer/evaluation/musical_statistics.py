@@ -36,7 +36,7 @@ class MusicalStatistics(NamedTuple):
     flatness_db: float  # median spectral flatness: 0 is white noise, pure tones are far below
     strong_bin_share: float  # of the energy that lies in the strongest 5% of the bins, 0 to 1
     chroma_concentration: float  # of three seconds: 0 is all pitch classes alike, 1 a single one
-    partial_secs: float  # how long spectral peaks last, weighted by their magnitude
+    partial_duration_secs: float  # how long spectral peaks last, weighted by their magnitude
     pulse_strength: float  # strongest autocorrelation of the onsets at periods of 0.25 to 1.5 s, -1 to 1
     pulse_stability: float  # autocorrelation at that period within six seconds, its mean, -1 to 1
     repetition: float  # similarity of a second to the most similar other one that is not near, -1 to 1
@@ -65,7 +65,7 @@ def measure(audio: np.ndarray, sample_rate_hz: int) -> MusicalStatistics:
         flatness_db=_flatness_db(spectrogram.power),
         strong_bin_share=_strong_bin_share(spectrogram.power),
         chroma_concentration=_chroma_concentration(spectrogram, sample_rate_hz),
-        partial_secs=_partial_secs(spectrogram),
+        partial_duration_secs=_partial_duration_secs(spectrogram),
         pulse_strength=pulse_strength,
         pulse_stability=pulse_stability,
         repetition=repetition,
@@ -111,7 +111,7 @@ def _chroma_filters(sample_rate_hz: int, bins: int) -> np.ndarray:
     return chroma(sr=sample_rate_hz, n_fft=2 * (bins - 1))
 
 
-def _partial_secs(spectrogram: _Spectrogram) -> float:
+def _partial_duration_secs(spectrogram: _Spectrogram) -> float:
     """Follow peaks from frame to frame, to the same bin or a neighbour (McAulay & Quatieri 1986)."""
     power = spectrogram.power
     padded = np.pad(power, ((0, 0), (1, 1)))

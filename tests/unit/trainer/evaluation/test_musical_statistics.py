@@ -64,8 +64,8 @@ def test_the_chroma_of_a_chord_is_more_concentrated_than_that_of_noise_and_less_
 @pytest.mark.parametrize("secs", [0.5, 1.0, 2.0])
 def test_partials_last_as_long_as_their_tones(secs):
     melody = np.concatenate([tone(hz, secs) for _ in range(10) for hz in SCALE])[: round(SECS * RATE_HZ)]
-    assert measured(melody).partial_secs == pytest.approx(secs, rel=0.35)
-    assert measured(noise()).partial_secs < 0.3
+    assert measured(melody).partial_duration_secs == pytest.approx(secs, rel=0.35)
+    assert measured(noise()).partial_duration_secs < 0.3
 
 
 def test_a_steady_pulse_is_strong_and_stable():

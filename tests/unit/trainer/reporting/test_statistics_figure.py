@@ -3,7 +3,7 @@ from PIL import Image
 
 from trainer.reporting.statistics_figure import COLOURS, draw_statistics
 
-NAMES = ["flatness_db", "partial_secs", "pulse_strength", "novelty"]
+NAMES = ["flatness_db", "partial_duration_secs", "pulse_strength", "novelty"]
 
 
 def colours(path):
