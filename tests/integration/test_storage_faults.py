@@ -123,7 +123,7 @@ def test_a_training_through_faults_ends_with_a_complete_bucket(storage_server, p
     data, run = f"{storage_server}/faulty/dataset", f"{storage_server}/faulty/run"
     GcsPrefix(data).upload([path.name for path in dataset.iterdir()], dataset)
     proxy.fault_rate = FAULT_RATE
-    flags = ["--data", data, "--run", run, "--cache-dir", str(tmp_path), "--epochs", "3"]
+    flags = ["--data", data, "--run", run, "--cache-dir", str(tmp_path), "--epochs", "5"]
     assert trainer(["train", *flags, *WAVE_FLAGS, "--checkpoint-secs", "0.2"]) == 0
     for number in range(20):  # training downloads little: more reads ensure that each fault occurs
         read = fetch_run(run, tmp_path / f"reader-{number}")

@@ -165,11 +165,11 @@ def test_more_replicas_than_devices_are_rejected(dataset, tmp_path):
 
 
 def test_a_run_that_diverges_again_and_again_fails(dataset, tmp_path, capsys):
-    with pytest.raises(CommandError, match="after 1 rollback: the run stays at step 0") as caught:
-        train(dataset, tmp_path / "wild", {**WAVE, "learning_rate": 1e30, "max_rollbacks": 1}, 2)
+    with pytest.raises(CommandError, match="after 2 rollbacks: the run stays at step 0") as caught:
+        train(dataset, tmp_path / "wild", {**WAVE, "learning_rate": 1e30, "max_rollbacks": 2}, 2)
     assert caught.value.exit_code == USAGE
     assert not list((tmp_path / "wild").glob("checkpoints/*"))
-    assert capsys.readouterr().out.count("warning: training diverged") == 1
+    assert capsys.readouterr().out.count("warning: training diverged") == 2
 
 
 def test_a_run_whose_loss_rises_without_becoming_infinite_diverges(dataset, tmp_path):
@@ -234,18 +234,31 @@ def test_corrupt_runs_and_shards_are_errors_and_nothing_is_overwritten(dataset, 
     assert_rejected(lambda copy: None, f"{shard.name} is missing or differs from dataset.json", folder=other)
 
 
-def test_corrupt_checkpoints_are_replaced_by_the_newest_intact_one(dataset, uninterrupted, tmp_path, capsys):
+@pytest.mark.parametrize("corruption", ["flipped bit", "truncated", "no index", "two checkpoints"])
+def test_a_corrupt_checkpoint_is_replaced_by_the_newest_intact_one(
+    dataset, uninterrupted, tmp_path, corruption, capsys
+):
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
-    flipped = run / "checkpoints/step-30.data-00000-of-00001"
-    content = bytearray(flipped.read_bytes())
-    content[len(content) // 2] ^= 4
-    flipped.write_bytes(content)
-    truncated = run / "checkpoints/step-20.data-00000-of-00001"
-    truncated.write_bytes(truncated.read_bytes()[: len(content) // 2])
+
+    def truncate(step):
+        data = run / f"checkpoints/step-{step}.data-00000-of-00001"
+        data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+
+    if corruption == "flipped bit":
+        data = run / "checkpoints/step-30.data-00000-of-00001"
+        content = bytearray(data.read_bytes())
+        content[len(content) // 2] ^= 4
+        data.write_bytes(content)
+    else:
+        truncate(30)
+    if corruption == "no index":
+        (run / "checkpoints/step-30.index").unlink()
+    if corruption == "two checkpoints":
+        truncate(20)
     train(dataset, run, {}, 3)
     output = capsys.readouterr().out
-    for step in (30, 20):
+    for step in (30, 20) if corruption == "two checkpoints" else (30,):
         assert f"step-{step} is corrupt: restoring the previous one" in output
     assert_same_run(uninterrupted, run)
 

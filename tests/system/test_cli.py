@@ -154,7 +154,7 @@ def test_a_run_stopped_by_sigterm_resumes_after_its_last_epoch(dataset, tmp_path
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 90
-        while not (run / "checkpoints/step-10.index").exists() and time.monotonic() < deadline:
+        while not (run / "checkpoints/step-20.index").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         _, error = process.communicate(timeout=60)
@@ -177,7 +177,7 @@ def test_preprocessing_stopped_by_sigterm_leaves_no_dataset_and_no_staging_folde
     for number in range(1, 2_000):
         (folder / f"blues.{number:05d}.wav").hardlink_to(folder / "blues.00000.wav")
     command = [sys.executable, "-m", "preprocessing", "--input", folder.parent, "--output", tmp_path / "o"]
-    for _ in range(2):  # so that a worker is likely inside a C library, where Python's shutdown would abort
+    for _ in range(3):  # so that a worker is likely inside a C library, where Python's shutdown would abort
         with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True) as process:
             deadline = time.monotonic() + 60
             while not list((tmp_path / "o").glob(".staging/*/*.tfrecord")) and time.monotonic() < deadline:

@@ -27,9 +27,11 @@ def mean_distance(real: np.ndarray, other: np.ndarray) -> float:
         other: `[m, statistics]`.
 
     Returns:
-        The mean in standard deviations of the real clips; infinite where the other clips are silent.
+        The mean in standard deviations of the real clips: infinite where the other clips are silent, and 0 where the
+        real ones are, which then say nothing of others.
     """
-    return _mean_without_nan(_distances(real, other))
+    mean = _mean_without_nan(_distances(real, other))
+    return 0.0 if math.isnan(mean) else mean
 
 
 def comparison_row(name: str, real: np.ndarray, other: np.ndarray) -> dict[str, Any]:

@@ -31,7 +31,7 @@ SILENCE_RMS = 1e-5  # -100 dBFS
 
 
 class MusicalStatistics(NamedTuple):
-    """Statistics of one clip; NaN where the clip is silent or too short for one of them."""
+    """Statistics of one clip; NaN where it is silent, not finite or too short for one of them."""
 
     flatness_db: float  # median spectral flatness: 0 is white noise, pure tones are far below
     strong_bin_share: float  # of the energy that lies in the strongest 5% of the bins, 0 to 1
@@ -53,10 +53,11 @@ def measure(audio: np.ndarray, sample_rate_hz: int) -> MusicalStatistics:
     """Measure the statistics of a clip.
 
     Args:
-        audio: `[samples]` float32 in [-1, 1].
+        audio: `[samples]` float32 in [-1, 1]; a diverged model may give NaN.
         sample_rate_hz: Its sample rate.
     """
-    if not audio.size or math.sqrt(float(np.mean(np.square(audio)))) < SILENCE_RMS:
+    rms = math.sqrt(float(np.mean(np.square(audio)))) if audio.size else 0.0
+    if not math.isfinite(rms) or rms < SILENCE_RMS:
         return MusicalStatistics(*[math.nan] * len(MusicalStatistics._fields))
     spectrogram = _spectrogram(audio, sample_rate_hz)
     pulse_strength, pulse_stability = _pulse(onset_envelope(audio, sample_rate_hz), sample_rate_hz)

@@ -63,7 +63,12 @@ def test_the_error_for_an_invalid_setting_names_its_flag_and_limits(invalid, mes
 
 
 def test_inclusive_limits_are_valid():
-    Config(condition_dropout=1.0, seed=MAX_SEED, ema_decay=0.0, epochs=1, cache_mb=0)
+    limits = {"condition_dropout": 1.0, "seed": MAX_SEED, "ema_decay": 0.0, "epochs": 1, "cache_mb": 0}
+    config = Config(**limits)
+    assert {name: getattr(config, name) for name in limits} == limits
+    for name, value in limits.items():
+        setting = Config.setting(name)
+        assert value in (setting.minimum, setting.maximum), name
 
 
 def test_every_number_has_limits_and_every_field_a_description():

@@ -24,9 +24,8 @@ def test_the_distance_of_a_shift_is_the_shift_in_standard_deviations():
     assert metrics.spread_distance(values, values) == 0
     assert metrics.spread_distance(values, values + 6) == pytest.approx(6 / np.std(values))
     assert metrics.spread_distance(10 * values, 10 * values + 60) == pytest.approx(6 / np.std(values))
-    doubled = (
-        2 * (values - values.mean()) + values.mean()
-    )  # the mean absolute deviation of a normal distribution
+    doubled = 2 * values - values.mean()
+    # The mean absolute deviation of a normal distribution, in its standard deviations.
     assert metrics.spread_distance(values, doubled) == pytest.approx(math.sqrt(2 / math.pi), rel=0.05)
 
 
@@ -64,6 +63,11 @@ def test_a_statistic_that_real_clips_do_not_have_does_not_count(real):
     row = comparison_row("moved", real, real + 1)
     assert math.isnan(row[f"distance_of_{STATISTICS[0]}"])
     assert math.isnan(row[f"median_{STATISTICS[0]}"])
+
+
+def test_real_clips_without_any_statistic_say_nothing_of_others(real):
+    assert mean_distance(np.full_like(real, math.nan), real) == 0
+    assert mean_distance(real[:1], real) == 0
 
 
 def test_silent_clips_are_infinitely_far_from_music(real):
