@@ -16,9 +16,10 @@ import numpy as np
 import soxr
 
 from preprocessing.audio.errors import BadAudioError
+from preprocessing.audio.float_level import FloatLevel
 from preprocessing.audio.header import Header
 from preprocessing.audio.libsndfile import DecoderInput, ForwardSoundFile
-from preprocessing.audio.mono_reader import MonoReader
+from preprocessing.audio.mono_reader import MonoReader, too_long_error
 from preprocessing.audio.probe import read_header
 from preprocessing.options import MAX_SOURCE_RATE_HZ, MIN_SOURCE_RATE_HZ, AudioFormat
 
@@ -57,21 +58,42 @@ def decode_clips(stream: BinaryIO, audio_format: AudioFormat) -> Iterator[Decode
     if header is None:
         raise BadAudioError("not_audio", "the first bytes match no known audio format")
     _check_header(header, file_bytes, audio_format)
-    decoder_input = DecoderInput(stream, file_bytes, header)
     all_silent = True
-    with _open_decoder(decoder_input) as sound_file:
-        _check_sample_rate(sound_file.samplerate)
-        reader = MonoReader(sound_file, decoder_input, audio_format)
-        for start_secs, window in _read_windows(reader, audio_format):
-            waveform, valid_samples = _resample(window, reader.sample_rate_hz, audio_format)
-            peak = max(waveform.max(), -waveform.min())
-            if peak > 1.0:  # the band-limited resampler overshoots at clipped peaks
-                np.clip(waveform, -1.0, 1.0, out=waveform)
-            if peak >= SILENT_PEAK:
-                all_silent = False
-                yield DecodedClip(start_secs, waveform, valid_samples)
+    for start_secs, window, rate_hz in _decode_windows(stream, file_bytes, header, audio_format):
+        if len(window) > 1 and np.ptp(window) < 2 * SILENT_PEAK:  # a constant is no sound
+            continue
+        waveform, valid_samples = _resample(window, rate_hz, audio_format)
+        peak = max(waveform.max(), -waveform.min())
+        if peak > 1.0:  # the band-limited resampler overshoots at clipped peaks
+            np.clip(waveform, -1.0, 1.0, out=waveform)
+        if peak >= SILENT_PEAK:
+            all_silent = False
+            yield DecodedClip(start_secs, waveform, valid_samples)
     if all_silent:
         raise BadAudioError("silent", "every clip is silent")
+
+
+def _decode_windows(
+    stream: BinaryIO, file_bytes: int, header: Header, audio_format: AudioFormat
+) -> Iterator[tuple[float, np.ndarray, int]]:
+    """Yield each clip's start in seconds, its `[frames]` at full scale 1, and the file's sample rate."""
+    for first_channel_only in (False, True):
+        decoder_input = DecoderInput(stream, file_bytes, header)
+        with _open_decoder(decoder_input) as sound_file:
+            _check_sample_rate(sound_file.samplerate)
+            reader = MonoReader(sound_file, decoder_input, audio_format, first_channel_only)
+            level = FloatLevel()
+            for start_secs, window in _read_windows(reader, audio_format):
+                cancelled = reader.take_cancellation()
+                if cancelled and start_secs == 0:
+                    break  # nothing was yielded yet: begin again with the first channel
+                if cancelled:
+                    continue  # what is left is no likeness of the recording
+                if not reader.has_integer_samples:
+                    window = level.to_full_scale(window)
+                yield start_secs, window, reader.sample_rate_hz
+            else:
+                return
 
 
 def _check_header(header: Header, file_bytes: int, audio_format: AudioFormat) -> None:
@@ -88,16 +110,10 @@ def _check_header(header: Header, file_bytes: int, audio_format: AudioFormat) ->
     if header.sample_rate_hz is None:
         return
     _check_sample_rate(header.sample_rate_hz)
-    if header.frames is None or header.frames <= audio_format.max_secs * header.sample_rate_hz:
-        return
-    declared = f"the header declares {header.frames / header.sample_rate_hz:.0f} s"
     if header.frame_bytes and header.data_offset is not None:
-        available_bytes = max(file_bytes - header.data_offset, 0)
-        if header.frames * header.frame_bytes > available_bytes:
-            raise BadAudioError(
-                "false_header", f"{declared}, but there are {available_bytes} bytes of samples"
-            )
-    raise BadAudioError("too_long", f"{declared}, more than the maximum of {audio_format.max_secs:g} s")
+        secs = header.available_data_bytes(file_bytes) // header.frame_bytes / header.sample_rate_hz
+        if secs > audio_format.max_secs:
+            raise too_long_error(f"{secs:.0f} s", audio_format.max_secs)
 
 
 def _check_sample_rate(sample_rate_hz: int) -> None:
@@ -149,9 +165,11 @@ def _read_windows(reader: MonoReader, audio_format: AudioFormat) -> Iterator[tup
             return
         if not reader.has_integer_samples and not np.isfinite(window[:filled]).all():
             raise BadAudioError("non_finite", f"NaN or infinite samples in the clip at {start_secs:g} s")
-        yield start_secs, window[:filled]
         if audio_format.hop_secs is None:
+            reader.check_declared_duration()
+            yield start_secs, window[:filled]
             return
+        yield start_secs, window[:filled]
 
 
 def _resample(window: np.ndarray, rate_hz: int, audio_format: AudioFormat) -> tuple[np.ndarray, int]:

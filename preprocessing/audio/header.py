@@ -28,6 +28,7 @@ class Header(NamedTuple):
     sample_rate_hz: int | None = None
     frames: int | None = None
     frame_bytes: int | None = None  # None for compressed samples
+    unused_upper_bits: int = 0  # of a sample, which is therefore too small by this power of two
     block_bytes: int = 1  # the unit in which compressed WAV is decoded
     file_bytes: int | None = None  # declared size of the whole container
     data_offset: int | None = None  # where the samples begin

@@ -12,15 +12,24 @@ from preprocessing.options import AudioFormat
 BLOCK_VALUES = 131_072  # of all channels, of which a header may declare 1,024
 COMPRESSED_BLOCK_SECS = 0.25  # a corrupt block is lost as a whole, so blocks of compressed files are short
 INTEGER_SUBTYPES = ("PCM", "ULAW", "ALAW")  # their samples are finite and within full scale
-MAX_ABS_SAMPLE = 1e6  # of float files; larger values would overflow in the mean or the resampling filter
+MAX_ABS_SAMPLE = 2.0**40  # of float files; larger values would overflow in the mean or the resampling filter
+# Channels whose mean has less than this share of the first one's power cancel each other: their phase is inverted.
+MAX_CANCELLED_POWER = 1e-3
 UNDECLARED_FRAMES = 2**40  # libsndfile reports more frames than this for a stream of undeclared length
 
 
 class MonoReader:
-    """The samples of a sound file in mono, from its beginning to its end or its first corrupt block."""
+    """The samples of a sound file in mono, from its beginning to its end or its first corrupt block.
+
+    Mono is the mean of the channels, or the first one with `first_channel_only`.
+    """
 
     def __init__(
-        self, sound_file: ForwardSoundFile, decoder_input: DecoderInput, audio_format: AudioFormat
+        self,
+        sound_file: ForwardSoundFile,
+        decoder_input: DecoderInput,
+        audio_format: AudioFormat,
+        first_channel_only: bool = False,
     ) -> None:
         self.sample_rate_hz: int = sound_file.samplerate
         self.has_integer_samples: bool = sound_file.subtype.startswith(INTEGER_SUBTYPES)
@@ -29,8 +38,10 @@ class MonoReader:
         self._min_secs = audio_format.min_secs
         self._max_secs = audio_format.max_secs
         self._declared_frames: int = sound_file.frames if sound_file.frames < UNDECLARED_FRAMES else 0
-        self._check_duration(self._declared_frames)
+        self._scale = float(1 << decoder_input.header.unused_upper_bits)
         self._frames_read = 0
+        self._first_channel_only = first_channel_only
+        self._mono_energy = self._first_channel_energy = 0.0
         self._is_corrupt = False
         self._block_frames = BLOCK_VALUES // sound_file.channels
         if decoder_input.header.frame_bytes is None:
@@ -48,6 +59,17 @@ class MonoReader:
                 break
             filled += count
         return filled
+
+    def take_cancellation(self) -> bool:
+        """Return whether the channels cancel each other in the mean of what was read since the last call."""
+        cancelled = self._mono_energy < MAX_CANCELLED_POWER * self._first_channel_energy
+        self._mono_energy = self._first_channel_energy = 0.0
+        return cancelled
+
+    def check_declared_duration(self) -> None:
+        """Raise if the file really is as long as it declares, and that is too long: it is read to find out."""
+        if self._declared_frames > self._max_secs * self.sample_rate_hz:
+            self.skip(int(self._max_secs * self.sample_rate_hz) + 1 - self._frames_read)
 
     def skip(self, frames: int) -> None:
         """Decode and drop `frames` frames; none if negative."""
@@ -83,15 +105,26 @@ class MonoReader:
         self._decoder_input.raise_stream_error()
         if not self.has_integer_samples:
             _limit(block)
+        if self._first_channel_only:
+            block = block[:, :1]
         mix_to_mono(block, target[: len(block)])
+        if block.shape[1] > 1:
+            self._first_channel_energy += _energy(block[:, 0])
+            self._mono_energy += _energy(target[: len(block)])
+        if self._scale != 1.0:
+            target[: len(block)] *= self._scale
         self._frames_read += len(block)
         self._check_duration(self._frames_read)
         return len(block)
 
     def _check_duration(self, frames: int) -> None:
         if frames > self._max_secs * self.sample_rate_hz:
-            duration = f"at least {frames / self.sample_rate_hz:.0f} s"
-            raise BadAudioError("too_long", f"{duration}, more than the maximum of {self._max_secs:g} s")
+            raise too_long_error(f"at least {frames / self.sample_rate_hz:.0f} s", self._max_secs)
+
+
+def too_long_error(duration: str, max_secs: float) -> BadAudioError:
+    """Return the error of a recording that is longer than `max_secs`."""
+    return BadAudioError("too_long", f"{duration}, more than the maximum of {max_secs:g} s")
 
 
 def mix_to_mono(block: np.ndarray, target: np.ndarray) -> None:
@@ -119,6 +152,13 @@ def mix_to_mono(block: np.ndarray, target: np.ndarray) -> None:
         target /= channels
     if scale != 1.0:
         target *= scale
+
+
+def _energy(samples: np.ndarray) -> float:
+    """Sum of the squares of `[frames]`, of which integers are of 16 bits; NaN counts as 0."""
+    scaled = np.nan_to_num(samples.astype(np.float32, copy=False), nan=0.0)
+    energy = float(np.dot(scaled, scaled))
+    return energy / 2**30 if samples.dtype == np.int16 else energy
 
 
 def _limit(block: np.ndarray) -> None:

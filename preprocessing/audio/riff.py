@@ -1,24 +1,27 @@
-"""The headers of the chunked containers WAV, RF64, W64 and AIFF.
+"""The headers of the chunked containers WAV, RF64, BW64, W64 and AIFF.
 
-A chunk is a name, a size and a content. libsndfile 1.2.2 trusts the sizes: two LIST chunks with a false
-one, 16 bytes at the end of a WAV file, make it loop forever. So it never sees a file's own chunks, but a
-rebuilt head of the two chunks that matter, followed by the samples.
+libsndfile 1.2.2 trusts the sizes of chunks: two LIST chunks with a false one, 16 bytes at the end of a WAV
+file, make it loop forever. So it never sees a file's own chunks, but a rebuilt head of the two chunks that
+matter, followed by the samples.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 
+from preprocessing.audio.chunks import MAX_CHUNKS, is_chunk, make_chunk, samples_continue, walk_chunks
 from preprocessing.audio.header import UNKNOWN_SIZES, UNKNOWN_SIZES_64, FileBytes, Header
+from preprocessing.audio.sample_layout import unused_bits_above
 
-MAX_CHUNKS = 256  # a typical recording has about ten
+WAV_CHUNKS = frozenset((b"fmt ", b"data"))
+AIFF_CHUNKS = frozenset((b"COMM", b"SSND"))
 MAX_FORMAT_BYTES = 256  # of a format chunk; 16 to 50 are typical
 MAX_WAV_BYTES = 2**32 - 4_096  # the size field has 32 bits
 
 # Codec that libsndfile decodes -> bytes per sample (0: as many as the header's bit depth needs; None:
 # compressed). NMS ADPCM is left out: libsndfile 1.2.2 writes past a buffer at its last block.
 WAV_CODECS = {1: 0, 2: None, 3: 0, 6: 1, 7: 1, 0x11: None, 0x31: None, 0x40: None, 0x55: None}
+WAV_PCM = 1
 WAV_EXTENSIBLE = 0xFFFE  # the format tag proper follows in the extension
 AIFF_CODECS = {
     **dict.fromkeys((b"NONE", b"twos", b"sowt", b"in24", b"42n1", b"in32", b"23ni"), 0),
@@ -29,28 +32,33 @@ W64_RIFF_SUFFIX = bytes.fromhex("2e91cf11a5d628db04c10000")  # of a 16-byte name
 W64_CHUNK_SUFFIX = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 
 
-def read_wav(file: FileBytes, byte_order: str, is_rf64: bool) -> Header:
-    """Read the header of a WAV file, or of RF64, its variant with 64-bit sizes in a `ds64` chunk.
+def read_wav(file: FileBytes, byte_order: str, variant: str = "") -> Header:
+    """Read the header of a WAV file.
 
-    `byte_order` is `<` or `>`, as `struct` has it.
+    Args:
+        file: The file.
+        byte_order: `<` or `>`, as `struct` has it.
+        variant: "RF64" or "BW64", which have 64-bit sizes in a `ds64` chunk.
     """
-    header = Header("RF64" if is_rf64 else "WAV")
+    header = Header(variant or "WAV")
     (container_bytes,) = file.unpack(f"{byte_order}I", 4) or (0,)
     data_bytes_64, format_chunk = None, b""
-    for name, offset, size in _chunks(file, 12, byte_order):
+    for name, offset, size in walk_chunks(file, byte_order, WAV_CHUNKS):
         if name == b"fmt " and not format_chunk:
             format_chunk = file.read(offset, min(size, MAX_FORMAT_BYTES))
             header = _with_wav_format(header, format_chunk, byte_order)
-        elif name == b"ds64" and is_rf64 and (sizes := file.unpack("<QQ", offset)):
+        elif name == b"ds64" and variant and (sizes := file.unpack("<QQ", offset)):
             container_bytes, data_bytes_64 = sizes
         elif name == b"data" and data_bytes_64 is not None and size == 0xFFFFFFFF:
             header = header.with_data(file.start + offset, data_bytes_64, UNKNOWN_SIZES_64)
-            break
-        elif name == b"data":
+        elif name == b"data" and header.data_offset is None:
             # Size 0 before another chunk means no samples; before anything else, it is a placeholder.
-            is_empty = size == 0 and _is_chunk(file, offset, byte_order)
+            is_empty = size == 0 and is_chunk(file, offset, byte_order)
             unknown_sizes = UNKNOWN_SIZES - {0} if is_empty else UNKNOWN_SIZES
+            if samples_continue(file, offset + size, byte_order):
+                unknown_sizes = unknown_sizes | {size}
             header = header.with_data(file.start + offset, size, unknown_sizes)
+        if format_chunk and header.data_offset is not None:
             break
     if container_bytes not in UNKNOWN_SIZES | UNKNOWN_SIZES_64:
         header = header._replace(file_bytes=file.start + 8 + container_bytes)
@@ -87,7 +95,7 @@ def read_aiff(file: FileBytes, form_type: bytes) -> Header:
     if container_bytes not in UNKNOWN_SIZES:
         header = header._replace(file_bytes=file.start + 8 + container_bytes)
     common_chunk = b""
-    for name, offset, size in _chunks(file, 12, ">"):
+    for name, offset, size in walk_chunks(file, ">", AIFF_CHUNKS):
         if name == b"COMM" and not common_chunk:
             common_chunk = file.read(offset, min(size, MAX_FORMAT_BYTES))
             header = _with_aiff_format(header, common_chunk)
@@ -101,33 +109,13 @@ def read_aiff(file: FileBytes, form_type: bytes) -> Header:
     if header.channels is None or header.data_offset is None:
         return header._replace(missing_chunk="COMM" if header.channels is None else "SSND")
     data_bytes = min(header.available_data_bytes(file.end), MAX_WAV_BYTES)
-    content = form_type + _make_chunk(b"COMM", common_chunk, ">")
+    content = form_type + make_chunk(b"COMM", common_chunk, ">")
     content += b"SSND" + struct.pack(">III", data_bytes + 8, 0, 0)
     return header._replace(
         decoder_head=b"FORM" + struct.pack(">I", len(content) + data_bytes) + content,
         body_start=header.data_offset,
         body_end=header.data_offset + data_bytes,
     )
-
-
-def _chunks(file: FileBytes, offset: int, byte_order: str) -> Iterator[tuple[bytes, int, int]]:
-    """Yield `(name, offset of the content, its size)` of the chunks of a RIFF or FORM file."""
-    for _ in range(MAX_CHUNKS):
-        chunk = file.unpack(f"{byte_order}4sI", offset)
-        if not chunk:
-            return
-        name, size = chunk
-        yield name, offset + 8, size
-        offset += 8 + size + size % 2
-
-
-def _is_chunk(file: FileBytes, offset: int, byte_order: str) -> bool:
-    name, size = file.unpack(f"{byte_order}4sI", offset) or (b"", 0)
-    return name.strip().isalnum() and offset + 8 + size <= file.size
-
-
-def _make_chunk(name: bytes, content: bytes, byte_order: str) -> bytes:
-    return name + struct.pack(f"{byte_order}I", len(content)) + content + bytes(len(content) % 2)
 
 
 def _with_wav_format(header: Header, format_chunk: bytes, byte_order: str) -> Header:
@@ -141,6 +129,8 @@ def _with_wav_format(header: Header, format_chunk: bytes, byte_order: str) -> He
     sample_bytes = WAV_CODECS.get(tag)
     if sample_bytes == 0:
         sample_bytes = (bits + 7) // 8
+        if tag == WAV_PCM and channels and block_bytes % channels == 0 and block_bytes <= 4 * channels:
+            sample_bytes = max(sample_bytes, block_bytes // channels)
     return header._replace(
         codec=f"format tag 0x{tag:04x}",
         decodable=tag in WAV_CODECS,
@@ -155,21 +145,44 @@ def _with_wav_head(header: Header, file: FileBytes, format_chunk: bytes, byte_or
     """Return `header` with a decoder head that has no chunks but `fmt ` and `data`."""
     if header.channels is None or header.data_offset is None:
         return header._replace(missing_chunk="fmt" if header.channels is None else "data")
+    data_offset = header.data_offset
+    header, format_chunk = _with_whole_samples(header, file, format_chunk, byte_order)
     data_bytes = header.available_data_bytes(file.end)
     if header.frame_bytes is None:
         data_bytes -= data_bytes % header.block_bytes
     magic, ds64_chunk, size_field = (b"RIFF" if byte_order == "<" else b"RIFX"), b"", data_bytes
     if data_bytes > MAX_WAV_BYTES:
         magic, size_field = b"RF64", 0xFFFFFFFF
-        ds64_chunk = _make_chunk(b"ds64", struct.pack("<QQQI", data_bytes + 1_000, data_bytes, 0, 0), "<")
-    content = b"WAVE" + ds64_chunk + _make_chunk(b"fmt ", format_chunk, byte_order)
+        ds64_chunk = make_chunk(b"ds64", struct.pack("<QQQI", data_bytes + 1_000, data_bytes, 0, 0), "<")
+    content = b"WAVE" + ds64_chunk + make_chunk(b"fmt ", format_chunk, byte_order)
     content += b"data" + struct.pack(f"{byte_order}I", size_field)
     container_bytes = min(len(content) + data_bytes, 0xFFFFFFFF)
     return header._replace(
         decoder_head=magic + struct.pack(f"{byte_order}I", container_bytes) + content,
-        body_start=header.data_offset,
-        body_end=header.data_offset + data_bytes + data_bytes % 2,
+        body_start=data_offset,
+        body_end=data_offset + data_bytes + data_bytes % 2,
     )
+
+
+def _with_whole_samples(
+    header: Header, file: FileBytes, format_chunk: bytes, byte_order: str
+) -> tuple[Header, bytes]:
+    """Let PCM samples have as many bits as their bytes hold; the header notes which of these are unused.
+
+    libsndfile ignores that samples may be narrower than their bytes.
+    """
+    tag, channels = struct.unpack(f"{byte_order}HH", format_chunk[:4])
+    (bits,) = struct.unpack(f"{byte_order}H", format_chunk[14:16])
+    is_extensible = tag == WAV_EXTENSIBLE and len(format_chunk) >= 40
+    if is_extensible:
+        valid_bits, tag = (struct.unpack(f"{byte_order}H", format_chunk[at : at + 2])[0] for at in (18, 24))
+        bits = valid_bits or bits
+    if tag != WAV_PCM or not header.frame_bytes or header.frame_bytes // channels < 2:
+        return header, format_chunk
+    container_bytes = header.frame_bytes // channels
+    unused = unused_bits_above(file, header, container_bytes, bits, byte_order)
+    declared = struct.pack(f"{byte_order}H", 8 * container_bytes)
+    return header._replace(unused_upper_bits=unused), format_chunk[:14] + declared + format_chunk[16:]
 
 
 def _with_aiff_format(header: Header, common_chunk: bytes) -> Header:

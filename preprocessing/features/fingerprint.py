@@ -30,6 +30,7 @@ def fingerprint(audio: np.ndarray) -> str:
     Args:
         audio: `[samples]` float32 without padding, at least one sample.
     """
+    audio = audio - audio.mean()  # an offset is no likeness
     difference = np.diff(audio, prepend=audio[:1])
     edges = np.linspace(0, len(audio), SLICES + 1).astype(int)
     levels_db, mean_powers = [], []
@@ -71,6 +72,7 @@ def is_same_recording(first: np.ndarray, second: np.ndarray, sample_rate_hz: int
         second: Another waveform at that rate; its length may differ.
         sample_rate_hz: The sample rate.
     """
+    first, second = first - first.mean(), second - second.mean()
     max_delay = round(MAX_DELAY_SECS * sample_rate_hz)
     excerpt = _loudest_excerpt(first[: len(second)], round(EXCERPT_SECS * sample_rate_hz))
     return (

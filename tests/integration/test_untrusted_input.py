@@ -79,7 +79,7 @@ def write_bad(folder, good):
     (folder / "cut.wav").write_bytes(wav_header(80_000) + tones(7, 8_000, 1).tobytes()[:3_000])
     (folder / "mute.wav").write_bytes(wav_header(16_000, channels=0) + bytes(16_000))
     (folder / "absurd.wav").write_bytes(wav_header(16_000, rate_hz=7) + bytes(16_000))
-    (folder / "hours.wav").write_bytes(wav_header(1 << 30) + np.int16(9_000 * noise).tobytes())
+    soundfile.write(folder / "huge.wav", 1e12 * noise, 8_000, subtype="FLOAT")
     soundfile.write(folder / "endless.flac", np.zeros(8_000 * 90), 8_000)  # 90 s in some kilobytes
     soundfile.write(folder / "nan.wav", np.where(noise > 0.3, np.nan, noise), 16_000, subtype="FLOAT")
     soundfile.write(folder / "silence.wav", np.zeros(40_000), 16_000)
@@ -102,7 +102,7 @@ def write_bad(folder, good):
         "cut.wav": "truncated",
         "mute.wav": "zero_channels",
         "absurd.wav": "absurd_rate",
-        "hours.wav": "false_header",
+        "huge.wav": "unknown_scale",
         "endless.flac": "too_long",
         "nan.wav": "non_finite",
         "silence.wav": "silent",

@@ -91,14 +91,15 @@ def test_a_tag_before_the_file_does_not_change_the_clip():
 @pytest.mark.parametrize(
     ("kind", "offset", "layout", "sizes"),
     [
-        ("WAV", 40, "<I", (0, 0x7FFFF000, 0x7FFFFF00, 0xFFFFFFFF)),
-        ("AU", 8, ">I", (0, 0x7FFFF000, 0x7FFFFF00, 0xFFFFFFFF)),
-        ("AIFF", 22, ">I", (0, 0xFFFFFFFF)),
-        ("RF64", 28, "<Q", (0, 2**63 - 1, 2**64 - 1)),
-        ("W64", 96, "<Q", (0, 2**63 - 1, 2**64 - 1)),
+        ("WAV", 40, "<I", (0, 2_000_000_000, 0x7FFFF000, 0x7FFFFFDB, 0x7FFFFFFF, 0xFFFFFFFF)),
+        ("AU", 8, ">I", (0, 0x7FFFF000, 0x7FFFFF00, 0xFFFFFFF0, 0xFFFFFFFF)),
+        ("AIFF", 22, ">I", (0, 0x7FFFFFFF, 0xFFFFFFFF)),
+        ("RF64", 28, "<Q", (0, 2**40, 2**63 - 1, 2**64 - 1)),
+        ("W64", 96, "<Q", (0, 2**40, 2**63 - 1, 2**64 - 1)),
+        ("FLAC", 22, ">I", (0, 0xFFFFFFFF)),
     ],
 )
-def test_a_placeholder_for_an_unknown_size_is_accepted(kind, offset, layout, sizes):
+def test_a_declared_size_does_not_decide_what_is_read(kind, offset, layout, sizes):
     data = encode(noise(0.9), kind=kind)
     (expected,) = decode(data)
     for size in sizes:
@@ -118,7 +119,8 @@ def test_libsndfile_does_not_see_a_files_own_chunks(kind):
         size = struct.pack(">I" if kind == "AIFF" else "<I", 200_000)
         (clip,) = decode(data[:12] + b"LIST" + size + 25_000 * false_sizes[:8] + data[12:])
         np.testing.assert_array_equal(clip.waveform, expected.waveform)
-        assert rejection_reason(data[:12] + false_sizes + data[12:]) == "corrupt"
+        (clip,) = decode(data[:12] + false_sizes + data[12:])
+        np.testing.assert_array_equal(clip.waveform, expected.waveform)
 
 
 def flac_with_frames(data, frames):
@@ -161,7 +163,7 @@ BAD = [
     ("unsupported_codec", encode(tone(1.0), kind="AIFF", subtype="ULAW").replace(b"ulaw", b"QDM2")),
     ("unsupported_codec", patch_number(encode(tone(1.0), kind="AU"), 12, ">I", 24)),
     ("corrupt", patch_number(WAV, 22, "<H", 5_000)),
-    ("corrupt", patch_number(WAV, 34, "<H", 0)),
+    ("corrupt", patch_number(WAV, 32, "<I", 0)),
     ("corrupt", encode(noise(1.0), kind="OGG", subtype="VORBIS")[:1_000]),
     ("corrupt", encode(noise(1.0), kind="FLAC")[:20]),
     ("no_samples", encode(tone(0.0))),
@@ -182,15 +184,10 @@ BAD = [
     ("truncated", WAV[:30]),
     ("truncated", encode(noise(4.0), kind="FLAC")[:8_000]),
     ("truncated", encode(noise(4.0), kind="MP3", subtype="MPEG_LAYER_III")[:1_500]),
-    ("false_header", patch_number(WAV, 40, "<I", 0x7FFFFFFF)),
-    ("false_header", patch_number(encode(tone(1.0), kind="AU"), 8, ">I", 0xFFFFFFF0)),
-    ("false_header", patch_number(encode(tone(1.0), kind="AIFF"), 22, ">I", 0x7FFFFFFF)),
-    ("false_header", patch_number(encode(tone(1.0), kind="W64"), 96, "<Q", 2**40)),
-    ("false_header", patch_number(encode(tone(1.0), kind="RF64"), 28, "<Q", 2**40)),
     ("too_long", encode(np.zeros(601_000), rate_hz=1_000)),
-    ("too_long", flac_with_frames(encode(tone(1.0), kind="FLAC"), 2**36 - 1)),
     ("non_finite", encode(np.full(22_050, np.nan), subtype="FLOAT")),
     ("non_finite", encode(np.full((22_050, 2), [0.1, np.inf]), subtype="DOUBLE")),
+    ("unknown_scale", encode(np.full(22_050, 1e35) * np.sign(tone(1.0)), subtype="FLOAT")),
     ("silent", encode(np.zeros(22_050))),
     ("silent", encode(np.zeros(22_050), kind="MP3", subtype="MPEG_LAYER_III")),
 ]

@@ -130,8 +130,6 @@ def test_short_clips_are_padded_long_ones_cut_and_stereo_is_mixed_to_mono():
     assert not short.waveform[3_001:].any()
     (long,) = decode(encode(tone(9.0)), audio_format)
     assert long.valid_samples == 6_000
-    opposite = np.stack([tone(1.0), -tone(1.0)], axis=1)
-    assert rejection_reason(encode(opposite, subtype="FLOAT")) == "silent"
 
 
 def test_overshoot_of_the_resampler_is_clipped():
@@ -140,12 +138,30 @@ def test_overshoot_of_the_resampler_is_clipped():
     assert np.abs(clip.waveform).max() == 1.0
 
 
-def test_float_samples_far_beyond_full_scale_do_not_become_nan():
+@pytest.mark.parametrize("scale", [2.0**15, 2.0**23, 2.0**31])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_float_samples_at_the_scale_of_integers_are_brought_to_full_scale_1(scale, channels):
+    waveform = tone(2.0, channels=channels)
+    audio_format = AudioFormat(3_000, 0.5, 1_500, hop_secs=0.5, min_secs=0.2)
+    clips = decode(encode(scale * waveform, subtype="FLOAT"), audio_format)
+    expected = decode(encode(waveform, subtype="FLOAT"), audio_format)
+    for clip, other in zip(clips, expected, strict=True):
+        np.testing.assert_allclose(clip.waveform, other.waveform, atol=1e-6)
+
+
+def test_float_samples_whose_scale_changes_or_that_exceed_every_scale_are_rejected():
+    changing = np.concatenate([2.0**15 * tone(1.0), 2.0**23 * tone(1.0)])
+    audio_format = AudioFormat(3_000, 0.5, 1_500, hop_secs=0.5, min_secs=0.2)
+    assert rejection_reason(encode(changing, subtype="FLOAT"), audio_format) == "unknown_scale"
     loud = np.full((8_000, 2), 3e38, np.float32)
     loud[::2] *= -1
     for samples in (loud, loud[:, 0]):
-        (clip,) = decode(encode(samples, subtype="FLOAT"))
-        assert np.isfinite(clip.waveform).all()
+        assert rejection_reason(encode(samples, subtype="FLOAT")) == "unknown_scale"
+
+
+def test_peaks_somewhat_above_full_scale_are_no_other_scale():
+    (clip,) = decode(encode(2.5 * tone(1.0), subtype="FLOAT"))
+    assert np.abs(clip.waveform).max() == 1.0
 
 
 @settings(max_examples=60, derandomize=True, database=None, deadline=None)
@@ -194,12 +210,53 @@ def test_a_peak_below_half_a_16_bit_step_is_silence(steps, silent):
     assert rejection_reason(data) == "silent" if silent else len(decode(data)) == 1
 
 
+@pytest.mark.parametrize("remainder", [0.0, 1e-4])
+@pytest.mark.parametrize(("kind", "subtype"), [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("FLAC", "PCM_24")])
+def test_channels_that_cancel_each_other_give_the_first_one(kind, subtype, remainder):
+    first = tone(2.0)
+    opposite = np.stack([first, -(1 - remainder) * first], axis=1)
+    audio_format = AudioFormat(3_000, 0.5, 1_500, hop_secs=0.5, min_secs=0.2)
+    clips = decode(encode(opposite, kind=kind, subtype=subtype), audio_format)
+    expected = decode(encode(first, kind=kind, subtype=subtype), audio_format)
+    assert len(clips) == len(expected) == 4
+    for clip, other in zip(clips, expected, strict=True):
+        np.testing.assert_array_equal(clip.waveform, other.waveform)
+
+
+def test_clips_whose_channels_cancel_later_are_left_out():
+    first = tone(2.0)
+    second = np.concatenate([first[:22_050], -first[22_050:]])
+    audio_format = AudioFormat(3_000, 0.5, 1_500, hop_secs=0.5, min_secs=0.2)
+    clips = decode(encode(np.stack([first, second], axis=1)), audio_format)
+    assert [clip.start_secs for clip in clips] == [0.0, 0.5]
+
+
+@pytest.mark.parametrize("silent_channel", [0, 1])
+def test_a_silent_channel_does_not_cancel_the_other(silent_channel):
+    stereo = tone(1.0, channels=2)
+    stereo[:, silent_channel] = 0
+    (clip,) = decode(encode(stereo))
+    assert 0.2 < np.abs(clip.waveform).max() < 0.3
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode(np.full(22_050, 0.3), subtype="FLOAT"),
+        encode(np.full((22_050, 2), -0.25), kind="FLAC"),
+        encode(np.full(22_050, -1 / 128), subtype="PCM_U8"),
+    ],
+)
+def test_a_constant_is_silence(data):
+    assert rejection_reason(data) == "silent"
+
+
 def test_nan_samples_outside_of_all_clips_are_accepted():
     waveform = tone(4.0)
     waveform[22_050:] = np.nan
     data = encode(waveform, subtype="FLOAT")
     assert len(decode(data, AudioFormat(3_000, 1.0, 3_000))) == 1
-    waveform[50_000:] = 0.5
+    waveform[50_000:] = tone(4.0)[50_000:]
     data = encode(waveform, subtype="FLOAT")
     with_gaps = AudioFormat(3_000, 1.0, 3_000, hop_secs=3.0)
     assert [clip.start_secs for clip in decode(data, with_gaps)] == [0.0, 3.0]
