@@ -8,6 +8,7 @@ AUDIO = [
     "soundfile>=0.13",
     "soxr>=0.5",
     "indexed-gzip>=1.9",
+    "zstandard>=0.22",
     "tqdm>=4.66",
 ]
 PAGES = ["jinja2>=3.1", "matplotlib>=3.8", "pillow>=10"]

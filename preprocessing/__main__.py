@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--input",
         required=True,
         metavar="INPUT",
-        help="local or gs://: a folder, a pattern, a zip, tar or tar.gz archive, or a text file that lists "
+        help="local or gs://: a folder, a pattern, a zip or tar archive, or a text file that lists "
         "files; a file's genre is the name of its folder, and its content decides whether it is audio",
     )
     parser.add_argument(

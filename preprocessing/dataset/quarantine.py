@@ -24,19 +24,25 @@ REASONS = {
     "unknown_scale": "The float samples are so large that their full scale is unknown: write them as -1 to 1.",
     "silent": "The part to be used is silent, or constant, throughout.",
     "duplicate": "The recording is the same as that of another file; the first file by name is kept.",
-    "other_file": "The file is hidden, or it is not audio and its name does not claim so.",
+    "other_file": "The file is not audio, and its name does not claim so.",
+    "hidden": "The name of the file or folder begins with a dot, or it is metadata of macOS; rename it to use it.",
+    "superseded": "A later member of the archive has the same name; as in tar and unzip, that one is used.",
     "no_class": "The file is not in a folder whose name would be its class.",
-    "is_folder": "A folder has a name like an audio file.",
-    "not_a_file": "The entry is a device, a pipe or a socket, or a link inside an archive.",
-    "broken_link": "The symbolic link has no target.",
+    "bad_class_name": "The folder's name is not valid UTF-8 text, so it cannot be a class; rename it.",
+    "not_a_file": "The entry is a device, a pipe or a socket.",
+    "broken_link": "The link has no target, or one outside of its archive.",
     "looping_link": "The symbolic link points to a folder that contains the link.",
     "missing": "The file is in the input list but does not exist.",
+    "unsupported_storage": "The input list names a storage system that is not supported; use local paths or gs://.",
     "no_permission": "The file cannot be read for lack of permission.",
     "unreadable": "Reading failed in the file system or object storage; the next run tries again.",
-    "corrupt_archive": "The archive is corrupt or cut off; the files before the fault are used.",
-    "unsafe_path": "The path in the archive leads outside of the archive.",
+    "corrupt_archive": "The archive, or this file in it, is corrupt or cut off; the files before the fault are used.",
+    "not_archive": "The name is that of an archive, but the content is something else; obtain the file again.",
+    "unsupported_archive": "The archive's format or compression is not supported, or it is in another one; unpack it.",
+    "encrypted": "The file in the archive is encrypted; unpack the archive with its password.",
+    "unsafe_path": "The path in the archive leads outside of the archive, or through another file.",
 }
-HARMLESS_REASONS = ("duplicate", "other_file")  # nothing is wrong with these files
+HARMLESS_REASONS = ("duplicate", "other_file", "hidden", "superseded")  # nothing is wrong with these files
 
 
 class Rejected(NamedTuple):

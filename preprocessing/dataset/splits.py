@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from typing import NamedTuple
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 SPLITS = ("train", "validation", "test")
-# Common extensions of audio files. Only messages depend on them: the content decides whether a file is audio.
-AUDIO_ENDINGS = ("wav", "au", "snd", "aif", "aiff", "aifc", "flac", "ogg", "oga", "opus", "mp3", "m4a", "wma")
+# Extensions that claim that a file is audio. The content decides whether it is; of a file that is not, they tell
+# whether that is a fault.
+AUDIO_ENDINGS = (
+    *("wav", "wave", "bwf", "rf64", "w64", "au", "snd", "aif", "aiff", "aifc", "caf", "voc", "flac", "ogg"),
+    *("oga", "opus", "spx", "mp3", "mp2", "mpga", "m4a", "m4b", "aac", "alac", "wma", "ac3", "eac3", "dts"),
+    *("wv", "ape", "tta", "tak", "mpc", "mka", "weba", "amr", "dsf", "dff", "ra", "gsm", "sph", "8svx"),
+)
 
 # The track numbers of the reference notebook. Number 45 is in both lists: one test track is trained on.
 REFERENCE_TRAIN_NUMBERS = (0, 52, 19, 39, 71, 12, 75, 85, 3, 45, 24, 46, 88)
@@ -30,8 +36,10 @@ class Track(NamedTuple):
 def parse_track(name: str) -> Track | None:
     """Parse `.../<genre>/<stem>.<extension>`; return None if the file is in no named folder.
 
-    The track id is the stem where it has GTZAN's form `<genre>.<number>`, otherwise `<genre>.<stem>`.
+    The track id is the stem where it has GTZAN's form `<genre>.<number>`, otherwise `<genre>.<stem>`. Names are in
+    the normal form C of Unicode: macOS decomposes the letters of names, and other systems do not.
     """
+    name = unicodedata.normalize("NFC", name)
     folders, _, file = name.rpartition("/")
     genre = folders.rpartition("/")[2]
     if genre in ("", ".", ".."):

@@ -28,11 +28,18 @@ from preprocessing.features import fingerprint
 from preprocessing.features.attributes import measure
 from preprocessing.options import AudioFormat
 from preprocessing.pipeline.plan import SourceFile
+from preprocessing.sources.archives import CORRUPT_ARCHIVE_ERRORS
 from preprocessing.sources.opener import Opener
 from preprocessing.storage import beam_files
 
 MAX_IN_MEMORY_BYTES = 16 << 20  # larger source files are read in parts, to bound a worker's memory
 HASH_BLOCK_BYTES = 1 << 20
+COMPANION_REASONS = (
+    "not_audio",
+    "empty_file",
+    "unsupported_codec",
+    "no_samples",
+)  # unless the name claims audio
 
 
 class ShardResult(NamedTuple):
@@ -101,10 +108,12 @@ class WriteShard(beam.DoFn):
     def _records(self, file: SourceFile, opener: Opener) -> Iterator[tuple[RecordEntry, bytes]]:
         """Yield the entry and the framed record of each clip of a file."""
         try:
-            with opener.open(file.uri, file.archive, file.offset, file.size) as stream:
+            with opener.open(file.uri, file.archive, file.offset) as stream:
                 source, source_sha256 = _hash_source(stream, file.size)
                 for number, clip in enumerate(decode_clips(source, self.audio_format)):
                     yield self._record(file, clip, source_sha256, is_first=number == 0)
+        except CORRUPT_ARCHIVE_ERRORS as error:
+            raise BadAudioError("corrupt_archive", str(error) or type(error).__name__) from error
         except OSError as error:  # includes BeamIOError
             reason = "no_permission" if isinstance(error, PermissionError) else "unreadable"
             raise BadAudioError(reason, str(error)) from error
@@ -193,6 +202,6 @@ def _hash_source(stream: BinaryIO, size: int) -> tuple[BinaryIO, str]:
 
 
 def _rejection(file: SourceFile, error: BadAudioError) -> Rejected:
-    # Cover art, notes and playlists are common beside music; they do not count as failed recordings.
-    is_other_file = error.reason in ("not_audio", "empty_file") and not is_audio_name(file.uri)
+    # Covers, scores, lyrics and projects are common beside music; they do not count as failed recordings.
+    is_other_file = error.reason in COMPANION_REASONS and not is_audio_name(file.uri)
     return Rejected(file.uri, "other_file" if is_other_file else error.reason, error.detail)

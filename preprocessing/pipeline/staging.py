@@ -14,7 +14,7 @@ from typing import NamedTuple
 from preprocessing.dataset.quarantine import Rejected, bad_fraction
 from preprocessing.pipeline.plan import Plan
 from preprocessing.pipeline.shards import ShardResult
-from preprocessing.sources.opener import stage_indexes
+from preprocessing.sources.opener import stage_archives
 from preprocessing.storage import beam_files
 
 SOURCE_FILES_NAME = "source_files.jsonl"  # the files to decode
@@ -57,7 +57,7 @@ def write_plan(plan: Plan, reused: list[ShardResult], staging: str) -> None:
     _write_lines(staging, REUSED_NAME, (shard.to_json() for shard in reused))
     _write_lines(staging, REJECTED_NAME, (rejected.to_json() for rejected in plan.rejected))
     beam_files.write(beam_files.join(staging, LISTINGS_NAME), json.dumps(plan.listings).encode())
-    stage_indexes(plan.indexes, staging)
+    stage_archives(plan.compressed_archives, staging)
 
 
 def read_rejected(staging: str) -> set[Rejected]:

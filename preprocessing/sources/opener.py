@@ -5,36 +5,51 @@ from __future__ import annotations
 import hashlib
 from typing import BinaryIO
 
-from preprocessing.sources import archives
+from preprocessing.sources.archive_kinds import ArchiveKind, recognize_archive
+from preprocessing.sources.archives import Archive, copy_decompressed
+from preprocessing.sources.progress import show_progress
 from preprocessing.storage import beam_files
 
+SEEKABLE_KINDS = (ArchiveKind.ZIP, ArchiveKind.TAR, ArchiveKind.TAR_GZ)
 
-def stage_indexes(indexes: dict[str, bytes], folder: str) -> None:
-    """Write the seek indexes of compressed archives, by archive URI, where every worker can read them."""
-    for archive_uri, seek_index in indexes.items():
-        beam_files.write(_index_path(folder, archive_uri), seek_index)
+
+def stage_archives(compressed_archives: dict[str, bytes], folder: str) -> None:
+    """Write what workers need to seek in compressed archives to a folder that they can read.
+
+    Args:
+        compressed_archives: Archive URI -> seek index; without one, the decompressed archive is written.
+        folder: Local or `gs://`.
+    """
+    for archive_uri, seek_index in compressed_archives.items():
+        path = _staged_path(folder, archive_uri)
+        if seek_index:
+            beam_files.write(path, seek_index)
+            continue
+        with beam_files.open_stream(archive_uri) as stream, beam_files.create(path) as target:
+            kind = recognize_archive(stream) or ArchiveKind.TAR
+            copy_decompressed(show_progress(stream, f"decompressing {archive_uri}"), kind, target)
 
 
 class Opener:
     """Opens input files, keeping the last archive open: consecutive files are mostly from the same one."""
 
-    def __init__(self, index_folder: str) -> None:
-        """Take the folder to which `stage_indexes` wrote the indexes."""
-        self._index_folder = index_folder
+    def __init__(self, staging_folder: str) -> None:
+        """Take the folder to which `stage_archives` wrote."""
+        self._staging_folder = staging_folder
         self._archive_uri = ""
         self._archive_stream: BinaryIO | None = None
-        self._archive: archives.Archive | None = None
+        self._archive: Archive | None = None
 
-    def open(self, uri: str, archive_uri: str, offset: int, size: int) -> BinaryIO:
+    def open(self, uri: str, archive_uri: str, offset: int) -> BinaryIO:
         """Return a seekable stream over a file, given the fields of its `InputFile`.
 
         Raises:
             OSError: The file cannot be read.
+            Exception: One of `CORRUPT_ARCHIVE_ERRORS`, also later, while the stream is read.
         """
         if not archive_uri:
             return beam_files.open_stream(uri)
-        archive = self._open_archive(archive_uri)
-        return archive.open_member(uri.partition(archive_uri + archives.MEMBER_SEPARATOR)[2], offset, size)
+        return self._open_archive(archive_uri).open_member(offset)
 
     def close(self) -> None:
         """Close the archive that is open, if any."""
@@ -44,21 +59,24 @@ class Opener:
             self._archive_stream.close()
         self._archive, self._archive_stream, self._archive_uri = None, None, ""
 
-    def _open_archive(self, archive_uri: str) -> archives.Archive:
+    def _open_archive(self, archive_uri: str) -> Archive:
         if self._archive and archive_uri == self._archive_uri:
             return self._archive
         self.close()
-        self._archive_stream = stream = beam_files.open_stream(archive_uri)
-        kind = archives.archive_kind(archive_uri, stream.read(archives.HEAD_BYTES))
+        stream = beam_files.open_stream(archive_uri)
+        kind = recognize_archive(stream) or ArchiveKind.ZIP
+        staged_path = _staged_path(self._staging_folder, archive_uri)
+        if kind not in SEEKABLE_KINDS:
+            stream.close()
+            stream, kind = beam_files.open_stream(staged_path), ArchiveKind.TAR
         stream.seek(0)
-        seek_index = b""
-        if kind == ".tar.gz":
-            seek_index = beam_files.read(_index_path(self._index_folder, archive_uri))
-        self._archive = archives.Archive(stream, kind, seek_index)
+        self._archive_stream = stream
+        seek_index = beam_files.read(staged_path) if kind is ArchiveKind.TAR_GZ else b""
+        self._archive = Archive(stream, kind, seek_index)
         self._archive_uri = archive_uri
         return self._archive
 
 
-def _index_path(folder: str, archive_uri: str) -> str:
+def _staged_path(folder: str, archive_uri: str) -> str:
     digest = hashlib.sha256(archive_uri.encode("utf-8", "surrogateescape")).hexdigest()
-    return beam_files.join(folder, f"{digest[:16]}.index")
+    return beam_files.join(folder, f"archive-{digest[:16]}")

@@ -1,6 +1,7 @@
 """The whole job, on real files, through its command line."""
 
 import json
+import os
 import shutil
 
 import librosa
@@ -173,18 +174,24 @@ def test_the_digest_does_not_depend_on_the_place_or_the_workers(corpus, dataset,
 
 
 def test_names_of_any_kind_are_accepted(tmp_path):
-    names = [
-        "new\nline",
-        "sp ace 'and \"quote",
-        "日本の音楽",
-        b"latin-\xe9".decode("utf-8", "surrogateescape"),
-    ]
+    names = ["new\nline", "sp ace 'and \"quote", "日本の音楽"]
     for index, genre in enumerate(names):
         write_clip(tmp_path / "clip.wav", index)  # libsndfile takes no such names; the file system does
         (tmp_path / "in" / genre).mkdir(parents=True)
         (tmp_path / "clip.wav").rename(tmp_path / "in" / genre / f"{genre}.0{index}.wav")
     assert run(tmp_path / "in", tmp_path / "out") == 0
     assert read(tmp_path / "out")[0].genres == sorted(names)
+
+
+def test_a_class_name_that_is_not_text_is_rejected_and_a_file_name_is_not(tmp_path):
+    for number, path in enumerate((b"rock/M\xfasica.wav", b"M\xfasica/a.wav", b"rock/b.wav")):
+        write_clip(tmp_path / "clip.wav", number)
+        target = tmp_path / "in" / os.fsdecode(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "clip.wav").rename(target)
+    assert run(tmp_path / "in", tmp_path / "out", "--max-bad-fraction", "0.5") == 0
+    manifest, _ = read(tmp_path / "out")
+    assert (manifest.genres, manifest.quarantined) == (["rock"], {"bad_class_name": 1})
 
 
 def test_a_clip_survives_its_line():
@@ -234,8 +241,12 @@ def test_input_without_a_readable_file_leaves_no_dataset(tmp_path, capsys, verbo
 @pytest.mark.parametrize(
     ("flags", "code", "said"),
     [
-        (["--input", "/nowhere/at/all"], 3, "has no files"),
-        (["--input", "{corpus}", "--genre", "polka"], 3, "--genre polka"),
+        (["--input", "/nowhere/at/all"], 3, "does not exist"),
+        (["--input", "/nowhere/*.wav"], 3, "no file matches"),
+        (["--input", "~/music"], 3, "the shell did not expand"),
+        (["--input", "{empty}"], 3, "is an empty folder"),
+        (["--input", "s3://bucket/music"], 2, "s3 is not supported"),
+        (["--input", "{corpus}", "--genre", "polka"], 3, "no clip of it; it has blues, rock"),
         (["--input", "{corpus}", "--outptu", "x"], 2, "unknown argument --outptu"),
         (["--input", "{corpus}", "--sample-rate-hz", "0"], 2, "--sample-rate-hz must be from"),
         (["--input", "{corpus}", "--clip-secs", "-1", "--clip-samples", "9"], 2, "--clip-secs must be"),
@@ -254,7 +265,8 @@ def test_input_without_a_readable_file_leaves_no_dataset(tmp_path, capsys, verbo
 )
 def test_an_error_is_one_sentence_with_an_exit_code(corpus, tmp_path, capsys, flags, code, said):
     tiny = [] if {"--clip-secs", "--clip-samples", "--sample-rate-hz"} & {*flags} else TINY
-    given = [*tiny, *(flag.format(corpus=corpus) for flag in flags)]
+    (tmp_path / "empty").mkdir()
+    given = [*tiny, *(flag.format(corpus=corpus, empty=tmp_path / "empty") for flag in flags)]
     output = [] if "--output" in given else ["--output", str(tmp_path / "out")]
     assert main([*given, *output]) == code
     lines = capsys.readouterr().err.strip().splitlines()

@@ -84,7 +84,6 @@ def write_bad(folder, good):
     soundfile.write(folder / "nan.wav", np.where(noise > 0.3, np.nan, noise), 16_000, subtype="FLOAT")
     soundfile.write(folder / "silence.wav", np.zeros(40_000), 16_000)
     soundfile.write(folder / "short.wav", noise[:800], 16_000)
-    (folder / "folder.wav").mkdir()
     (folder / "broken.wav").symlink_to("nowhere.wav")
     (folder / "round").symlink_to(folder, target_is_directory=True)
     os.mkfifo(folder / "pipe.wav")
@@ -94,6 +93,9 @@ def write_bad(folder, good):
         archive.writestr("../escaped.wav", b"x")
     soundfile.write(folder.parent / "homeless.wav", noise, 16_000)
     (folder / "cut.tar.gz").write_bytes(b"\x1f\x8b\x08\0 nothing that unpacks")
+    (folder / "page.zip").write_text("<html>404</html>")
+    (folder / "more.rar").write_bytes(b"Rar!\x1a\x07\x01\x00")
+    (folder / ".trash").mkdir()
     return {
         "empty.wav": "empty_file",
         "text.wav": "not_audio",
@@ -107,7 +109,6 @@ def write_bad(folder, good):
         "nan.wav": "non_finite",
         "silence.wav": "silent",
         "short.wav": "too_short",
-        "folder.wav": "is_folder",
         "broken.wav": "broken_link",
         "round": "looping_link",
         "pipe.wav": "not_a_file",
@@ -116,6 +117,9 @@ def write_bad(folder, good):
         "more.zip!/../escaped.wav": "unsafe_path",
         "homeless.wav": "no_class",
         "cut.tar.gz": "corrupt_archive",
+        "page.zip": "not_archive",
+        "more.rar": "unsupported_archive",
+        ".trash": "hidden",
     }
 
 

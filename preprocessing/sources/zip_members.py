@@ -1,0 +1,82 @@
+"""The members of a zip archive, with the names that its maker meant."""
+
+from __future__ import annotations
+
+import stat
+import struct
+import zipfile
+import zlib
+from typing import BinaryIO
+
+from preprocessing.sources.member_tree import Entry, EntryKind
+
+UTF8_FLAG, ENCRYPTED_FLAG = 0x800, 0x1
+MADE_ON_UNIX = (3, 19)  # Unix and macOS
+UNICODE_PATH_FIELD = 0x7075  # of Info-ZIP
+READABLE_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+MAX_LINK_BYTES = 4_096  # of a link's target
+
+
+def list_zip(stream: BinaryIO) -> tuple[list[Entry], str]:
+    """Return the entries of a zip archive, and why listing broke off, or ""."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            return [_to_entry(archive, info) for info in archive.infolist()], ""
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error, ValueError) as error:
+        return [], str(error)
+
+
+def decode_name(info: zipfile.ZipInfo) -> str:
+    """Return the name of a member, with `/` between folders.
+
+    Without the UTF-8 flag the standard means code page 437, but Unix, macOS and Info-ZIP write UTF-8. Bytes of
+    Unix that are not UTF-8 are kept as surrogates, as in the names of a folder.
+    """
+    name = info.orig_filename.partition("\0")[0]
+    if not info.flag_bits & UTF8_FLAG:
+        raw = name.encode("cp437")
+        name = _unicode_path(info.extra, raw) or _decode_bytes(raw, info.create_system in MADE_ON_UNIX)
+    # Some Windows programs write their own separator; Info-ZIP's unzip applies the same rule.
+    return name if "/" in name else name.replace("\\", "/")
+
+
+def _unicode_path(extra: bytes, raw_name: bytes) -> str:
+    """Return the name in an Info-ZIP Unicode Path field that belongs to `raw_name`, or ""."""
+    while len(extra) >= 4:
+        field, size = struct.unpack("<HH", extra[:4])
+        content, extra = extra[4 : 4 + size], extra[4 + size :]
+        if field == UNICODE_PATH_FIELD and len(content) > 5 and content[0] == 1:
+            (checksum,) = struct.unpack("<I", content[1:5])
+            if checksum == zlib.crc32(raw_name):
+                return content[5:].decode("utf-8", "replace")
+    return ""
+
+
+def _decode_bytes(raw: bytes, is_unix: bool) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "surrogateescape") if is_unix else raw.decode("cp437")
+
+
+def _to_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Entry:
+    name = decode_name(info)
+    entry = Entry(name, EntryKind.FILE, info.header_offset, info.file_size, f"{info.CRC:08x}")
+    file_type = stat.S_IFMT(info.external_attr >> 16) if info.create_system in MADE_ON_UNIX else 0
+    if name.endswith("/"):
+        return entry._replace(kind=EntryKind.FOLDER)
+    if info.flag_bits & ENCRYPTED_FLAG:
+        return entry._replace(problem="encrypted", detail="the archive needs a password")
+    if info.compress_type not in READABLE_METHODS:
+        detail = f"zip with compression method {info.compress_type}"
+        return entry._replace(problem="unsupported_archive", detail=detail)
+    if file_type == stat.S_IFLNK:
+        try:
+            with archive.open(info) as member:
+                target = member.read(MAX_LINK_BYTES).decode("utf-8", "surrogateescape")
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+            return entry._replace(problem="corrupt_archive", detail=str(error))
+        return entry._replace(kind=EntryKind.SYMLINK, target=target)
+    if file_type not in (0, stat.S_IFREG):
+        return entry._replace(problem="not_a_file", detail="a device, pipe or socket")
+    return entry
