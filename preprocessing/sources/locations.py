@@ -121,7 +121,8 @@ def _list_objects(location: str) -> Iterator[InputFile | Rejected]:
 def _match(pattern: str, root: str) -> Iterator[InputFile | Rejected]:
     """Yield the local files below `root` that match a pattern, or that are in a folder that does."""
     expression = re.compile(FileSystem.translate_pattern(pattern.rstrip("/")))
-    for item in _walk(Path(root or ("/" if pattern.startswith("/") else ".")), ""):
+    folder = Path(root or ("/" if pattern.startswith("/") else "."))
+    for item in _walk(folder, "") if folder.is_dir() else ():
         path = item.uri
         while path and not expression.fullmatch(path):
             path = path.rpartition("/")[0]
@@ -134,13 +135,14 @@ def _walk(folder: Path, root: str) -> Iterator[InputFile | Rejected]:
     stack: list[tuple[Path, tuple[FolderId, ...]]] = [(folder, ())]
     while stack:
         folder, ancestors = stack.pop()
-        status = folder.stat()
-        ancestors = (*ancestors, (status.st_dev, status.st_ino))
         try:
+            status = folder.stat()
             entries = list(os.scandir(folder))
-        except PermissionError as error:
-            yield Rejected(str(folder), "no_permission", error.strerror or "no permission")
+        except OSError as error:
+            reason = "no_permission" if isinstance(error, PermissionError) else "unreadable"
+            yield Rejected(str(folder), reason, error.strerror or str(error))
             continue
+        ancestors = (*ancestors, (status.st_dev, status.st_ino))
         for entry in entries:
             path = Path(entry.path)
             if why := hidden_part(entry.name):
