@@ -18,7 +18,7 @@ from preprocessing.errors import BAD_DATA, USAGE, CommandError
 
 MANIFEST_NAME = "dataset.json"
 LATEST_NAME = "LATEST"  # beside the versions of a dataset: the digest, and so the folder, of the newest one
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 MAX_EMPIRICAL_CONDITIONS = 128  # enough to represent the joint distribution of genres and attributes
 
 
@@ -28,7 +28,7 @@ class Shard:
 
     `inputs_sha256` covers the track ids and the contents of the source files. `listing_sha256` covers the
     paths, sizes and modification times of the source files: it shows, before any audio is read, whether the
-    shard can be reused.
+    shard can be reused. It is empty where recordings moved to fill a split, which cannot be reused.
     """
 
     name: str
@@ -74,6 +74,7 @@ class Manifest:
     genres: list[str]
     shards: list[Shard]
     counts: dict[str, dict[str, int]]  # split -> genre -> clips
+    recordings: dict[str, int]  # split -> recordings that the clips were cut from
     quarantined: dict[str, int]  # reason -> files
     attributes: dict[str, Statistics]  # name -> over the training split, or over all clips if it is empty
     empirical_conditions: list[dict[str, str | float | None]]

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 SPLITS = ("train", "validation", "test")
+REQUIRED_SPLITS = ("train", "test")  # without them, nothing can be trained
+MIN_TEST_RECORDINGS = 10  # with fewer, metrics say little
 # Extensions that claim that a file is audio. The content decides whether it is; of a file that is not, they tell
 # whether that is a fault.
 AUDIO_ENDINGS = (
@@ -65,6 +67,29 @@ def hash_splits(track: Track) -> tuple[str, ...]:
     """Split 80/10/10 by SHA-256 of the track id: the same on every machine and in every collection."""
     percent = int.from_bytes(id_digest(track.track_id)[:8], "big") % 100
     return ("train" if percent < 80 else "validation" if percent < 90 else "test",)
+
+
+def fill_empty_splits(split_of: dict[str, str]) -> dict[str, str]:
+    """Return the recordings to move, so that no split is empty, with the split that each moves to.
+
+    A small collection may have no digest that belongs to the test or validation split. Of the largest split, the
+    recording with the smallest digest moves: the same on every machine. Two recordings fill training and test; one
+    cannot be split.
+
+    Args:
+        split_of: Recording id -> split.
+    """
+    split_of = dict(split_of)
+    moves = {}
+    for split in (*REQUIRED_SPLITS, "validation"):
+        members = {
+            name: [recording for recording, place in split_of.items() if place == name] for name in SPLITS
+        }
+        donor = max(SPLITS, key=lambda name: len(members[name]))
+        if not members[split] and len(members[donor]) > 1:
+            moved = min(members[donor], key=id_digest)
+            split_of[moved] = moves[moved] = split
+    return moves
 
 
 def reference_splits(track: Track) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from preprocessing.dataset.manifest import (
 )
 from preprocessing.dataset.quarantine import QUARANTINE_NAME, bad_fraction
 from preprocessing.dataset.records import RECORDS_NAME, RecordEntry
-from preprocessing.dataset.splits import SPLITS
+from preprocessing.dataset.splits import REQUIRED_SPLITS, SPLITS
 from preprocessing.errors import CommandError
 from preprocessing.options import Options
 from preprocessing.pipeline.shards import ShardResult
@@ -49,9 +49,11 @@ class Commit(beam.DoFn):
         quarantine = "".join(f"{file.to_json()}\n" for file in rejected).encode()
         shards = [shard for shard in shards if shard.size_bytes]
         entries = sorted(entry for shard in shards for entry in shard.entries)
-        recordings = len({entry.recording_id for entry in entries})
+        ids = _recording_ids(entries)
+        recordings = len(set[str]().union(*ids.values()))
         folder = ""
-        if shards and bad_fraction(recordings, reasons) <= self.options.max_bad_fraction:
+        has_splits = all(ids[split] for split in REQUIRED_SPLITS)
+        if has_splits and bad_fraction(recordings, reasons) <= self.options.max_bad_fraction:
             manifest, records = self._describe(shards, entries, reasons)
             folder = self._place(shards, manifest, records, quarantine)
         else:  # keep the previous dataset: the input may be unmounted, for example
@@ -78,8 +80,11 @@ class Commit(beam.DoFn):
             clip_samples=audio.clip_samples,
             options=self.options.content_options(),
             genres=sorted({entry.genre for entry in entries}),
-            shards=[_manifest_shard(shard, listings[shard.name]) for shard in shards],
+            shards=[
+                _manifest_shard(shard, listings[shard.name] if shard.is_reusable else "") for shard in shards
+            ],
             counts={split: dict(sorted(genres.items())) for split, genres in counts.items()},
+            recordings={split: len(ids) for split, ids in _recording_ids(entries).items()},
             quarantined=reasons,
             attributes=_attribute_statistics(training),
             empirical_conditions=_empirical_conditions(training),
@@ -105,6 +110,14 @@ class Commit(beam.DoFn):
         if versioned:
             versions.set_latest(output, manifest.digest)
         return folder
+
+
+def _recording_ids(entries: list[RecordEntry]) -> dict[str, set[str]]:
+    """Return the ids of the recordings in each split."""
+    ids: dict[str, set[str]] = {split: set() for split in SPLITS}
+    for entry in entries:
+        ids[entry.split].add(entry.recording_id)
+    return ids
 
 
 def _manifest_shard(shard: ShardResult, listing_sha256: str) -> Shard:

@@ -1,4 +1,4 @@
-"""The steps that drop duplicate recordings across all shards; of each set, the first by name is kept.
+"""The step that finds duplicate recordings across all shards; of each set, the first by name is kept.
 
 Fingerprints select pairs of recordings that may be the same; their waveforms, read back from the staged
 shards, decide. Recordings that failed after some of their records were written are dropped as well.
@@ -17,7 +17,7 @@ import numpy as np
 from preprocessing.dataset import example, tfrecord
 from preprocessing.dataset.quarantine import Rejected
 from preprocessing.features import fingerprint
-from preprocessing.pipeline.shards import ShardResult, ShardWriter, pack_entries
+from preprocessing.pipeline.shards import ShardResult
 from preprocessing.storage import beam_files
 
 COMPARED_CLIPS = 3  # of a long recording: the first, a middle and the last one
@@ -26,12 +26,12 @@ CACHED_CLIPS = 32  # in memory: a recording is compared with several others
 
 
 class FindDuplicates(beam.DoFn):
-    """All `ShardResult`s -> each with the ids of the recordings to drop from it."""
+    """All `ShardResult`s -> one list of them, each with the ids of the recordings to drop from it."""
 
     def __init__(self, sample_rate_hz: int) -> None:
         self.sample_rate_hz = sample_rate_hz
 
-    def process(self, shards: list[ShardResult]) -> Iterator[tuple[ShardResult, frozenset[str]]]:
+    def process(self, shards: list[ShardResult]) -> Iterator[list[tuple[ShardResult, frozenset[str]]]]:
         """Find duplicates; audio is read only of recordings whose fingerprints are similar."""
         shards = sorted(shards, key=lambda shard: shard.name)
         recordings = sorted(_recordings(shards))
@@ -43,9 +43,11 @@ class FindDuplicates(beam.DoFn):
                 dropped[recording.shard].add(recording.recording_id)
                 detail = f"the same recording as {recordings[original].uri}"
                 rejected[recording.shard].append(Rejected(recording.uri, "duplicate", detail))
-        for number, shard in enumerate(shards):
-            result = shard._replace(rejected=[*shard.rejected, *rejected[number]])
-            yield result, frozenset(dropped[number]) | shard.invalid
+        results = (
+            shard._replace(rejected=[*shard.rejected, *rejected[number]])
+            for number, shard in enumerate(shards)
+        )
+        yield [(shard, frozenset(dropped[number]) | shard.invalid) for number, shard in enumerate(results)]
 
     def _originals(self, recordings: list[_Recording], read_clip: _ClipReader) -> list[int]:
         """Return, for each recording, the number of the first one that is the same (often itself)."""
@@ -79,34 +81,6 @@ class FindDuplicates(beam.DoFn):
         return all(
             fingerprint.is_same_recording(read_clip(left, clip), read_clip(right, clip), self.sample_rate_hz)
             for clip in compared
-        )
-
-
-class DropRecordings(beam.DoFn):
-    """`(ShardResult, ids of recordings to drop)` -> the shard without them."""
-
-    def __init__(self, staging: str) -> None:
-        self.staging = staging
-
-    def process(self, element: tuple[ShardResult, frozenset[str]]) -> Iterator[ShardResult]:
-        """Copy the other records to a new file, without decoding them."""
-        shard, dropped = element
-        if not dropped:
-            yield shard
-            return
-        writer, entries = ShardWriter(self.staging, shard.name), []
-        with beam_files.open_stream(shard.path) as stream:
-            for entry, payload in zip(shard.entries, tfrecord.read_frames(stream), strict=True):
-                if entry.recording_id not in dropped:
-                    writer.append(tfrecord.frame(payload))
-                    entries.append(entry)
-        path, size_bytes, sha256 = writer.close()
-        yield shard._replace(
-            path=path,
-            size_bytes=size_bytes,
-            sha256=sha256,
-            packed_entries=pack_entries(entries),
-            invalid=frozenset(),
         )
 
 

@@ -1,4 +1,5 @@
-"""The Beam pipeline: source files grouped by shard -> shards decoded and written -> duplicates dropped -> commit.
+"""The Beam pipeline: source files grouped by shard -> shards decoded and written -> duplicates dropped and empty
+splits filled -> commit.
 
 Only paths are grouped. Audio is read, decoded and written within one worker and never passes through a shuffle.
 """
@@ -9,8 +10,9 @@ import apache_beam as beam
 
 from preprocessing.options import Options
 from preprocessing.pipeline.commit import Commit
-from preprocessing.pipeline.deduplicate import DropRecordings, FindDuplicates
+from preprocessing.pipeline.deduplicate import FindDuplicates
 from preprocessing.pipeline.plan import SourceFile
+from preprocessing.pipeline.selection import SelectRecordings, WriteSelected
 from preprocessing.pipeline.shards import ReuseShard, ShardResult, WriteShard
 from preprocessing.pipeline.staging import REUSED_NAME, SOURCE_FILES_NAME
 from preprocessing.storage import beam_files
@@ -44,7 +46,8 @@ def build(pipeline: beam.Pipeline, options: Options, fingerprint: str, staging: 
         | "Merge shards" >> beam.Flatten()
         | "Collect shards" >> beam.combiners.ToList()
         | "Find duplicates" >> beam.ParDo(FindDuplicates(options.audio.sample_rate_hz))
-        | "Drop duplicates and failed recordings" >> beam.ParDo(DropRecordings(staging))
+        | "Select recordings" >> beam.ParDo(SelectRecordings(options))
+        | "Write selected records" >> beam.ParDo(WriteSelected(staging))
         | "Collect final shards" >> beam.combiners.ToList()
         | "Commit dataset" >> beam.ParDo(Commit(options, fingerprint, staging))
     )

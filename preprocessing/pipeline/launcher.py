@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from preprocessing.dataset.manifest import MANIFEST_NAME, Manifest
 from preprocessing.dataset.quarantine import QUARANTINE_NAME
-from preprocessing.dataset.splits import REFERENCE_IN_BOTH, SPLITS
+from preprocessing.dataset.splits import MIN_TEST_RECORDINGS, REFERENCE_IN_BOTH, SPLITS
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, CommandError
 from preprocessing.options import Options
 from preprocessing.pipeline import graph, incremental, staging
@@ -72,7 +72,7 @@ def _write_template(template: str, options: Options, plan: Plan, beam_flags: lis
 def _outcome_of(dataset: incremental.CommittedDataset) -> Outcome:
     """Return the outcome of a job that would produce this dataset again."""
     folder, manifest = dataset
-    return Outcome(folder, sum(map(manifest.clip_count, SPLITS)), manifest.quarantined)
+    return Outcome(folder, sum(manifest.recordings.values()), manifest.quarantined)
 
 
 def _run_pipeline(
@@ -134,6 +134,22 @@ def _check_outcome(outcome: Outcome, options: Options) -> None:
             f"{options.max_bad_fraction:.0%} ({reasons}): see {quarantine}",
             BAD_DATA,
         )
+    if not outcome.folder:
+        raise _empty_split_error(outcome, options)
+
+
+def _empty_split_error(outcome: Outcome, options: Options) -> CommandError:
+    if options.split == "hash":
+        message = (
+            "there is only one recording, so none is left to test on: add recordings, at least three for a training, "
+            "a validation and a test split"
+        )
+    else:
+        message = (
+            f"the {outcome.recordings} recordings are not in both the training and the test list of the reference: "
+            "use --split hash"
+        )
+    return CommandError(message, BAD_DATA)
 
 
 def summary(manifest: Manifest, folder: str) -> str:
@@ -147,6 +163,12 @@ def summary(manifest: Manifest, folder: str) -> str:
     quarantined = sum(manifest.quarantined.values())
     lines.append(f"{'quarantined':<12}{quarantined:>7}{'':>19}{_format_counts(manifest.quarantined)}")
     lines.append(f"{folder}: digest {manifest.digest[:12]}")
+    if manifest.recordings["test"] < MIN_TEST_RECORDINGS:
+        lines.append(
+            f"warning: the test split has {manifest.recordings['test']} of the "
+            f"{sum(manifest.recordings.values())} recordings: with fewer than {MIN_TEST_RECORDINGS}, metrics are not "
+            "reliable"
+        )
     return "\n".join(lines)
 
 

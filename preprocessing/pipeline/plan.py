@@ -89,7 +89,7 @@ def make_plan(options: Options) -> Plan:
             continue
         recording_id = _unique_id(track.track_id, recording_ids)
         for split in SPLIT_RULES[options.split](track):
-            shard = _shard_of(track.track_id, split, options.shards)
+            shard = shard_of(track.track_id, split, options.shards)
             location = (source.uri, source.archive_uri, source.offset, source.size)
             source_files.append(SourceFile(*location, recording_id, track.genre, shard))
             listings[shard].update(line + recording_id.removeprefix(track.track_id).encode())
@@ -134,7 +134,7 @@ def _rejection(source: InputFile, track: Track | None) -> Rejected:
     )
 
 
-def _shard_of(track_id: str, split: str, train_shards: int) -> str:
+def shard_of(track_id: str, split: str, train_shards: int) -> str:
     """Return a shard by a digest of the id, so that it mixes genres and does not depend on other files."""
     count = train_shards if split == "train" else max(1, train_shards // 8)
     # Not the bytes that determine the split: those would leave some shards empty.

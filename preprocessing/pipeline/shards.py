@@ -52,6 +52,7 @@ class ShardResult(NamedTuple):
     packed_entries: bytes  # see `pack_entries`; a runner keeps several copies of each element
     rejected: list[Rejected]
     invalid: frozenset[str] = frozenset()  # ids of recordings that failed after some records were written
+    is_reusable: bool = True  # by a later job: False if it lost or took recordings to fill an empty split
 
     @property
     def entries(self) -> list[RecordEntry]:

@@ -147,7 +147,7 @@ def test_contradicting_settings_and_missing_data_are_rejected_without_changes(
         ({}, "is 000000000000: use a new --run"),
         ({"sample_rate_hz": 2_000}, "has clips of 1024 samples at 2000 Hz, not 1024 at 1000 Hz: use"),
         ({"genres": ["blues", "rock", "ska"]}, "has the classes blues, rock, ska, not blues, rock: use"),
-        ({"schema_version": 2}, "has schema version 2, this program reads 4"),
+        ({"schema_version": 2}, "has schema version 2, this program reads 5"),
     ):
         (other / "dataset.json").write_text(json.dumps({**fields, "digest": "0" * 64, **changes}))
         assert_rejected(other, {}, 3, USAGE, message)

@@ -106,6 +106,10 @@ class DraftDataset:
             genres=list(GENRES),
             shards=shards,
             counts={split: dict(genres) for split, genres in counts.items()},
+            recordings={
+                split: len({entry.recording_id for entry in self.entries if entry.split == split})
+                for split in SPLITS
+            },
             quarantined=dict(Counter(file.reason for file in self.rejected)),
             attributes={},
             empirical_conditions=[],

@@ -15,6 +15,7 @@ MANIFEST = Manifest(
     genres=["jazz"],
     shards=[SHARD],
     counts={"train": {"jazz": 3}, "validation": {}, "test": {}},
+    recordings={"train": 3, "validation": 0, "test": 0},
     quarantined={},
     attributes={"tempo_bpm": Statistics(120.0, 10.0, 80.0, 160.0)},
     empirical_conditions=[{"genre": "jazz", "tempo_bpm": None}],
@@ -45,7 +46,7 @@ def test_the_digest_covers_inputs_and_options_but_not_their_paths_and_times():
         (b"", BAD_DATA),
         (b"[]", BAD_DATA),
         (MANIFEST.to_json()[:-20], BAD_DATA),
-        (b'{"schema_version": 4}', BAD_DATA),
+        (b'{"schema_version": 5}', BAD_DATA),
         (b'{"schema_version": 2}', USAGE),
     ],
 )

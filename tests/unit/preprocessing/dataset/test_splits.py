@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from preprocessing.dataset import splits
-from preprocessing.dataset.splits import Track, hash_splits, parse_track, reference_splits
+from preprocessing.dataset.splits import Track, fill_empty_splits, hash_splits, parse_track, reference_splits
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,21 @@ def test_the_hash_split_follows_the_digest_and_is_near_80_10_10():
     assert sum(counts.values()) == 1_000
     assert abs(counts["train"] - 800) < 40
     assert abs(counts["test"] - 100) < 30
+
+
+@pytest.mark.parametrize("count", range(1, 30))
+def test_no_split_of_three_recordings_is_empty_and_one_at_most_moves_to_each(count):
+    split_of = {f"band.take {number}": "train" for number in range(count)}
+    moves = fill_empty_splits(split_of)
+    assert sorted(moves.values()) == ["test", "validation"][: count - 1]
+    assert sorted(moves, key=splits.id_digest) == sorted(split_of, key=splits.id_digest)[: len(moves)]
+    assert fill_empty_splits(dict(reversed(split_of.items()))) == moves
+    assert fill_empty_splits(split_of | moves) == {}
+
+
+def test_a_split_is_filled_from_the_largest_one():
+    split_of = {"a.1": "test", "a.2": "validation", "a.3": "validation"}
+    assert set(fill_empty_splits(split_of).values()) == {"train"}
+    assert set(fill_empty_splits(split_of)) < {"a.2", "a.3"}
+    assert fill_empty_splits({"a.1": "test", "a.2": "test"}).keys() < {"a.1", "a.2"}
+    assert fill_empty_splits({"a.1": "test"}) == {}
