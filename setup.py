@@ -9,6 +9,7 @@ AUDIO = [
     "soxr>=0.5",
     "indexed-gzip>=1.9",
     "zstandard>=0.22",
+    "av>=14",
     "tqdm>=4.66",
 ]
 PAGES = ["jinja2>=3.1", "matplotlib>=3.8", "pillow>=10"]

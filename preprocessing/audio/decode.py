@@ -7,21 +7,21 @@ and memory are bounded by the clip's length and `max_secs`, whatever a file hold
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import soxr
 
+from preprocessing.audio.decoders import check_sample_rate, open_decoders
 from preprocessing.audio.errors import BadAudioError
 from preprocessing.audio.float_level import FloatLevel
-from preprocessing.audio.header import Header
-from preprocessing.audio.libsndfile import DecoderInput, ForwardSoundFile
 from preprocessing.audio.mono_reader import MonoReader, too_long_error
-from preprocessing.audio.probe import read_header
-from preprocessing.options import MAX_SOURCE_RATE_HZ, MIN_SOURCE_RATE_HZ, AudioFormat
+from preprocessing.audio.probe import Recording, read_recordings
+from preprocessing.options import AudioFormat
 
 SILENT_PEAK = 0.5 / 32_768  # half a 16-bit step: a clip below it would be all zeros in a 16-bit file
 
@@ -34,7 +34,13 @@ class DecodedClip(NamedTuple):
     valid_samples: int
 
 
-def decode_clips(stream: BinaryIO, audio_format: AudioFormat) -> Iterator[DecodedClip]:
+def _ignore(loss: str) -> None:
+    pass
+
+
+def decode_clips(
+    stream: BinaryIO, audio_format: AudioFormat, report_loss: Callable[[str], None] = _ignore
+) -> Iterator[DecodedClip]:
     """Decode a file, mix it to mono, cut it into clips and resample each (soxr HQ).
 
     Args:
@@ -42,6 +48,7 @@ def decode_clips(stream: BinaryIO, audio_format: AudioFormat) -> Iterator[Decode
         audio_format: The format of the clips. Without `hop_secs` the only clip is the first `clip_secs`; with
             it, a clip begins every `hop_secs`. The last one may be shorter, down to `min_secs`; it is left
             out if the clip before it already contains it. Silent clips are left out, too.
+        report_loss: Is called with a description of each part of the file that cannot be decoded.
 
     Yields:
         The clips in order. For well-formed PCM each equals what `librosa.load` returns for that offset and
@@ -54,12 +61,11 @@ def decode_clips(stream: BinaryIO, audio_format: AudioFormat) -> Iterator[Decode
     file_bytes = stream.seek(0, 2)
     if not file_bytes:
         raise BadAudioError("empty_file", "the file is empty")
-    header = read_header(stream)
-    if header is None:
-        raise BadAudioError("not_audio", "the first bytes match no known audio format")
-    _check_header(header, file_bytes, audio_format)
+    recordings = read_recordings(stream)
+    if recordings:
+        _check_header(recordings[0], audio_format)
     all_silent = True
-    for start_secs, window, rate_hz in _decode_windows(stream, file_bytes, header, audio_format):
+    for start_secs, window, rate_hz in _decode_windows(stream, recordings, audio_format, report_loss):
         if len(window) > 1 and np.ptp(window) < 2 * SILENT_PEAK:  # a constant is no sound
             continue
         waveform, valid_samples = _resample(window, rate_hz, audio_format)
@@ -74,14 +80,15 @@ def decode_clips(stream: BinaryIO, audio_format: AudioFormat) -> Iterator[Decode
 
 
 def _decode_windows(
-    stream: BinaryIO, file_bytes: int, header: Header, audio_format: AudioFormat
+    stream: BinaryIO,
+    recordings: list[Recording],
+    audio_format: AudioFormat,
+    report_loss: Callable[[str], None],
 ) -> Iterator[tuple[float, np.ndarray, int]]:
     """Yield each clip's start in seconds, its `[frames]` at full scale 1, and the file's sample rate."""
     for first_channel_only in (False, True):
-        decoder_input = DecoderInput(stream, file_bytes, header)
-        with _open_decoder(decoder_input) as sound_file:
-            _check_sample_rate(sound_file.samplerate)
-            reader = MonoReader(sound_file, decoder_input, audio_format, first_channel_only)
+        with contextlib.closing(open_decoders(stream, recordings, report_loss)) as decoders:
+            reader = MonoReader(decoders, audio_format, first_channel_only)
             level = FloatLevel()
             for start_secs, window in _read_windows(reader, audio_format):
                 cancelled = reader.take_cancellation()
@@ -96,52 +103,22 @@ def _decode_windows(
                 return
 
 
-def _check_header(header: Header, file_bytes: int, audio_format: AudioFormat) -> None:
+def _check_header(recording: Recording, audio_format: AudioFormat) -> None:
     """Raise if the header alone shows that the file is bad."""
-    name = f"{header.container} with {header.codec}" if header.codec else header.container
-    if not header.decodable:
-        raise BadAudioError("unsupported_codec", f"{name} is not supported")
+    header, end = recording.header, recording.end
     if header.missing_chunk:
         reason = "corrupt" if header.channels is None else "no_samples"
         detail = f"{header.container} without a {header.missing_chunk!r} chunk"
-        raise BadAudioError("truncated" if header.is_truncated(file_bytes) else reason, detail)
+        raise BadAudioError("truncated" if header.is_truncated(end) else reason, detail)
     if header.channels == 0:
-        raise BadAudioError("zero_channels", f"{name} declares 0 channels")
+        raise BadAudioError("zero_channels", f"{header.container} declares 0 channels")
     if header.sample_rate_hz is None:
         return
-    _check_sample_rate(header.sample_rate_hz)
+    check_sample_rate(header.sample_rate_hz)
     if header.frame_bytes and header.data_offset is not None:
-        secs = header.available_data_bytes(file_bytes) // header.frame_bytes / header.sample_rate_hz
+        secs = header.available_data_bytes(end) // header.frame_bytes / header.sample_rate_hz
         if secs > audio_format.max_secs:
             raise too_long_error(f"{secs:.0f} s", audio_format.max_secs)
-
-
-def _check_sample_rate(sample_rate_hz: int) -> None:
-    if not MIN_SOURCE_RATE_HZ <= sample_rate_hz <= MAX_SOURCE_RATE_HZ:
-        raise BadAudioError("absurd_rate", f"the sample rate is {sample_rate_hz} Hz")
-
-
-def _open_decoder(decoder_input: DecoderInput) -> ForwardSoundFile:
-    try:
-        sound_file = ForwardSoundFile(decoder_input)
-    except Exception as error:  # a decoder may fail on untrusted bytes in any way
-        decoder_input.raise_stream_error()
-        header = decoder_input.header
-        if not header.is_certain:
-            detail = f"the first bytes look like {header.container}, but the rest does not"
-            raise BadAudioError("not_audio", detail) from error
-        if header.is_truncated(decoder_input.file_bytes):
-            detail = f"the header declares more than the file's {decoder_input.file_bytes} bytes"
-            raise BadAudioError("truncated", detail) from error
-        # Not str(error): it contains the stream's address, and the same file must always give the same text.
-        cause = getattr(error, "error_string", "") or type(error).__name__
-        if header.container == "MP3":
-            cause = "no frame"  # libsndfile claims that the file does not exist
-        detail = f"{header.container} that cannot be decoded: {cause.strip(' .')}"
-        raise BadAudioError("corrupt", detail) from error
-    decoder_input.raise_stream_error()
-    decoder_input.reached_end = False
-    return sound_file
 
 
 def _read_windows(reader: MonoReader, audio_format: AudioFormat) -> Iterator[tuple[float, np.ndarray]]:

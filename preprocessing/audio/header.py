@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 # Sizes written by encoders that cannot seek back to fill in the real one: after a crash, or SoX, arecord and
@@ -11,6 +13,7 @@ UNKNOWN_SIZES = {0, 0x7FFFF000, 0x7FFFFF00, 0xFFFFFFFF}
 UNKNOWN_SIZES_64 = {0, 2**63 - 1, 2**64 - 1}
 
 PREFIX_BYTES = 512  # kept in memory
+SEARCH_BLOCK_BYTES = 1 << 20
 
 
 class Header(NamedTuple):
@@ -21,13 +24,14 @@ class Header(NamedTuple):
 
     container: str
     codec: str = ""  # for messages
-    decodable: bool = True
+    decodable: bool = True  # by libsndfile
     is_certain: bool = True  # False where the magic number is so weak that text can match it
     missing_chunk: str = ""  # a required chunk that the file lacks
     channels: int | None = None
     sample_rate_hz: int | None = None
     frames: int | None = None
     frame_bytes: int | None = None  # None for compressed samples
+    holds_bitstream: bool = False  # declared as PCM, but the bits of another codec
     unused_upper_bits: int = 0  # of a sample, which is therefore too small by this power of two
     block_bytes: int = 1  # the unit in which compressed WAV is decoded
     file_bytes: int | None = None  # declared size of the whole container
@@ -57,17 +61,19 @@ class Header(NamedTuple):
 
 
 class FileBytes:
-    """Random access to a file's bytes, by their offset from `start`, the end of any leading tags.
+    """Random access to the bytes of a file or of a part of it, by their offset from `start`.
 
-    Reading beyond the end gives fewer bytes, or none.
+    `start` moves to the end of leading tags. Reading beyond the end gives fewer bytes, or none.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self.start = 0
-        self.end = stream.seek(0, 2)
-        stream.seek(0)
+    def __init__(self, stream: BinaryIO, start: int = 0, end: int | None = None) -> None:
+        file_end = stream.seek(0, 2)
+        self.start = start
+        self.end = file_end if end is None else end
+        stream.seek(start)
         self._stream = stream
-        self._prefix = stream.read(PREFIX_BYTES)
+        self._prefix_start = start
+        self._prefix = stream.read(min(PREFIX_BYTES, self.size))
 
     @property
     def size(self) -> int:
@@ -77,14 +83,23 @@ class FileBytes:
     def read(self, offset: int, count: int) -> bytes:
         """Return `count` bytes, or as many as there are."""
         start = self.start + offset
-        if offset + count <= self.size and start + count <= len(self._prefix):
-            return self._prefix[start : start + count]
+        in_prefix = start - self._prefix_start
+        if in_prefix >= 0 and in_prefix + count <= len(self._prefix):
+            return self._prefix[in_prefix : in_prefix + count]
         if offset >= self.size:  # a 64-bit size may point further than a stream can seek
             return b""
         self._stream.seek(start)
-        return self._stream.read(count)
+        return self._stream.read(min(count, self.size - offset))
 
     def unpack(self, layout: str, offset: int) -> tuple[Any, ...] | None:
         """Return the values of a `struct` layout, or None where the file ends within them."""
         data = self.read(offset, struct.calcsize(layout))
         return struct.unpack(layout, data) if len(data) == struct.calcsize(layout) else None
+
+    def search(self, pattern: re.Pattern[bytes], match_bytes: int, start: int = 0) -> Iterator[int]:
+        """Yield the offsets of the matches of `pattern`, which has `match_bytes`, from `start` to the end."""
+        for block_start in range(start, self.size, SEARCH_BLOCK_BYTES):
+            block = self.read(block_start, SEARCH_BLOCK_BYTES + match_bytes - 1)
+            for match in pattern.finditer(block):
+                if match.start() < SEARCH_BLOCK_BYTES:
+                    yield block_start + match.start()

@@ -1,62 +1,57 @@
-"""Read a sound file forward in blocks, each mixed to mono at once."""
+"""Read the decoders of a file in blocks, each mixed to mono at once."""
 
 from __future__ import annotations
 
-import numpy as np
-import soundfile
+from collections.abc import Iterator
 
+import numpy as np
+import soxr
+
+from preprocessing.audio.decoder import Decoder
 from preprocessing.audio.errors import BadAudioError
-from preprocessing.audio.libsndfile import DecoderInput, ForwardSoundFile
 from preprocessing.options import AudioFormat
 
 BLOCK_VALUES = 131_072  # of all channels, of which a header may declare 1,024
-COMPRESSED_BLOCK_SECS = 0.25  # a corrupt block is lost as a whole, so blocks of compressed files are short
-INTEGER_SUBTYPES = ("PCM", "ULAW", "ALAW")  # their samples are finite and within full scale
+COMPRESSED_BLOCK_SECS = (
+    0.25  # a hostile file may expand a few bytes to hours, so blocks of compressed files are short
+)
 MAX_ABS_SAMPLE = 2.0**40  # of float files; larger values would overflow in the mean or the resampling filter
 # Channels whose mean has less than this share of the first one's power cancel each other: their phase is inverted.
 MAX_CANCELLED_POWER = 1e-3
-UNDECLARED_FRAMES = 2**40  # libsndfile reports more frames than this for a stream of undeclared length
 
 
 class MonoReader:
-    """The samples of a sound file in mono, from its beginning to its end or its first corrupt block.
+    """The samples of a file in mono, from its beginning to its end, or as far as it can be decoded.
 
-    Mono is the mean of the channels, or the first one with `first_channel_only`.
+    Mono is the mean of the channels, or the first one with `first_channel_only`. Parts of the file that have another
+    sample rate are resampled to the first one's.
     """
 
     def __init__(
-        self,
-        sound_file: ForwardSoundFile,
-        decoder_input: DecoderInput,
-        audio_format: AudioFormat,
-        first_channel_only: bool = False,
+        self, decoders: Iterator[Decoder], audio_format: AudioFormat, first_channel_only: bool = False
     ) -> None:
-        self.sample_rate_hz: int = sound_file.samplerate
-        self.has_integer_samples: bool = sound_file.subtype.startswith(INTEGER_SUBTYPES)
-        self._sound_file = sound_file
-        self._decoder_input = decoder_input
+        """Open the first decoder.
+
+        Raises:
+            BadAudioError: It cannot be opened.
+        """
+        self._decoders = decoders
         self._min_secs = audio_format.min_secs
         self._max_secs = audio_format.max_secs
-        self._declared_frames: int = sound_file.frames if sound_file.frames < UNDECLARED_FRAMES else 0
-        self._scale = float(1 << decoder_input.header.unused_upper_bits)
-        self._frames_read = 0
         self._first_channel_only = first_channel_only
         self._mono_energy = self._first_channel_energy = 0.0
-        self._is_corrupt = False
-        self._block_frames = BLOCK_VALUES // sound_file.channels
-        if decoder_input.header.frame_bytes is None:
-            self._block_frames = min(self._block_frames, int(COMPRESSED_BLOCK_SECS * self.sample_rate_hz))
-        # libsndfile converts 16-bit samples to floats 8 KB at a time, which takes NumPy a fifth of the time.
-        dtype = np.int16 if sound_file.subtype == "PCM_16" else np.float32
-        self._block = np.empty((self._block_frames, sound_file.channels), dtype)
+        self._frames_read = self._declared_frames = 0
+        self._declares_more = self._is_corrupt = self._has_ended = False
+        self._resampled = np.empty(0, np.float32)  # at the first part's rate, not yet read
+        self._decoder = next(decoders)
+        self.sample_rate_hz = self._decoder.sample_rate_hz
+        self.has_integer_samples = True
+        self._begin_part(self._decoder)
 
     def read_into(self, target: np.ndarray) -> int:
         """Fill `target`, `[frames]` float32, as far as there are frames, and return their number."""
         filled = 0
-        while filled < len(target):
-            count = self._read_block(target[filled : filled + self._block_frames])
-            if not count:
-                break
+        while filled < len(target) and (count := self._read_some(target[filled:])):
             filled += count
         return filled
 
@@ -74,17 +69,17 @@ class MonoReader:
     def skip(self, frames: int) -> None:
         """Decode and drop `frames` frames; none if negative."""
         dropped = np.empty(self._block_frames if frames > 0 else 0, np.float32)
-        while frames > 0 and (count := self._read_block(dropped[:frames])):
+        while frames > 0 and (count := self._read_some(dropped[:frames])):
             frames -= count
 
     def too_short_error(self) -> BadAudioError:
         """Return the error that says why the file has less than `min_secs`."""
         duration = f"{self._frames_read / self.sample_rate_hz:.3f} s"
-        is_truncated = self._decoder_input.header.is_truncated(self._decoder_input.file_bytes) or (
+        is_truncated = self._declares_more or (
             self._frames_read < self._declared_frames
             and self._min_secs * self.sample_rate_hz <= self._declared_frames
         )
-        if is_truncated and (self._decoder_input.reached_end or not self._is_corrupt):
+        if is_truncated and (self._decoder.reached_end_of_file() or not self._is_corrupt):
             return BadAudioError("truncated", f"the file has {duration}, less than its header declares")
         if self._is_corrupt:
             return BadAudioError("corrupt", f"only {duration} can be decoded")
@@ -92,34 +87,72 @@ class MonoReader:
             return BadAudioError("no_samples", "the file has a header but no samples")
         return BadAudioError("too_short", f"{duration}, less than the minimum of {self._min_secs:g} s")
 
-    def _read_block(self, target: np.ndarray) -> int:
-        if self._is_corrupt:
-            return 0
-        try:
-            block = self._sound_file.read(out=self._block[: len(target)])
-        except soundfile.SoundFileError:
-            self._is_corrupt = True
-            # If all declared frames were decoded, only what follows them is corrupt, such as a tag.
-            is_complete = self._sound_file.is_at_declared_end()
-            block = self._block[: self._declared_frames - self._frames_read if is_complete else 0]
-        self._decoder_input.raise_stream_error()
-        if not self.has_integer_samples:
+    def _begin_part(self, decoder: Decoder) -> None:
+        rate_hz = decoder.sample_rate_hz
+        self._decoder = decoder
+        self._declared_frames += decoder.declared_frames * self.sample_rate_hz // rate_hz
+        self._declares_more |= decoder.declares_more
+        self.has_integer_samples &= decoder.has_integer_samples
+        self._resampler: soxr.ResampleStream | None = None
+        self._is_part_resampled = False
+        if rate_hz != self.sample_rate_hz:
+            self._resampler = soxr.ResampleStream(rate_hz, self.sample_rate_hz, 1, quality="HQ")
+        self._block_frames = BLOCK_VALUES // decoder.channels
+        if decoder.is_compressed:
+            self._block_frames = min(self._block_frames, max(int(COMPRESSED_BLOCK_SECS * rate_hz), 1))
+        self._block = np.empty((self._block_frames, decoder.channels), decoder.dtype)
+
+    def _next_part(self) -> None:
+        """Go on with the next decoder, if there is one."""
+        self._is_corrupt |= bool(self._decoder.loss)
+        decoder = next(self._decoders, None)
+        if decoder is None:
+            self._has_ended = True
+        else:
+            self._begin_part(decoder)
+
+    def _read_some(self, target: np.ndarray) -> int:
+        """Fill the beginning of `target`, which is not empty, and return the number of frames; 0 at the end."""
+        count = 0
+        while not count:
+            if self._has_ended:
+                return 0
+            if self._resampler is None:
+                count = self._decode_block(target[: self._block_frames])
+            else:
+                count = self._read_resampled(target, self._resampler)
+            if not count:
+                self._next_part()
+        self._frames_read += count
+        if self._frames_read > self._max_secs * self.sample_rate_hz:
+            raise too_long_error(f"at least {self._frames_read / self.sample_rate_hz:.0f} s", self._max_secs)
+        return count
+
+    def _read_resampled(self, target: np.ndarray, resampler: soxr.ResampleStream) -> int:
+        while not len(self._resampled) and not self._is_part_resampled:
+            block = np.empty(self._block_frames, np.float32)
+            count = self._decode_block(block)
+            self._is_part_resampled = not count
+            self._resampled = resampler.resample_chunk(block[:count], last=self._is_part_resampled)
+        count = min(len(target), len(self._resampled))
+        target[:count], self._resampled = self._resampled[:count], self._resampled[count:]
+        return count
+
+    def _decode_block(self, target: np.ndarray) -> int:
+        """Fill the beginning of `target`, at most a block, at the part's own sample rate."""
+        block = self._block[: self._decoder.read(self._block[: len(target)])]
+        if not self._decoder.has_integer_samples:
             _limit(block)
         if self._first_channel_only:
             block = block[:, :1]
-        mix_to_mono(block, target[: len(block)])
+        target = target[: len(block)]
+        mix_to_mono(block, target)
         if block.shape[1] > 1:
             self._first_channel_energy += _energy(block[:, 0])
-            self._mono_energy += _energy(target[: len(block)])
-        if self._scale != 1.0:
-            target[: len(block)] *= self._scale
-        self._frames_read += len(block)
-        self._check_duration(self._frames_read)
+            self._mono_energy += _energy(target)
+        if self._decoder.scale != 1.0:
+            target *= self._decoder.scale
         return len(block)
-
-    def _check_duration(self, frames: int) -> None:
-        if frames > self._max_secs * self.sample_rate_hz:
-            raise too_long_error(f"at least {frames / self.sample_rate_hz:.0f} s", self._max_secs)
 
 
 def too_long_error(duration: str, max_secs: float) -> BadAudioError:

@@ -17,7 +17,7 @@ MAX_TAGS = 8  # consecutive ones; one is typical
 ID3V1_BYTES = 128
 XING_HAS_FRAMES, XING_HAS_BYTES = 1, 2  # flags of the fields that a Xing tag has
 SYNC = re.compile(rb"\xff[\xe2-\xff]")
-SEARCHED_BYTES = 1 << 16  # behind the tags after the declared end
+SEARCHED_BYTES = 1 << 16  # before the first frame, and behind the tags after the declared end
 MAX_STARTS = 1_000  # of frames, of which bytes by chance look like some
 MAX_RATE_RATIO = 2.0  # of the mean bit rate to that of one frame, up to which a count is believed
 MAX_FALSE_FRAMES = 0.02  # of a tag's frames
@@ -40,20 +40,28 @@ def id3v2_bytes(head: bytes) -> int:
 
 
 def read_mpeg(file: FileBytes) -> Header | None:
-    """Recognize MP3, layers I and II, and AAC by the sync bits with which every frame begins."""
+    """Recognize MP3, layers I and II, and AAC by the sync bits with which every frame begins.
+
+    What is left of other data before the first MP3 frame is skipped: `file.start` moves.
+    """
     head = file.read(0, 4)
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return None
-    if head[1] & 0xF6 == 0xF0 and head[2] >> 2 & 15 < 13:
+    if len(head) >= 4 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0 and head[2] >> 2 & 15 < 13:
         return Header("AAC", decodable=False)
+    has_sync = len(head) >= 4 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
+    if not (has_sync and _mp3_frame_bytes(file.read(_mp3_frame_bytes(head), 4))):
+        start = _first_run_of_frames(file, 0)
+        if start is None:
+            return Header("MP3", is_certain=False) if has_sync else None
+        file.start += start
+        head = file.read(0, 4)
+    if _format_changes(file, head):
+        return Header("MP3", codec="changes of its format", decodable=False)
     frame_bytes = _mp3_frame_bytes(head)
-    next_head = file.read(frame_bytes, 4)
-    if not frame_bytes or not _mp3_frame_bytes(next_head):
-        return Header("MP3", is_certain=False)
     tag = _read_tag(file)
     if tag is None:
         return Header("MP3", decoder_head=_mp3_info_frame(head), body_start=file.start)
-    if _frames_begin_at(file, tag.end) or _has_too_few_frames(file, tag, _mp3_frame_bytes(next_head)):
+    next_frame_bytes = _mp3_frame_bytes(file.read(frame_bytes, 4))
+    if _frames_begin_at(file, tag.end) or _has_too_few_frames(file, tag, next_frame_bytes):
         return Header("MP3", decoder_head=_mp3_info_frame(head), body_start=file.start + frame_bytes)
     return Header("MP3")
 
@@ -105,9 +113,41 @@ def _frames_begin_at(file: FileBytes, end: int) -> bool:
             end += tag_bytes
         else:
             break
-    searched = file.read(end, SEARCHED_BYTES)
-    starts = (match.start() for match in SYNC.finditer(searched))
-    return any(_is_run_of_frames(file, end + start) for start in itertools.islice(starts, MAX_STARTS))
+    return _first_run_of_frames(file, end) is not None
+
+
+def _first_run_of_frames(file: FileBytes, start: int) -> int | None:
+    """Return the offset of the first MP3 frame soon after `start`, or None."""
+    searched = file.read(start, SEARCHED_BYTES)
+    syncs = itertools.islice(SYNC.finditer(searched), MAX_STARTS)
+    return next(
+        (start + sync.start() for sync in syncs if _is_run_of_frames(file, start + sync.start())), None
+    )
+
+
+def _format_changes(file: FileBytes, head: bytes) -> bool:
+    """Return whether frames with another sample rate, or the other of mono and stereo, follow one with `head`."""
+    versions = [0xE2 | version << 3 | unprotected for version in (0, 2, 3) for unprotected in (0, 1)]
+    same_version = [version for version in versions if version & 0xFE == head[1] & 0xFE]
+    other_versions = [version for version in versions if version not in same_version]
+    same_rate = [byte for byte in range(256) if byte & 0x0C == head[2] & 0x0C]
+    other_rates = [byte for byte in range(256) if byte not in same_rate]
+    other_modes = [byte for byte in range(256) if (byte & 0xC0 == 0xC0) != (head[3] & 0xC0 == 0xC0)]
+    same = b"\xff" + _any_of(same_version)
+    pattern = b"|".join(
+        (
+            b"\xff" + _any_of(other_versions),
+            same + _any_of(other_rates),
+            same + _any_of(same_rate) + _any_of(other_modes),
+        )
+    )
+    candidates = file.search(re.compile(pattern, re.DOTALL), match_bytes=4)
+    return any(_is_run_of_frames(file, offset) for offset in candidates)
+
+
+def _any_of(values: list[int]) -> bytes:
+    """Return a regular expression that matches one byte of `values`."""
+    return b"[" + b"".join(rb"\x%02x" % value for value in values) + b"]"
 
 
 def _is_run_of_frames(file: FileBytes, offset: int) -> bool:

@@ -1,4 +1,4 @@
-"""Read the header of an audio file: its container and what it declares.
+"""Read the headers of an audio file: its container and what it declares, for each recording in it.
 
 Files are untrusted, so nothing they declare is relied on: a size only says where to look next, the number of
 looks is bounded, and what cannot be read is `None`. `preprocessing.audio.decode` checks the declarations.
@@ -6,19 +6,24 @@ looks is bounded, and what cannot be read is `None`. `preprocessing.audio.decode
 
 from __future__ import annotations
 
+import itertools
 import struct
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from preprocessing.audio.header import UNKNOWN_SIZES, FileBytes, Header
+from preprocessing.audio.joins import find_later_beginnings
 from preprocessing.audio.mpeg import MAX_TAGS, id3v2_bytes, read_mpeg
 from preprocessing.audio.riff import W64_RIFF_SUFFIX, read_aiff, read_w64, read_wav
 
 # Codec -> bytes per sample, None for compressed ones.
 AU_CODECS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 23: None, 25: None, 26: None, 27: 1}
+FLAC_HEAD_BYTES = 42  # with the block STREAMINFO (RFC 9639, section 8.2)
+MAX_FLAC_FRAMES = 2**36 - 1
+MAX_CANDIDATES = 1_000  # places that look like the beginning of a recording
 OGG_CODECS = {b"\x01vorbis": "Vorbis", b"OpusHead": "Opus", b"\x7fFLAC": "FLAC"}
 
-# (offset, magic number) -> name. libsndfile reads the first five, but they are rare, and corrupt ones make it
-# hang or print.
+# (offset, magic number) -> name of formats that libsndfile does not decode, or whose corrupt files make it hang or
+# print.
 UNDECODABLE = {
     (8, b"8SVX"): "8SVX",
     (8, b"16SV"): "16SV",
@@ -27,30 +32,71 @@ UNDECODABLE = {
     (0, b"caff"): "CAF",
     (4, b"ftyp"): "MP4",
     (4, b"moov"): "QuickTime",
+    (4, b"mdat"): "QuickTime",
     (0, bytes.fromhex("3026b2758e66cf11")): "ASF (WMA)",
     (0, bytes.fromhex("1a45dfa3")): "Matroska or WebM",
     (0, b"wvpk"): "WavPack",
     (0, b"MAC "): "Monkey's Audio",
-    (0, b"ADIF"): "AAC",
+    (0, b"ADIF"): "AAC in ADIF",
     (0, b"#!AMR"): "AMR",
     (0, b"DSD "): "DSF",
     (0, b"FRM8"): "DSDIFF",
     (0, b"MThd"): "MIDI",
     (8, b"RMID"): "MIDI",
     (0, b"TTA1"): "True Audio",
+    (0, b"tBaK"): "TAK",
+    (0, b"ajkg"): "Shorten",
     (0, b"MPCK"): "Musepack",
     (0, b"MP+"): "Musepack",
+    (0, b".RMF"): "RealMedia",
     (0, b"FLV\x01"): "Flash video",
     (8, b"AVI "): "AVI",
 }
+# Rare formats that FFmpeg does not read.
+LIBSNDFILE_ONLY = {
+    b" paf": "PAF",
+    b"fap ": "PAF",
+    b"MATLAB 5.0 MAT-file": "MAT5",
+    b"Extended Instrument: ": "XI",
+}
 
 
-def read_header(stream: BinaryIO) -> Header | None:
-    """Return the header of `stream`, a whole file, or None where it is in no known audio format.
+class Recording(NamedTuple):
+    """A file, or one of the recordings that were joined to a file."""
+
+    start: int  # in bytes
+    end: int
+    header: Header
+
+
+def read_recordings(stream: BinaryIO) -> list[Recording]:
+    """Return the recordings in `stream`, a whole file, in their order: one, except where files were joined.
 
     Whatever the bytes are, they raise no exception. The stream's position afterwards is undefined.
+
+    Returns:
+        None of them where the file is in no known audio format.
     """
     file = FileBytes(stream)
+    first = read_header(file)
+    if first is None:
+        return []
+    later = itertools.islice(find_later_beginnings(file), MAX_CANDIDATES)
+    starts = [start for offset in later if _is_beginning(stream, start := file.start + offset)]
+    if not starts:
+        return [Recording(0, file.end, first)]
+    recordings = []
+    for start, end in itertools.pairwise([0, *starts, file.end]):
+        header = read_header(FileBytes(stream, start, end))
+        if header is not None:
+            if header.body_end is None:
+                header = header._replace(body_end=end)
+            recordings.append(Recording(start, end, header))
+    return recordings
+
+
+def read_header(file: FileBytes) -> Header | None:
+    """Return the header of a file, or None where it is in no known audio format. `file.start` moves behind tags."""
     tags = 0
     while tags < MAX_TAGS and (tag_bytes := id3v2_bytes(file.read(0, 10))):
         file.start += tag_bytes
@@ -59,6 +105,11 @@ def read_header(stream: BinaryIO) -> Header | None:
     if header is None:
         return Header("MP3", body_start=file.start) if tags else None
     return header if header.decoder_head else header._replace(body_start=file.start)
+
+
+def _is_beginning(stream: BinaryIO, start: int) -> bool:
+    header = _read_after_tags(FileBytes(stream, start))
+    return header is not None and header.decodable and not header.missing_chunk and header.channels != 0
 
 
 def _read_after_tags(file: FileBytes) -> Header | None:
@@ -81,6 +132,9 @@ def _read_after_tags(file: FileBytes) -> Header | None:
     for (offset, undecodable_magic), name in UNDECODABLE.items():
         if head[offset:].startswith(undecodable_magic):
             return Header(name, decodable=False)
+    for rare_magic, name in LIBSNDFILE_ONLY.items():
+        if head.startswith(rare_magic):
+            return Header(name, is_certain=False)
     return read_mpeg(file)
 
 
@@ -108,13 +162,20 @@ def _read_au(file: FileBytes, byte_order: str) -> Header:
 
 
 def _read_flac(file: FileBytes) -> Header:
-    block_type = file.unpack(">B", 4)
-    stream_info = file.unpack(">Q", 18)
-    if not stream_info or not block_type or block_type[0] & 0x7F:  # the block STREAMINFO, 0, comes first
+    head = file.read(0, FLAC_HEAD_BYTES)
+    if len(head) < FLAC_HEAD_BYTES or head[4] & 0x7F:  # the block STREAMINFO, 0, comes first
         return Header("FLAC")
-    (bits,) = stream_info
-    sample_rate_hz, channels, frames = bits >> 44, (bits >> 41 & 7) + 1, bits & (2**36 - 1)
-    return Header("FLAC", channels=channels, sample_rate_hz=sample_rate_hz, frames=frames or None)
+    (bits,) = struct.unpack(">Q", head[18:26])
+    sample_rate_hz, channels, frames = bits >> 44, (bits >> 41 & 7) + 1, bits & MAX_FLAC_FRAMES
+    return Header(
+        "FLAC",
+        channels=channels,
+        sample_rate_hz=sample_rate_hz,
+        frames=frames or None,
+        # Without the number of frames: libsndfile stops there, and it can be too small.
+        decoder_head=head[:18] + struct.pack(">Q", bits & ~MAX_FLAC_FRAMES) + head[26:],
+        body_start=file.start + FLAC_HEAD_BYTES,
+    )
 
 
 def _read_ogg(file: FileBytes) -> Header:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 
+from preprocessing.audio.bitstream import holds_bitstream
 from preprocessing.audio.chunks import MAX_CHUNKS, is_chunk, make_chunk, samples_continue, walk_chunks
 from preprocessing.audio.header import UNKNOWN_SIZES, UNKNOWN_SIZES_64, FileBytes, Header
 from preprocessing.audio.sample_layout import unused_bits_above
@@ -146,6 +147,8 @@ def _with_wav_head(header: Header, file: FileBytes, format_chunk: bytes, byte_or
     if header.channels is None or header.data_offset is None:
         return header._replace(missing_chunk="fmt" if header.channels is None else "data")
     data_offset = header.data_offset
+    if header.frame_bytes == 2 * header.channels and holds_bitstream(file, header):
+        header = header._replace(decodable=False, holds_bitstream=True)
     header, format_chunk = _with_whole_samples(header, file, format_chunk, byte_order)
     data_bytes = header.available_data_bytes(file.end)
     if header.frame_bytes is None:

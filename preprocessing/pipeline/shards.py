@@ -95,23 +95,29 @@ class WriteShard(beam.DoFn):
         rejected: list[Rejected] = []
         failed: set[str] = set()
         for file in sorted(files, key=lambda file: file.recording_id):
+            losses: list[str] = []
             try:
-                for entry, framed in self._records(file, opener):
+                for entry, framed in self._records(file, opener, losses):
                     writer.append(framed)
                     entries.append(entry)
             except BadAudioError as error:
                 rejected.append(_rejection(file, error))
                 failed.add(file.recording_id)
+            else:
+                if losses:
+                    rejected.append(Rejected(file.uri, "partly_read", "; ".join(dict.fromkeys(losses))))
         opener.close()
         invalid = frozenset(failed & {entry.recording_id for entry in entries})
         yield ShardResult(name, *writer.close(), pack_entries(entries), rejected, invalid)
 
-    def _records(self, file: SourceFile, opener: Opener) -> Iterator[tuple[RecordEntry, bytes]]:
-        """Yield the entry and the framed record of each clip of a file."""
+    def _records(
+        self, file: SourceFile, opener: Opener, losses: list[str]
+    ) -> Iterator[tuple[RecordEntry, bytes]]:
+        """Yield the entry and the framed record of each clip of a file; add what cannot be decoded to `losses`."""
         try:
             with opener.open(file.uri, file.archive, file.offset) as stream:
                 source, source_sha256 = _hash_source(stream, file.size)
-                for number, clip in enumerate(decode_clips(source, self.audio_format)):
+                for number, clip in enumerate(decode_clips(source, self.audio_format, losses.append)):
                     yield self._record(file, clip, source_sha256, is_first=number == 0)
         except CORRUPT_ARCHIVE_ERRORS as error:
             raise BadAudioError("corrupt_archive", str(error) or type(error).__name__) from error

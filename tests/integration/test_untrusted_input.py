@@ -75,6 +75,7 @@ def write_bad(folder, good):
     (folder / "empty.wav").write_bytes(b"")
     (folder / "text.wav").write_bytes(b"Dear diary, " * 100)
     (folder / "film.mp3").write_bytes(b"\0\0\0\x20ftypM4A \0\0\0\0" + bytes(200))
+    (folder / "score.mp3").write_bytes(b"MThd\0\0\0\6\0\1\0\1\1\xe0MTrk" + bytes(100))
     (folder / "header.wav").write_bytes(wav_header(0))
     (folder / "cut.wav").write_bytes(wav_header(80_000) + tones(7, 8_000, 1).tobytes()[:3_000])
     (folder / "mute.wav").write_bytes(wav_header(16_000, channels=0) + bytes(16_000))
@@ -99,7 +100,8 @@ def write_bad(folder, good):
     return {
         "empty.wav": "empty_file",
         "text.wav": "not_audio",
-        "film.mp3": "unsupported_codec",
+        "film.mp3": "corrupt",
+        "score.mp3": "unsupported_codec",
         "header.wav": "no_samples",
         "cut.wav": "truncated",
         "mute.wav": "zero_channels",
@@ -163,6 +165,7 @@ def test_all_clips_of_a_long_recording_are_in_one_split(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, rng.normal(0, 0.1, 4_500), 1_000)
     soundfile.write(tmp_path / "in/talk/again.wav", *soundfile.read(path))
+    path.write_bytes(path.read_bytes() + path.read_bytes()[:60] + bytes(500))  # joined with a broken one
     broken = rng.normal(0, 0.1, 4_500)
     broken[3_500] = np.nan  # in its last clip: those before are void
     soundfile.write(tmp_path / "in/talk/broken.wav", broken, 1_000, subtype="FLOAT")
@@ -177,7 +180,7 @@ def test_all_clips_of_a_long_recording_are_in_one_split(tmp_path):
     assert len(sides) == 9
     assert all(len(splits) == 1 for splits in sides.values())
     lines = [json.loads(line) for line in (tmp_path / "out/quarantine.jsonl").read_text().splitlines()]
-    assert sorted(line["reason"] for line in lines) == ["duplicate", "non_finite"]
+    assert sorted(line["reason"] for line in lines) == ["duplicate", "non_finite", "partly_read"]
     assert main(["inspect", str(tmp_path / "out")]) == 0
 
 

@@ -1,7 +1,7 @@
 """Fuzzing: files of every format with random changes give clips or a reason, in bounded time and memory.
 
 The decoders are written in C and parse untrusted bytes, so they run in a process of their own; if it dies, the test
-reports the number of the case. Other cases: `python tests/unit/preprocessing/audio/test_fuzz.py SEED FIRST LAST`.
+reports the number of the case. Other cases: `make fuzz`.
 """
 
 import io
@@ -14,9 +14,11 @@ import struct
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import soundfile
+from support.ffmpeg_files import encode_with_ffmpeg
 
 from preprocessing.audio.decode import decode_clips
 from preprocessing.audio.errors import BadAudioError
@@ -51,6 +53,17 @@ KINDS = [
     ("MP3", "MPEG_LAYER_III", 2),
     ("CAF", "PCM_16", 1),
 ]
+FFMPEG_KINDS = [
+    ("aac", "ipod"),
+    ("alac", "ipod"),
+    ("aac", "adts"),
+    ("aac", "mpegts"),
+    ("aac", "matroska"),
+    ("tta", "tta"),
+    ("wavpack", "wv"),
+    ("pcm_s16be", "caf"),
+    ("pcm_u8", "voc"),
+]
 FORMATS = [
     AudioFormat(3_000, 0.3, 900, min_secs=0.1, max_secs=3.0),
     AudioFormat(3_000, 0.3, 900, hop_secs=0.1, min_secs=0.1, max_secs=3.0),
@@ -69,10 +82,13 @@ def originals():
         stream = io.BytesIO()
         soundfile.write(stream, noise, rate_hz, format=kind, subtype=subtype)
         files.append(stream.getvalue())
+    for codec, container in FFMPEG_KINDS:
+        files.append(encode_with_ffmpeg(0.2 * noise[:, :1], 8_000, codec, container))
     wav, mp3 = files[0], files[18]
     files.append(wav[:12] + b"LIST\x14\0\0\0INFOIART\x08\0\0\0somebody" + wav[12:])
     files.append(wav + 2 * b"LIST\xf7\xff\xff\xff")  # libsndfile 1.2.2 loops forever on this
     files.append(wav + b"id3 \x04\0\0\0ID3\x03" + b"TAG" + bytes(125))
+    files.append(files[12] + files[12][:3_000] + files[12])  # joined, the middle one cut off
     files.append(b"ID3\x03\0\0\0\0\0\x0a" + bytes(10) + mp3[mp3.index(mp3[:2], 4) :])
     return files
 
@@ -158,7 +174,8 @@ def run_cases(seed, first, last):
 def test_randomly_changed_files_give_clips_or_a_reason():
     command = [sys.executable, __file__, str(SEED), "0", str(CASES)]
     try:
-        process = subprocess.run(command, capture_output=True, timeout=MAX_SECS, check=False)
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+        process = subprocess.run(command, capture_output=True, timeout=MAX_SECS, check=False, env=environment)
         end, stdout, stderr = f"exit code {process.returncode}", process.stdout, process.stderr
     except subprocess.TimeoutExpired as timeout:
         end, stdout, stderr = "timeout", timeout.stdout or b"", timeout.stderr or b""

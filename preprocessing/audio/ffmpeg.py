@@ -1,0 +1,279 @@
+"""FFmpeg, through PyAV, as it can be used on untrusted files: for what libsndfile does not read.
+
+FFmpeg opens whatever a file names, and takes random bytes for audio. So it may use only demuxers of music, read only
+the file's own bytes, and has to decode the first packets without an error where a format has no magic number. PyAV is
+imported only when a file needs it.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Never
+
+import numpy as np
+
+from preprocessing.audio.decoder_input import DecoderInput
+from preprocessing.audio.errors import BadAudioError
+
+# Playlists, images, subtitles, raw samples and what refers to other files are left out.
+DEMUXERS = ",".join(
+    (
+        "aac,ac3,aiff,amr,ape,asf,asf_o,au,avi,avr,caf,dsf,dts,dtshd,eac3,flac,flv,iff,ircam,loas,matroska,webm,mlp",
+        "mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,nistsphere,ogg,oma,pvf,qcp,rm,sds,shn,spdif,tak,truehd",
+        "tta,voc,w64,wav,wv,wve,xwma",
+    )
+)
+WITHOUT_MAGIC = frozenset(
+    ("aac", "ac3", "dts", "dtshd", "eac3", "loas", "mlp", "mp3", "mpeg", "mpegts", "spdif", "truehd")
+)
+FLAWLESS_PACKETS = 8  # with which such a file has to begin
+PROBED_BYTES = 1 << 20  # to recognize the container and its streams
+MAX_BARREN_PACKETS = 100  # in a row that give no samples: damaged, or made to waste time
+MIN_DECODED_SHARE = 0.99  # of the declared length; less is a loss
+MAX_PARTS = 1_000  # each in a format of its own
+INTEGER_BITS = {"u8": 8, "s16": 16, "s32": 32, "s64": 64}
+ENCRYPTED_TAGS = ("drms", "drmi", "enca")  # of a codec in MP4
+# ASF Specification 01.20.03, sections 3.14 and 3.15, and the later DRM header: their identifiers in a file's header.
+ASF_ENCRYPTION = tuple(
+    bytes.fromhex(guid)
+    for guid in (
+        "fbb3112223bdd211b4b700a0c955fc6e",
+        "14e68a292226174cb935dae07ee9289c",
+        "5a8af8ef19b64346a6b56e8c4efdbb6f",
+    )
+)
+INSPECTED_BYTES = 1 << 16
+
+
+class _Format(NamedTuple):
+    sample_rate_hz: int
+    channels: int
+    is_int16: bool
+    is_integer: bool
+
+
+class FFmpegDecoder:
+    """A `preprocessing.audio.decoder.Decoder` of the samples up to the next change of their format."""
+
+    scale = 1.0
+    is_compressed = True
+    declared_frames = 0
+    declares_more = False
+
+    def __init__(self, frames: _Frames, sample_format: _Format) -> None:
+        self._frames = frames
+        self._format = sample_format
+        self.sample_rate_hz = sample_format.sample_rate_hz
+        self.channels = sample_format.channels
+        self.dtype = np.dtype(np.int16 if sample_format.is_int16 else np.float32)
+        self.has_integer_samples = sample_format.is_integer
+        self.loss = ""
+
+    def read(self, block: np.ndarray) -> int:
+        """Fill `block`, `[frames, channels]` of `dtype`, and return how many frames there were."""
+        filled = 0
+        while filled < len(block) and self._frames.peek() == self._format:
+            samples = self._frames.take(len(block) - filled)
+            block[filled : filled + len(samples)] = samples
+            filled += len(samples)
+        self.loss = self._frames.loss
+        return filled
+
+    def reached_end_of_file(self) -> bool:
+        """Return whether the decoder has asked for more bytes than there are."""
+        return self._frames.decoder_input.reached_end
+
+    def close(self) -> None:
+        """Do nothing: `open_ffmpeg` frees what its decoders share."""
+
+
+def open_ffmpeg(decoder_input: DecoderInput) -> Iterator[FFmpegDecoder]:
+    """Yield a decoder for each part of a file's first or main audio stream that has one format.
+
+    Each has to be read to its end before the next.
+
+    Raises:
+        BadAudioError: FFmpeg finds no sound that it can decode, or only encrypted sound.
+    """
+    frames = _Frames(decoder_input)
+    try:
+        for _ in range(MAX_PARTS):
+            sample_format = frames.peek()
+            if sample_format is None:
+                return
+            yield FFmpegDecoder(frames, sample_format)
+    finally:
+        frames.close()
+
+
+class _Frames:
+    """The decoded samples of a file, frame by frame."""
+
+    def __init__(self, decoder_input: DecoderInput) -> None:
+        self.decoder_input = decoder_input
+        self.loss = ""
+        self._container = _open_container(decoder_input)
+        try:
+            self._stream = self._audio_stream()
+            self._blocks = self._decode()
+            self._block: np.ndarray | None = None
+            self._format: _Format | None = None
+            if self.peek() is None:
+                raise BadAudioError("corrupt", f"{self._name} of which no packet can be decoded")
+        except BaseException:
+            self.close()
+            raise
+
+    def peek(self) -> _Format | None:
+        """Return the format of the next samples, or None at the end."""
+        if self._block is None or not len(self._block):
+            self._format, self._block = next(self._blocks, (None, None))
+        return self._format
+
+    def take(self, count: int) -> np.ndarray:
+        """Return the next `count` samples or fewer, after `peek`: `[frames, channels]`, int16 or float32."""
+        assert self._block is not None
+        taken, self._block = self._block[:count], self._block[count:]
+        return taken
+
+    def close(self) -> None:
+        """Free the decoder."""
+        self._container.close()
+
+    @property
+    def _name(self) -> str:
+        header = self.decoder_input.header
+        return header.container or self._container.format.long_name
+
+    def _audio_stream(self) -> Any:
+        stream = self._container.streams.best("audio")
+        if stream is None:
+            raise BadAudioError("no_samples", f"{self._name} without sound")
+        if stream.codec_context is None:
+            raise BadAudioError("unsupported_codec", f"{self._name} with a codec that is not supported")
+        if self.decoder_input.header.holds_bitstream and stream.codec_context.name.startswith("pcm_"):
+            raise BadAudioError(
+                "unsupported_codec", f"{self._name} with compressed sound that is declared as PCM"
+            )
+        if stream.codec_context.codec_tag in ENCRYPTED_TAGS or self._is_encrypted_asf():
+            raise BadAudioError("unsupported_codec", f"{self._name} that is encrypted (DRM)")
+        for other in self._container.streams:
+            if other is not stream:
+                other.discard = "all"
+        stream.codec_context.thread_count = 1
+        return stream
+
+    def _is_encrypted_asf(self) -> bool:
+        if "asf" not in self._container.format.name:
+            return False
+        position = self.decoder_input.tell()  # where FFmpeg goes on
+        self.decoder_input.seek(0)
+        head = self.decoder_input.read(INSPECTED_BYTES)
+        self.decoder_input.seek(position)
+        return any(guid in head for guid in ASF_ENCRYPTION)
+
+    def _decode(self) -> Iterator[tuple[_Format, np.ndarray]]:
+        """Yield each frame's format and samples, without the packets that cannot be decoded."""
+        import av
+
+        must_be_flawless = not WITHOUT_MAGIC.isdisjoint(self._format_names)
+        packets = self._container.demux(self._stream)
+        barren = failed = 0
+        decoded_secs = 0.0
+        for number in itertools.count():
+            try:
+                packet = next(packets, None)
+                frames = self._stream.decode(packet) if packet is not None else []
+            except (av.FFmpegError, ValueError, MemoryError) as error:
+                if must_be_flawless and number < FLAWLESS_PACKETS:
+                    raise BadAudioError("not_audio", f"the content is not {self._name}") from error
+                failed += 1
+                self.loss = f"{failed} packets cannot be decoded"
+                frames = []
+            self.decoder_input.raise_stream_error()
+            blocks = [(_format_of(frame), _samples_of(frame)) for frame in frames if frame.samples]
+            yield from blocks
+            decoded_secs += sum(
+                len(samples) / sample_format.sample_rate_hz for sample_format, samples in blocks
+            )
+            barren = 0 if blocks else barren + 1
+            if packet is None or barren > MAX_BARREN_PACKETS:
+                break
+        if decoded_secs < MIN_DECODED_SHARE * self._declared_secs():
+            self.loss = f"only {decoded_secs:.3f} of {self._declared_secs():.3f} s can be decoded"
+
+    def _declared_secs(self) -> float:
+        """The length of the sound; 0 where it is not declared, or only for the sound together with other streams."""
+        if not WITHOUT_MAGIC.isdisjoint(self._format_names):
+            return 0.0  # an estimate by FFmpeg
+        if self._stream.duration is not None:
+            return float(self._stream.duration * self._stream.time_base)
+        is_alone = len(self._container.streams) == 1 and self._container.duration is not None
+        return self._container.duration / 1e6 if is_alone else 0.0
+
+    @property
+    def _format_names(self) -> list[str]:
+        return self._container.format.name.split(",")
+
+
+def _open_container(decoder_input: DecoderInput) -> Any:
+    import av
+
+    container_options = {
+        "format_whitelist": DEMUXERS,
+        "codec_whitelist": _audio_codecs(),
+        "protocol_whitelist": "none",
+        "probesize": str(PROBED_BYTES),
+        "max_streams": "64",
+    }
+    try:
+        container = av.open(
+            decoder_input, io_open=_refuse, container_options=container_options, metadata_errors="ignore"
+        )
+    except (av.FFmpegError, ValueError, MemoryError) as error:
+        decoder_input.raise_stream_error()
+        raise BadAudioError("not_audio", "FFmpeg does not know the format") from error
+    decoder_input.raise_stream_error()
+    return container
+
+
+@functools.cache
+def _audio_codecs() -> str:
+    """Return the names of the decoders that may be used, separated by commas."""
+    import av
+
+    av.logging.set_level(None)
+    av.logging.set_libav_level(av.logging.PANIC)
+    names = []
+    for name in sorted(av.codecs_available):
+        try:
+            codec = av.Codec(name, "r")
+        except ValueError:  # only an encoder
+            continue
+        if codec.type == "audio":
+            names.append(codec.name)
+    return ",".join(names)
+
+
+def _refuse(url: str, flags: int, options: dict[str, str]) -> Never:
+    raise PermissionError(f"the file refers to another one: {url}")
+
+
+def _format_of(frame: Any) -> _Format:
+    kind = frame.format.name.removesuffix("p")
+    return _Format(frame.sample_rate, frame.layout.nb_channels, kind == "s16", kind in INTEGER_BITS)
+
+
+def _samples_of(frame: Any) -> np.ndarray:
+    """The samples of a frame, `[frames, channels]`: int16 if they have 16 bits, otherwise float32 at full scale 1."""
+    samples = frame.to_ndarray()
+    samples = samples.T if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels)
+    if samples.dtype == np.int16:
+        return samples
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if samples.dtype.kind == "i":
+        return (samples / 2.0 ** (INTEGER_BITS[frame.format.name.removesuffix("p")] - 1)).astype(np.float32)
+    return samples.astype(np.float32, copy=False)

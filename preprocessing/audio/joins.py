@@ -1,0 +1,42 @@
+"""Files that hold several recordings one after another.
+
+`cat a.wav b.wav > c.wav`, recorders that append and radio streams make such files. A decoder reads the first recording
+and takes its end for that of the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from preprocessing.audio.header import FileBytes
+
+MAGIC_BYTES = {
+    **{b"RIFF": 4, b"RIFX": 4, b"RF64": 4, b"BW64": 4, b"riff": 16, b"FORM": 4},
+    **{b"fLaC": 4, b".snd": 4, b"dns.": 4, b"OggS": 4},
+}
+OGG_FIRST_PAGE = b"OggS\0\x02"  # version 0, beginning of a stream (RFC 3533, section 6)
+
+
+def find_later_beginnings(file: FileBytes) -> Iterator[int]:
+    """Yield the offsets at which, after the first, another recording in a container of the same kind may begin.
+
+    There is a magic number; nothing else was checked. Of Ogg pages that begin streams to be played together, only the
+    first counts.
+    """
+    head = file.read(0, 16)
+    size = MAGIC_BYTES.get(head[:4])
+    if not size:
+        return
+    magic = OGG_FIRST_PAGE if head[:4] == b"OggS" else head[:size]
+    end_of_last_page = _page_end(file, 0)
+    for offset in file.search(re.compile(re.escape(magic)), len(magic), start=1):
+        if magic != OGG_FIRST_PAGE or offset != end_of_last_page:
+            yield offset
+        end_of_last_page = _page_end(file, offset)
+
+
+def _page_end(file: FileBytes, offset: int) -> int:
+    """Return where the Ogg page at `offset` ends."""
+    (segments,) = file.unpack("B", offset + 26) or (0,)
+    return offset + 27 + segments + sum(file.read(offset + 27, segments))

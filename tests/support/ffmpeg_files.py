@@ -1,0 +1,43 @@
+"""Audio files in memory in the formats that FFmpeg writes, and what FFmpeg alone decodes them to."""
+
+from __future__ import annotations
+
+import io
+
+import av
+import numpy as np
+
+LAYOUTS = {1: "mono", 2: "stereo"}
+SAMPLE_FORMATS = {"tta": "s16", "wavpack": "s16p"}  # of which the encoders prefer 8 bits
+
+
+def encode_with_ffmpeg(waveform, rate_hz, codec, container):
+    """Return `[frames, channels]` as the bytes of a file."""
+    stream = io.BytesIO()
+    layout = LAYOUTS[waveform.shape[1]]
+    samples = np.round(waveform * 32_767).astype(np.int16).reshape(1, -1)
+    with av.open(stream, "w", format=container) as output:
+        encoder = output.add_stream(codec, rate=rate_hz, layout=layout)
+        if codec in SAMPLE_FORMATS:
+            encoder.codec_context.format = SAMPLE_FORMATS[codec]
+        converter = av.AudioResampler(format=encoder.codec_context.format, layout=layout, rate=rate_hz)
+        whole = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
+        whole.sample_rate, whole.pts = rate_hz, 0
+        queue = av.AudioFifo()
+        for frame in converter.resample(whole) + converter.resample(None):
+            queue.write(frame)
+        encoder.codec_context.open()
+        frame_size = encoder.codec_context.frame_size or 1_024
+        while (frame := queue.read(frame_size, partial=True)) is not None:
+            output.mux(encoder.encode(frame))
+        output.mux(encoder.encode(None))
+    return stream.getvalue()
+
+
+def decode_with_ffmpeg(data):
+    """Return the mean of the channels, `[frames]` float32, as FFmpeg decodes and converts them."""
+    with av.open(io.BytesIO(data)) as file:
+        stream = file.streams.audio[0]
+        converter = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
+        frames = [part for frame in file.decode(stream) for part in converter.resample(frame)]
+        return np.concatenate([frame.to_ndarray() for frame in frames], axis=1).mean(axis=0)

@@ -1,0 +1,124 @@
+import io
+
+import numpy as np
+import pytest
+from support.audio_bytes import ONE_SECOND, decode, encode, noise, rejection_reason, tone
+from support.ffmpeg_files import decode_with_ffmpeg, encode_with_ffmpeg
+
+from preprocessing.audio.decode import decode_clips
+from preprocessing.options import AudioFormat
+
+RATE_HZ = 44_100
+WHOLE = AudioFormat(RATE_HZ, 4.0, 4 * RATE_HZ, min_secs=0.25)  # without resampling
+MUSIC = np.stack([tone(2.0, RATE_HZ), 0.5 * tone(2.0, RATE_HZ, hz=1_000.0)], axis=1) * 0.8
+LOSSY = [
+    ("aac", "ipod"),
+    ("aac", "adts"),
+    ("aac", "mpegts"),
+    ("aac", "flv"),
+    ("aac", "matroska"),
+    ("ac3", "ac3"),
+    ("ac3", "spdif"),
+    ("eac3", "eac3"),
+    ("mp2", "mpeg"),
+    ("mp2", "avi"),
+]
+LOSSLESS = [
+    ("alac", "ipod"),
+    ("pcm_s16be", "caf"),
+    ("pcm_s16le", "mov"),
+    ("pcm_s16le", "voc"),
+    ("pcm_s24le", "matroska"),
+    ("tta", "tta"),
+    ("wavpack", "wv"),
+]
+
+
+def waveform_of(data):
+    (clip,) = decode(data, WHOLE)
+    return clip.waveform[: clip.valid_samples]
+
+
+@pytest.mark.parametrize(("codec", "container"), [*LOSSY, *LOSSLESS])
+def test_a_format_that_libsndfile_does_not_read_decodes_as_with_ffmpeg_alone(codec, container):
+    data = encode_with_ffmpeg(MUSIC, RATE_HZ, codec, container)
+    waveform = waveform_of(data)
+    expected = decode_with_ffmpeg(data)
+    assert len(waveform) == len(expected) >= 2 * RATE_HZ - 1_152
+    np.testing.assert_allclose(waveform, expected, rtol=0, atol=1e-6)
+    power_db = 10 * np.log10(np.mean(np.square(waveform)) / np.mean(np.square(MUSIC.mean(axis=1))))
+    assert abs(power_db) < 0.5
+
+
+@pytest.mark.parametrize(("codec", "container"), LOSSLESS)
+def test_a_lossless_format_gives_the_samples_that_were_written(codec, container):
+    waveform = waveform_of(encode_with_ffmpeg(MUSIC, RATE_HZ, codec, container))
+    expected = (np.round(MUSIC * 32_767) / 32_768).mean(axis=1)
+    np.testing.assert_allclose(waveform, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("fraction", [0.4, 0.75])
+@pytest.mark.parametrize(("codec", "container"), [("aac", "adts"), ("ac3", "ac3"), ("mp2", "mpeg")])
+def test_of_a_file_that_is_cut_off_the_rest_is_read(codec, container, fraction):
+    data = encode_with_ffmpeg(MUSIC, RATE_HZ, codec, container)
+    assert len(waveform_of(data[: int(fraction * len(data))])) == pytest.approx(
+        fraction * 2 * RATE_HZ, rel=0.3
+    )
+
+
+@pytest.mark.parametrize(
+    ("codec", "container"), [("aac", "adts"), ("ac3", "ac3"), ("alac", "ipod"), ("pcm_s16le", "matroska")]
+)
+def test_what_cannot_be_decoded_is_reported_and_the_rest_read(codec, container):
+    data = bytearray(encode_with_ffmpeg(noise(3.0, RATE_HZ), RATE_HZ, codec, container))
+    middle = len(data) // 2
+    data[middle : middle + 2_000] = np.random.default_rng(0).bytes(2_000)
+    losses = []
+    (clip,) = decode_clips(io.BytesIO(bytes(data)), WHOLE, losses.append)
+    assert clip.valid_samples > 1.0 * RATE_HZ
+    assert losses
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:9,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n",
+        b"ffconcat version 1.0\nfile /etc/hostname\n",
+        b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nm=audio 5004 RTP/AVP 0\n",
+        b"<!doctype html><html>" + 4_000 * b"<p>not found</p>",
+        b"%PDF-1.4\n" + np.random.default_rng(0).bytes(50_000),
+        b"\xff\xd8\xff\xe0" + np.random.default_rng(1).bytes(100_000),
+        *(np.random.default_rng(seed).bytes(100_000) for seed in range(4)),
+    ],
+)
+def test_text_images_and_random_bytes_are_no_audio(content):
+    assert rejection_reason(content) == "not_audio"
+
+
+def test_a_video_without_sound_has_no_samples():
+    wav = encode(tone(1.0))
+    data = encode_with_ffmpeg(MUSIC, RATE_HZ, "aac", "ipod").replace(b"soun", b"vide")
+    assert rejection_reason(data, ONE_SECOND) in ("no_samples", "corrupt")
+    assert len(decode(wav)) == 1
+
+
+def test_an_encrypted_file_is_named_as_such(capfd):
+    data = encode_with_ffmpeg(MUSIC, RATE_HZ, "aac", "ipod").replace(b"mp4a", b"drms")
+    with pytest.raises(Exception, match="encrypted"):
+        decode(data)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_bits_of_another_codec_in_a_wav_file_are_decoded_not_played():
+    bursts = encode_with_ffmpeg(MUSIC, RATE_HZ, "ac3", "spdif")
+    stereo = np.frombuffer(bursts[: len(bursts) // 4 * 4], "<i2").reshape(-1, 2)
+    data = encode(stereo, RATE_HZ)
+    assert np.sqrt(np.mean(np.square(waveform_of(data)))) == pytest.approx(
+        np.sqrt(np.mean(np.square(MUSIC.mean(axis=1)))), rel=0.1
+    )
+
+
+def test_a_square_wave_at_full_scale_is_no_bitstream():
+    square = np.where(np.arange(RATE_HZ) % 100 < 50, 32_766, -32_767).astype(np.int16)
+    (clip,) = decode(encode(square, RATE_HZ), WHOLE)
+    assert clip.valid_samples == RATE_HZ
