@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from preprocessing.audio.header import FileBytes
+from preprocessing.audio.header import FileBytes, Header
 
 MAGIC_BYTES = {
     **{b"RIFF": 4, b"RIFX": 4, b"RF64": 4, b"BW64": 4, b"riff": 16, b"FORM": 4},
@@ -18,10 +18,11 @@ MAGIC_BYTES = {
 OGG_FIRST_PAGE = b"OggS\0\x02"  # version 0, beginning of a stream (RFC 3533, section 6)
 
 
-def find_later_beginnings(file: FileBytes) -> Iterator[int]:
+def find_later_beginnings(file: FileBytes, first: Header) -> Iterator[int]:
     """Yield the offsets at which, after the first, another recording in a container of the same kind may begin.
 
-    There is a magic number; nothing else was checked. Of Ogg pages that begin streams to be played together, only the
+    There is a magic number; nothing else was checked. The samples of the first one are not searched if their size is
+    known, since it was checked that they end there. Of Ogg pages that begin streams to be played together, only the
     first counts.
     """
     head = file.read(0, 16)
@@ -30,7 +31,10 @@ def find_later_beginnings(file: FileBytes) -> Iterator[int]:
         return
     magic = OGG_FIRST_PAGE if head[:4] == b"OggS" else head[:size]
     end_of_last_page = _page_end(file, 0)
-    for offset in file.search(re.compile(re.escape(magic)), len(magic), start=1):
+    start = 1
+    if first.data_offset is not None and first.data_bytes is not None:
+        start = max(first.data_offset + first.data_bytes - file.start, 1)
+    for offset in file.search(re.compile(re.escape(magic)), len(magic), start):
         if magic != OGG_FIRST_PAGE or offset != end_of_last_page:
             yield offset
         end_of_last_page = _page_end(file, offset)

@@ -81,7 +81,7 @@ def read_recordings(stream: BinaryIO) -> list[Recording]:
     first = read_header(file)
     if first is None:
         return []
-    later = itertools.islice(find_later_beginnings(file), MAX_CANDIDATES)
+    later = itertools.islice(find_later_beginnings(file, first), MAX_CANDIDATES)
     starts = [start for offset in later if _is_beginning(stream, start := file.start + offset)]
     if not starts:
         return [Recording(0, file.end, first)]

@@ -147,7 +147,7 @@ def _with_wav_head(header: Header, file: FileBytes, format_chunk: bytes, byte_or
     if header.channels is None or header.data_offset is None:
         return header._replace(missing_chunk="fmt" if header.channels is None else "data")
     data_offset = header.data_offset
-    if header.frame_bytes == 2 * header.channels and holds_bitstream(file, header):
+    if header.channels == 2 and header.frame_bytes == 4 and holds_bitstream(file, header):
         header = header._replace(decodable=False, holds_bitstream=True)
     header, format_chunk = _with_whole_samples(header, file, format_chunk, byte_order)
     data_bytes = header.available_data_bytes(file.end)
@@ -180,9 +180,9 @@ def _with_whole_samples(
     if is_extensible:
         valid_bits, tag = (struct.unpack(f"{byte_order}H", format_chunk[at : at + 2])[0] for at in (18, 24))
         bits = valid_bits or bits
-    if tag != WAV_PCM or not header.frame_bytes or header.frame_bytes // channels < 2:
+    container_bytes = header.frame_bytes // channels if header.frame_bytes else 0
+    if tag != WAV_PCM or not 2 <= container_bytes <= 4:
         return header, format_chunk
-    container_bytes = header.frame_bytes // channels
     unused = unused_bits_above(file, header, container_bytes, bits, byte_order)
     declared = struct.pack(f"{byte_order}H", 8 * container_bytes)
     return header._replace(unused_upper_bits=unused), format_chunk[:14] + declared + format_chunk[16:]

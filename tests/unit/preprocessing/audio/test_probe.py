@@ -251,3 +251,9 @@ def test_the_number_of_chunks_that_are_read_is_limited():
     stream = CountingStream(b"RIFF\0\0\0\0WAVE" + b"JUNK\0\0\0\0" * 100_000)
     assert read_header(FileBytes(stream)).channels is None
     assert stream.seeks < 1_000
+
+
+@pytest.mark.parametrize("bits", [0, 1, 33, 255, 65_535])
+def test_an_absurd_number_of_bits_raises_no_exception(bits):
+    assert header_of(patch_number(encode("WAV", "PCM_16"), 34, "<H", bits)).channels == 2
+    assert header_of(patch_number(encode("W64", "PCM_16"), 78, "<H", bits)).channels == 2
