@@ -148,6 +148,8 @@ class _Frames:
         return header.container or self._container.format.long_name
 
     def _audio_stream(self) -> Any:
+        import av
+
         stream = self._container.streams.best("audio")
         if stream is None:
             raise BadAudioError("no_samples", f"{self._name} without sound")
@@ -161,7 +163,7 @@ class _Frames:
             raise BadAudioError("unsupported_codec", f"{self._name} that is encrypted (DRM)")
         for other in self._container.streams:
             if other is not stream:
-                other.discard = "all"
+                other.discard = av.stream.Discard.all
         stream.codec_context.thread_count = 1
         return stream
 

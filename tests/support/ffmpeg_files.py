@@ -11,12 +11,14 @@ LAYOUTS = {1: "mono", 2: "stereo"}
 SAMPLE_FORMATS = {"tta": "s16", "wavpack": "s16p"}  # of which the encoders prefer 8 bits
 
 
-def encode_with_ffmpeg(waveform, rate_hz, codec, container):
-    """Return `[frames, channels]` as the bytes of a file."""
+def encode_with_ffmpeg(waveform, rate_hz, codec, container, has_video=False):
+    """Return `[frames, channels]` as the bytes of a file, on request with a stream of black pictures."""
     stream = io.BytesIO()
     layout = LAYOUTS[waveform.shape[1]]
     samples = np.round(waveform * 32_767).astype(np.int16).reshape(1, -1)
     with av.open(stream, "w", format=container) as output:
+        if has_video:
+            video = output.add_stream("mpeg4", rate=25, width=64, height=64, pix_fmt="yuv420p")
         encoder = output.add_stream(codec, rate=rate_hz, layout=layout)
         if codec in SAMPLE_FORMATS:
             encoder.codec_context.format = SAMPLE_FORMATS[codec]
@@ -31,6 +33,12 @@ def encode_with_ffmpeg(waveform, rate_hz, codec, container):
         while (frame := queue.read(frame_size, partial=True)) is not None:
             output.mux(encoder.encode(frame))
         output.mux(encoder.encode(None))
+        if has_video:
+            for number in range(25 * len(waveform) // rate_hz):
+                picture = av.VideoFrame.from_ndarray(np.zeros((96, 64), np.uint8), format="yuv420p")
+                picture.pts = number
+                output.mux(video.encode(picture))
+            output.mux(video.encode(None))
     return stream.getvalue()
 
 

@@ -84,6 +84,7 @@ def originals():
         files.append(stream.getvalue())
     for codec, container in FFMPEG_KINDS:
         files.append(encode_with_ffmpeg(0.2 * noise[:, :1], 8_000, codec, container))
+    files.append(encode_with_ffmpeg(0.2 * noise[:, :1], 8_000, "aac", "mp4", has_video=True))
     wav, mp3 = files[0], files[18]
     files.append(wav[:12] + b"LIST\x14\0\0\0INFOIART\x08\0\0\0somebody" + wav[12:])
     files.append(wav + 2 * b"LIST\xf7\xff\xff\xff")  # libsndfile 1.2.2 loops forever on this
