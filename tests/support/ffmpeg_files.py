@@ -34,12 +34,25 @@ def encode_with_ffmpeg(waveform, rate_hz, codec, container, has_video=False):
             output.mux(encoder.encode(frame))
         output.mux(encoder.encode(None))
         if has_video:
-            for number in range(25 * len(waveform) // rate_hz):
-                picture = av.VideoFrame.from_ndarray(np.zeros((96, 64), np.uint8), format="yuv420p")
-                picture.pts = number
-                output.mux(video.encode(picture))
-            output.mux(video.encode(None))
+            _write_pictures(output, video, 25 * len(waveform) // rate_hz)
     return stream.getvalue()
+
+
+def silent_video(container):
+    """Return a file with a second of pictures and no sound."""
+    stream = io.BytesIO()
+    with av.open(stream, "w", format=container) as output:
+        video = output.add_stream("mpeg4", rate=25, width=64, height=64, pix_fmt="yuv420p")
+        _write_pictures(output, video, 25)
+    return stream.getvalue()
+
+
+def _write_pictures(output, video, count):
+    for number in range(count):
+        picture = av.VideoFrame.from_ndarray(np.zeros((96, 64), np.uint8), format="yuv420p")
+        picture.pts = number
+        output.mux(video.encode(picture))
+    output.mux(video.encode(None))
 
 
 def decode_with_ffmpeg(data):
