@@ -122,9 +122,13 @@ class _Frames:
             self._format: _Format | None = None
             if self.peek() is None:
                 raise BadAudioError("corrupt", f"{self._name} of which no packet can be decoded")
-        except BaseException:
+        except BadAudioError:
             self.close()
             raise
+        except Exception as error:  # PyAV does not expect every value that a file can have
+            self.close()
+            decoder_input.raise_stream_error()
+            raise BadAudioError("corrupt", f"{self._name} that cannot be decoded") from error
 
     def peek(self) -> _Format | None:
         """Return the format of the next samples, or None at the end."""
@@ -159,7 +163,7 @@ class _Frames:
             raise BadAudioError(
                 "unsupported_codec", f"{self._name} with compressed sound that is declared as PCM"
             )
-        if stream.codec_context.codec_tag in ENCRYPTED_TAGS or self._is_encrypted_asf():
+        if _codec_tag(stream) in ENCRYPTED_TAGS or self._is_encrypted_asf():
             raise BadAudioError("unsupported_codec", f"{self._name} that is encrypted (DRM)")
         for other in self._container.streams:
             if other is not stream:
@@ -178,28 +182,27 @@ class _Frames:
 
     def _decode(self) -> Iterator[tuple[_Format, np.ndarray]]:
         """Yield each frame's format and samples, without the packets that cannot be decoded."""
-        import av
 
         must_be_flawless = not WITHOUT_MAGIC.isdisjoint(self._format_names)
         packets = self._container.demux(self._stream)
+        packet = None
         barren = failed = 0
         decoded_secs = 0.0
         for number in itertools.count():
             try:
                 packet = next(packets, None)
                 frames = self._stream.decode(packet) if packet is not None else []
-            except (av.FFmpegError, ValueError, MemoryError) as error:
+                blocks = [(_format_of(frame), _samples_of(frame)) for frame in frames if frame.samples]
+            except Exception as error:  # a decoder may fail on untrusted bytes in any way
+                self.decoder_input.raise_stream_error()
                 if must_be_flawless and number < FLAWLESS_PACKETS:
                     raise BadAudioError("not_audio", f"the content is not {self._name}") from error
                 failed += 1
                 self.loss = f"{failed} packets cannot be decoded"
-                frames = []
+                blocks = []
             self.decoder_input.raise_stream_error()
-            blocks = [(_format_of(frame), _samples_of(frame)) for frame in frames if frame.samples]
             yield from blocks
-            decoded_secs += sum(
-                len(samples) / sample_format.sample_rate_hz for sample_format, samples in blocks
-            )
+            decoded_secs += sum(len(samples) / max(kind.sample_rate_hz, 1) for kind, samples in blocks)
             barren = 0 if blocks else barren + 1
             if packet is None or barren > MAX_BARREN_PACKETS:
                 break
@@ -234,7 +237,7 @@ def _open_container(decoder_input: DecoderInput) -> Any:
         container = av.open(
             decoder_input, io_open=_refuse, container_options=container_options, metadata_errors="ignore"
         )
-    except (av.FFmpegError, ValueError, MemoryError) as error:
+    except Exception as error:  # a demuxer may fail on untrusted bytes in any way
         decoder_input.raise_stream_error()
         raise BadAudioError("not_audio", "FFmpeg does not know the format") from error
     decoder_input.raise_stream_error()
@@ -261,6 +264,13 @@ def _audio_codecs() -> str:
 
 def _refuse(url: str, flags: int, options: dict[str, str]) -> Never:
     raise PermissionError(f"the file refers to another one: {url}")
+
+
+def _codec_tag(stream: Any) -> str:
+    try:
+        return str(stream.codec_context.codec_tag)
+    except UnicodeDecodeError:
+        return ""
 
 
 def _format_of(frame: Any) -> _Format:
