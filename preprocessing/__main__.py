@@ -176,6 +176,7 @@ def _run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
     )
     if not flags.verbose:
         _silence_libraries()
+        _silence_workers()
     from preprocessing.pipeline import launcher
 
     launcher.run(options, beam_flags)
@@ -218,6 +219,13 @@ def _silence_libraries() -> None:
     _silence_c_libraries()
     warnings.simplefilter("ignore")
     logging.getLogger().setLevel(logging.CRITICAL)
+
+
+def _silence_workers() -> None:
+    """Keep Beam's local workers from printing the traceback of an exception, which `run_command` reports."""
+    from apache_beam.runners.worker import sdk_worker
+
+    vars(sdk_worker)["print"] = lambda *arguments, **options: None
 
 
 def _silence_c_libraries() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Never
 
 from preprocessing.errors import DONE, STOPPED, STORAGE_FAILED, UNEXPECTED, USAGE, CommandError
+from preprocessing.storage_failures import storage_failure
 
 
 class SentenceParser(argparse.ArgumentParser):
@@ -107,8 +108,8 @@ def _describe(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "stopped; run the same command again to continue", STOPPED
-    if isinstance(error, OSError):
-        return f"{error}; check the path, its permissions and the free space", STORAGE_FAILED
+    if failure := storage_failure(error):
+        return f"{failure}; check the path, its permissions and the free space", STORAGE_FAILED
     return f"{type(error).__name__}: {error} (see --verbose)", UNEXPECTED
 
 

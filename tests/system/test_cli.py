@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -91,6 +92,23 @@ def test_with_json_logs_an_error_is_one_log_entry(tmp_path):
 def visible_lines(text):
     """Return the lines that stay on a terminal: those that end in a carriage return are overwritten."""
     return [line.rsplit("\r", 1)[-1] for line in text.splitlines()]
+
+
+def test_a_job_that_cannot_write_its_shards_ends_with_one_sentence_and_goes_on_later(corpus, tmp_path):
+    job = [sys.executable, "-m", "preprocessing", "--input", corpus, "--output", tmp_path / "data", *TINY]
+    command = shlex.join(map(str, job))
+    # As on a full disk, a write fails. The limit is in KiB.
+    limited = subprocess.run(
+        ["bash", "-c", f"trap '' XFSZ; ulimit -f 8; {command}"], capture_output=True, text=True, check=False
+    )
+    assert limited.returncode == 4, limited.stderr
+    (line,) = [line for line in visible_lines(limited.stderr) if line.strip() and "clips/s" not in line]
+    assert "File too large" in line
+    assert "Traceback" not in limited.stderr
+    assert not (tmp_path / "data/dataset.json").exists()
+    again = subprocess.run(job, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "data/dataset.json").exists()
 
 
 def test_a_successful_run_prints_no_output_of_libraries(corpus, tmp_path):

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
 from preprocessing.html.media import pcm16
+from preprocessing.storage.atomic import write_atomically
 
 
 def write_wav(path: Path, audio: np.ndarray, sample_rate_hz: int, output_rate_hz: int | None = None) -> None:
-    """Write one mono clip as a 16-bit PCM WAV file.
+    """Write one mono clip as a 16-bit PCM WAV file, atomically.
 
     Args:
         path: The file, in a folder that exists.
         audio: `[samples]` float32; values beyond [-1, 1] are clipped, NaN becomes silence.
         sample_rate_hz: The rate of `audio`.
         output_rate_hz: The rate of the file; None keeps that of `audio`.
+
+    Raises:
+        OSError: The folder is missing, read-only or full.
     """
     rate_hz = output_rate_hz or sample_rate_hz
-    soundfile.write(path, pcm16(audio, sample_rate_hz, rate_hz), rate_hz, subtype="PCM_16")
+    file = io.BytesIO()
+    soundfile.write(file, pcm16(audio, sample_rate_hz, rate_hz), rate_hz, format="WAV", subtype="PCM_16")
+    write_atomically(path, file.getvalue())
 
 
 def read_wav(path: Path) -> np.ndarray:
