@@ -61,6 +61,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="hash: 80/10/10 by a digest of the track's id; reference: the 13 training and 12 test numbers of the "
         "reference notebook (default: %(default)s)",
     )
+    parser.add_argument(
+        "--exclude",
+        default="",
+        metavar="FILE",
+        help="leave out what FILE lists, local or gs://: one path, folder, URI, recording id, SHA-256 or line of a "
+        "quarantine.jsonl per line",
+    )
     _add_format_flags(parser)
     _add_output_flags(parser)
     parser.add_argument("--verbose", action="store_true", help="print tracebacks and logs of libraries")
@@ -179,7 +186,7 @@ def _run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
         _silence_workers()
     from preprocessing.pipeline import launcher
 
-    launcher.run(options, beam_flags)
+    launcher.run(options, beam_flags, flags.exclude)
 
 
 def _set_emulator_credentials() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -80,6 +81,7 @@ class Options:
     audio: AudioFormat = AudioFormat()
     versioned: bool = False  # write <output>/<digest>/ and point <output>/LATEST to it
     max_bad_fraction: float = 0.1  # of the recordings; above it, no dataset is written
+    exclusions: tuple[str, ...] = ()  # see `preprocessing.sources.exclusions.read_exclusions`
 
     def __post_init__(self) -> None:
         if not self.input or not self.output:
@@ -95,5 +97,11 @@ class Options:
             "genres": sorted(set(self.genres)),
             "split": self.split,
             "shards": self.shards,
+            "exclusions_sha256": self._exclusions_sha256(),
             **asdict(self.audio),
         }
+
+    def _exclusions_sha256(self) -> str:
+        """Return a digest of the exclusions, whose names a dataset need not tell; empty if there are none."""
+        text = "\n".join(self.exclusions)
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest() if text else ""

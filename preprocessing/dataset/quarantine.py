@@ -24,6 +24,7 @@ REASONS = {
     "unknown_scale": "The float samples are so large that their full scale is unknown: write them as -1 to 1.",
     "silent": "The part to be used is silent, or constant, throughout.",
     "partly_read": "The file is a recording of the dataset, but a part of it cannot be decoded and is left out.",
+    "excluded": "The list of --exclude names the file, its folder, its recording or its content.",
     "duplicate": "The recording is the same as that of another file; the first file by name is kept.",
     "other_file": "The file is not audio, and its name does not claim so.",
     "hidden": "The name of the file or folder begins with a dot, or it is metadata of macOS; rename it to use it.",
@@ -44,7 +45,7 @@ REASONS = {
     "unsafe_path": "The path in the archive leads outside of the archive, or through another file.",
 }
 # They are no reason to doubt the input as a whole.
-HARMLESS_REASONS = ("partly_read", "duplicate", "other_file", "hidden", "superseded")
+HARMLESS_REASONS = ("partly_read", "excluded", "duplicate", "other_file", "hidden", "superseded")
 
 
 class Rejected(NamedTuple):

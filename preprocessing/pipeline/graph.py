@@ -15,6 +15,7 @@ from preprocessing.pipeline.plan import SourceFile
 from preprocessing.pipeline.selection import SelectRecordings, WriteSelected
 from preprocessing.pipeline.shards import ReuseShard, ShardResult, WriteShard
 from preprocessing.pipeline.staging import REUSED_NAME, SOURCE_FILES_NAME
+from preprocessing.sources.exclusions import parse_exclusions
 from preprocessing.storage import beam_files
 
 
@@ -27,13 +28,14 @@ def build(pipeline: beam.Pipeline, options: Options, fingerprint: str, staging: 
         fingerprint: Of the input listing; see `preprocessing.pipeline.plan.Plan`.
         staging: A folder in which `preprocessing.pipeline.staging.write_plan` wrote the plan.
     """
+    excluded_sha256 = parse_exclusions(options.exclusions).sha256
     written_shards = (
         pipeline
         | "Read source files" >> beam.io.ReadFromText(beam_files.join(staging, SOURCE_FILES_NAME))
         | "Parse source file" >> beam.Map(_parse_source_file)
         | "Key by shard" >> beam.WithKeys(SourceFile.shard_key)
         | "Group paths by shard" >> beam.GroupByKey()
-        | "Decode and write shard" >> beam.ParDo(WriteShard(options.audio, staging))
+        | "Decode and write shard" >> beam.ParDo(WriteShard(options.audio, staging, excluded_sha256))
     )
     reused_shards = (
         pipeline

@@ -14,8 +14,10 @@ from preprocessing.errors import CommandError
 from preprocessing.options import Options
 from preprocessing.pipeline.plan import Plan
 from preprocessing.pipeline.shards import ShardResult, pack_entries
+from preprocessing.sources.exclusions import parse_exclusions
 from preprocessing.storage import beam_files
 
+EXCLUSIONS = "exclusions_sha256"  # among the options of a dataset
 TRANSIENT_REASONS = ("unreadable", "no_permission", "missing")  # worth another attempt
 
 
@@ -57,8 +59,11 @@ def reusable_shards(dataset: CommittedDataset, options: Options, plan: Plan) -> 
     A shard from which a duplicate was dropped is decoded again: the other recording may be gone.
     """
     folder, manifest = dataset
-    if manifest.options != options.content_options():
+    wanted = options.content_options()
+    has_same_exclusions = manifest.options.get(EXCLUSIONS) == wanted[EXCLUSIONS]
+    if manifest.options | {EXCLUSIONS: ""} != wanted | {EXCLUSIONS: ""}:
         return []
+    excluded_sha256 = parse_exclusions(options.exclusions).sha256
     records = _read(folder, RECORDS_NAME)
     quarantine = _read(folder, QUARANTINE_NAME)
     if records is None or quarantine is None:
@@ -77,6 +82,11 @@ def reusable_shards(dataset: CommittedDataset, options: Options, plan: Plan) -> 
     reusable = []
     for shard in manifest.shards:
         if plan.listings.get(shard.name) != shard.listing_sha256:
+            continue
+        if not has_same_exclusions and (
+            excluded_sha256 & {entry.source_sha256 for entry in entries[shard.name]}
+            or any(file.reason == "excluded" for file in rejected[shard.name])
+        ):
             continue
         result = _reuse(folder, shard, entries[shard.name], rejected[shard.name])
         if result is not None:

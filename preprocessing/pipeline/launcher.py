@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import uuid
 from collections.abc import Iterator
@@ -23,11 +24,17 @@ from preprocessing.pipeline.beam_flags import complete_beam_flags
 from preprocessing.pipeline.plan import Plan, make_plan
 from preprocessing.pipeline.shards import ShardResult
 from preprocessing.pipeline.staging import Outcome
+from preprocessing.sources.exclusions import read_exclusions
 from preprocessing.storage import beam_files, lease
 
 
-def run(options: Options, beam_flags: list[str]) -> None:
+def run(options: Options, beam_flags: list[str], exclude: str = "") -> None:
     """Run the job and print its summary.
+
+    Args:
+        options: The job.
+        beam_flags: Flags for Beam.
+        exclude: A file that lists what to leave out, or "".
 
     Raises:
         CommandError: Beam does not know a flag, or another job is writing to the output (exit code 2); the
@@ -35,8 +42,10 @@ def run(options: Options, beam_flags: list[str]) -> None:
     """
     beam_flags = complete_beam_flags(beam_flags)
     FileSystems.set_options(PipelineOptions(beam_flags))  # this process reads and writes files, too
+    if exclude:
+        options = dataclasses.replace(options, exclusions=read_exclusions(exclude))
     plan = make_plan(options)
-    _print_warnings(options)
+    _print_warnings(options, plan)
     if template := PipelineOptions(beam_flags).view_as(GoogleCloudOptions).template_location:
         _write_template(template, options, plan, beam_flags)
         return
@@ -53,7 +62,10 @@ def run(options: Options, beam_flags: list[str]) -> None:
     print(summary(Manifest.from_json(beam_files.read(uri), uri), outcome.folder))
 
 
-def _print_warnings(options: Options) -> None:
+def _print_warnings(options: Options, plan: Plan) -> None:
+    if unused := plan.unused_exclusions:
+        others = f" and {len(unused) - 1} other names" if len(unused) > 1 else ""
+        print(f"warning: --exclude lists {unused[0]}{others}, which the input does not have")
     if options.split == "reference":
         numbers = ", ".join(map(str, REFERENCE_IN_BOTH))
         print(

@@ -18,6 +18,7 @@ from preprocessing.dataset.splits import SPLIT_RULES, Track, id_digest, is_audio
 from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.options import Options
 from preprocessing.sources.discovery import Discovery, find_inputs
+from preprocessing.sources.exclusions import excluded, parse_exclusions
 from preprocessing.sources.input_file import InputFile
 from preprocessing.sources.locations import GLOB
 
@@ -60,6 +61,7 @@ class Plan(NamedTuple):
     compressed_archives: dict[str, bytes]  # see `preprocessing.sources.discovery.Discovery`
     listings: dict[str, str]  # shard -> SHA-256 of the paths, sizes and times of its source files
     fingerprint: str  # SHA-256 of the whole input listing
+    unused_exclusions: list[str]  # names that match no file
 
 
 def make_plan(options: Options) -> Plan:
@@ -76,12 +78,18 @@ def make_plan(options: Options) -> Plan:
     listing = hashlib.sha256("".join(f"{file.to_json()}\n" for file in sorted(rejected)).encode())
     recording_ids: set[str] = set()
     genres = set()
+    exclusions = parse_exclusions(options.exclusions)
+    used_exclusions = set()
     for source in discovery.files:
         track = parse_track(source.relative_path)
         if track:
             genres.add(track.genre)
             if wanted_genres and track.genre not in wanted_genres:
                 continue
+        if name := exclusions.match(source, track.track_id if track else ""):
+            used_exclusions.add(name)
+            rejected.append(excluded(source, name))
+            continue
         line = json.dumps((source.uri, source.size, source.stamp)).encode()
         listing.update(line)
         if track is None or not _is_text(track.genre):
@@ -98,7 +106,14 @@ def make_plan(options: Options) -> Plan:
     if not source_files:
         raise _no_recordings_error(options, discovery)
     digests = {shard: digest.hexdigest() for shard, digest in listings.items()}
-    return Plan(source_files, rejected, discovery.compressed_archives, digests, listing.hexdigest())
+    return Plan(
+        source_files,
+        rejected,
+        discovery.compressed_archives,
+        digests,
+        listing.hexdigest(),
+        sorted(exclusions.names - used_exclusions),
+    )
 
 
 def _unique_id(track_id: str, recording_ids: set[str]) -> str:

@@ -83,9 +83,12 @@ def pack_entries(entries: list[RecordEntry]) -> bytes:
 class WriteShard(beam.DoFn):
     """`(shard name, its source files)` -> `ShardResult`."""
 
-    def __init__(self, audio_format: AudioFormat, staging: str) -> None:
+    def __init__(
+        self, audio_format: AudioFormat, staging: str, excluded_sha256: frozenset[str] = frozenset()
+    ) -> None:
         self.audio_format = audio_format
         self.staging = staging
+        self.excluded_sha256 = excluded_sha256
 
     def process(self, element: tuple[str, Iterable[SourceFile]]) -> Iterator[ShardResult]:
         """Decode each file, write the records of the good ones and collect the reasons of the others."""
@@ -117,6 +120,8 @@ class WriteShard(beam.DoFn):
         try:
             with opener.open(file.uri, file.archive, file.offset) as stream:
                 source, source_sha256 = _hash_source(stream, file.size)
+                if source_sha256 in self.excluded_sha256:
+                    raise BadAudioError("excluded", f"--exclude lists its SHA-256, {source_sha256}")
                 for number, clip in enumerate(decode_clips(source, self.audio_format, losses.append)):
                     yield self._record(file, clip, source_sha256, is_first=number == 0)
         except CORRUPT_ARCHIVE_ERRORS as error:
