@@ -1,4 +1,4 @@
-"""`python -m preprocessing`: parse the flags and run the job or `inspect`.
+"""`python -m preprocessing`: parse the flags and run the job, `inspect` or `prune`.
 
 Beam is imported only after the flags are parsed, so that `--help` and usage errors are quick.
 """
@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 from typing import NoReturn
 
-from preprocessing.cli import SentenceParser, run_command
+from preprocessing.cli import SentenceParser, bounded_int, run_command
 from preprocessing.dataset.splits import SPLIT_RULES
 from preprocessing.options import AudioFormat, Options, default_clip_samples
 
@@ -31,7 +31,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         allow_abbrev=False,
         description="Decode and resample a folder of music, one sub-folder per genre, into sharded TFRecords.",
-        epilog=f"{PROGRAM} inspect DIR verifies a dataset (inspect --help). "
+        epilog=f"{PROGRAM} inspect DIR verifies a dataset (inspect --help); {PROGRAM} prune deletes old versions "
+        "(prune --help). "
         "Any flag of Apache Beam is passed on, e.g. --runner DataflowRunner --project P --region R "
         "--temp_location gs://B/tmp. Without --runner the job runs on this machine, on all cores "
         "(--direct_num_workers N for fewer). Exit codes: 0 done, 2 wrong usage, 3 bad or missing data, "
@@ -145,7 +146,7 @@ def _add_output_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the job or `inspect`; return the exit code."""
+    """Run the job, `inspect` or `prune`; return the exit code."""
     args = sys.argv[1:] if argv is None else argv
     # Beam's workers already use all cores; a BLAS thread pool in each of them would only cost time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -153,6 +154,8 @@ def main(argv: list[str] | None = None) -> int:
     _set_emulator_credentials()
     if args[:1] == ["inspect"]:
         return _inspect(args[1:])
+    if args[:1] == ["prune"]:
+        return _prune(args[1:])
     flags, beam_flags = build_parser().parse_known_args(args)
     return run_command(PROGRAM, lambda: _run(flags, beam_flags), flags.verbose)
 
@@ -217,6 +220,41 @@ def _inspect(argv: list[str]) -> int:
         from preprocessing.validation.validate import inspect_dataset
 
         print(inspect_dataset(flags.dataset, flags.html))
+
+    return run_command(parser.prog, run, flags.verbose)
+
+
+def _prune(argv: list[str]) -> int:
+    parser = SentenceParser(
+        prog=f"{PROGRAM} prune",
+        allow_abbrev=False,
+        description="List the versions of a dataset that are not needed any more, and delete them with --yes. The "
+        "current version and those of champions are kept. Exit codes: 0 done, 2 wrong usage, or a job is writing, "
+        "3 no versions, 4 storage failed, 75 stopped on request.",
+    )
+    parser.add_argument(
+        "--datasets", required=True, metavar="DIR", help="the --output of jobs with --versioned"
+    )
+    parser.add_argument(
+        "--keep-versions", required=True, type=bounded_int(1), metavar="N", help="keep the newest N versions"
+    )
+    parser.add_argument(
+        "--models",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder of models: keep what its champion was trained on; may be given more than once",
+    )
+    parser.add_argument("--yes", action="store_true", help="delete, instead of only listing")
+    parser.add_argument("--verbose", action="store_true", help="print tracebacks and logs of libraries")
+    flags = parser.parse_args(argv)
+
+    def run() -> None:
+        if not flags.verbose:
+            _silence_libraries()
+        from preprocessing.dataset.prune import prune
+
+        print(prune(flags.datasets, flags.keep_versions, flags.models, flags.yes))
 
     return run_command(parser.prog, run, flags.verbose)
 

@@ -1,0 +1,94 @@
+"""Delete old versions of a dataset: a new version is made for each new file, and they only grow in number."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from preprocessing.dataset.manifest import MANIFEST_NAME
+from preprocessing.dataset.versions import latest_version
+from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.storage import beam_files, lease
+
+CHAMPION_NAME = (
+    "champion.json"  # of a folder of models; it names its dataset by the first digits of the digest
+)
+DIGEST = re.compile(r"[0-9a-f]{64}")
+DIGITS = 12
+
+
+class Version(NamedTuple):
+    """A version of a dataset."""
+
+    time: float  # when it was written, in seconds of the epoch
+    folder: str
+    size_bytes: int
+    kept_because: str  # empty: it may be deleted
+
+
+def list_versions(root: str, keep_versions: int, models: list[str]) -> list[Version]:
+    """Return the versions below `root`, the newest first, with the reason for which each is kept.
+
+    The newest `keep_versions` are kept, the current one, and those that a champion was trained on.
+
+    Args:
+        root: The folder of the versions, local or `gs://`.
+        keep_versions: At least 1.
+        models: Folders of models, whose champions are looked at.
+
+    Raises:
+        CommandError: There is no version below `root`, or no champion in one of `models` (exit code 3).
+    """
+    current = latest_version(root)
+    if current is None:
+        raise CommandError(f"{root} has no versions: give the --output of a job with --versioned", BAD_DATA)
+    champions = {models_folder: _champion(models_folder) for models_folder in models}
+    folders = beam_files.find(beam_files.join(beam_files.literal(root), "*", MANIFEST_NAME))
+    found = [file for file in folders if DIGEST.fullmatch(file.path.split("/")[-2])]
+    found.sort(key=lambda file: (-file.last_updated_in_seconds, file.path))
+    versions = []
+    for number, file in enumerate(found):
+        folder = file.path.rpartition("/")[0]
+        digest = folder.rpartition("/")[2]
+        reason = f"one of the newest {keep_versions}" if number < keep_versions else ""
+        if digest == current.rpartition("/")[2]:
+            reason = "current"
+        for models_folder, content in champions.items():
+            if digest[:DIGITS] in content:
+                reason = f"the champion of {models_folder} was trained on it"
+        size_bytes = sum(part.size_in_bytes for part in beam_files.find(folder))
+        versions.append(Version(file.last_updated_in_seconds, folder, size_bytes, reason))
+    return versions
+
+
+def prune(root: str, keep_versions: int, models: list[str], delete: bool) -> str:
+    """Delete the versions that need not be kept, or only list them; return a table of all.
+
+    Raises:
+        CommandError: See `list_versions`; or a job is writing to `root` (exit code 2).
+    """
+    with lease.acquire(root):
+        versions = list_versions(root, keep_versions, models)
+        for version in versions:
+            if delete and not version.kept_because:
+                # The manifest first: a folder without one is no dataset.
+                beam_files.delete([beam_files.join(version.folder, MANIFEST_NAME)])
+                beam_files.delete_folder(version.folder)
+    unneeded = [version for version in versions if not version.kept_because]
+    action = "deleted" if delete else "would be deleted"
+    lines = [
+        f"{version.folder}  {version.size_bytes / 1e6:.1f} MB  "
+        + (f"kept: {version.kept_because}" if version.kept_because else action)
+        for version in versions
+    ]
+    megabytes = sum(version.size_bytes for version in unneeded) / 1e6
+    hint = "" if delete or not unneeded else "; --yes deletes them"
+    lines.append(f"{len(unneeded)} of {len(versions)} versions, {megabytes:.1f} MB, {action}{hint}")
+    return "\n".join(lines)
+
+
+def _champion(models: str) -> str:
+    uri = beam_files.join(models, CHAMPION_NAME)
+    if not beam_files.exists(uri):
+        raise CommandError(f"{uri} does not exist: check --models", BAD_DATA)
+    return beam_files.read(uri).decode("utf-8", "replace")
