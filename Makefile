@@ -6,6 +6,7 @@
 #   make test                      run linters, type checker, import rules and tests
 #   make rehearsal                 run k8s/overlays/local as processes, from preprocessing to retraining, without a cluster
 #   make test-slow                 run the tests that take minutes, such as killing twenty jobs
+#   make fuzz                      change audio files, archives and lists at random for FUZZ_SECS (600) seconds
 #   make bench-preprocessing       compare the Beam job with a plain loop and a typical pipeline
 #   make bench-training            time training and generation, compared with their alternatives
 #   make lock                      update the lock files
@@ -31,7 +32,7 @@ export UV_DEFAULT_INDEX := $(or $(shell python3 -m pip config get global.index-u
 endif
 UV := $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: demo test rehearsal test-slow bench-preprocessing bench-training setup lock image image-test deploy submit-preprocessing clean
+.PHONY: demo test rehearsal test-slow bench-preprocessing bench-training fuzz setup lock image image-test deploy submit-preprocessing clean
 setup: $(INSTALLED)
 
 .tools/bin/uv:
@@ -75,6 +76,19 @@ endif
 	$(BIN)/python -m trainer train --data $(DEMO)/dataset --run $(DEMO)/run --preset tiny
 	$(BIN)/python -m trainer generate --run $(DEMO)/run --output $(DEMO)/music
 	@echo "Open $(CURDIR)/$(DEMO)/run/report.html: metrics, spectrograms and players. New music: $(CURDIR)/$(DEMO)/music"
+
+# Random changes to audio files, archives and lists, other ones each time, for FUZZ_SECS seconds.
+FUZZ_SECS := 600
+FUZZ_TESTS := tests/unit/preprocessing/audio/test_fuzz.py tests/unit/preprocessing/sources/test_fuzz.py
+fuzz: $(INSTALLED)
+	@seed=$$RANDOM; end=$$((SECONDS + $(FUZZ_SECS))); first=0; \
+	while [ $$SECONDS -lt $$end ]; do \
+		for test in $(FUZZ_TESTS); do \
+			PYTHONPATH=tests $(BIN)/python $$test $$seed $$first $$((first + 200)) >build/fuzz.log 2>&1 || \
+				{ tail -n 20 build/fuzz.log; echo "fuzz: $$test $$seed, after the last number in build/fuzz.log" >&2; exit 1; }; \
+		done; \
+		first=$$((first + 200)); echo "fuzz: seed $$seed, $$first cases of each test, $$((end - SECONDS)) s left"; \
+	done
 
 LOCK = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 lock: $(filter .tools/bin/uv,$(UV))

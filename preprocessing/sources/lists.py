@@ -17,7 +17,7 @@ BYTE_ORDER_MARKS = {
 }
 LINE_END = re.compile(r"\r\n|\n|\r")  # and no other character, since names may contain those
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
-SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
+SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")  # as Beam has it
 SUPPORTED_SCHEMES = ("gs",)
 DRIVE = re.compile(r"^[A-Za-z]:[/\\]")
 
@@ -39,7 +39,8 @@ def read_lines(data: bytes) -> list[str] | None:
 def spellings(line: str) -> list[str]:
     """Return what a line of a list may mean, the most literal first; nothing if it is empty.
 
-    A name may have spaces at its ends, or quotation marks around it, and Windows has another separator.
+    A name may have spaces at its ends, or quotation marks around it, and Windows has another separator. Of `file://`
+    URIs, the spellings are paths.
     """
     stripped = line.strip()
     candidates = [line] if stripped else []
@@ -48,7 +49,8 @@ def spellings(line: str) -> list[str]:
         candidates.append(stripped[1:-1])
     with_slashes = [path.replace("\\", "/") for path in candidates]
     in_latin_1 = [_as_latin_1(path) for path in candidates]
-    return [path for path in dict.fromkeys((*candidates, *with_slashes, *in_latin_1)) if path]
+    paths = map(local_path, (*candidates, *with_slashes, *in_latin_1))
+    return [path for path in dict.fromkeys(paths) if path]
 
 
 def local_path(uri: str) -> str:

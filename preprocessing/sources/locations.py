@@ -56,11 +56,11 @@ def find_listed(uri: str, line: str, folder: str) -> Iterator[InputFile | Reject
     """
     if not uri:
         return
-    if scheme := unsupported_scheme(uri):
-        detail = f"{scheme} is not supported: copy the file to a folder or to gs://"
-        yield Rejected(uri, "unsupported_storage", detail)
-        return
     for spelling in dict.fromkeys((uri, *spellings(line))):
+        if scheme := unsupported_scheme(spelling):
+            detail = f"{scheme} is not supported: copy the file to a folder or to gs://"
+            yield Rejected(spelling, "unsupported_storage", detail)
+            return
         path = _absolute(spelling, folder)
         if file := find_file(path):
             yield file

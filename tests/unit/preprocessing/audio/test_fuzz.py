@@ -10,7 +10,6 @@ import os
 import random
 import resource
 import signal
-import struct
 import subprocess
 import sys
 from collections import Counter
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from support.ffmpeg_files import encode_with_ffmpeg
+from support.mutations import mutate
 
 from preprocessing.audio.decode import decode_clips
 from preprocessing.audio.errors import BadAudioError
@@ -69,7 +69,6 @@ FORMATS = [
     AudioFormat(3_000, 0.3, 900, hop_secs=0.1, min_secs=0.1, max_secs=3.0),
     AudioFormat(8_000, 0.2, 1_600, hop_secs=0.45, min_secs=0.0, max_secs=20.0),
 ]
-NUMBERS = [0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF0, 0xFFFFFFFF]
 
 
 def originals():
@@ -92,41 +91,6 @@ def originals():
     files.append(files[12] + files[12][:3_000] + files[12])  # joined, the middle one cut off
     files.append(b"ID3\x03\0\0\0\0\0\x0a" + bytes(10) + mp3[mp3.index(mp3[:2], 4) :])
     return files
-
-
-def mutate(rng, data, files):
-    """Return `data` with one to eight random changes, most of them near the beginning."""
-    changed = bytearray(data)
-    for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
-        if not changed:
-            break
-        at = rng.randrange(min(len(changed), rng.choice((64, 256, len(changed)))))
-        size = rng.randrange(1, 300)
-        match rng.randrange(8):
-            case 0:
-                changed[at] ^= 1 << rng.randrange(8)
-            case 1:
-                changed[at] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
-            case 2:
-                del changed[rng.randrange(len(changed)) :]
-            case 3:
-                del changed[at : at + size]
-            case 4:
-                changed[at:at] = rng.randbytes(size)
-            case 5:
-                other = rng.randrange(len(changed))
-                changed[at : at + size], changed[other : other + size] = (
-                    changed[other : other + size],
-                    changed[at : at + size],
-                )
-            case 6:
-                layout = rng.choice(("<H", ">H", "<I", ">I", "<Q", ">Q"))
-                content = struct.pack(layout, rng.choice(NUMBERS) % 256 ** struct.calcsize(layout))
-                changed[at : at + len(content)] = content
-            case 7:
-                donor = rng.choice(files)
-                changed[at:at] = donor[:size] if rng.random() < 0.5 else donor[-size:]
-    return bytes(changed)
 
 
 def outcome(data, audio_format):

@@ -75,13 +75,17 @@ def test_what_a_list_names_and_cannot_be_read_has_its_own_reason(tmp_path):
     write_clip(tmp_path / "rock/a.wav", 1)
     (tmp_path / "rock/link.wav").symlink_to("nowhere")
     lines = ["rock/a.wav", "rock/gone.wav", "rock/link.wav", "http://example.com/b.wav", "s3://bucket/c.wav"]
-    discovery = find(tmp_path, "\n".join([*lines, "C:\\Music\\d.wav"]).encode())
+    lines += ["file:///nowhere/e.wav", '"gopher://example.com/f.wav"', "a://g.wav", "C:\\Music\\d.wav"]
+    discovery = find(tmp_path, "\n".join(lines).encode())
     assert names(discovery, tmp_path) == ["rock/a.wav"]
     assert reasons(discovery, tmp_path) == {
         "rock/gone.wav": "missing",
         "rock/link.wav": "broken_link",
         "http://example.com/b.wav": "unsupported_storage",
         "s3://bucket/c.wav": "unsupported_storage",
+        "/nowhere/e.wav": "missing",
+        "gopher://example.com/f.wav": "unsupported_storage",
+        "a://g.wav": "unsupported_storage",
         "C:\\Music\\d.wav": "missing",
     }
 
