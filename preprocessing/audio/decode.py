@@ -19,8 +19,8 @@ import soxr
 from preprocessing.audio.decoders import check_sample_rate, open_decoders
 from preprocessing.audio.errors import BadAudioError
 from preprocessing.audio.float_level import FloatLevel
+from preprocessing.audio.headers.probe import Recording, read_recordings
 from preprocessing.audio.mono_reader import MonoReader, too_long_error
-from preprocessing.audio.probe import Recording, read_recordings
 from preprocessing.options import AudioFormat
 
 SILENT_PEAK = 0.5 / 32_768  # half a 16-bit step: a clip below it would be all zeros in a 16-bit file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from preprocessing.audio.header import Header
+from preprocessing.audio.headers.header import Header
 
 MAX_OFFSET = 2**62  # beyond what any file has
 

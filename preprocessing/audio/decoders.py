@@ -10,9 +10,9 @@ from preprocessing.audio.decoder import Decoder
 from preprocessing.audio.decoder_input import DecoderInput
 from preprocessing.audio.errors import BadAudioError
 from preprocessing.audio.ffmpeg import open_ffmpeg
-from preprocessing.audio.header import FileBytes, Header
+from preprocessing.audio.headers.header import FileBytes, Header
+from preprocessing.audio.headers.probe import Recording, read_header
 from preprocessing.audio.libsndfile import LibsndfileDecoder
-from preprocessing.audio.probe import Recording, read_header
 from preprocessing.options import MAX_SOURCE_RATE_HZ, MIN_SOURCE_RATE_HZ
 
 WITHOUT_DECODER = ("MIDI", "AAC in ADIF")

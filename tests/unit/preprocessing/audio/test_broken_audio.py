@@ -21,8 +21,8 @@ from support.audio_bytes import (
 
 from preprocessing.audio.decode import decode_clips
 from preprocessing.audio.errors import BadAudioError
-from preprocessing.audio.header import FileBytes
-from preprocessing.audio.probe import read_header
+from preprocessing.audio.headers.header import FileBytes
+from preprocessing.audio.headers.probe import read_header
 from preprocessing.dataset.quarantine import REASONS
 from preprocessing.options import AudioFormat
 

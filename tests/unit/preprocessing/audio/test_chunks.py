@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.audio_bytes import decode, encode, noise, patch_number
 
-from preprocessing.audio.chunks import make_chunk
+from preprocessing.audio.headers.chunks import make_chunk
 
 WAV = encode(noise(0.9))
 AIFF = encode(noise(0.9), kind="AIFF")

@@ -7,8 +7,8 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.audio.header import FileBytes, Header
-from preprocessing.audio.probe import read_header
+from preprocessing.audio.headers.header import FileBytes, Header
+from preprocessing.audio.headers.probe import read_header
 
 FRAMES = 2_000
 PLACEHOLDERS = (0, 0x7FFFF000, 0x7FFFFF00, 0xFFFFFFFF)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.audio_bytes import decode, tone
 
-from preprocessing.audio.chunks import make_chunk
+from preprocessing.audio.headers.chunks import make_chunk
 
 EXTENSIBLE_PCM = struct.pack("<H", 1) + bytes.fromhex("000000001000800000aa00389b71")
 

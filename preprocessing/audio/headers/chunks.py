@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from preprocessing.audio.header import FileBytes
+from preprocessing.audio.headers.header import FileBytes
 
 MAX_CHUNKS = 256  # a typical recording has about ten
 MAX_SEARCHED_BYTES = 1 << 20  # of a header whose sizes are wrong

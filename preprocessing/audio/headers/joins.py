@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from preprocessing.audio.header import FileBytes, Header
+from preprocessing.audio.headers.header import FileBytes, Header
 
 MAGIC_BYTES = {
     **{b"RIFF": 4, b"RIFX": 4, b"RF64": 4, b"BW64": 4, b"riff": 16, b"FORM": 4},

@@ -10,10 +10,10 @@ import itertools
 import struct
 from typing import BinaryIO, NamedTuple
 
-from preprocessing.audio.header import UNKNOWN_SIZES, FileBytes, Header
-from preprocessing.audio.joins import find_later_beginnings
-from preprocessing.audio.mpeg import MAX_TAGS, id3v2_bytes, read_mpeg
-from preprocessing.audio.riff import W64_RIFF_SUFFIX, read_aiff, read_w64, read_wav
+from preprocessing.audio.headers.header import UNKNOWN_SIZES, FileBytes, Header
+from preprocessing.audio.headers.joins import find_later_beginnings
+from preprocessing.audio.headers.mpeg import MAX_TAGS, id3v2_bytes, read_mpeg
+from preprocessing.audio.headers.riff import W64_RIFF_SUFFIX, read_aiff, read_w64, read_wav
 
 # Codec -> bytes per sample, None for compressed ones.
 AU_CODECS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 23: None, 25: None, 26: None, 27: 1}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from preprocessing.audio.header import FileBytes, Header
+from preprocessing.audio.headers.header import FileBytes, Header
 
 INSPECTED_FRAMES = 65_536
 INSPECTED_PLACES = 4  # from beginning to end: music may begin quietly

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 
-from preprocessing.audio.header import FileBytes, Header
+from preprocessing.audio.headers.header import FileBytes, Header
 
 SYNC_WORDS = (
     bytes.fromhex("72f81f4e"),  # the preamble's words Pa and Pb, little endian

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import struct
 
-from preprocessing.audio.bitstream import holds_bitstream
-from preprocessing.audio.chunks import MAX_CHUNKS, is_chunk, make_chunk, samples_continue, walk_chunks
-from preprocessing.audio.header import UNKNOWN_SIZES, UNKNOWN_SIZES_64, FileBytes, Header
-from preprocessing.audio.sample_layout import unused_bits_above
+from preprocessing.audio.headers.bitstream import holds_bitstream
+from preprocessing.audio.headers.chunks import MAX_CHUNKS, is_chunk, make_chunk, samples_continue, walk_chunks
+from preprocessing.audio.headers.header import UNKNOWN_SIZES, UNKNOWN_SIZES_64, FileBytes, Header
+from preprocessing.audio.headers.sample_layout import unused_bits_above
 
 WAV_CHUNKS = frozenset((b"fmt ", b"data"))
 AIFF_CHUNKS = frozenset((b"COMM", b"SSND"))

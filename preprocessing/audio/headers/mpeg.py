@@ -11,7 +11,7 @@ import re
 import struct
 from typing import NamedTuple
 
-from preprocessing.audio.header import FileBytes, Header
+from preprocessing.audio.headers.header import FileBytes, Header
 
 MAX_TAGS = 8  # consecutive ones; one is typical
 ID3V1_BYTES = 128
