@@ -3,8 +3,9 @@ import math
 
 import numpy as np
 import pytest
-from support.tiny_corpus import CLIP_SAMPLES, WAVE, without_figures_and_music
+from support.tiny_corpus import CLIP_SAMPLES, TINY, WAVE, without_figures_and_music, write_clip
 
+from preprocessing.__main__ import main as preprocess
 from preprocessing.errors import BAD_DATA, USAGE
 from trainer.__main__ import main
 from trainer.evaluation.evaluate import markdown
@@ -90,6 +91,21 @@ def test_the_same_seed_gives_the_same_tables(tables, run, dataset, tmp_path):
             for figure in row:
                 if figure != "name" and not np.isnan(row[figure]):
                     assert other[figure] == pytest.approx(row[figure], rel=1e-3, abs=1e-3), figure
+
+
+def test_a_single_test_clip_gives_what_can_be_measured_of_it(run, tmp_path):
+    corpus, small = tmp_path / "corpus", tmp_path / "small"
+    for number, genre in enumerate(("blues", "blues", "rock")):
+        write_clip(corpus / genre / f"{number}.wav", number)
+    assert preprocess(["--input", str(corpus), "--output", str(small), *TINY]) == 0
+    flags = ["--output", str(tmp_path), "--count", "2", "--baseline-run", f"{run}-reference"]
+    assert main(["evaluate", "--run", str(run), "--data", str(small), *flags]) == 0
+    tables = json.loads((tmp_path / "evaluation.json").read_text())
+    assert tables["about"]["held_out_clips"] == 1
+    model = tables["reconstruction_quality"][0]
+    assert math.isfinite(model["snr_db"])
+    assert math.isnan(model[FRECHET])  # a covariance needs two patches
+    assert "| frechet log-mel | \N{EM DASH} |" in (tmp_path / "evaluation.md").read_text()
 
 
 @pytest.mark.parametrize(

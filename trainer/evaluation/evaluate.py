@@ -63,10 +63,6 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
     train, held_out = (
         read_clip_set(generator, folder, manifest, split) for split in ("train", options.split)
     )
-    if len(held_out.audio) < 2:
-        raise CommandError(
-            f"--split {options.split} of {data} has fewer than 2 clips to evaluate on", BAD_DATA
-        )
     baseline = _load_baseline(run, data, options, cache)
     evaluator = Evaluator(train, held_out, embeddings, generator.sample_rate_hz, options.seed)
     results = _evaluate_all(evaluator, generator, baseline, options)
@@ -180,6 +176,8 @@ def _markdown_table(rows: list[Row]) -> list[str]:
 def _format(value: float | None) -> str:
     if value is None:
         return ""
+    if math.isnan(value):  # too few clips to measure it
+        return "\N{EM DASH}"
     if isinstance(value, int) or not math.isfinite(value):
         return f"{value}"
     return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"

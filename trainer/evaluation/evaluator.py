@@ -187,11 +187,14 @@ class Evaluator:
         }
 
     def _frechet(self, embedded: dict[str, np.ndarray]) -> Row:
-        def rows(values: np.ndarray) -> np.ndarray:
-            return values.reshape(-1, values.shape[-1])
+        """Compute the Fréchet distance of each embedding; NaN where a set has a single patch."""
+
+        def distance(real: np.ndarray, other: np.ndarray) -> float:
+            rows = [values.reshape(-1, values.shape[-1]) for values in (real, other)]
+            return metrics.frechet_distance(*rows) if min(map(len, rows)) > 1 else math.nan
 
         return {
-            f"frechet_{name}": metrics.frechet_distance(rows(self.train_embeddings[name]), rows(values))
+            f"frechet_{name}": distance(self.train_embeddings[name], values)
             for name, values in embedded.items()
         }
 
