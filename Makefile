@@ -60,7 +60,7 @@ rehearsal: $(INSTALLED)
 	PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m rehearsal $(if $(FOLDER),--folder "$(FOLDER)")
 
 test-slow: $(INSTALLED)
-	$(BIN)/pytest -m slow --timeout=3600
+	$(BIN)/pytest -m slow -o faulthandler_timeout=3600
 
 bench-preprocessing: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bench_preprocessing.py --clips $(or $(CLIPS),400 4000)
@@ -81,7 +81,7 @@ endif
 FUZZ_SECS := 600
 FUZZ_TESTS := tests/unit/preprocessing/audio/test_fuzz.py tests/unit/preprocessing/sources/test_fuzz.py
 fuzz: $(INSTALLED)
-	@seed=$$RANDOM; end=$$((SECONDS + $(FUZZ_SECS))); first=0; \
+	@mkdir -p build; seed=$$RANDOM; end=$$((SECONDS + $(FUZZ_SECS))); first=0; \
 	while [ $$SECONDS -lt $$end ]; do \
 		for test in $(FUZZ_TESTS); do \
 			PYTHONPATH=tests $(BIN)/python $$test $$seed $$first $$((first + 200)) >build/fuzz.log 2>&1 || \
