@@ -28,6 +28,8 @@ class RecordEntry(NamedTuple):
     source_uri: str
     source_sha256: str
     fingerprint: str  # of a recording's first clip, else empty; see `preprocessing.features.fingerprint`
+    license: str = ""  # as a `metadata.csv` or a LICENSE file beside the recording states it
+    attribution: str = ""  # as a `metadata.csv` states it
 
     def to_json(self) -> str:
         """Serialize to one line of JSON, without the newline."""

@@ -122,7 +122,10 @@ def _recording_ids(entries: list[RecordEntry]) -> dict[str, set[str]]:
 
 def _manifest_shard(shard: ShardResult, listing_sha256: str) -> Shard:
     entries = shard.entries
-    inputs = "".join(f"{entry.track_id} {entry.source_sha256}\n" for entry in entries)
+    inputs = "".join(
+        f"{entry.track_id} {entry.source_sha256} {entry.license} {entry.attribution}".rstrip() + "\n"
+        for entry in entries
+    )
     return Shard(
         name=shard.name,
         split=shard.name.split("-")[0],

@@ -21,6 +21,7 @@ from preprocessing.sources.discovery import Discovery, find_inputs
 from preprocessing.sources.exclusions import excluded, parse_exclusions
 from preprocessing.sources.input_file import InputFile
 from preprocessing.sources.locations import GLOB
+from preprocessing.sources.rights import read_rights
 
 LISTED_GENRES = 20  # in a message
 
@@ -38,6 +39,8 @@ class SourceFile(NamedTuple):
     recording_id: str
     genre: str
     shard: str
+    license: str = ""
+    attribution: str = ""
 
     def to_json(self) -> str:
         """Serialize to one line; a path may contain newlines and any bytes, which JSON escapes."""
@@ -80,6 +83,7 @@ def make_plan(options: Options) -> Plan:
     genres = set()
     exclusions = parse_exclusions(options.exclusions)
     used_exclusions = set()
+    rights_index = read_rights(discovery)
     for source in discovery.files:
         track = parse_track(source.relative_path)
         if track:
@@ -96,11 +100,13 @@ def make_plan(options: Options) -> Plan:
             rejected.append(_rejection(source, track))
             continue
         recording_id = _unique_id(track.track_id, recording_ids)
+        rights = rights_index.find(source.relative_path)
         for split in SPLIT_RULES[options.split](track):
             shard = shard_of(track.track_id, split, options.shards)
             location = (source.uri, source.archive_uri, source.offset, source.size)
-            source_files.append(SourceFile(*location, recording_id, track.genre, shard))
+            source_files.append(SourceFile(*location, recording_id, track.genre, shard, *rights))
             listings[shard].update(line + recording_id.removeprefix(track.track_id).encode())
+            listings[shard].update("".join(rights).encode())
     if missing := sorted(wanted_genres - genres):
         raise _missing_genre_error(options, missing[0], genres)
     if not source_files:

@@ -158,6 +158,8 @@ class WriteShard(beam.DoFn):
             source_uri=file.uri,
             source_sha256=source_sha256,
             fingerprint=fingerprint.fingerprint(samples) if is_first else "",
+            license=file.license,
+            attribution=file.attribution,
         )
         return entry, tfrecord.frame(example.encode(record))
 
