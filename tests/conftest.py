@@ -13,8 +13,8 @@ from support.draft_dataset import DraftDataset
 from support.faulty_proxy import FaultyProxy
 from support.tiny_corpus import GENRES, TINY, write_clip
 
-from preprocessing.__main__ import EMULATOR_CREDENTIALS
 from preprocessing.__main__ import main as preprocess
+from preprocessing.commands.libraries import EMULATOR_CREDENTIALS
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 # The tests run in as many processes as there are cores, and more threads would only wait for one another.

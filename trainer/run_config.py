@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from preprocessing.dataset.manifest import Manifest, Statistics
+from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import USAGE, CommandError
 from preprocessing.storage.atomic import write_atomically
 from trainer.config import Config, flag
 from trainer.presets import PRESETS
-
-CONFIG_NAME = "config.json"
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,20 @@ class RunConfig:
 
     config: Config
     dataset: DatasetMetadata
+    ancestor_datasets: tuple[str, ...] = ()  # digests of those that the initial weights were trained on
 
     def to_json(self) -> str:
-        """Serialize to the settings at the top level and a `dataset` object."""
-        fields = {**dataclasses.asdict(self.config), "dataset": dataclasses.asdict(self.dataset)}
+        """Serialize to the settings at the top level, beside what else the run stores."""
+        fields = {
+            **dataclasses.asdict(self.config),
+            "dataset": dataclasses.asdict(self.dataset),
+            "ancestor_datasets": self.ancestor_datasets,
+        }
         return json.dumps(fields, indent=2) + "\n"
+
+    def descendant_datasets(self) -> tuple[str, ...]:
+        """Return the `ancestor_datasets` of a run that starts from this one's weights."""
+        return tuple(dict.fromkeys((*self.ancestor_datasets, self.dataset.digest)))
 
 
 def save(run: RunConfig, folder: Path) -> None:
@@ -81,12 +89,12 @@ def parse(content: bytes, uri: str) -> RunConfig:
     """
     try:
         fields = json.loads(content)
-        dataset = fields.pop("dataset")
+        dataset, ancestors = fields.pop("dataset"), fields.pop("ancestor_datasets")
         dataset["genres"] = tuple(dataset["genres"])
         dataset["attributes"] = {
             name: Statistics(**statistics) for name, statistics in dataset["attributes"].items()
         }
-        return RunConfig(Config(**fields), DatasetMetadata(**dataset))
+        return RunConfig(Config(**fields), DatasetMetadata(**dataset), tuple(ancestors))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CommandError(f"{uri} cannot be read ({error}): use a new --run", USAGE) from error
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from preprocessing.dataset.dependents import read_champion
 from preprocessing.dataset.manifest import MANIFEST_NAME
+from preprocessing.dataset.records import RECORDS_NAME
 from preprocessing.dataset.versions import latest_version
 from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.storage import beam_files, lease
 
-CHAMPION_NAME = (
-    "champion.json"  # of a folder of models; it names its dataset by the first digits of the digest
-)
 DIGEST = re.compile(r"[0-9a-f]{64}")
-DIGITS = 12
+DIGITS = 12  # of a dataset's digest in the name of a candidate
 
 
 class Version(NamedTuple):
@@ -42,7 +41,7 @@ def list_versions(root: str, keep_versions: int, models: list[str]) -> list[Vers
     current = latest_version(root)
     if current is None:
         raise CommandError(f"{root} has no versions: give the --output of a job with --versioned", BAD_DATA)
-    champions = {models_folder: _champion(models_folder) for models_folder in models}
+    champions = {models_folder: read_champion(models_folder) for models_folder in models}
     folders = beam_files.find(beam_files.join(beam_files.literal(root), "*", MANIFEST_NAME))
     found = [file for file in folders if DIGEST.fullmatch(file.path.split("/")[-2])]
     found.sort(key=lambda file: (-file.last_updated_in_seconds, file.path))
@@ -71,9 +70,7 @@ def prune(root: str, keep_versions: int, models: list[str], delete: bool) -> str
         versions = list_versions(root, keep_versions, models)
         for version in versions:
             if delete and not version.kept_because:
-                # The manifest first: a folder without one is no dataset.
-                beam_files.delete([beam_files.join(version.folder, MANIFEST_NAME)])
-                beam_files.delete_folder(version.folder)
+                _delete(version.folder)
     unneeded = [version for version in versions if not version.kept_because]
     action = "deleted" if delete else "would be deleted"
     lines = [
@@ -87,8 +84,9 @@ def prune(root: str, keep_versions: int, models: list[str], delete: bool) -> str
     return "\n".join(lines)
 
 
-def _champion(models: str) -> str:
-    uri = beam_files.join(models, CHAMPION_NAME)
-    if not beam_files.exists(uri):
-        raise CommandError(f"{uri} does not exist: check --models", BAD_DATA)
-    return beam_files.read(uri).decode("utf-8", "replace")
+def _delete(folder: str) -> None:
+    """Delete a version, but not its list of records, from which `forget` tells what a model was trained on."""
+    # The manifest first: a folder without one is no dataset.
+    beam_files.delete([beam_files.join(folder, MANIFEST_NAME)])
+    files = (file.path for file in beam_files.find(folder))
+    beam_files.delete([path for path in files if path != beam_files.join(folder, RECORDS_NAME)])

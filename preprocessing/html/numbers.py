@@ -18,13 +18,8 @@ def format_number(value: float | None, places: int = 1) -> str:
 
 
 def format_significant(value: float | None) -> str:
-    """Format a number to three significant digits; integers and values from 100 up to the unit.
-
-    NaN stands for what could not be measured and is a dash.
-    """
-    if value is None or math.isnan(value):
-        return format_number(None)
-    if not math.isfinite(value):
+    """Format a number to three significant digits; integers and values from 100 up to the unit."""
+    if value is None or not math.isfinite(value):
         return format_number(value)
     text = f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100 else f"{value:.3g}"
     return text.replace("-", MINUS)

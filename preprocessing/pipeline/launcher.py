@@ -14,6 +14,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from apache_beam.runners.runner import PipelineResult, PipelineState
 from tqdm import tqdm
 
+from preprocessing.dataset.forget import read_forgotten
 from preprocessing.dataset.manifest import MANIFEST_NAME, Manifest
 from preprocessing.dataset.quarantine import QUARANTINE_NAME
 from preprocessing.dataset.splits import MIN_TEST_RECORDINGS, REFERENCE_IN_BOTH, SPLITS
@@ -42,8 +43,8 @@ def run(options: Options, beam_flags: list[str], exclude: str = "") -> None:
     """
     beam_flags = complete_beam_flags(beam_flags)
     FileSystems.set_options(PipelineOptions(beam_flags))  # this process reads and writes files, too
-    if exclude:
-        options = dataclasses.replace(options, exclusions=read_exclusions(exclude))
+    exclusions = {*(read_exclusions(exclude) if exclude else ()), *read_forgotten(options.output).recordings}
+    options = dataclasses.replace(options, exclusions=tuple(sorted(exclusions)))
     plan = make_plan(options)
     _print_warnings(options, plan)
     if template := PipelineOptions(beam_flags).view_as(GoogleCloudOptions).template_location:

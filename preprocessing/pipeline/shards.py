@@ -121,7 +121,7 @@ class WriteShard(beam.DoFn):
             with opener.open(file.uri, file.archive, file.offset) as stream:
                 source, source_sha256 = _hash_source(stream, file.size)
                 if source_sha256 in self.excluded_sha256:
-                    raise BadAudioError("excluded", f"--exclude lists its SHA-256, {source_sha256}")
+                    raise BadAudioError("excluded", f"its SHA-256, {source_sha256}, is left out on purpose")
                 for number, clip in enumerate(decode_clips(source, self.audio_format, losses.append)):
                     yield self._record(file, clip, source_sha256, is_first=number == 0)
         except CORRUPT_ARCHIVE_ERRORS as error:

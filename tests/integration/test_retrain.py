@@ -11,7 +11,8 @@ import pytest
 from support.retraining import FLAGS, MORE_COEFFICIENTS, run_retrain
 from support.tiny_corpus import CLIP_SAMPLES
 
-from preprocessing.errors import BAD_DATA, USAGE
+from preprocessing.dataset.forgotten import Forgotten
+from preprocessing.errors import BAD_DATA, STOPPED, USAGE
 from trainer.generation.generator import load
 from trainer.registry import champion, retrain
 from trainer.registry.holdout import held_out_sets
@@ -88,6 +89,8 @@ def test_a_better_candidate_is_promoted_by_a_retraining_restarted_after_a_kill(
     assert [one["name"] for one in promotion["sets"]] == ["the new clips", "the champion's clips"]
     assert all(one["gains"]["snr_db"] > 0.01 for one in promotion["sets"])
     assert promoted_candidates(models) == [better, first]
+    promoted, before = champion.read(str(models)).champion, champion.read(str(models)).earlier[0]
+    assert promoted.ancestor_datasets == [before.dataset["digest"]]
     assert (
         json.loads((models / "candidates" / better / "promotion.json").read_text())["decision"] == "promoted"
     )
@@ -113,6 +116,26 @@ def test_a_better_candidate_is_promoted_by_a_retraining_restarted_after_a_kill(
     assert run_retrain(versions["more"], models, *MORE_COEFFICIENTS, cache=tmp_path) == 0
     assert "rolled back by hand" in printed_decision(capsys)["reason"]
     assert promoted_candidates(models) == [first]
+
+
+def test_no_candidate_starts_from_a_champion_that_was_trained_on_a_forgotten_recording(
+    models, versions, tmp_path, monkeypatch, capsys
+):
+    datasets, forgotten = tmp_path / "datasets", champion.read(str(models)).champion
+    shutil.copytree(versions["more"], datasets)
+    content = Forgotten(datasets=frozenset({forgotten.dataset["digest"]})).to_json()
+    (datasets / "forgotten.json").write_bytes(content)
+
+    def train_nothing(*_, init_from):
+        assert init_from is None
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "train_and_evaluate", train_nothing)
+    assert run_retrain(datasets, models, *FLAGS, cache=tmp_path) == STOPPED
+    assert (
+        f"the champion {forgotten.candidate} was trained on a recording that has been"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_candidate_that_gains_too_little_is_refused_once(models, versions, tmp_path, monkeypatch, capsys):

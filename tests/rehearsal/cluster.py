@@ -17,12 +17,12 @@ import soundfile
 from support.manifests import K8S, Rendered, Workload, render
 
 from preprocessing.dataset.manifest import Manifest
+from preprocessing.dataset.run_files import CHAMPION_NAME
 from preprocessing.synthetic import corpus
 from rehearsal.controller import FinishedJob, run_job
 from rehearsal.node import Node, Pod, failed, wait_until_ready
 from trainer.cli.parser import build_parser
 from trainer.data.fetch import find_dataset
-from trainer.runs.champion_pointer import CHAMPION_NAME
 from trainer.runs.storage import StorageFolder
 
 MAX_CLIPS_PER_GENRE = 18

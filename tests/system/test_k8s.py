@@ -16,8 +16,8 @@ import storage_emulator
 import yaml
 from support.manifests import K8S, OVERLAYS, overlay, render
 
-import preprocessing.__main__
 import trainer.cli.parser
+from preprocessing.commands import job
 from preprocessing.pipeline.beam_flags import complete_beam_flags
 
 NEWEST = int(kubernetes_validate.latest_version().split(".")[1])
@@ -26,7 +26,7 @@ TRAIN_JOBS = {"local": "train", "gke-gpu": "train", "gke-multiworker": "train-mu
 
 
 def preprocessing_flags(args):
-    flags, beam_flags = preprocessing.__main__.build_parser().parse_known_args(args)
+    flags, beam_flags = job.build_parser("preprocessing").parse_known_args(args)
     complete_beam_flags(beam_flags)  # raises on a flag that Beam does not know
     return flags
 

@@ -167,16 +167,15 @@ def _markdown_table(rows: list[Row]) -> list[str]:
     names = [row.get("name", "value") for row in rows]
     figures = dict.fromkeys(figure for row in rows for figure in row if figure != "name")
     head = [f"| figure | {' | '.join(names)} |", f"|---|{'---:|' * len(rows)}"]
-    return head + [
-        f"| {figure.replace('_', ' ')} | {' | '.join(_format(row.get(figure)) for row in rows)} |"
+    lines = (
+        [figure.replace("_", " "), *(_format(row[figure]) if figure in row else "" for row in rows)]
         for figure in figures
-    ]
+    )
+    return head + [f"| {' | '.join(line)} |" for line in lines]
 
 
 def _format(value: float | None) -> str:
     if value is None:
-        return ""
-    if math.isnan(value):  # too few clips to measure it
         return "\N{EM DASH}"
     if isinstance(value, int) or not math.isfinite(value):
         return f"{value}"

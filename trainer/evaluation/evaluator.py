@@ -28,7 +28,7 @@ BATCH_CLIPS = 8
 ATTRIBUTE_RANGE_STD = 1.5  # standard deviations from the mean up to which attributes are tested
 ELBO_KEY = [2**31 - 4, 0]  # of the noise of the ELBO: the same in every evaluation
 
-Row = dict[str, Any]
+Row = dict[str, Any]  # of a table; None where too little music is there to measure something
 
 
 class Evaluator:
@@ -115,7 +115,7 @@ class Evaluator:
             "name": name,
             "clips": len(clips),
             **self._frechet(embedded),
-            "diversity": metrics.diversity(means),
+            "diversity": metrics.diversity(means) if len(means) > 1 else None,
             "nearest_training_clip": float(np.median(metrics.nearest_distances(means, real))),
         }
 
@@ -187,11 +187,11 @@ class Evaluator:
         }
 
     def _frechet(self, embedded: dict[str, np.ndarray]) -> Row:
-        """Compute the Fréchet distance of each embedding; NaN where a set has a single patch."""
+        """Compute the Fréchet distance of each embedding; None where a set has a single patch."""
 
-        def distance(real: np.ndarray, other: np.ndarray) -> float:
+        def distance(real: np.ndarray, other: np.ndarray) -> float | None:
             rows = [values.reshape(-1, values.shape[-1]) for values in (real, other)]
-            return metrics.frechet_distance(*rows) if min(map(len, rows)) > 1 else math.nan
+            return metrics.frechet_distance(*rows) if min(map(len, rows)) > 1 else None
 
         return {
             f"frechet_{name}": distance(self.train_embeddings[name], values)

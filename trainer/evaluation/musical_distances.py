@@ -35,7 +35,7 @@ def mean_distance(real: np.ndarray, other: np.ndarray) -> float:
 
 
 def comparison_row(name: str, real: np.ndarray, other: np.ndarray) -> dict[str, Any]:
-    """Return the distance of every statistic, their mean, and the medians of the other clips."""
+    """Return the distance of every statistic, their mean, and the medians of the other clips; None where unknown."""
     return _row(name, _distances(real, other), other)
 
 
@@ -49,11 +49,12 @@ def _distances(real: np.ndarray, other: np.ndarray) -> list[float]:
 
 
 def _row(name: str, distances: list[float], values: np.ndarray) -> dict[str, Any]:
-    row = {"name": name, "mean_distance": _mean_without_nan(distances)}
+    row: dict[str, Any] = {"mean_distance": _mean_without_nan(distances)}
     row |= {f"distance_of_{statistic}": value for statistic, value in zip(STATISTICS, distances, strict=True)}
-    return row | {
+    row |= {
         f"median_{statistic}": _median(column) for statistic, column in zip(STATISTICS, values.T, strict=True)
     }
+    return {"name": name, **{figure: None if math.isnan(value) else value for figure, value in row.items()}}
 
 
 def _mean_without_nan(values: list[float]) -> float:

@@ -21,18 +21,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from trainer import run_config
 from trainer.conditioning import Attributes, Condition, Genre, Guidance, empirical_conditions, make_condition
 from trainer.config import GUIDANCE, UNCONDITIONAL_GUIDANCE
-from trainer.generation.batches import (
-    COEFFICIENT_NOISE,
-    CONDITION_NOISE,
-    LATENT_NOISE,
-    in_batches,
-    normal_noise,
-    rows,
-)
+from trainer.generation import batches
+from trainer.generation.batches import in_batches, normal_noise, rows
 from trainer.generation.options import INTERPOLATION_STEPS, NOISE_SCALE, TEMPERATURE
 from trainer.models import make_model
 from trainer.models.base import Latents, WaveformVAE
@@ -55,7 +50,7 @@ def load(run: str | Path, cache: Path | None = None) -> Generator:
     path = fetch_run(str(run), cache or default_cache())
     described = run_config.load(path)
     if described is None:
-        raise CommandError(f"--run {run} has no {run_config.CONFIG_NAME}: train there first", BAD_DATA)
+        raise CommandError(f"--run {run} has no {CONFIG_NAME}: train there first", BAD_DATA)
     model = make_model(described.config, described.dataset)
     if not restore_for_inference(model, path, described.config):
         raise CommandError(f"--run {run} has no checkpoint yet: train at least one epoch", BAD_DATA)
@@ -113,11 +108,11 @@ class Generator:
         else:
             scale = Guidance(UNCONDITIONAL_GUIDANCE if guidance is None else guidance)
             if self.model.capabilities.conditional:
-                start = tf.random.stateless_uniform([], [seed, CONDITION_NOISE])
+                start = tf.random.stateless_uniform([], [seed, batches.CONDITION_NOISE])
                 condition = empirical_conditions(self.metadata, count, float(start))
 
         def generate(condition: Condition, indices: range) -> tf.Tensor:
-            noise = normal_noise(seed, LATENT_NOISE, indices, self.model.sample_noise_size(samples))
+            noise = normal_noise(seed, batches.LATENT_NOISE, indices, self.model.sample_noise_size(samples))
             latents = self.model.sample(condition, samples, noise, temperature, scale)
             return self._decode_new(latents, condition, samples, seed, indices)
 
@@ -143,7 +138,9 @@ class Generator:
         def generate(condition: Condition, indices: range) -> tf.Tensor:
             latents = self.model.encode(rows(clips, indices), condition)
             if noise_scale:
-                noise = normal_noise(seed, LATENT_NOISE, indices, self.model.sample_noise_size(samples))
+                noise = normal_noise(
+                    seed, batches.LATENT_NOISE, indices, self.model.sample_noise_size(samples)
+                )
                 latents = self.model.add_noise(latents, noise_scale, noise)
             return self._decode_known(latents, condition, samples)
 
@@ -208,7 +205,7 @@ class Generator:
         samples = clips.shape[-1]
         source, target = (self.condition(len(clips), name) for name in (source_genre, genre))
         # One row for all clips.
-        noise = normal_noise(0, COEFFICIENT_NOISE, range(1), self.model.decode_noise_size(samples))
+        noise = normal_noise(0, batches.COEFFICIENT_NOISE, range(1), self.model.decode_noise_size(samples))
 
         def generate(target: Condition, indices: range) -> tf.Tensor:
             origin = Condition(*(rows(values, indices) for values in source))
@@ -237,7 +234,7 @@ class Generator:
             raise CommandError("a continuation must be longer than the clip that it continues", USAGE)
 
         def generate(condition: Condition, indices: range) -> tf.Tensor:
-            noise = normal_noise(seed, LATENT_NOISE, indices, self.model.sample_noise_size(samples))
+            noise = normal_noise(seed, batches.LATENT_NOISE, indices, self.model.sample_noise_size(samples))
             beginnings, scale = rows(clips, indices), _uniform_guidance(guidance)
             latents = self.model.extend(beginnings, condition, samples, noise, temperature, scale)
             return self._decode_new(latents, condition, samples, seed, indices)
@@ -286,7 +283,7 @@ class Generator:
         self, latents: Latents, condition: Condition, samples: int, seed: int, indices: range
     ) -> tf.Tensor:
         """Decode with different noise for each clip."""
-        noise = normal_noise(seed, COEFFICIENT_NOISE, indices, self.model.decode_noise_size(samples))
+        noise = normal_noise(seed, batches.COEFFICIENT_NOISE, indices, self.model.decode_noise_size(samples))
         return self.model.decode(latents, condition, samples, noise)
 
     def _decode_known(self, latents: Latents, condition: Condition, samples: int) -> tf.Tensor:

@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from preprocessing.dataset.manifest import Manifest
+from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import USAGE, CommandError
 from preprocessing.storage import lease
 from trainer.config import Config
 from trainer.models.architectures import architecture
 from trainer.registry import champion as champions
 from trainer.registry.champion import Champion
-from trainer.run_config import CONFIG_NAME, RunConfig, metadata_of, parse
+from trainer.run_config import RunConfig, metadata_of, parse
 from trainer.runs.champion_pointer import CANDIDATE_NAME, CANDIDATES, candidate_uri, join
 from trainer.runs.directory import POINTER
 from trainer.runs.storage import StorageFolder, is_remote

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from preprocessing.dataset.run_files import CHAMPION_NAME, CONFIG_NAME
 from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.html.numbers import format_significant
 from preprocessing.storage import lease
 from trainer.registry.promotion import METRICS, PROMOTION_NAME, Figures, without_nan
-from trainer.run_config import CONFIG_NAME
 from trainer.runs import champion_pointer
-from trainer.runs.champion_pointer import CHAMPION_NAME, Generation, candidate_uri
+from trainer.runs.champion_pointer import Generation, candidate_uri
 from trainer.runs.directory import POINTER
 from trainer.runs.storage import StorageFolder
 
@@ -31,6 +31,7 @@ class Champion:
     candidate: str
     dataset: dict[str, Any]  # digest, uri, sample_rate_hz, clip_samples
     config: dict[str, Any]
+    ancestor_datasets: list[str]  # digests of those that its initial weights were trained on
     figures: Figures | None  # on the held-out clips of its dataset; None if it was never evaluated
     promoted: str  # time, ISO 8601
     by: str  # RETRAINING or BY_HAND
@@ -44,6 +45,18 @@ class State:
     champion: Champion | None = None
     earlier: tuple[Champion, ...] = ()  # newest first
     rejected: tuple[str, ...] = ()  # candidates that were rolled back by hand
+
+    def without(self, datasets: frozenset[str]) -> State:
+        """Return the state without the champions that were trained on one of the datasets of these digests."""
+
+        def may_stay(champion: Champion | None) -> bool:
+            return champion is not None and not datasets & {
+                champion.dataset["digest"],
+                *champion.ancestor_datasets,
+            }
+
+        champion = self.champion if may_stay(self.champion) else None
+        return replace(self, champion=champion, earlier=tuple(filter(may_stay, self.earlier)))
 
     @property
     def protected(self) -> set[str]:
@@ -81,12 +94,13 @@ def describe_candidate(models: str, name: str, by: str) -> Champion:
         problem = "there is no such candidate" if config is None else "it has no checkpoint yet"
         raise CommandError(f"{candidate_uri(models, name)} cannot be the champion: {problem}", BAD_DATA)
     fields = json.loads(config)
-    dataset = fields.pop("dataset")
+    dataset, ancestors = fields.pop("dataset"), fields.pop("ancestor_datasets")
     decision = json.loads(folder.read(PROMOTION_NAME) or b"{}")
     return Champion(
         candidate=name,
         dataset={key: dataset[key] for key in ("digest", "uri", "sample_rate_hz", "clip_samples")},
         config=fields,
+        ancestor_datasets=ancestors,
         figures=decision["sets"][0]["candidate"] if decision else None,
         promoted=datetime.now(UTC).isoformat(timespec="seconds"),
         by=by,

@@ -10,9 +10,11 @@ import json
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from preprocessing.dataset.forgotten import FORGOTTEN_NAME, Forgotten
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import USAGE, CommandError
 from preprocessing.storage.atomic import write_atomically
+from trainer import event_log
 from trainer.data.fetch import find_dataset
 from trainer.registry import candidates, promotion, report
 from trainer.registry import champion as champions
@@ -20,7 +22,7 @@ from trainer.registry.champion import RETRAINING, Champion, State
 from trainer.registry.holdout import HeldOutSet, held_out_sets
 from trainer.registry.options import FROM_CHAMPION, Options
 from trainer.registry.promotion import PROMOTED, PROMOTION_NAME, REFUSED, UNCHANGED
-from trainer.runs.champion_pointer import MovedError, candidate_uri
+from trainer.runs.champion_pointer import MovedError, candidate_uri, join
 from trainer.runs.directory import COMPARISON, REPORT, RunDirectory, fetch_run
 from trainer.runs.storage import StorageFolder
 
@@ -53,7 +55,7 @@ def retrain(options: Options) -> Decision:
         CommandError: The champion's clips have another format (2), bad or missing data (3), storage failed
             (4), stopped on request (75): the same command resumes the same candidate.
     """
-    state = champions.read(options.models)
+    state = _read_state(options)
     plan = _plan(options, state)
     if reason := _reason_to_skip(options, state, plan):
         return {"decision": UNCHANGED, "reason": reason, **plan.describe(state.champion)}
@@ -65,6 +67,23 @@ def retrain(options: Options) -> Decision:
     decision = _evaluate_and_promote(options, plan)
     decision["pruned"] = candidates.prune(options.models, options.max_candidates)
     return decision
+
+
+def _read_state(options: Options) -> State:
+    """Read the champions, without those that were trained on a recording that `forget` has deleted."""
+    content = StorageFolder(options.datasets).read(FORGOTTEN_NAME)
+    forgotten = Forgotten.from_json(content, join(options.datasets, FORGOTTEN_NAME))
+    state = champions.read(options.models)
+    remaining = state.without(forgotten.datasets)
+    if state.champion and not remaining.champion:
+        event_log.log_event(
+            "forgotten",
+            f"the champion {state.champion.candidate} was trained on a recording that has been forgotten: the "
+            "candidate starts from random weights, and is not compared with it",
+            event_log.WARNING,
+            champion=state.champion.candidate,
+        )
+    return remaining
 
 
 def _plan(options: Options, state: State) -> Plan:
@@ -135,7 +154,7 @@ def _train(options: Options, plan: Plan) -> None:
 def _evaluate_and_promote(options: Options, plan: Plan) -> Decision:
     """Evaluate and promote; evaluate again if another process changes the champion meanwhile."""
     while True:
-        state = champions.read(options.models)
+        state = _read_state(options)
         if state.champion and state.champion.candidate == plan.candidate:
             reason = "another process has promoted this candidate"
             return {"decision": UNCHANGED, "reason": reason, **plan.describe(state.champion)}

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.html.media import AudioClip
 from trainer.reporting.wav import read_wav
-from trainer.run_config import CONFIG_NAME
 from trainer.runs.directory import GENERATED, METRICS, MUSIC, ORIGINALS, SAMPLE_CLIPS, SAMPLES
 
 Metrics = dict[str, float]

@@ -14,12 +14,12 @@ from typing import Any
 
 from google.api_core.exceptions import PreconditionFailed
 
+from preprocessing.dataset.run_files import CHAMPION_NAME
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, CommandError
 from preprocessing.storage.atomic import write_atomically
 from preprocessing.storage.gcs import GcsObject, storage_errors
 from trainer.runs.storage import StorageFolder, is_remote
 
-CHAMPION_NAME = "champion.json"
 CANDIDATES = "candidates"
 CANDIDATE_NAME = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}")  # digests of the dataset and of all inputs
 _LOCK_NAME = ".champion.lock"

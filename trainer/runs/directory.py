@@ -10,14 +10,14 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
+from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
 from preprocessing.storage import lease
-from trainer import run_config
 from trainer.runs.champion_pointer import resolve
 from trainer.runs.mirror import Uploader
 from trainer.runs.storage import GcsPrefix, is_remote
 
-# The files and folders of a run, beside `trainer.run_config.CONFIG_NAME`.
+# The files and folders of a run, beside `CONFIG_NAME`.
 METRICS = "metrics.jsonl"  # one line per epoch
 ROLLBACKS = "rollbacks.jsonl"  # one line per return to an earlier checkpoint
 REPORT = "report.html"  # written last, when all epochs are done
@@ -96,7 +96,7 @@ def _download_run(prefix: GcsPrefix, pointer: bytes, copy: Path) -> bool:
         newest = newest_checkpoint(pointer)
         if newest is None:
             return False
-        prefixes = (run_config.CONFIG_NAME, f"{CHECKPOINTS}/{newest}.", SAMPLE_CLIPS, f"{ORIGINALS}/")
+        prefixes = (CONFIG_NAME, f"{CHECKPOINTS}/{newest}.", SAMPLE_CLIPS, f"{ORIGINALS}/")
         try:
             prefix.download([name for name in prefix.list_names() if name.startswith(prefixes)], temporary)
         except CommandError:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
+from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.storage import lease
-from trainer import run_config
 from trainer.runs import rollbacks
 from trainer.runs.directory import METRICS, POINTER, ROLLBACKS, newest_checkpoint
 from trainer.runs.storage import StorageFolder
@@ -20,11 +20,9 @@ def status(run: str) -> str:
         CommandError: There is no run (3), or storage failed (4).
     """
     files = StorageFolder(run)
-    content = files.read(run_config.CONFIG_NAME)
+    content = files.read(CONFIG_NAME)
     if content is None:
-        raise CommandError(
-            f"--run {run} has no {run_config.CONFIG_NAME}: nothing was trained there", BAD_DATA
-        )
+        raise CommandError(f"--run {run} has no {CONFIG_NAME}: nothing was trained there", BAD_DATA)
     config = json.loads(content)
     rows = [json.loads(line) for line in (files.read(METRICS) or b"").splitlines() if line.endswith(b"}")]
     lines = [("run", f"{run}: {config['preset']}"), ("epoch", f"{len(rows)} of {config['epochs']}")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,9 +25,10 @@ from trainer.generation.sources import fixed_test_clips
 from trainer.reporting import report
 from trainer.run_config import DatasetMetadata, RunConfig
 from trainer.runs import rollbacks
-from trainer.runs.directory import CHECKPOINTS, EVENTS, GENERATED, POINTER, REPORT, RunDirectory
+from trainer.runs.directory import CHECKPOINTS, EVENTS, GENERATED, REPORT, RunDirectory
 from trainer.training import samples
 from trainer.training.cluster import Cluster
+from trainer.training.configuration import agree_on_config, ancestor_datasets
 from trainer.training.distribution import Distribution
 from trainer.training.divergence import DivergedError
 from trainer.training.history import History
@@ -79,14 +79,14 @@ def train_and_evaluate(
     ):
         path = directory.path
         with _report_corruption(data):
-            config = _agree_on_config(path, data, manifest, given, distribution)
+            config = agree_on_config(path, data, manifest, given, distribution)
             _check_profile(profiled_steps, config, manifest)
             numbers = distribution.input_shards_of_worker(config.input_shards)
             files = dataset.files_of_worker(manifest, numbers, config.input_shards)
             folder = fetch_shards(dataset_uri, manifest, files, cache)
             metadata = run_config.metadata_of(manifest, data)
             if distribution.is_chief:
-                run_config.save(RunConfig(config, metadata), path)
+                run_config.save(RunConfig(config, metadata, ancestor_datasets(path, init_from)), path)
             input_shards, test_clips = _open_splits(folder, manifest, config, numbers)
             trained = False
             while True:
@@ -198,65 +198,6 @@ def _roll_back(loop: TrainingLoop, error: DivergedError) -> None:
         to_step=to_step,
         learning_rate=rate,
     )
-
-
-def _agree_on_config(
-    path: Path, data: str, manifest: Manifest, given: dict[str, Any], distribution: Distribution
-) -> Config:
-    """Resolve the configuration on the chief and broadcast it to all workers.
-
-    Raises:
-        CommandError: It contradicts the flags, the dataset or the number of workers (exit code 2).
-    """
-    resolved = (
-        _resolve_config(path, data, manifest, given, distribution.workers) if distribution.is_chief else None
-    )
-    config = Config(**distribution.broadcast(dataclasses.asdict(resolved) if resolved else None))
-    replicas = distribution.strategy.num_replicas_in_sync
-    if config.batch_size < replicas:
-        raise CommandError(f"--batch-size {config.batch_size} is less than the {replicas} replicas", USAGE)
-    if config.input_shards % distribution.workers:
-        raise CommandError(
-            f"the run's {config.input_shards} input shards cannot be divided evenly among {distribution.workers} "
-            "workers: train with as many workers as before, or with a divisor of that number",
-            USAGE,
-        )
-    return config
-
-
-def _resolve_config(path: Path, data: str, manifest: Manifest, given: dict[str, Any], workers: int) -> Config:
-    """Resolve the configuration of a new run from `given`, or of one with a checkpoint from its own.
-
-    Raises:
-        CommandError: A setting is invalid or contradicts the run, or the dataset is another (exit code 2).
-    """
-    saved = run_config.load(path) if (path / POINTER).exists() else None
-    if saved is None:
-        given = {"input_shards": workers} | given
-    config = run_config.resolve(given, saved.config if saved else None)
-    metadata = run_config.metadata_of(manifest, data)
-    if saved and saved.dataset.digest != metadata.digest:
-        raise CommandError(
-            f"--run was trained on the dataset {saved.dataset.digest[:12]} ({saved.dataset.uri}), "
-            f"--data {data} is {metadata.digest[:12]}{_difference(metadata, saved.dataset)}: use a new --run",
-            USAGE,
-        )
-    return config
-
-
-def _difference(metadata: DatasetMetadata, own: DatasetMetadata) -> str:
-    """Describe in which formats two datasets differ; empty if they only have different clips."""
-    parts = []
-    if (metadata.sample_rate_hz, metadata.clip_samples) != (own.sample_rate_hz, own.clip_samples):
-        parts.append(
-            f"clips of {metadata.clip_samples} samples at {metadata.sample_rate_hz} Hz, not {own.clip_samples} at "
-            f"{own.sample_rate_hz} Hz"
-        )
-    if metadata.genres != own.genres:
-        parts.append(f"the classes {', '.join(metadata.genres)}, not {', '.join(own.genres)}")
-    if list(metadata.attributes) != list(own.attributes):
-        parts.append(f"the attributes {', '.join(metadata.attributes)}, not {', '.join(own.attributes)}")
-    return f" and has {' and '.join(parts)}" if parts else ""
 
 
 @contextlib.contextmanager

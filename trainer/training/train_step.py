@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import BAD_DATA, CommandError
 from trainer import run_config
 from trainer.config import Config
@@ -112,7 +113,7 @@ class TrainState:
         """
         source = run_config.load(run)
         if source is None:
-            raise CommandError(f"{run} has no {run_config.CONFIG_NAME}: it is not a run", BAD_DATA)
+            raise CommandError(f"{run} has no {CONFIG_NAME}: it is not a run", BAD_DATA)
         restore_for_inference(self.model, run, source.config)
         self._reset_average()
 

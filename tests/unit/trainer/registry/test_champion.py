@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from preprocessing.dataset.manifest import Statistics
+from preprocessing.dataset.run_files import CHAMPION_NAME
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
 from preprocessing.storage import lease
 from trainer.__main__ import main
@@ -101,7 +102,7 @@ def test_an_invalid_promotion_or_rollback_is_an_error_and_changes_nothing(models
     check_error(BAD_DATA, "has no checkpoint yet", "promote", "--candidate", NAMES[1])
     assert champion_pointer.read(models)[0] == before
     for content in (b"{", b'{"candidate": "x"}', json.dumps({"candidate": NAMES[0]}).encode()):
-        write(models, champion_pointer.CHAMPION_NAME, content)
+        write(models, CHAMPION_NAME, content)
         check_error(BAD_DATA, "champion.json is corrupt", "show")
 
 

@@ -1,0 +1,1 @@
+"""The commands of `python -m preprocessing`, one module each: flags and the call of the work."""

@@ -1,0 +1,83 @@
+"""The configuration of a run: agreed upon by all workers, and the same when the run is resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from preprocessing.dataset.manifest import Manifest
+from preprocessing.errors import USAGE, CommandError
+from trainer import run_config
+from trainer.config import Config
+from trainer.run_config import DatasetMetadata
+from trainer.runs.directory import POINTER
+from trainer.training.distribution import Distribution
+
+
+def agree_on_config(
+    path: Path, data: str, manifest: Manifest, given: dict[str, Any], distribution: Distribution
+) -> Config:
+    """Resolve the configuration on the chief and broadcast it to all workers.
+
+    Raises:
+        CommandError: It contradicts the flags, the dataset or the number of workers (exit code 2).
+    """
+    resolved = (
+        _resolve_config(path, data, manifest, given, distribution.workers) if distribution.is_chief else None
+    )
+    config = Config(**distribution.broadcast(dataclasses.asdict(resolved) if resolved else None))
+    replicas = distribution.strategy.num_replicas_in_sync
+    if config.batch_size < replicas:
+        raise CommandError(f"--batch-size {config.batch_size} is less than the {replicas} replicas", USAGE)
+    if config.input_shards % distribution.workers:
+        raise CommandError(
+            f"the run's {config.input_shards} input shards cannot be divided evenly among {distribution.workers} "
+            "workers: train with as many workers as before, or with a divisor of that number",
+            USAGE,
+        )
+    return config
+
+
+def _resolve_config(path: Path, data: str, manifest: Manifest, given: dict[str, Any], workers: int) -> Config:
+    """Resolve the configuration of a new run from `given`, or of one with a checkpoint from its own.
+
+    Raises:
+        CommandError: A setting is invalid or contradicts the run, or the dataset is another (exit code 2).
+    """
+    saved = run_config.load(path) if (path / POINTER).exists() else None
+    if saved is None:
+        given = {"input_shards": workers} | given
+    config = run_config.resolve(given, saved.config if saved else None)
+    metadata = run_config.metadata_of(manifest, data)
+    if saved and saved.dataset.digest != metadata.digest:
+        raise CommandError(
+            f"--run was trained on the dataset {saved.dataset.digest[:12]} ({saved.dataset.uri}), "
+            f"--data {data} is {metadata.digest[:12]}{_difference(metadata, saved.dataset)}: use a new --run",
+            USAGE,
+        )
+    return config
+
+
+def ancestor_datasets(path: Path, init_from: Path | None) -> tuple[str, ...]:
+    """Return the digests of the datasets that a run's initial weights were trained on."""
+    saved = run_config.load(path) if (path / POINTER).exists() else None
+    if saved is not None:
+        return saved.ancestor_datasets
+    source = run_config.load(init_from) if init_from else None
+    return source.descendant_datasets() if source else ()
+
+
+def _difference(metadata: DatasetMetadata, own: DatasetMetadata) -> str:
+    """Describe in which formats two datasets differ; empty if they only have different clips."""
+    parts = []
+    if (metadata.sample_rate_hz, metadata.clip_samples) != (own.sample_rate_hz, own.clip_samples):
+        parts.append(
+            f"clips of {metadata.clip_samples} samples at {metadata.sample_rate_hz} Hz, not {own.clip_samples} at "
+            f"{own.sample_rate_hz} Hz"
+        )
+    if metadata.genres != own.genres:
+        parts.append(f"the classes {', '.join(metadata.genres)}, not {', '.join(own.genres)}")
+    if list(metadata.attributes) != list(own.attributes):
+        parts.append(f"the attributes {', '.join(metadata.attributes)}, not {', '.join(own.attributes)}")
+    return f" and has {' and '.join(parts)}" if parts else ""
