@@ -84,7 +84,7 @@ fuzz: $(INSTALLED)
 	@mkdir -p build; seed=$$RANDOM; end=$$((SECONDS + $(FUZZ_SECS))); first=0; \
 	while [ $$SECONDS -lt $$end ]; do \
 		for test in $(FUZZ_TESTS); do \
-			PYTHONPATH=tests $(BIN)/python $$test $$seed $$first $$((first + 200)) >build/fuzz.log 2>&1 || \
+			PYTHONPATH=.:tests $(BIN)/python $$test $$seed $$first $$((first + 200)) >build/fuzz.log 2>&1 || \
 				{ tail -n 20 build/fuzz.log; echo "fuzz: $$test $$seed, after the last number in build/fuzz.log" >&2; exit 1; }; \
 		done; \
 		first=$$((first + 200)); echo "fuzz: seed $$seed, $$first cases of each test, $$((end - SECONDS)) s left"; \

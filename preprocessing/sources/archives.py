@@ -118,7 +118,7 @@ class Archive:
             return tar_members.open_member(self._tar_stream, offset)
         if offset not in self._zip_members:
             raise zipfile.BadZipFile("no such member")
-        return cast(BinaryIO, self._zip.open(self._zip_members[offset]))
+        return zip_members.open_member(self._zip, self._zip_members[offset])
 
     def close(self) -> None:
         """Close the archive."""

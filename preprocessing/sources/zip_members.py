@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
 import stat
 import struct
 import zipfile
 import zlib
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from preprocessing.sources.member_tree import Entry, EntryKind
 
@@ -15,6 +16,17 @@ MADE_ON_UNIX = (3, 19)  # Unix and macOS
 UNICODE_PATH_FIELD = 0x7075  # of Info-ZIP
 READABLE_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 MAX_LINK_BYTES = 4_096  # of a link's target
+# Of `zipfile`: RuntimeError, and NotImplementedError below it, for what a newer or an encrypting program wrote.
+BROKEN_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    struct.error,
+    ValueError,
+    RuntimeError,
+)
 
 
 def list_zip(stream: BinaryIO) -> tuple[list[Entry], str]:
@@ -22,8 +34,20 @@ def list_zip(stream: BinaryIO) -> tuple[list[Entry], str]:
     try:
         with zipfile.ZipFile(stream) as archive:
             return [_to_entry(archive, info) for info in archive.infolist()], ""
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error, ValueError) as error:
+    except BROKEN_ZIP_ERRORS as error:
         return [], str(error)
+
+
+def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
+    """Return a seekable stream over a member.
+
+    Raises:
+        zipfile.BadZipFile: It cannot be read.
+    """
+    try:
+        return cast(BinaryIO, archive.open(info))
+    except BROKEN_ZIP_ERRORS as error:
+        raise zipfile.BadZipFile(str(error)) from error
 
 
 def decode_name(info: zipfile.ZipInfo) -> str:
@@ -72,9 +96,9 @@ def _to_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Entry:
         return entry._replace(problem="unsupported_archive", detail=detail)
     if file_type == stat.S_IFLNK:
         try:
-            with archive.open(info) as member:
+            with open_member(archive, info) as member:
                 target = member.read(MAX_LINK_BYTES).decode("utf-8", "surrogateescape")
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        except BROKEN_ZIP_ERRORS as error:
             return entry._replace(problem="corrupt_archive", detail=str(error))
         return entry._replace(kind=EntryKind.SYMLINK, target=target)
     if file_type not in (0, stat.S_IFREG):

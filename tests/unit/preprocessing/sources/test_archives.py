@@ -251,6 +251,21 @@ def test_members_of_a_zip_that_cannot_be_read_say_why(tmp_path):
     assert member_reasons(deflate64) == {"rock/a.wav": "unsupported_archive"}
 
 
+@pytest.mark.parametrize(
+    ("flags", "version"),
+    [(0x20, 20), (0x40, 20), (0, 118)],  # patched data, strong encryption, a version to come
+)
+def test_a_zip_of_another_kind_of_program_says_so(tmp_path, flags, version):
+    data = bytearray(zip_with(b"rock/a.wav", flags=flags))
+    data[data.index(b"PK\x01\x02") + 6] = version
+    discovery = find(tmp_path, bytes(data))
+    assert [file.reason for file in discovery.rejected] == ["corrupt_archive"] * (version > 63)
+    for file in discovery.files:
+        with pytest.raises(zipfile.BadZipFile, match=r"patched data|encryption"):
+            read_members(discovery, tmp_path)
+        assert file.relative_path == "rock/a.wav"
+
+
 def test_a_zip_behind_a_program_is_read(tmp_path):
     data = b"MZ" + bytes(1_000) + pack_members(".zip", {"rock/a.wav": b"a"})
     assert read_members(find(tmp_path, data), tmp_path) == {"rock/a.wav": b"a"}
