@@ -24,6 +24,7 @@ from preprocessing.audio.mono_reader import MonoReader, too_long_error
 from preprocessing.options import AudioFormat
 
 SILENT_PEAK = 0.5 / 32_768  # half a 16-bit step: a clip below it would be all zeros in a 16-bit file
+FEW_SAMPLES = 1_000
 
 
 class DecodedClip(NamedTuple):
@@ -66,7 +67,7 @@ def decode_clips(
         _check_header(recordings[0], audio_format)
     all_silent = True
     for start_secs, window, rate_hz in _decode_windows(stream, recordings, audio_format, report_loss):
-        if len(window) > 1 and np.ptp(window) < 2 * SILENT_PEAK:  # a constant is no sound
+        if _is_constant(window):
             continue
         waveform, valid_samples = _resample(window, rate_hz, audio_format)
         peak = max(waveform.max(), -waveform.min())
@@ -77,6 +78,14 @@ def decode_clips(
             yield DecodedClip(start_secs, waveform, valid_samples)
     if all_silent:
         raise BadAudioError("silent", "every clip is silent")
+
+
+def _is_constant(window: np.ndarray) -> bool:
+    """Return whether a window has no more than an offset, which is no sound; a single sample is no constant."""
+    if len(window) < 2:
+        return False
+    parts = (window[:: len(window) // FEW_SAMPLES + 1], window)  # the first one is enough for music
+    return all(np.ptp(part) < 2 * SILENT_PEAK for part in parts)
 
 
 def _decode_windows(

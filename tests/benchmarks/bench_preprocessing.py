@@ -15,14 +15,26 @@ import argparse
 import hashlib
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 RATE_HZ, CLIP_SECS, SOURCE_RATE_HZ = 3_000, 30.0, 22_050
-VARIANTS = ("decoding", "loop", "typical Beam", "this job, 1 worker", "this job, 2 workers")
+REPEATED_VARIANTS = ("decoding", "this job, 1 worker", "this job, 2 workers")
+SINGLE_VARIANTS = ("loop", "typical Beam")
+VARIANTS = (*REPEATED_VARIANTS, *SINGLE_VARIANTS)
+
+
+class Cost(NamedTuple):
+    """What a run of a variant took."""
+
+    wall_secs: float
+    cpu_secs: float
+    peak_mb: float  # of its largest process
 
 
 def write_corpus(folder: Path, clips: int) -> None:
@@ -96,8 +108,8 @@ def typical_beam(corpus: Path, output: Path) -> None:
         )
 
 
-def measure(variant: str, corpus: Path, output: Path) -> tuple[float, float, float]:
-    """Run a variant; return wall seconds, CPU seconds, and the peak memory of its largest process in MB."""
+def measure(variant: str, corpus: Path, output: Path) -> Cost:
+    """Run a variant."""
     command = [
         sys.executable,
         __file__,
@@ -120,7 +132,7 @@ def measure(variant: str, corpus: Path, output: Path) -> tuple[float, float, flo
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{variant} failed:\n{stderr.decode()[-2000:]}")
-    return time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    return Cost(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def main() -> None:
@@ -129,7 +141,10 @@ def main() -> None:
     parser.add_argument("--clips", type=int, nargs="+", default=[400])
     parser.add_argument("--corpus", type=Path, default=Path(tempfile.gettempdir()) / "gtzan-cvae-bench")
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--variant", choices=VARIANTS[:3])
+    parser.add_argument("--variant", choices=("decoding", *SINGLE_VARIANTS))
+    parser.add_argument(
+        "--turns", type=int, default=3, help="runs of the job and of decoding, in turns; medians count"
+    )
     flags = parser.parse_args()
     if flags.variant:
         {"decoding": decode, "loop": loop, "typical Beam": typical_beam}[flags.variant](
@@ -142,17 +157,27 @@ def main() -> None:
         print(f"\n{clips:,} clips of {CLIP_SECS:g} s, {os.cpu_count()} cores\n")
         print("| | wall s | clips/s | CPU s | CPU ms/clip | relative to decoding | peak MB |")
         print("|---|---:|---:|---:|---:|---:|---:|")
-        decoding_cpu = None
-        for variant in VARIANTS:
-            output = Path(tempfile.mkdtemp(prefix="gtzan-cvae-bench-"))
-            wall, cpu, peak = measure(variant, corpus, output)
-            shutil.rmtree(output)
-            decoding_cpu = decoding_cpu or cpu
-            print(
-                f"| {variant} | {wall:.1f} | {clips / wall:.0f} | {cpu:.1f} | {1000 * cpu / clips:.1f} | "
-                f"{cpu / decoding_cpu:.2f} | {peak:.0f} |",
-                flush=True,
-            )
+        costs: dict[str, list[Cost]] = {variant: [] for variant in VARIANTS}
+        for variants, turns in ((REPEATED_VARIANTS, flags.turns), (SINGLE_VARIANTS, 1)):
+            for _ in range(turns):
+                for variant in variants:
+                    output = Path(tempfile.mkdtemp(prefix="gtzan-cvae-bench-"))
+                    costs[variant].append(measure(variant, corpus, output))
+                    shutil.rmtree(output)
+            for variant in variants:
+                print(_row(variant, costs[variant], costs["decoding"], clips), flush=True)
+
+
+def _row(variant: str, costs: list[Cost], decoding: list[Cost], clips: int) -> str:
+    # Neighbours in time: the speed of a shared machine changes by the minute.
+    ratio = statistics.median(
+        cost.cpu_secs / base.cpu_secs for cost, base in zip(costs, decoding, strict=False)
+    )
+    wall_secs, cpu_secs, peak_mb = map(statistics.median, zip(*costs, strict=True))
+    return (
+        f"| {variant} | {wall_secs:.1f} | {clips / wall_secs:.0f} | {cpu_secs:.1f} | "
+        f"{1000 * cpu_secs / clips:.1f} | {ratio:.2f} | {peak_mb:.0f} |"
+    )
 
 
 if __name__ == "__main__":
