@@ -16,6 +16,8 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from preprocessing.html.media import ClipFigure
 from preprocessing.html.numbers import format_number, format_significant
 
+GENERATOR = "gtzan-cvae"  # in the head of each page
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -49,7 +51,12 @@ def render(package: str, template: str, **values: Any) -> str:
     Raises:
         jinja2.UndefinedError: A variable of the template is not in `values`.
     """
-    return _environment(package).get_template(template).render(values)
+    return _environment(package).get_template(template).render(values, generator=GENERATOR)
+
+
+def is_own_page(content: bytes) -> bool:
+    """Tell whether a file is a page that this project has rendered."""
+    return f'<meta name="generator" content="{GENERATOR}">'.encode() in content
 
 
 def fact_list(facts: Mapping[str, str], wide: Mapping[str, str]) -> list[Fact]:

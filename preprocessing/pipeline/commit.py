@@ -22,6 +22,7 @@ from preprocessing.dataset.manifest import (
     Statistics,
     compute_statistics,
 )
+from preprocessing.dataset.output import find_shards
 from preprocessing.dataset.quarantine import QUARANTINE_NAME, bad_fraction
 from preprocessing.dataset.records import RECORDS_NAME, RecordEntry
 from preprocessing.dataset.splits import REQUIRED_SPLITS, SPLITS
@@ -175,7 +176,4 @@ def _has_same_shards(folder: str, manifest: Manifest) -> bool:
 def _delete_previous(folder: str, keep: set[str]) -> None:
     """Delete a dataset: its manifest first, so that a mixture of two is never taken for a dataset."""
     beam_files.delete([beam_files.join(folder, MANIFEST_NAME)])
-    for split in SPLITS:
-        pattern = beam_files.join(beam_files.literal(folder), f"{split}-?????-of-?????.tfrecord")
-        paths = [file.path for file in beam_files.find(pattern)]
-        beam_files.delete([path for path in paths if path.rsplit("/", 1)[-1] not in keep])
+    beam_files.delete([path for path in find_shards(folder) if path.rsplit("/", 1)[-1] not in keep])

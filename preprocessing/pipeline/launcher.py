@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from preprocessing.dataset.forget import read_forgotten
 from preprocessing.dataset.manifest import MANIFEST_NAME, Manifest
+from preprocessing.dataset.output import check_output
 from preprocessing.dataset.quarantine import QUARANTINE_NAME
 from preprocessing.dataset.splits import MIN_TEST_RECORDINGS, REFERENCE_IN_BOTH, SPLITS
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, CommandError
@@ -51,6 +52,7 @@ def run(options: Options, beam_flags: list[str], exclude: str = "") -> None:
         _write_template(template, options, plan, beam_flags)
         return
     with lease.acquire(options.output), staging.staging_folder(options.output) as folder:
+        check_output(options.output)
         previous = incremental.find_committed(options)
         if previous and incremental.is_up_to_date(previous, options, plan):
             print(f"{options.output} is up to date: same inputs and options, nothing to do")

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from preprocessing.storage.atomic import write_atomically
 from preprocessing.synthetic.composition import PARTS, Note, compose
 from preprocessing.synthetic.styles import STYLES
 from preprocessing.synthetic.synth import SAMPLE_RATE_HZ, VOICES, level, master, reverberate
@@ -25,7 +26,6 @@ GENRES = tuple(STYLES)
 
 CLIP_SECS = 30
 CLIP_SAMPLES = CLIP_SECS * SAMPLE_RATE_HZ
-WAV_BYTES = 44 + 2 * CLIP_SAMPLES
 """Size of a complete file: a 44-byte header and 16-bit samples."""
 MAX_CLIPS_PER_GENRE = 100_000
 """The number in a file name has five digits."""
@@ -63,7 +63,7 @@ def write_corpus(
 ) -> int:
     """Write `<output>/<genre>/<genre>.<number>.wav` (22,050 Hz, mono, 16 bit); return how many were written.
 
-    An existing file of full size is kept, whatever its seed: for another seed, choose another `output`.
+    An existing file is kept, whatever it is: for another seed, choose another `output`.
     `on_clip` is called after each clip, written or kept.
     """
     written = 0
@@ -71,8 +71,8 @@ def write_corpus(
         (output / genre).mkdir(parents=True, exist_ok=True)
         for number in range(clips_per_genre):
             path = output / genre / f"{genre}.{number:05d}.wav"
-            if not path.exists() or path.stat().st_size != WAV_BYTES:
-                path.write_bytes(_encode(synthesize_clip(genre, number, seed)))
+            if not path.exists():
+                write_atomically(path, _encode(synthesize_clip(genre, number, seed)))
                 written += 1
             if on_clip:
                 on_clip()

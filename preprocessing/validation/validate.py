@@ -6,9 +6,11 @@ import itertools
 
 from preprocessing.dataset import versions
 from preprocessing.dataset.manifest import MANIFEST_NAME, Manifest, compute_statistics
+from preprocessing.dataset.output import foreign_file_error
 from preprocessing.dataset.quarantine import HARMLESS_REASONS
 from preprocessing.dataset.splits import SPLITS
 from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.html.page import is_own_page
 from preprocessing.storage import beam_files
 from preprocessing.validation.checks import DatasetValidator
 from preprocessing.validation.contents import DatasetContents
@@ -34,6 +36,8 @@ def inspect_dataset(uri: str, html: str | None = None) -> str:
     if latest and not latest.endswith(manifest.digest):
         fault = f"its digest is {manifest.digest}, but LATEST names another one"
         validator.add_fault(MANIFEST_NAME, fault)
+    if html is not None and beam_files.exists(html) and not is_own_page(beam_files.read(html)):
+        raise foreign_file_error("--html", html)
     validator.run(keep_examples=html is not None)
     _report_faults(folder, validator.faults)
     lines = _table(validator.contents)

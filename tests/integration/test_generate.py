@@ -157,11 +157,12 @@ def test_the_reference_model_generates_as_in_the_notebook(reference):
 def test_the_command_generates_in_every_mode(wave, dataset, tmp_path):
     flags = ["generate", "--run", str(wave), "--output", str(tmp_path / "music"), "--count", "3"]
     assert main([*flags, "--data", str(dataset), "--output-rate-hz", "8000", "--steps", "4"]) == 0
-    listed = json.loads((tmp_path / "music/music.json").read_text())
+    (take,) = (tmp_path / "music").iterdir()
+    listed = json.loads((take / "music.json").read_text())
     counts = {mode: sum(one["mode"] == mode for one in listed) for mode in MODES}
     assert counts == {mode: 4 if mode == "interpolate" else 3 for mode in MODES}
     for one in listed:
-        info = soundfile.info(tmp_path / "music" / one["file"])
+        info = soundfile.info(take / one["file"])
         assert (info.samplerate, info.channels) == (8_000, 1)
         assert info.duration == pytest.approx(CLIP_SAMPLES / RATE_HZ, abs=0.01)
         if one["mode"] in ("variation", "reconstruct", "continue"):
@@ -169,14 +170,61 @@ def test_the_command_generates_in_every_mode(wave, dataset, tmp_path):
         if one["mode"] == "transfer":
             assert not one["from"].startswith(one["genre"])
     for mode in MODES:
-        assert {"waveforms.png", "spectrograms.png"} <= {
-            p.name for p in (tmp_path / "music" / mode).iterdir()
-        }
-    assert main([*flags, "--mode", "prior", "--genre", "rock", "--secs", "2", "--tempo-bpm", "120"]) == USAGE
-    assert main([*flags, "--mode", "prior", "--genre", "rock", "--secs", "2", "--loudness-db", "-12"]) == 0
-    listed = json.loads((tmp_path / "music/music.json").read_text())
+        assert {"waveforms.png", "spectrograms.png"} <= {path.name for path in (take / mode).iterdir()}
+
+
+def wavs(take):
+    return {path.relative_to(take): path.read_bytes() for path in take.rglob("*.wav")}
+
+
+def test_each_call_adds_a_take_that_can_be_made_again(wave, tmp_path):
+    def generate(*given):
+        before = set(tmp_path.iterdir())
+        assert main(["generate", "--output", str(tmp_path), *given]) == 0
+        (take,) = set(tmp_path.iterdir()) - before
+        return take
+
+    flags = ["--run", str(wave), "--mode", "prior", "--genre", "rock", "--secs", "2", "--count", "3"]
+    assert main(["generate", "--output", str(tmp_path), *flags, "--tempo-bpm", "120"]) == USAGE
+    first = generate(*flags, "--loudness-db", "-12", "--seed", "7")
+    listed = json.loads((first / "music.json").read_text())
     assert [(one["mode"], one["genre"]) for one in listed] == [("prior", "rock")] * 3
-    assert soundfile.info(tmp_path / "music/prior/00.wav").duration == pytest.approx(2.0)
+    assert soundfile.info(first / "prior/00.wav").duration == pytest.approx(2.0)
+    kept = wavs(first)
+
+    again = generate("--like", str(first))
+    assert wavs(again) == kept
+    assert (again / "recipe.json").read_bytes() == (first / "recipe.json").read_bytes()
+    varied = generate("--like", str(first / "recipe.json"), "--seed", "8", "--count", "2")
+    assert len(wavs(varied)) == 2
+    assert not set(wavs(varied).values()) & set(kept.values())
+    options = json.loads((varied / "recipe.json").read_text())["options"]
+    assert (options["seed"], options["genre"], options["attributes"]) == (8, "rock", {"loudness_db": -12.0})
+    assert wavs(first) == kept
+
+
+def test_a_take_of_another_checkpoint_or_none_is_refused(wave, reference, tmp_path, capsys):
+    def refused(*given):
+        code = main(["generate", "--output", str(tmp_path / "music"), *given])
+        return code, capsys.readouterr().err
+
+    flags = ["--run", str(wave), "--mode", "prior", "--count", "1"]
+    assert main(["generate", "--output", str(tmp_path), *flags]) == 0
+    (take,) = tmp_path.iterdir()
+    code, message = refused("--like", str(tmp_path))
+    assert (code, "there is no recipe.json" in message) == (BAD_DATA, True)
+    recipe = json.loads((take / "recipe.json").read_text())
+    (take / "recipe.json").write_text(json.dumps({**recipe, "checkpoint_sha256": "ab"}))
+    code, message = refused("--like", str(take))
+    assert (code, "give --run" in message) == (BAD_DATA, True)
+    assert (
+        main(["generate", "--output", str(tmp_path / "o"), "--like", str(take), "--run", str(reference)]) == 0
+    )
+    (take / "recipe.json").write_text("{}")
+    code, message = refused("--like", str(take))
+    assert (code, "is not the recipe" in message) == (USAGE, True)
+    code, message = refused("--mode", "prior")
+    assert (code, "--run is required" in message) == (USAGE, True)
 
 
 @pytest.mark.parametrize(

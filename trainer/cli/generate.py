@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from preprocessing.cli import SentenceParser, bounded_float, bounded_int
+from preprocessing.errors import USAGE, CommandError
 from trainer.cli.arguments import SubParsers, add_common_arguments, cache_dir
 from trainer.config import MAX_SEED, MODES
 from trainer.generation.options import Options
 
+if TYPE_CHECKING:
+    from trainer.generation.takes import Recipe
+
 ATTRIBUTES = ("loudness_db", "centroid_hz", "tempo_bpm")
+# Fields of `Options` whose flags have their names.
+PLAIN_OPTIONS = (
+    "count", "seed", "genre", "to_genre", "secs", "temperature", "guidance", "noise_scale", "steps", "data",
+    "output_rate_hz",
+)  # fmt: skip
 _FINITE = bounded_float(-math.inf)
 
 
@@ -25,9 +36,18 @@ def add_parser(commands: SubParsers) -> SentenceParser:
         "interpolate (between two source clips), transfer (source clips in another genre) and continue (the "
         "beginning of source clips, then new music).",
     )
-    parser.add_argument("--run", required=True, metavar="DIR", help="trained run, local or gs://")
+    parser.add_argument("--run", metavar="DIR", help="trained run, local or gs:// (default: that of --like)")
     parser.add_argument(
-        "--output", required=True, metavar="DIR", help="folder for the WAV files and pictures, local or gs://"
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="folder of takes, local or gs://: each call adds a folder with WAV files and pictures",
+    )
+    parser.add_argument(
+        "--like",
+        type=Path,
+        metavar="TAKE",
+        help="make a take again, bit for bit, from its folder or its recipe.json; other flags vary it",
     )
     parser.add_argument(
         "--mode",
@@ -39,16 +59,14 @@ def add_parser(commands: SubParsers) -> SentenceParser:
     parser.add_argument(
         "--count",
         type=bounded_int(1),
-        default=Options.count,
         metavar="N",
-        help="clips of each mode (default: %(default)s)",
+        help=f"clips of each mode (default: {Options.count})",
     )
     parser.add_argument(
         "--seed",
         type=bounded_int(0, MAX_SEED),
-        default=Options.seed,
         metavar="N",
-        help="random seed of all noise (default: %(default)s)",
+        help=f"random seed of all noise (default: {Options.seed})",
     )
     parser.add_argument(
         "--data",
@@ -101,9 +119,8 @@ def _add_conditions(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--guidance",
         type=bounded_float(0),
-        default=Options.guidance,
         metavar="X",
-        help="scale of genre and attributes; 1 is as in training, more exaggerates (default: %(default)s)",
+        help=f"scale of genre and attributes; 1 is as in training, more exaggerates (default: {Options.guidance})",
     )
 
 
@@ -117,44 +134,45 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--temperature",
         type=bounded_float(0),
-        default=Options.temperature,
         metavar="X",
-        help="scale of the prior's noise; lower is more typical, higher more diverse (default: %(default)s)",
+        help=f"scale of the prior's noise; lower is more typical, higher more diverse (default: {Options.temperature})",
     )
     parser.add_argument(
         "--noise-scale",
         type=_FINITE,
-        default=Options.noise_scale,
         metavar="X",
-        help="noise added by the mode variation, in standard deviations of the prior (default: %(default)s)",
+        help=f"noise added by the mode variation, in standard deviations of the prior (default: {Options.noise_scale})",
     )
     parser.add_argument(
         "--steps",
         type=bounded_int(2),
-        default=Options.steps,
         metavar="N",
-        help="clips of an interpolation, including both ends (default: %(default)s)",
+        help=f"clips of an interpolation, including both ends (default: {Options.steps})",
     )
 
 
 def run(flags: argparse.Namespace) -> None:
     """Generate clips and print their names."""
     from trainer.generation.generate import generate
+    from trainer.generation.takes import read_recipe
 
-    options = Options(
-        modes=tuple(flags.mode),
-        count=flags.count,
-        seed=flags.seed,
-        genre=flags.genre,
-        to_genre=flags.to_genre,
-        attributes={name: getattr(flags, name) for name in ATTRIBUTES if getattr(flags, name) is not None},
-        secs=flags.secs,
-        temperature=flags.temperature,
-        guidance=flags.guidance,
-        noise_scale=flags.noise_scale,
-        steps=flags.steps,
-        data=flags.data,
-        output_rate_hz=flags.output_rate_hz,
-    )
-    files = generate(flags.run, flags.output, cache_dir(flags), options)
-    print(f"{flags.output}: {len(files)} clips, {files[0]} to {files[-1]}, and their pictures")
+    recipe = read_recipe(flags.like) if flags.like else None
+    run = flags.run or (recipe.run if recipe else None)
+    if run is None:
+        raise CommandError("--run is required, unless --like names a take", USAGE)
+    options = Options(**({} if recipe is None else recipe.options) | _given(flags, recipe))
+    # With --run, the user chooses another checkpoint than the take's.
+    files = generate(run, flags.output, cache_dir(flags), options, None if flags.run else recipe)
+    take = files[0].partition("/")[0]
+    print(f"{flags.output}/{take}: {len(files)} clips, and their pictures")
+
+
+def _given(flags: argparse.Namespace, recipe: Recipe | None) -> dict[str, Any]:
+    """Return the fields of `Options` that the user sets; attributes are added to those of a recipe."""
+    attributes = {name: getattr(flags, name) for name in ATTRIBUTES if getattr(flags, name) is not None}
+    given = {
+        "modes": tuple(flags.mode) or None,
+        "attributes": {**(recipe.options["attributes"] if recipe else {}), **attributes} or None,
+        **{name: getattr(flags, name) for name in PLAIN_OPTIONS},
+    }
+    return {name: value for name, value in given.items() if value is not None}

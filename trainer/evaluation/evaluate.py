@@ -33,10 +33,13 @@ from trainer.runs.directory import (
     EVENTS,
     METRICS,
 )
-from trainer.runs.storage import GcsPrefix, is_remote
+from trainer.runs.storage import GcsPrefix, StorageFolder, is_remote
 from trainer.training.train import train_and_evaluate
 
 BASELINE_EPOCHS = 5
+LATENTS_PNG, STATISTICS_PNG = "latents.png", "statistics.png"
+PICTURES = (LATENTS_PNG, STATISTICS_PNG, *(f"{name}.png" for name in clip_figures.PICTURES))
+OUTPUT_FILES = (EVALUATION_JSON, EVALUATION_MARKDOWN, *PICTURES)
 
 Stage = TypeVar("Stage")
 
@@ -57,6 +60,7 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
             or no data (3), or storage failed (4).
     """
     output = output or f"{run.rstrip('/')}/{EVALUATION}"
+    _check_output(output)
     embeddings = [make_embedding(name) for name in dict.fromkeys((LOG_MEL, *options.embeddings))]
     generator = load(run, cache)
     folder, manifest = open_dataset(data, cache)
@@ -91,6 +95,18 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
         report.write_report(generator.path, note=generator.model.caveat, parameters=parameters)
     print(markdown(tables))
     return f"{output}/{EVALUATION_MARKDOWN}"
+
+
+def _check_output(output: str) -> None:
+    """Raise if the folder has a file of an evaluation's name, but no evaluation (exit code 2)."""
+    folder = StorageFolder(output)
+    content = folder.read(EVALUATION_JSON) or b""
+    found = next((name for name in OUTPUT_FILES if folder.updated(name)), None)
+    if found and b'"reconstruction_quality"' not in content:
+        raise CommandError(
+            f"--output: {output}/{found} was not written by an evaluation: move it away, or name another folder",
+            USAGE,
+        )
 
 
 def _evaluate_all(
@@ -207,7 +223,7 @@ def _draw(folder: Path, generator: Generator, held_out: ClipSet, results: Result
     """Draw latents by genre, generated clips below real ones, and the distributions of musical statistics."""
     latents = generator.model.encode(held_out.audio, held_out.condition)
     slowest = generator.model.level_values(latents)[generator.model.levels[0]].numpy()
-    figures.draw_latents(folder / "latents.png", slowest, list(held_out.genres))
+    figures.draw_latents(folder / LATENTS_PNG, slowest, list(held_out.genres))
     new, shown = "prior, unconditional", min(clip_figures.PICTURED_CLIPS, len(held_out.audio))
     rows = {"real": held_out.audio[:shown], "generated": results.clips[new][:shown]}
     shown = min(map(len, rows.values()))
@@ -216,13 +232,13 @@ def _draw(folder: Path, generator: Generator, held_out: ClipSet, results: Result
     clip_figures.draw_pictures(folder, rows, generator.sample_rate_hz, held_out.track_ids[:shown], heading)
     distributions = {name: results.statistics[name] for name in ("real", compared_clips.ORACLE, new)}
     statistics_figure.draw_statistics(
-        folder / "statistics.png", distributions, list(musical_distances.STATISTICS)
+        folder / STATISTICS_PNG, distributions, list(musical_distances.STATISTICS)
     )
 
 
 def _write_to_tensorboard(run: Path, folder: Path, epoch: int) -> None:
     with tf.summary.create_file_writer(str(run / EVENTS)).as_default(step=epoch):
-        for path in sorted(folder.glob("*.png")):
+        for path in (folder / name for name in sorted(PICTURES)):
             image = tf.io.decode_png(tf.io.read_file(str(path)), channels=3)
             tf.summary.image(f"evaluation/{path.stem}", image[tf.newaxis])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,9 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from preprocessing.storage.atomic import write_atomically
+from trainer.generation import takes
 from trainer.generation.generator import Generator, load
 from trainer.generation.options import Options
 from trainer.generation.sources import SourceClip, choose_sources
+from trainer.generation.takes import Recipe
 from trainer.reporting import clip_figures, wav
 from trainer.runs.directory import MUSIC
 from trainer.runs.storage import GcsPrefix, is_remote
@@ -32,23 +34,38 @@ class GeneratedClips(NamedTuple):
     sources: Sequence[SourceClip]  # one for each clip, or none at all
 
 
-def generate(run: str, output: str, cache: Path, options: Options) -> list[str]:
-    """Write a folder of WAV files and pictures for each mode, and `music.json`; return the names of the WAVs.
+def generate(run: str, output: str, cache: Path, options: Options, like: Recipe | None = None) -> list[str]:
+    """Write a take: a folder of WAV files and pictures for each mode, `music.json` and `recipe.json`.
+
+    Args:
+        run: A run or a folder of models, local or `gs://`.
+        output: The folder of takes, local or `gs://`. What is in it stays as it is.
+        cache: A local folder for copies of remote runs.
+        options: What to generate.
+        like: The recipe of a take whose checkpoint must be used.
+
+    Returns:
+        The names of the WAV files, relative to `output`.
 
     Raises:
-        CommandError: A mode, genre or attribute is unknown (exit code 2), there is no run or no data (3), or
-            storage failed (4).
+        CommandError: A mode, genre or attribute is unknown (exit code 2), there is no run or no data, or the run has
+            another checkpoint than `like` (3), or storage failed (4).
     """
     generator = load(run, cache)
+    recipe = takes.make_recipe(run, generator.path, options)
+    if like is not None:
+        takes.check_checkpoint(like, recipe)
     sources = choose_sources(generator, options, cache)
     generated = list(generate_all(generator, sources, options))
+    take = takes.new_take(output, recipe)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) if is_remote(output) else Path(output)
+        folder = Path(temporary) if is_remote(output) else Path(output) / take
         names = write_clips(folder, generated, generator.sample_rate_hz, options.output_rate_hz)
+        write_atomically(folder / takes.RECIPE_NAME, recipe.to_json())
         if is_remote(output):
             files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-            GcsPrefix(output).upload(files, folder)
-    return names
+            GcsPrefix(f"{output.rstrip('/')}/{take}").upload(files, folder)
+    return [f"{take}/{name}" for name in names]
 
 
 def generate_all(
@@ -75,7 +92,7 @@ def generate_all(
 def write_clips(
     folder: Path, generated: Sequence[GeneratedClips], sample_rate_hz: int, output_rate_hz: int | None = None
 ) -> list[str]:
-    """Write `<mode>/00.wav` and so on, pictures beside them, and `music.json`; replace earlier files.
+    """Write `<mode>/00.wav` and so on, pictures beside them, and `music.json`; replace the files that it lists.
 
     Args:
         folder: Created if it is missing.
@@ -87,11 +104,11 @@ def write_clips(
         The names of the WAV files, relative to `folder`.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _delete_listed(folder)
     entries = []
     for clips in generated:
         mode_folder = folder / clips.mode
-        shutil.rmtree(mode_folder, ignore_errors=True)
-        mode_folder.mkdir()
+        mode_folder.mkdir(exist_ok=True)
         for index, (audio, title, genre) in enumerate(
             zip(clips.audio, clips.titles, clips.genres, strict=True)
         ):
@@ -100,8 +117,18 @@ def write_clips(
             source = clips.sources[index].track_id if clips.sources else None
             entries.append({"file": name, "mode": clips.mode, "title": title, "genre": genre, "from": source})
         _draw_pictures(mode_folder, clips, sample_rate_hz)
-    (folder / MUSIC).write_text(json.dumps(entries, indent=2) + "\n")
+    write_atomically(folder / MUSIC, json.dumps(entries, indent=2) + "\n")
     return [str(entry["file"]) for entry in entries]
+
+
+def _delete_listed(folder: Path) -> None:
+    """Delete the clips that `music.json` lists, with their pictures."""
+    path = folder / MUSIC
+    names = {entry["file"] for entry in json.loads(path.read_bytes())} if path.exists() else set()
+    for mode in {name.partition("/")[0] for name in names}:
+        names |= {f"{mode}/{picture}.png" for picture in clip_figures.PICTURES}
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _draw_pictures(folder: Path, clips: GeneratedClips, sample_rate_hz: int) -> None:

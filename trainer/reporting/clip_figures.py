@@ -11,6 +11,7 @@ from trainer.dsp import mel
 from trainer.reporting import figures
 
 PICTURED_CLIPS = 8  # more would be too small to see
+PICTURES = ("waveforms", "spectrograms")
 
 
 def draw_pictures(
@@ -28,7 +29,7 @@ def draw_pictures(
     Returns:
         The path of each picture, by its name without the suffix.
     """
-    pictures = {name: folder / f"{name}.png" for name in ("waveforms", "spectrograms")}
+    pictures = {name: folder / f"{name}.png" for name in PICTURES}
     figures.draw_waveforms(pictures["waveforms"], rows, sample_rate_hz, titles, heading)
     mels = {name: mel.log_mel(tf.constant(clips), sample_rate_hz).numpy() for name, clips in rows.items()}
     scale = mel.mel_scale(sample_rate_hz)

@@ -15,7 +15,7 @@ from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
 from preprocessing.storage import lease
 from trainer.runs.champion_pointer import resolve
 from trainer.runs.mirror import Uploader
-from trainer.runs.storage import GcsPrefix, is_remote
+from trainer.runs.storage import GcsPrefix, StorageFolder, is_remote
 
 # The files and folders of a run, beside `CONFIG_NAME`.
 METRICS = "metrics.jsonl"  # one line per epoch
@@ -34,6 +34,19 @@ EVALUATION = "evaluation"  # the last evaluation
 EVALUATION_JSON = "evaluation.json"  # in `evaluation`
 EVALUATION_MARKDOWN = "evaluation.md"  # in `evaluation`
 COMPARISON = "comparison.html"  # compares a candidate with the champion
+
+# Files that make a folder a run, or somebody else's.
+_RUN_FILES = (
+    POINTER,
+    METRICS,
+    ROLLBACKS,
+    REPORT,
+    SAMPLE_CLIPS,
+    TRAINING_GIF,
+    COMPARISON,
+    f"{GENERATED}/{MUSIC}",
+    f"{EVALUATION}/{EVALUATION_JSON}",
+)
 
 READ_ATTEMPTS = 5  # to read a run that is being written
 
@@ -113,6 +126,22 @@ def _download_run(prefix: GcsPrefix, pointer: bytes, copy: Path) -> bool:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _check_is_run(uri: str) -> None:
+    """Raise if a folder has a file that a training would replace, but is no run (exit code 2)."""
+    folder = StorageFolder(uri)
+    content = folder.read(CONFIG_NAME)
+    found = next((name for name in _RUN_FILES if folder.updated(name)), None)
+    if content is None and found is None:
+        return
+    is_run = content is not None and (found == POINTER or b'"preset"' in content)
+    if not is_run:
+        raise CommandError(
+            f"--run: {uri} has a file {CONFIG_NAME if content else found}, but is no run of this program: name another "
+            "folder",
+            USAGE,
+        )
+
+
 class RunDirectory:
     """A run's local directory, which is uploaded to the run's URI if that is remote.
 
@@ -137,6 +166,7 @@ class RunDirectory:
     def __enter__(self) -> RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             raise CommandError(f"--run {self.uri} is a file: name a directory", USAGE)
+        _check_is_run(self.uri)
         self.path.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             self._lease = stack.enter_context(lease.acquire(self.uri, survives_outage=True))

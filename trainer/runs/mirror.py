@@ -55,6 +55,9 @@ class Uploader:
         self._lag_marker = path.with_name(f"{path.name}.unsynced")
         self._remote_pointer = b""
         self._remote_names: set[str] = set()  # without those of `upload_only`
+        self._known_names: set[str] = (
+            set()
+        )  # that are or were in the run; others in the bucket are somebody else's
         self._uploaded: dict[str, FileState] = {}
         self._changed = threading.Condition()  # guards the following attributes
         self._next: _Snapshot | None = None
@@ -73,6 +76,7 @@ class Uploader:
         shutil.rmtree(self._queue_folder, ignore_errors=True)
         self._remote_pointer = self.prefix.read(self._pointer_name) or b""
         self._remote_names = self._list_remote()
+        self._known_names |= self._remote_names
         if not (self._lag_marker.exists() and self._lag_marker.read_bytes() == self._remote_pointer):
             for name in self._file_states():
                 if name not in self._remote_names:
@@ -149,12 +153,13 @@ class Uploader:
         self.prefix.upload(changed, snapshot.queued)
         self._uploaded.update({name: files[name] for name in changed})
         self._remote_names.update(changed)
+        self._known_names.update(changed)
         if snapshot.pointer is not None and snapshot.pointer != self._remote_pointer:
             self.prefix.write(self._pointer_name, snapshot.pointer)
             self._remote_pointer = snapshot.pointer
         # A delayed upload may have restored a file that was deleted meanwhile.
         if snapshot.is_last:
-            self._remote_names = self._list_remote()
+            self._remote_names = self._list_remote() & self._known_names
         for name in self._remote_names - files.keys():
             self.prefix.delete(name)
             self._uploaded.pop(name, None)
