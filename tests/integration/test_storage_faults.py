@@ -142,6 +142,7 @@ def test_a_training_through_faults_ends_with_a_complete_bucket(storage_server, p
 
 def save_step(step, path):
     """Write a TensorFlow checkpoint in which every value is the step."""
+    (path / "config.json").write_text('{"preset": "wave"}')
     weights = {f"weight_{index}": tf.Variable(tf.fill([2_000], float(step))) for index in range(4)}
     manager = tf.train.CheckpointManager(
         tf.train.Checkpoint(**weights), str(path / CHECKPOINTS), max_to_keep=2, checkpoint_name="step"

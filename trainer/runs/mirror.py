@@ -57,7 +57,7 @@ class Uploader:
         self._remote_names: set[str] = set()  # without those of `upload_only`
         self._known_names: set[str] = (
             set()
-        )  # that are or were in the run; others in the bucket are somebody else's
+        )  # that are or were in the run; others outside of its checkpoints are not its own
         self._uploaded: dict[str, FileState] = {}
         self._changed = threading.Condition()  # guards the following attributes
         self._next: _Snapshot | None = None
@@ -159,7 +159,12 @@ class Uploader:
             self._remote_pointer = snapshot.pointer
         # A delayed upload may have restored a file that was deleted meanwhile.
         if snapshot.is_last:
-            self._remote_names = self._list_remote() & self._known_names
+            checkpoints = self._pointer_name.rpartition("/")[0] + "/"
+            self._remote_names = {
+                name
+                for name in self._list_remote()
+                if name in self._known_names or name.startswith(checkpoints)
+            }
         for name in self._remote_names - files.keys():
             self.prefix.delete(name)
             self._uploaded.pop(name, None)
