@@ -18,6 +18,9 @@ MODES = ("prior", "variation", "reconstruct", "interpolate", "transfer", "contin
 # Scales of classifier-free guidance. At 3, a classifier recognizes genres more often than at 1, and the Fréchet
 # distance is no larger.
 GUIDANCE = 3.0
+MAX_ATTRIBUTE_GUIDANCE = (
+    2.0  # beyond it, clips are noisier and farther from what is asked (docs/experiments.md)
+)
 UNCONDITIONAL_GUIDANCE = 1.0  # of the conditions of training clips, which need no exaggeration
 
 

@@ -7,6 +7,7 @@ import soundfile
 from support.tiny_corpus import CLIP_SAMPLES, GENRES, RATE_HZ, WAVE, without_figures_and_music
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from preprocessing.features.attributes import measure
 from trainer.__main__ import main
 from trainer.config import MODES, UNCONDITIONAL_GUIDANCE
 from trainer.generation.generator import load
@@ -54,26 +55,20 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_different_ones(wave,
         np.testing.assert_array_equal(generate(generator), generate(again))
 
 
-def test_unconditional_clips_have_conditions_of_training_clips(wave):
+def test_what_is_left_open_comes_from_training_clips_and_the_level_is_theirs(wave):
     generator = load(wave)
     assert {row["genre"] for row in generator.metadata.empirical_conditions} == set(GENRES)
-    left_open = generator.sample(2, seed=5, genre=[None, None])
-    row = {"genre": "rock", "loudness_db": -9.0, "centroid_hz": None, "tempo_bpm": 90.0}
+    first_rows = generator.sample(2, seed=5)
+    loudness_db = generator.metadata.attributes["loudness_db"].mean
+    row = {"genre": "rock", "loudness_db": loudness_db, "centroid_hz": None, "tempo_bpm": 90.0}
     generator.metadata = dataclasses.replace(generator.metadata, empirical_conditions=[row])
     generated = generator.sample(2, seed=5)
-    condition = {"genre": "rock", "attributes": {"loudness_db": -9.0}}
-    for other in (left_open, generator.sample(2, seed=5, guidance=3.0, **condition)):
-        assert np.abs(generated - other).max() > 1e-3
-    guided = {**condition, "guidance": UNCONDITIONAL_GUIDANCE}
-    np.testing.assert_allclose(generated, generator.sample(2, seed=5, **guided), atol=5e-4)
-    # Guided is the genre that was drawn, and no attribute.
-    ungenred = generator.sample(2, seed=5, attributes=condition["attributes"], guidance=1.0)
-    np.testing.assert_allclose(generator.sample(2, seed=5, guidance=0.0), ungenred, atol=5e-4)
-    unmeasured = {**row, "loudness_db": None}
-    generator.metadata = dataclasses.replace(generator.metadata, empirical_conditions=[unmeasured])
-    guided = generator.sample(2, seed=5, genre="rock", guidance=3.0)
-    np.testing.assert_allclose(generator.sample(2, seed=5, guidance=3.0), guided, atol=5e-4)
-    generator.metadata = dataclasses.replace(generator.metadata, empirical_conditions=[row])
+    assert np.abs(generated - first_rows).max() > 1e-3
+    for clip in generated:
+        assert measure(clip, RATE_HZ).loudness_db == pytest.approx(loudness_db, abs=0.2)
+    guided = generator.sample(2, seed=5, genre="rock", guidance=UNCONDITIONAL_GUIDANCE)
+    np.testing.assert_allclose(generated, guided, atol=5e-4)
+    assert np.abs(generator.sample(2, seed=5, genre="rock") - guided).max() > 1e-3
     np.testing.assert_allclose(generator.sample(3, seed=5)[:2], generated, atol=1e-5)
 
 
@@ -120,8 +115,10 @@ def test_a_guidance_of_zero_ignores_the_condition(wave):
 def test_new_clips_have_any_length_and_follow_the_condition(wave, reference):
     generator = load(wave)
     assert generator.sample(2, secs=2.5).shape == (2, 2.5 * RATE_HZ)
-    loud, soft = (generator.sample(1, attributes={"loudness_db": level}) for level in (-5.0, -40.0))
-    assert not np.array_equal(loud, soft)
+    statistics = generator.metadata.attributes["loudness_db"]
+    for level in (statistics.low, statistics.high):
+        (clip,) = generator.sample(1, attributes={"loudness_db": level})
+        assert measure(clip, RATE_HZ).loudness_db == pytest.approx(level, abs=0.2)
     one, other = (generator.sample(1, genre=genre) for genre in GENRES)
     assert not np.array_equal(one, other)
     np.testing.assert_array_equal(
@@ -133,6 +130,14 @@ def test_new_clips_have_any_length_and_follow_the_condition(wave, reference):
         (
             lambda: generator.sample(1, attributes={"colour": 1.0}),
             "unknown attribute colour",
+        ),
+        (
+            lambda: generator.sample(2, attributes={"loudness_db": [statistics.mean, 3.0]}),
+            "loudness_db 3 is outside of what this run was trained on",
+        ),
+        (
+            lambda: generator.extend(clips()[:, :400], attributes={"centroid_hz": 1e4}),
+            "centroid_hz 10000 is outside",
         ),
         (lambda: generator.sample(0), "number of clips must be at least 1"),
         (lambda: generator.vary(np.full((1, 500), np.nan)), "clips must be finite"),
@@ -186,7 +191,8 @@ def test_each_call_adds_a_take_that_can_be_made_again(wave, tmp_path):
 
     flags = ["--run", str(wave), "--mode", "prior", "--genre", "rock", "--secs", "2", "--count", "3"]
     assert main(["generate", "--output", str(tmp_path), *flags, "--tempo-bpm", "120"]) == USAGE
-    first = generate(*flags, "--loudness-db", "-12", "--seed", "7")
+    loudness_db = load(wave).metadata.attributes["loudness_db"].mean
+    first = generate(*flags, "--loudness-db", str(loudness_db), "--seed", "7")
     listed = json.loads((first / "music.json").read_text())
     assert [(one["mode"], one["genre"]) for one in listed] == [("prior", "rock")] * 3
     assert soundfile.info(first / "prior/00.wav").duration == pytest.approx(2.0)
@@ -199,7 +205,11 @@ def test_each_call_adds_a_take_that_can_be_made_again(wave, tmp_path):
     assert len(wavs(varied)) == 2
     assert not set(wavs(varied).values()) & set(kept.values())
     options = json.loads((varied / "recipe.json").read_text())["options"]
-    assert (options["seed"], options["genre"], options["attributes"]) == (8, "rock", {"loudness_db": -12.0})
+    assert (options["seed"], options["genre"], options["attributes"]) == (
+        8,
+        "rock",
+        {"loudness_db": loudness_db},
+    )
     assert wavs(first) == kept
 
 
@@ -238,6 +248,8 @@ def test_a_take_of_another_checkpoint_or_none_is_refused(wave, reference, tmp_pa
         (["--run", "{wave}", "--data", "{tmp}"], BAD_DATA, "no dataset.json"),
         (["--run", "{wave}", "--noise-scale", "nan"], USAGE, "--noise-scale: must be"),
         (["--run", "{wave}", "--seed", "-1"], USAGE, "--seed: must be"),
+        (["--run", "{wave}", "--loudness-db", "20"], USAGE, "loudness_db 20 is outside"),
+        (["--run", "{wave}", "--mode", "variation", "--tempo-bpm", "99"], USAGE, "--tempo-bpm has no effect"),
         (["--run", "{wave}", "--steps", "1"], USAGE, "--steps: must be"),
         (["--run", "{wave}", "--temperature", "-1"], USAGE, "--temperature: must be"),
         (["--run", "{wave}", "--output-rate-hz", "1"], USAGE, "--output-rate-hz: must be"),

@@ -225,9 +225,7 @@ def test_a_reader_retries_if_the_checkpoint_is_deleted_while_it_lists(storage_se
     assert tf.train.load_checkpoint(newest)
 
 
-def test_a_sync_lag_is_reported_and_the_upload_queue_bounded(
-    storage_server, proxy, tmp_path, monkeypatch, capsys
-):
+def test_a_sync_lag_is_reported_and_the_queue_bounded(storage_server, proxy, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(mirror, "SYNC_LAG_SECS", 0.2)
     uri = f"{storage_server}/runs/lagging"
     with RunDirectory(uri, tmp_path) as run:
@@ -274,7 +272,7 @@ sys.exit(run_command("waiting", command, False))
 
 
 def test_a_signal_ends_the_wait_for_unresponsive_storage_at_once(storage_server, proxy, tmp_path):
-    command = [sys.executable, "-c", WAITS_FOR_STORAGE, f"{storage_server}/runs/waits", str(tmp_path)]
+    command = (sys.executable, "-c", WAITS_FOR_STORAGE, f"{storage_server}/runs/waits", str(tmp_path))
     environment = {**os.environ, "STORAGE_ANSWER_SECS": "60", "STORAGE_LEASE_SECS": "2"}
     program = subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

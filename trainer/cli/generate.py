@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING, Any
 from preprocessing.cli import SentenceParser, bounded_float, bounded_int
 from preprocessing.errors import USAGE, CommandError
 from trainer.cli.arguments import SubParsers, add_common_arguments, cache_dir
-from trainer.config import MAX_SEED, MODES
+from trainer.config import MAX_SEED, MODES, flag
 from trainer.generation.options import Options
 
 if TYPE_CHECKING:
     from trainer.generation.takes import Recipe
 
 ATTRIBUTES = ("loudness_db", "centroid_hz", "tempo_bpm")
+NEW = ("prior", "continue")
+# Flags that apply to some modes only.
+MODES_OF_FLAGS = {
+    **dict.fromkeys((*ATTRIBUTES, "secs", "temperature"), NEW),
+    "guidance": (*NEW, "transfer"),
+    "to_genre": ("transfer",),
+    "noise_scale": ("variation",),
+    "steps": ("interpolate",),
+}
 # Fields of `Options` whose flags have their names.
 PLAIN_OPTIONS = (
     "count", "seed", "genre", "to_genre", "secs", "temperature", "guidance", "noise_scale", "steps", "data",
@@ -161,10 +170,21 @@ def run(flags: argparse.Namespace) -> None:
     if run is None:
         raise CommandError("--run is required, unless --like names a take", USAGE)
     options = Options(**({} if recipe is None else recipe.options) | _given(flags, recipe))
+    _check_modes(flags, options)
     # With --run, the user chooses another checkpoint than the take's.
     files = generate(run, flags.output, cache_dir(flags), options, None if flags.run else recipe)
     take = files[0].partition("/")[0]
     print(f"{flags.output}/{take}: {len(files)} clips, and their pictures")
+
+
+def _check_modes(flags: argparse.Namespace, options: Options) -> None:
+    """Raise if a flag has no effect in the modes that were chosen (exit code 2)."""
+    for name, modes in MODES_OF_FLAGS.items():
+        if options.modes and getattr(flags, name) is not None and not set(options.modes) & set(modes):
+            chosen = ", ".join(options.modes)
+            raise CommandError(
+                f"{flag(name)} has no effect in the mode {chosen}: it applies to {', '.join(modes)}", USAGE
+            )
 
 
 def _given(flags: argparse.Namespace, recipe: Recipe | None) -> dict[str, Any]:

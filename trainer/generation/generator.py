@@ -23,11 +23,12 @@ import tensorflow as tf
 
 from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
-from trainer import run_config
-from trainer.conditioning import Attributes, Condition, Genre, Guidance, empirical_conditions, make_condition
-from trainer.config import GUIDANCE, UNCONDITIONAL_GUIDANCE
+from trainer import conditioning, run_config
+from trainer.conditioning import Attributes, Condition, Genre, Guidance
+from trainer.config import GUIDANCE
 from trainer.generation import batches
 from trainer.generation.batches import in_batches, normal_noise, rows
+from trainer.generation.loudness import set_loudness
 from trainer.generation.options import INTERPOLATION_STEPS, NOISE_SCALE, TEMPERATURE
 from trainer.models import make_model
 from trainer.models.base import Latents, WaveformVAE
@@ -95,28 +96,28 @@ class Generator:
     ) -> np.ndarray:
         """Generate new clips from the prior.
 
-        Without genre and attributes, each clip is conditioned on the genre and all attributes of a training
-        clip, so that clips differ as music does and have a beat. `guidance` then applies to the genre alone,
-        since exaggerated loudness would clip, and None means `UNCONDITIONAL_GUIDANCE`, not `GUIDANCE`.
+        What is not specified is drawn from training clips (see `complete_condition`), so that clips differ as music
+        does and have a beat. `guidance` scales what is specified (see `guidance_of`). Clips have the loudness of their
+        condition, and no sample beyond full scale.
         """
         self.require_mode("prior")
+        conditioning.check_attributes(self.metadata, attributes)
         samples = self._samples(secs)
         condition = self.condition(count, genre, attributes)
-        specified = genre is not None or any(value is not None for value in (attributes or {}).values())
-        if specified:
-            scale = _uniform_guidance(guidance)
-        else:
-            scale = Guidance(UNCONDITIONAL_GUIDANCE if guidance is None else guidance)
-            if self.model.capabilities.conditional:
-                start = tf.random.stateless_uniform([], [seed, batches.CONDITION_NOISE])
-                condition = empirical_conditions(self.metadata, count, float(start))
+        scale = conditioning.guidance_of(condition, guidance)
+        if self.model.capabilities.conditional:
+            start = tf.random.stateless_uniform([], [seed, batches.CONDITION_NOISE])
+            condition = conditioning.complete_condition(self.metadata, condition, float(start))
 
         def generate(condition: Condition, indices: range) -> tf.Tensor:
             noise = normal_noise(seed, batches.LATENT_NOISE, indices, self.model.sample_noise_size(samples))
             latents = self.model.sample(condition, samples, noise, temperature, scale)
             return self._decode_new(latents, condition, samples, seed, indices)
 
-        return in_batches(generate, condition)
+        clips = in_batches(generate, condition)
+        if not self.model.capabilities.conditional:
+            return clips
+        return set_loudness(clips, conditioning.loudness_of(self.metadata, condition), self.sample_rate_hz)
 
     def vary(
         self,
@@ -200,7 +201,7 @@ class Generator:
         `guidance` above 1 exaggerates the difference; None: `GUIDANCE`.
         """
         self.require_mode("transfer")
-        scale = _uniform_guidance(guidance)
+        scale = Guidance(genre=GUIDANCE if guidance is None else guidance)
         clips = self._validate(clips)
         samples = clips.shape[-1]
         source, target = (self.condition(len(clips), name) for name in (source_genre, genre))
@@ -229,22 +230,24 @@ class Generator:
         """Continue clips to a total length of `secs`; the result begins with `clips` unchanged."""
         self.require_mode("continue")
         clips = self._validate(clips)
+        conditioning.check_attributes(self.metadata, attributes)
+        condition = self.condition(len(clips), genre, attributes)
+        scale = conditioning.guidance_of(condition, guidance)
         samples = self._samples(secs)
         if samples <= clips.shape[-1]:
             raise CommandError("a continuation must be longer than the clip that it continues", USAGE)
 
         def generate(condition: Condition, indices: range) -> tf.Tensor:
             noise = normal_noise(seed, batches.LATENT_NOISE, indices, self.model.sample_noise_size(samples))
-            beginnings, scale = rows(clips, indices), _uniform_guidance(guidance)
-            latents = self.model.extend(beginnings, condition, samples, noise, temperature, scale)
+            latents = self.model.extend(rows(clips, indices), condition, samples, noise, temperature, scale)
             return self._decode_new(latents, condition, samples, seed, indices)
 
-        return in_batches(generate, self.condition(len(clips), genre, attributes))
+        return in_batches(generate, condition)
 
     def condition(self, count: int, genre: Genre = None, attributes: Attributes = None) -> Condition:
         """Make the condition of `count` clips; see `make_condition`."""
         conditional = self.model.capabilities.conditional
-        return make_condition(self.metadata, conditional, count, genre, attributes)
+        return conditioning.make_condition(self.metadata, conditional, count, genre, attributes)
 
     def require_mode(self, mode: str) -> None:
         """Raise `CommandError` (exit code 2) if the model does not have this mode."""
@@ -290,8 +293,3 @@ class Generator:
         """Decode with the same noise for all clips, that of `WaveformVAE.reconstruct`."""
         noise = tf.random.stateless_normal([1, self.model.decode_noise_size(samples)], [0, 0])
         return self.model.decode(latents, condition, samples, noise)
-
-
-def _uniform_guidance(guidance: float | None) -> Guidance:
-    scale = GUIDANCE if guidance is None else guidance
-    return Guidance(genre=scale, attributes=scale)
