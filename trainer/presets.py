@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from preprocessing.errors import USAGE, CommandError
 from trainer.config import Config
 
 BASELINE_PRESET = "reference"  # which `evaluate` compares a run with
@@ -53,3 +54,37 @@ PRESETS: dict[str, Config] = {
         latent_dim=2,
     ),
 }
+
+# The sample rates in Hz that a preset is made for: its transform and crops have the right durations only there.
+SAMPLE_RATES_HZ = {
+    "tiny": (1_000, 12_000),
+    "wave": (1_000, 12_000),
+    "wave-large": (12_000, 48_000),
+    "reference": (1, 192_000),  # its model has no notion of time
+}
+USUAL_RATE_HZ = {"wave": 3_000, "tiny": 3_000, "wave-large": 22_050, "reference": 3_000}
+
+
+def check_sample_rate(config: Config, sample_rate_hz: int) -> None:
+    """Raise if a preset is made for other sample rates than that of the data, unless its hop was changed.
+
+    Raises:
+        CommandError: It is (exit code 2).
+    """
+    preset = config.preset
+    low_hz, high_hz = SAMPLE_RATES_HZ[preset]
+    is_adapted = config.hop_samples != PRESETS[preset].hop_samples
+    if _is_for(preset, sample_rate_hz) or is_adapted:
+        return
+    other = next((name for name in ("wave", "wave-large") if _is_for(name, sample_rate_hz)), "")
+    advice = other and f"use --preset {other}, or "
+    raise CommandError(
+        f"--preset {preset} is made for {low_hz:,} to {high_hz:,} Hz, and the dataset is at {sample_rate_hz:,} Hz: "
+        f"{advice}preprocess with --sample-rate-hz {USUAL_RATE_HZ[preset]}",
+        USAGE,
+    )
+
+
+def _is_for(preset: str, sample_rate_hz: int) -> bool:
+    low_hz, high_hz = SAMPLE_RATES_HZ[preset]
+    return low_hz <= sample_rate_hz <= high_hz

@@ -10,6 +10,7 @@ from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import USAGE, CommandError
 from trainer import run_config
 from trainer.config import Config
+from trainer.presets import check_sample_rate
 from trainer.run_config import DatasetMetadata
 from trainer.runs.directory import POINTER
 from trainer.training.distribution import Distribution
@@ -49,6 +50,8 @@ def _resolve_config(path: Path, data: str, manifest: Manifest, given: dict[str, 
     if saved is None:
         given = {"input_shards": workers} | given
     config = run_config.resolve(given, saved.config if saved else None)
+    if saved is None:
+        check_sample_rate(config, manifest.sample_rate_hz)
     metadata = run_config.metadata_of(manifest, data)
     if saved and saved.dataset.digest != metadata.digest:
         raise CommandError(
