@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from trainer.generation.takes import Recipe
 
 ATTRIBUTES = ("loudness_db", "centroid_hz", "tempo_bpm")
+# Beyond these, there is only noise.
+MAX_TEMPERATURE, MAX_GUIDANCE = 2.0, 10.0
 NEW = ("prior", "continue")
 # Flags that apply to some modes only.
 MODES_OF_FLAGS = {
@@ -127,9 +129,10 @@ def _add_conditions(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--guidance",
-        type=bounded_float(0),
+        type=bounded_float(0, MAX_GUIDANCE),
         metavar="X",
-        help=f"scale of genre and attributes; 1 is as in training, more exaggerates (default: {Options.guidance})",
+        help=f"scale of genre and attributes, 0 to {MAX_GUIDANCE:g}; 1 is as in training, more exaggerates "
+        f"(default: {Options.guidance:g})",
     )
 
 
@@ -142,9 +145,10 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--temperature",
-        type=bounded_float(0),
+        type=bounded_float(0, MAX_TEMPERATURE),
         metavar="X",
-        help=f"scale of the prior's noise; lower is more typical, higher more diverse (default: {Options.temperature})",
+        help=f"scale of the prior's noise, 0 to {MAX_TEMPERATURE:g}; lower is more typical, higher more diverse "
+        f"(default: {Options.temperature:g})",
     )
     parser.add_argument(
         "--noise-scale",
