@@ -46,6 +46,12 @@ def run(dataset, tmp_path_factory):
     return folder / "wave"
 
 
+def train(dataset, output):
+    flags = ["--data", str(dataset), "--run", str(output), "--epochs", "1", "--replicas", "1", *WAVE_FLAGS]
+    with without_figures_and_music():
+        return trainer(["train", *flags])
+
+
 @pytest.fixture
 def commands(corpus, dataset, run):
     """Each command, given its output."""
@@ -53,9 +59,7 @@ def commands(corpus, dataset, run):
         "preprocess": lambda output: preprocess(["--input", str(corpus), "--output", str(output), *TINY]),
         "inspect": lambda output: preprocess(["inspect", str(dataset), "--html", str(output / PAGE)]),
         "synthesize": lambda output: synthesize(["--output", str(output), "--clips-per-genre", "1"]),
-        "train": lambda output: trainer(
-            ["train", "--data", str(dataset), "--run", str(output), "--epochs", "1", "--replicas", "1", *WAVE_FLAGS]
-        ),
+        "train": lambda output: train(dataset, output),
         "generate": lambda output: trainer(
             ["generate", "--run", str(run), "--output", str(output), "--count", "1"]
         ),
