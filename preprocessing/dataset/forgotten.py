@@ -15,7 +15,7 @@ class Forgotten(NamedTuple):
 
     datasets: frozenset[str] = (
         frozenset()
-    )  # digests of versions that held such a recording, in training or validation
+    )  # digests of versions that models were trained on with such a recording
     recordings: frozenset[str] = frozenset()  # SHA-256 of their files
 
     def to_json(self) -> bytes:

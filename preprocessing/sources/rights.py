@@ -73,9 +73,14 @@ def read_rights(discovery: Discovery) -> RightsIndex:
     files = [file for file in discovery.files if _states_rights(file)]
     if not files:
         return index
+    files.sort(
+        key=lambda file: file.relative_path.count("/")
+    )  # a near table replaces what one further up says
     archives = {file.archive_uri for file in files}
     with tempfile.TemporaryDirectory() as folder:
-        compressed = {uri: index for uri, index in discovery.compressed_archives.items() if uri in archives}
+        compressed = {
+            uri: seek_index for uri, seek_index in discovery.compressed_archives.items() if uri in archives
+        }
         stage_archives(compressed, folder)
         opener = Opener(folder)
         for file in files:

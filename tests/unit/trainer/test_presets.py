@@ -8,8 +8,12 @@ from trainer.presets import PRESETS, SAMPLE_RATES_HZ, check_sample_rate
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_is_used_at_the_rates_that_it_is_made_for(preset):
-    for rate_hz in SAMPLE_RATES_HZ[preset]:
-        check_sample_rate(PRESETS[preset], rate_hz)
+    low_hz, high_hz = SAMPLE_RATES_HZ[preset]
+    for rate_hz in (low_hz, high_hz):
+        assert check_sample_rate(PRESETS[preset], rate_hz) is None
+    for rate_hz in (low_hz - 1, high_hz + 1):
+        with pytest.raises(CommandError, match="is made for"):
+            check_sample_rate(PRESETS[preset], rate_hz)
 
 
 @pytest.mark.parametrize(

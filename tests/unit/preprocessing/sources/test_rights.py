@@ -12,6 +12,7 @@ from preprocessing.sources.rights import Rights, read_rights
 
 CC_BY = "Creative Commons Attribution 4.0"
 FILES = {
+    "metadata.csv": "file_name,license\nblues/a.wav,of the table further up\n",
     "LICENSE": "\n# SPDX-License-Identifier: CC0-1.0\nThe whole text\n",
     "blues/metadata.csv": 'file_name;license;artist\na.wav;CC-BY-4.0;"Ann;\nBo"\nb.wav;;Cy\n',
     "rock/LICENCE.txt": f"## {CC_BY} ##\n\nYou are free to ...\n",
