@@ -15,8 +15,9 @@ from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.storage import beam_files, lease
 
-# Of a run that has a recording among its test clips only, what holds no audio.
-KEPT_OF_A_RUN = (CONFIG_NAME, "metrics.jsonl", "rollbacks.jsonl", "promotion.json", "checkpoints/")
+# The files and folders of a run: what may hold audio of its test clips, and what depends on its training clips alone.
+WITH_TEST_CLIPS = ("samples/", "generated/", "evaluation/", "events/", "report.html", "comparison.html")
+OF_TRAINING = (CONFIG_NAME, "metrics.jsonl", "rollbacks.jsonl", "promotion.json", "checkpoints/")
 
 
 class Version(NamedTuple):
@@ -63,9 +64,9 @@ def forget(root: str, runs: list[str], names: list[str], delete: bool) -> str:
         if delete:
             _note(root, findings)
             for run in findings.trained:
-                _delete_run(run.folder, ())
+                _delete_of_run(run.folder, (*WITH_TEST_CLIPS, *OF_TRAINING))
             for run in findings.tested:
-                _delete_run(run.folder, KEPT_OF_A_RUN)
+                _delete_of_run(run.folder, WITH_TEST_CLIPS)
             _delete_versions(root, findings.versions)
     return "\n".join(_describe(findings, delete))
 
@@ -161,15 +162,12 @@ def _note(root: str, findings: Findings) -> None:
     beam_files.write(beam_files.join(root, FORGOTTEN_NAME), content)
 
 
-def _delete_run(folder: str, kept: tuple[str, ...]) -> None:
-    """Delete the files of a run whose names do not begin with one of `kept`."""
+def _delete_of_run(folder: str, names: tuple[str, ...]) -> None:
+    """Delete the files of a run whose names begin with one of `names`; what a user has put there stays."""
     with lease.acquire(folder):
-        for file in beam_files.find(folder):
-            name = file.path.removeprefix(f"{folder}/")
-            if name != lease.LEASE_NAME and not name.startswith(kept):
-                beam_files.delete([file.path])
-    if not kept:
-        beam_files.delete_folder(folder)
+        paths = [file.path for file in beam_files.find(folder)]
+        beam_files.delete([path for path in paths if path.removeprefix(f"{folder}/").startswith(names)])
+    beam_files.delete_empty_folders(folder)
 
 
 def _delete_versions(root: str, versions: list[Version]) -> None:
@@ -187,7 +185,7 @@ def _delete_versions(root: str, versions: list[Version]) -> None:
         beam_files.delete([beam_files.join(version.folder, name) for name in names])
         beam_files.delete([beam_files.join(version.folder, RECORDS_NAME)])
         if version.folder != root.rstrip("/"):
-            beam_files.delete_folder(version.folder)
+            beam_files.delete_empty_folders(version.folder)
 
 
 def _describe(findings: Findings, delete: bool) -> list[str]:

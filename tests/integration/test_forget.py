@@ -115,12 +115,15 @@ def test_versions_and_runs_that_depend_on_it_are_deleted_and_no_others(studio, l
     studio.train("before", others[-1])
     studio.train("candidates/on-it", last)
     studio.train("candidates/descendant", others[0], ancestors=[others[1], last])
+    (studio.runs / "candidates/on-it/notes.txt").write_text("somebody's own")
     named = path_of(late) if name == "path" else getattr(late, name)
     assert late.split == "train"
     assert studio.forget(named, flags=["--yes"]) == 0
     assert studio.versions() == others
     assert not (studio.datasets / last).exists()
     assert [path.name for path in studio.runs.rglob("config.json")] == ["config.json"]
+    assert studio.files("candidates/on-it") == {"notes.txt"}
+    assert not (studio.runs / "candidates/descendant").exists()
     assert "checkpoints/checkpoint" in studio.files("before")
     assert not (studio.datasets / "LATEST").exists()
 
