@@ -40,6 +40,8 @@ setup(
             "scikit-learn>=1.3",
             "setuptools<81",  # TensorBoard 2.15 imports pkg_resources
         ],
+        "studio": ["gradio>=6,<7"],
+        "mlflow": ["mlflow-skinny>=2.20"],
     },
     entry_points={
         "console_scripts": [
