@@ -105,7 +105,7 @@ def run_command(
 def _describe(error: BaseException) -> tuple[str, int]:
     """Return the message for the user and the exit code."""
     if isinstance(error, CommandError):
-        return str(error), error.exit_code
+        return error.for_command_line(), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "stopped; run the same command again to continue", STOPPED
     if failure := storage_failure(error):

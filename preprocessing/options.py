@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import UsageError
 
 GTZAN_RATE_HZ = 22_050
 MIN_SOURCE_RATE_HZ, MAX_SOURCE_RATE_HZ = 1_000, 768_000  # of an input file
@@ -45,28 +45,22 @@ class AudioFormat:
 
     def __post_init__(self) -> None:
         if not MIN_RATE_HZ <= self.sample_rate_hz <= MAX_RATE_HZ:
-            raise CommandError(
-                f"--sample-rate-hz must be from {MIN_RATE_HZ} to {MAX_RATE_HZ}, not {self.sample_rate_hz}",
-                USAGE,
+            raise UsageError(
+                f"`sample_rate_hz` must be from {MIN_RATE_HZ} to {MAX_RATE_HZ}, not {self.sample_rate_hz}",
             )
         if not 0 < self.clip_secs <= MAX_CLIP_SECS:
-            raise CommandError(
-                f"--clip-secs must be above 0 and at most {MAX_CLIP_SECS}, not {self.clip_secs}", USAGE
-            )
+            raise UsageError(f"`clip_secs` must be above 0 and at most {MAX_CLIP_SECS}, not {self.clip_secs}")
         if self.hop_secs is not None and not MIN_HOP_SECS <= self.hop_secs <= MAX_CLIP_SECS:
-            raise CommandError(
-                f"--hop-secs must be from {MIN_HOP_SECS} to {MAX_CLIP_SECS}, not {self.hop_secs}", USAGE
+            raise UsageError(
+                f"`hop_secs` must be from {MIN_HOP_SECS} to {MAX_CLIP_SECS}, not {self.hop_secs}"
             )
         if not 0 <= self.min_secs <= self.clip_secs <= self.max_secs < math.inf:
-            raise CommandError(
-                f"--min-secs ({self.min_secs:g}), --clip-secs ({self.clip_secs:g}) and --max-secs "
+            raise UsageError(
+                f"`min_secs` ({self.min_secs:g}), `clip_secs` ({self.clip_secs:g}) and `max_secs` "
                 f"({self.max_secs:g}) must be in ascending order",
-                USAGE,
             )
         if not 1 <= self.clip_samples <= MAX_CLIP_SAMPLES:
-            raise CommandError(
-                f"--clip-samples must be from 1 to {MAX_CLIP_SAMPLES}, not {self.clip_samples}", USAGE
-            )
+            raise UsageError(f"`clip_samples` must be from 1 to {MAX_CLIP_SAMPLES}, not {self.clip_samples}")
 
 
 @dataclass(frozen=True)
@@ -85,11 +79,11 @@ class Options:
 
     def __post_init__(self) -> None:
         if not self.input or not self.output:
-            raise CommandError("--input and --output must not be empty", USAGE)
+            raise UsageError("`input` and `output` must not be empty")
         if self.shards < 1:
-            raise CommandError(f"--shards must be at least 1, not {self.shards}", USAGE)
+            raise UsageError(f"`shards` must be at least 1, not {self.shards}")
         if not 0 <= self.max_bad_fraction <= 1:
-            raise CommandError(f"--max-bad-fraction must be from 0 to 1, not {self.max_bad_fraction}", USAGE)
+            raise UsageError(f"`max_bad_fraction` must be from 0 to 1, not {self.max_bad_fraction}")
 
     def content_options(self) -> dict[str, Any]:
         """Return the options that determine the dataset's content, and so are part of its digest."""

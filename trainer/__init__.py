@@ -14,8 +14,12 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from preprocessing.errors import CommandError, DataError, StoppedError, StorageError, UsageError
+
 if TYPE_CHECKING:
     from trainer.generation.generator import Generator
+
+__all__ = ["CommandError", "DataError", "StoppedError", "StorageError", "UsageError", "load"]
 
 # On import, TensorFlow logs its CPU features and every CUDA library that it does not find.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from preprocessing.dataset.manifest import Statistics
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import UsageError
 from trainer.config import GUIDANCE, MAX_ATTRIBUTE_GUIDANCE, UNCONDITIONAL_GUIDANCE
 from trainer.run_config import DatasetMetadata
 
@@ -67,11 +67,11 @@ def make_condition(
             conditional (exit code 2).
     """
     if count < 1:
-        raise CommandError(f"the number of clips must be at least 1, not {count}", USAGE)
+        raise UsageError(f"the number of clips must be at least 1, not {count}")
     names = [genre] * count if genre is None or isinstance(genre, str) else list(genre)
     specified = {name: value for name, value in (attributes or {}).items() if value is not None}
     if not conditional and ({*names} - {None} or specified):
-        raise CommandError("this run's model was not trained on genres: omit --genre", USAGE)
+        raise UsageError("this run's model was not trained on genres: omit `genre`")
     return Condition(_genre_indices(metadata, count, names), _attribute_columns(metadata, count, specified))
 
 
@@ -141,20 +141,19 @@ def check_attributes(metadata: DatasetMetadata, attributes: Attributes) -> None:
             continue  # an unknown name is refused where the condition is made
         for number in np.atleast_1d(value):
             if not statistics.low <= number <= statistics.high:
-                raise CommandError(
+                raise UsageError(
                     f"{name} {number:g} is outside of what this run was trained on, {statistics.low:.4g} to "
                     f"{statistics.high:.4g}",
-                    USAGE,
                 )
 
 
 def _genre_indices(metadata: DatasetMetadata, count: int, names: list[str | None]) -> np.ndarray:
     """`[count]` int32."""
     if len(names) != count:
-        raise CommandError(f"{count} clips need {count} genres, not {len(names)}", USAGE)
+        raise UsageError(f"{count} clips need {count} genres, not {len(names)}")
     for name in names:
         if name is not None and name not in metadata.genres:
-            raise CommandError(f"unknown genre {name}: this run has {', '.join(metadata.genres)}", USAGE)
+            raise UsageError(f"unknown genre {name}: this run has {', '.join(metadata.genres)}")
     indices = [DROPPED_GENRE if name is None else metadata.genres.index(name) for name in names]
     return np.array(indices, np.int32)
 
@@ -167,10 +166,10 @@ def _attribute_columns(
     for name, value in attributes.items():
         if name not in metadata.attributes:
             known = ", ".join(metadata.attributes) or "none"
-            raise CommandError(f"unknown attribute {name}: this run has {known}", USAGE)
+            raise UsageError(f"unknown attribute {name}: this run has {known}")
         values = np.asarray(value, np.float32)
         if values.shape not in ((), (count,)):
-            raise CommandError(f"{count} clips need one value of {name} or {count}, not {values.size}", USAGE)
+            raise UsageError(f"{count} clips need one value of {name} or {count}, not {values.size}")
         statistics = metadata.attributes[name]
         columns[:, list(metadata.attributes).index(name)] = (values - statistics.mean) / statistics.std
     return columns

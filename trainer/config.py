@@ -11,7 +11,7 @@ import operator
 from dataclasses import dataclass
 from typing import Any
 
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import UsageError
 
 MAX_SEED = 2**31 - 1  # the largest 32-bit integer
 MODES = ("prior", "variation", "reconstruct", "interpolate", "transfer", "continue")  # of generation
@@ -227,24 +227,21 @@ class Config:
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
             if error := self.setting(name).error(value):
-                raise CommandError(f"{flag(name)} {error}, not {value}", USAGE)
+                raise UsageError(f"`{name}` {error}, not {value}")
         if self.batch_size % self.input_shards:
-            raise CommandError(
-                f"--batch-size {self.batch_size} cannot be divided among --input-shards {self.input_shards}",
-                USAGE,
+            raise UsageError(
+                f"`batch_size` {self.batch_size} cannot be divided among `input_shards` {self.input_shards}",
             )
         step_samples = self.frames_per_step * self.hop_samples
         if self.sparse_coefficients > step_samples:
-            raise CommandError(
-                f"--sparse-coefficients {self.sparse_coefficients} exceeds the {step_samples} coefficients "
-                "of a step (--frames-per-step times --hop-samples)",
-                USAGE,
+            raise UsageError(
+                f"`sparse_coefficients` {self.sparse_coefficients} exceeds the {step_samples} coefficients "
+                "of a step (`frames_per_step` times `hop_samples`)",
             )
         if 0 < self.crop_samples < step_samples:
-            raise CommandError(
-                f"--crop-samples {self.crop_samples} is shorter than a step of {step_samples} samples "
-                "(--frames-per-step times --hop-samples)",
-                USAGE,
+            raise UsageError(
+                f"`crop_samples` {self.crop_samples} is shorter than a step of {step_samples} samples "
+                "(`frames_per_step` times `hop_samples`)",
             )
 
     @classmethod
@@ -283,8 +280,3 @@ class Config:
     def beta_at(self, epoch: float) -> float:
         """Compute the KL weight after `epoch` epochs: linear warm-up (Bowman et al. 2016, section 3.1)."""
         return self.beta * min(1.0, epoch / self.beta_warmup_epochs) if self.beta_warmup_epochs else self.beta
-
-
-def flag(name: str) -> str:
-    """Return the command-line flag of a field."""
-    return "--" + name.replace("_", "-")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import UsageError
 from trainer.config import Config
 
 BASELINE_PRESET = "reference"  # which `evaluate` compares a run with
@@ -77,11 +77,10 @@ def check_sample_rate(config: Config, sample_rate_hz: int) -> None:
     if _is_for(preset, sample_rate_hz) or is_adapted:
         return
     other = next((name for name in ("wave", "wave-large") if _is_for(name, sample_rate_hz)), "")
-    advice = other and f"use --preset {other}, or "
-    raise CommandError(
-        f"--preset {preset} is made for {low_hz:,} to {high_hz:,} Hz, and the dataset is at {sample_rate_hz:,} Hz: "
-        f"{advice}preprocess with --sample-rate-hz {USUAL_RATE_HZ[preset]}",
-        USAGE,
+    advice = other and f"use `preset` {other}, or "
+    raise UsageError(
+        f"`preset` {preset} is made for {low_hz:,} to {high_hz:,} Hz, and the dataset is at {sample_rate_hz:,} Hz: "
+        f"{advice}preprocess with `sample_rate_hz` {USUAL_RATE_HZ[preset]}",
     )
 
 

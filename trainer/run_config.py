@@ -10,9 +10,9 @@ from typing import Any
 
 from preprocessing.dataset.manifest import Manifest, Statistics
 from preprocessing.dataset.run_files import CONFIG_NAME
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import UsageError
 from preprocessing.storage.atomic import write_atomically
-from trainer.config import Config, flag
+from trainer.config import Config
 from trainer.presets import PRESETS
 
 
@@ -96,7 +96,7 @@ def parse(content: bytes, uri: str) -> RunConfig:
         }
         return RunConfig(Config(**fields), DatasetMetadata(**dataset), tuple(ancestors))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CommandError(f"{uri} cannot be read ({error}): use a new --run", USAGE) from error
+        raise UsageError(f"{uri} cannot be read ({error}): use a new `run`") from error
 
 
 def resolve(given: dict[str, Any], saved: Config | None) -> Config:
@@ -115,9 +115,8 @@ def resolve(given: dict[str, Any], saved: Config | None) -> Config:
         saved_value, setting = getattr(saved, name), Config.setting(name)
         allowed = setting.operational or (setting.extendable and value >= saved_value)
         if value != saved_value and not allowed:
-            raise CommandError(
-                f"{flag(name)} {value} contradicts the run's {CONFIG_NAME}, which has {saved_value}: "
-                "omit the flag to resume the run, or use a new --run",
-                USAGE,
+            raise UsageError(
+                f"`{name}` {value} contradicts the run's {CONFIG_NAME}, which has {saved_value}: "
+                "leave it out to resume the run, or use a new `run`",
             )
     return dataclasses.replace(saved, **given)

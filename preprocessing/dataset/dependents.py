@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from preprocessing.dataset.manifest import MANIFEST_NAME
 from preprocessing.dataset.run_files import CHAMPION_NAME, CONFIG_NAME
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import DataError
 from preprocessing.storage import beam_files
 
 
@@ -30,7 +30,7 @@ def find_runs(folders: list[str]) -> list[Run]:
     for folder in folders:
         files = {file.path for file in beam_files.find(folder)}
         if not files:
-            raise CommandError(f"--runs {folder} has no files: check the path", BAD_DATA)
+            raise DataError(f"`runs` {folder} has no files: check the path")
         champions = [
             beam_files.read(path).decode("utf-8", "replace")
             for path in files
@@ -53,7 +53,7 @@ def read_champion(models: str) -> str:
     """
     uri = beam_files.join(models, CHAMPION_NAME)
     if not beam_files.exists(uri):
-        raise CommandError(f"{uri} does not exist: check --models", BAD_DATA)
+        raise DataError(f"{uri} does not exist: check `models`")
     return beam_files.read(uri).decode("utf-8", "replace")
 
 

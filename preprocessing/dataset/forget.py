@@ -12,7 +12,7 @@ from preprocessing.dataset.manifest import LATEST_NAME, MANIFEST_NAME, Manifest,
 from preprocessing.dataset.quarantine import QUARANTINE_NAME
 from preprocessing.dataset.records import RECORDS_NAME, RecordEntry
 from preprocessing.dataset.run_files import CONFIG_NAME
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import DataError
 from preprocessing.storage import beam_files, lease
 
 # The files and folders of a run: what may hold audio of its test clips, and what depends on its training clips alone.
@@ -116,7 +116,7 @@ def _folders_with_records(root: str) -> list[str]:
         file.path for file in beam_files.find(beam_files.join(beam_files.literal(root), "*", RECORDS_NAME))
     ]
     if not found:
-        raise CommandError(f"{root} has no dataset: give the --output of a job", BAD_DATA)
+        raise DataError(f"{root} has no dataset: give the `output` of a job")
     return sorted(path.rpartition("/")[0] for path in found)
 
 
@@ -125,9 +125,7 @@ def _read_records(folder: str) -> list[RecordEntry]:
     try:
         return [RecordEntry.from_json(line) for line in beam_files.read(uri).decode().splitlines()]
     except (ValueError, TypeError) as error:
-        raise CommandError(
-            f"{uri} is corrupt ({error}): delete its folder, or preprocess again", BAD_DATA
-        ) from error
+        raise DataError(f"{uri} is corrupt ({error}): delete its folder, or preprocess again") from error
 
 
 def _digest(folder: str) -> str:
@@ -149,8 +147,8 @@ def _match(entries: Iterable[RecordEntry], names: list[str], root: str) -> dict[
                 recordings[entry.source_sha256] = entry.source_uri
                 unmatched.pop(name, None)
     for name in unmatched.values():
-        raise CommandError(
-            f"--recording {name}: no version of {root} holds it; records.jsonl has the names of all", BAD_DATA
+        raise DataError(
+            f"`recording` {name}: no version of {root} holds it; records.jsonl has the names of all"
         )
     return recordings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import DataError
 
 FORGOTTEN_NAME = "forgotten.json"
 
@@ -36,4 +36,4 @@ class Forgotten(NamedTuple):
             fields = json.loads(content)
             return cls(*(frozenset(map(str, fields[name])) for name in cls._fields))
         except (ValueError, TypeError, KeyError) as error:
-            raise CommandError(f"{uri} is corrupt: restore it from a backup", BAD_DATA) from error
+            raise DataError(f"{uri} is corrupt: restore it from a backup") from error

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from preprocessing.errors import DataError, UsageError
 
 MANIFEST_NAME = "dataset.json"
 LATEST_NAME = "LATEST"  # beside the versions of a dataset: the digest, and so the folder, of the newest one
@@ -117,16 +117,15 @@ class Manifest:
             fields = json.loads(data)
             version = fields["schema_version"]
             if version != SCHEMA_VERSION:
-                raise CommandError(
+                raise UsageError(
                     f"{uri} has schema version {version}, this program reads {SCHEMA_VERSION}: "
                     "preprocess again",
-                    USAGE,
                 )
             shards = [Shard(**shard) for shard in fields.pop("shards")]
             attributes = {name: Statistics(**values) for name, values in fields.pop("attributes").items()}
             return cls(shards=shards, attributes=attributes, **fields)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CommandError(f"{uri} is corrupt ({error}): preprocess again", BAD_DATA) from error
+            raise DataError(f"{uri} is corrupt ({error}): preprocess again") from error
 
 
 def parse_latest(content: bytes) -> str | None:

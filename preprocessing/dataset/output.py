@@ -13,7 +13,7 @@ from preprocessing.dataset.manifest import LATEST_NAME, MANIFEST_NAME, parse_lat
 from preprocessing.dataset.quarantine import QUARANTINE_NAME, Rejected
 from preprocessing.dataset.records import RECORDS_NAME, RecordEntry
 from preprocessing.dataset.splits import SPLITS
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import CommandError, UsageError
 from preprocessing.storage import beam_files
 
 
@@ -33,11 +33,11 @@ def check_output(output: str) -> None:
     own = {name for name, content in contents.items() if _is_own(name, content)}
     if not own & {MANIFEST_NAME, RECORDS_NAME}:
         for name in sorted(contents.keys() - own):
-            raise foreign_file_error("--output", beam_files.join(output, name))
+            raise foreign_file_error("output", beam_files.join(output, name))
     listed = _listed_shards(contents.get(MANIFEST_NAME, b""))
     for uri in find_shards(output):
         if uri.rpartition("/")[2] not in listed and not _is_own_shard(uri):
-            raise foreign_file_error("--output", uri)
+            raise foreign_file_error("output", uri)
 
 
 def find_shards(folder: str) -> list[str]:
@@ -47,12 +47,11 @@ def find_shards(folder: str) -> list[str]:
     return [file.path for files in found for file in files]
 
 
-def foreign_file_error(flag: str, uri: str) -> CommandError:
+def foreign_file_error(argument: str, uri: str) -> CommandError:
     """Return the error for a file that would be replaced, although this program has not written it (exit code 2)."""
-    message = (
-        f"{flag}: {uri} is not a file that this command has written: move it away, or choose another place"
+    return UsageError(
+        f"`{argument}`: {uri} is not a file that this command has written: move it away, or choose another place"
     )
-    return CommandError(message, USAGE)
 
 
 def _is_own(name: str, content: bytes) -> bool:

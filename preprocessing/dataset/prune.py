@@ -9,7 +9,7 @@ from preprocessing.dataset.dependents import read_champion
 from preprocessing.dataset.manifest import MANIFEST_NAME
 from preprocessing.dataset.records import RECORDS_NAME
 from preprocessing.dataset.versions import latest_version
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import DataError
 from preprocessing.storage import beam_files, lease
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -40,7 +40,7 @@ def list_versions(root: str, keep_versions: int, models: list[str]) -> list[Vers
     """
     current = latest_version(root)
     if current is None:
-        raise CommandError(f"{root} has no versions: give the --output of a job with --versioned", BAD_DATA)
+        raise DataError(f"{root} has no versions: give the `output` of a job with `versioned`")
     champions = {models_folder: read_champion(models_folder) for models_folder in models}
     folders = beam_files.find(beam_files.join(beam_files.literal(root), "*", MANIFEST_NAME))
     found = [file for file in folders if DIGEST.fullmatch(file.path.split("/")[-2])]

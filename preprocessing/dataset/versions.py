@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preprocessing.dataset.manifest import LATEST_NAME, parse_latest
-from preprocessing.errors import STORAGE_FAILED, CommandError
+from preprocessing.errors import StorageError
 from preprocessing.storage import beam_files
 from preprocessing.storage.gcs import GcsObject, GenerationMismatchError, storage_errors
 
@@ -34,4 +34,4 @@ def set_latest(root: str, digest: str) -> None:
             pointer.write(content, generation)
         except GenerationMismatchError as error:
             message = f"{uri} was changed by another job: run this one again"
-            raise CommandError(message, STORAGE_FAILED) from error
+            raise StorageError(message) from error

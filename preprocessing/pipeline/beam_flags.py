@@ -8,7 +8,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import create_runner
 
 from preprocessing.cli import SentenceParser
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import UsageError
 
 LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
 ALL_CORES = "--direct_num_workers=0"
@@ -25,7 +25,7 @@ def complete_beam_flags(flags: list[str]) -> list[str]:
         group._add_argparse_args(parser)  # the hook by which each group of options declares its flags
     known, unknown = parser.parse_known_args(flags)
     if unknown:
-        raise CommandError(f"unknown argument {unknown[0]}: neither this program nor Beam has it", USAGE)
+        raise UsageError(f"unknown argument {unknown[0]}: neither this program nor Beam has it")
     _check_runner(known.runner)
     if known.runner is None:
         # Beam's default runner would first try to download another one.
@@ -40,7 +40,7 @@ def _check_runner(name: str | None) -> None:
     try:
         create_runner(name or LOCAL_RUNNERS[0])
     except (ValueError, ImportError, AttributeError) as error:
-        raise CommandError(f"--runner {name}: {error}", USAGE) from error
+        raise UsageError(f"`runner` {name}: {error}") from error
 
 
 def _subclasses(group: type) -> Iterator[type]:

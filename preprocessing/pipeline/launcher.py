@@ -19,7 +19,7 @@ from preprocessing.dataset.manifest import MANIFEST_NAME, Manifest
 from preprocessing.dataset.output import check_output
 from preprocessing.dataset.quarantine import QUARANTINE_NAME
 from preprocessing.dataset.splits import MIN_TEST_RECORDINGS, REFERENCE_IN_BOTH, SPLITS
-from preprocessing.errors import BAD_DATA, STORAGE_FAILED, CommandError
+from preprocessing.errors import CommandError, DataError, StorageError
 from preprocessing.options import Options
 from preprocessing.pipeline import graph, incremental, staging
 from preprocessing.pipeline.beam_flags import complete_beam_flags
@@ -99,7 +99,7 @@ def _run_pipeline(
     with _progress_bar(folder, len(plan.source_files), record_bytes=4 * options.audio.clip_samples):
         state = _submit(options, plan, reused, folder, beam_flags).wait_until_finish()
     if state not in (PipelineState.DONE, None):
-        raise CommandError(f"the job ended in state {state}: see the runner's log", STORAGE_FAILED)
+        raise StorageError(f"the job ended in state {state}: see the runner's log")
     return staging.read_outcome(folder)
 
 
@@ -142,12 +142,11 @@ def _check_outcome(outcome: Outcome, options: Options) -> None:
     quarantine = beam_files.join(outcome.folder or options.output, QUARANTINE_NAME)
     reasons = _format_counts(outcome.reasons)
     if not outcome.recordings:
-        raise CommandError(f"no recording could be read ({reasons}): see {quarantine}", BAD_DATA)
+        raise DataError(f"no recording could be read ({reasons}): see {quarantine}")
     if outcome.bad_fraction > options.max_bad_fraction:
-        raise CommandError(
-            f"{outcome.bad_fraction:.0%} of the recordings are bad, and --max-bad-fraction allows "
+        raise DataError(
+            f"{outcome.bad_fraction:.0%} of the recordings are bad, and `max_bad_fraction` allows "
             f"{options.max_bad_fraction:.0%} ({reasons}): see {quarantine}",
-            BAD_DATA,
         )
     if not outcome.folder:
         raise _empty_split_error(outcome, options)
@@ -162,9 +161,9 @@ def _empty_split_error(outcome: Outcome, options: Options) -> CommandError:
     else:
         message = (
             f"the {outcome.recordings} recordings are not in both the training and the test list of the reference: "
-            "use --split hash"
+            "use `split` hash"
         )
-    return CommandError(message, BAD_DATA)
+    return DataError(message)
 
 
 def summary(manifest: Manifest, folder: str) -> str:

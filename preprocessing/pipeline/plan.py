@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from preprocessing.dataset.manifest import shard_name
 from preprocessing.dataset.quarantine import Rejected
 from preprocessing.dataset.splits import SPLIT_RULES, Track, id_digest, is_audio_name, parse_track
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import CommandError, DataError
 from preprocessing.options import Options
 from preprocessing.sources.discovery import Discovery, find_inputs
 from preprocessing.sources.exclusions import excluded, parse_exclusions
@@ -166,12 +166,12 @@ def _missing_genre_error(options: Options, missing: str, genres: set[str]) -> Co
     known = sorted(filter(_is_text, genres))
     names = ", ".join(known[:LISTED_GENRES]) + (", ..." if len(known) > LISTED_GENRES else "")
     has = f"it has {names}" if known else "it has no genre folders"
-    return CommandError(f"--genre {missing}: {options.input} has no clip of it; {has}", BAD_DATA)
+    return DataError(f"`genre` {missing}: {options.input} has no clip of it; {has}")
 
 
 def _no_recordings_error(options: Options, discovery: Discovery) -> CommandError:
     """Return the error that says why there is nothing to decode."""
-    place = f"--input {options.input}"
+    place = f"`input` {options.input}"
     layout = "the folder that contains a file names its class, as in <genre>/<genre>.<number>.wav"
     if discovery.files:
         genre = f" of the genres {', '.join(options.genres)}" if options.genres else ""
@@ -192,4 +192,4 @@ def _no_recordings_error(options: Options, discovery: Discovery) -> CommandError
         message = f"{place} is an empty folder or list: give a folder of genre folders; {layout}"
     else:
         message = f"{place} does not exist: check the path"
-    return CommandError(message, BAD_DATA)
+    return DataError(message)

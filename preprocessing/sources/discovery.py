@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from preprocessing.dataset.quarantine import Rejected
-from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from preprocessing.errors import DataError, UsageError
 from preprocessing.sources import archives
 from preprocessing.sources.archive_kinds import (
     HEAD_BYTES,
@@ -44,8 +44,8 @@ def find_inputs(location: str) -> Discovery:
             file, but neither an archive nor a list (3).
     """
     if scheme := unsupported_scheme(location):
-        raise CommandError(
-            f"--input {location}: {scheme} is not supported: copy the files to a folder or to gs://", USAGE
+        raise UsageError(
+            f"`input` {location}: {scheme} is not supported: copy the files to a folder or to gs://"
         )
     discovery = Discovery([], [], {})
     single_file = find_file(location) if is_file(location) else None
@@ -79,10 +79,9 @@ def _read_list(list_file: InputFile) -> Iterator[InputFile | Rejected]:
         with beam_files.open_stream(list_file.uri) as stream:
             content = describe_content(stream.read(HEAD_BYTES))
         what = "" if content == "no archive" else f" but {content},"
-        raise CommandError(
-            f"--input {list_file.uri} is a single file,{what} and neither an archive ({ARCHIVE_NAMES}) nor a "
+        raise DataError(
+            f"`input` {list_file.uri} is a single file,{what} and neither an archive ({ARCHIVE_NAMES}) nor a "
             "list of files: give the folder that contains it",
-            BAD_DATA,
         )
     folder = list_file.uri.rpartition("/")[0]
     seen = set()

@@ -8,7 +8,7 @@ import unicodedata
 from typing import NamedTuple
 
 from preprocessing.dataset.quarantine import Rejected
-from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from preprocessing.errors import DataError, UsageError
 from preprocessing.sources.input_file import InputFile
 from preprocessing.sources.lists import local_path, read_lines
 from preprocessing.storage import beam_files
@@ -44,12 +44,10 @@ def read_exclusions(uri: str) -> tuple[str, ...]:
         CommandError: The file does not exist (exit code 3), or is not text (2).
     """
     if not beam_files.exists(local_path(uri)):
-        raise CommandError(f"--exclude {uri} does not exist: check the path", BAD_DATA)
+        raise DataError(f"`exclude` {uri} does not exist: check the path")
     lines = read_lines(beam_files.read(local_path(uri)))
     if lines is None:
-        raise CommandError(
-            f"--exclude {uri} is not a text file: write one recording or folder per line", USAGE
-        )
+        raise UsageError(f"`exclude` {uri} is not a text file: write one recording or folder per line")
     entries = {_entry(line.strip()) for line in lines if line.strip() and not line.startswith("#")}
     return tuple(sorted(entries))
 

@@ -21,7 +21,7 @@ from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud import storage
 from google.resumable_media import DataCorruption
 
-from preprocessing.errors import STORAGE_FAILED, USAGE, CommandError
+from preprocessing.errors import StorageError, UsageError
 
 Result = TypeVar("Result")
 
@@ -158,7 +158,7 @@ def retry_settings() -> RetrySettings:
             except ValueError:
                 overrides[field] = math.nan
             if not 0 < overrides[field] < math.inf:
-                raise CommandError(f"{name} must be a positive number of seconds, not {text}", USAGE)
+                raise UsageError(f"{name} must be a positive number of seconds, not {text}")
     return RetrySettings(**overrides)
 
 
@@ -214,7 +214,6 @@ def storage_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (GoogleAPIError, GoogleAuthError, requests.RequestException, *_CONNECTION_ERRORS) as error:
-        raise CommandError(
+        raise StorageError(
             f"{uri} cannot be reached: {error}; check its name, your credentials and the network",
-            STORAGE_FAILED,
         ) from error

@@ -22,7 +22,7 @@ from typing import Any
 
 from google.api_core.exceptions import PreconditionFailed, RetryError
 
-from preprocessing.errors import STORAGE_FAILED, USAGE, CommandError
+from preprocessing.errors import CommandError, StorageError, UsageError
 from preprocessing.storage.gcs import (
     GcsObject,
     TransientError,
@@ -220,11 +220,10 @@ def _this_process() -> str:
 
 def _held_error(uri: str, owner: str) -> CommandError:
     description = f" ({owner})" if owner else ""
-    return CommandError(
+    return UsageError(
         f"another process{description} is at work on {uri}: wait for it or stop it, or use another folder",
-        USAGE,
     )
 
 
 def _lost_error(uri: str) -> CommandError:
-    return CommandError(f"{uri} was taken over by another process: run this command again", STORAGE_FAILED)
+    return StorageError(f"{uri} was taken over by another process: run this command again")

@@ -9,7 +9,7 @@ from preprocessing.dataset.manifest import MANIFEST_NAME, Manifest, compute_stat
 from preprocessing.dataset.output import foreign_file_error
 from preprocessing.dataset.quarantine import HARMLESS_REASONS
 from preprocessing.dataset.splits import SPLITS
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import DataError
 from preprocessing.html.page import is_own_page
 from preprocessing.storage import beam_files
 from preprocessing.validation.checks import DatasetValidator
@@ -37,7 +37,7 @@ def inspect_dataset(uri: str, html: str | None = None) -> str:
         fault = f"its digest is {manifest.digest}, but LATEST names another one"
         validator.add_fault(MANIFEST_NAME, fault)
     if html is not None and beam_files.exists(html) and not is_own_page(beam_files.read(html)):
-        raise foreign_file_error("--html", html)
+        raise foreign_file_error("html", html)
     validator.run(keep_examples=html is not None)
     _report_faults(folder, validator.faults)
     lines = _table(validator.contents)
@@ -52,9 +52,7 @@ def inspect_dataset(uri: str, html: str | None = None) -> str:
 def _read_manifest(folder: str) -> Manifest:
     uri = beam_files.join(folder, MANIFEST_NAME)
     if not beam_files.exists(uri):
-        raise CommandError(
-            f"{uri} does not exist: name the folder of a dataset, or preprocess into it", BAD_DATA
-        )
+        raise DataError(f"{uri} does not exist: name the folder of a dataset, or preprocess into it")
     return Manifest.from_json(beam_files.read(uri), uri)
 
 
@@ -65,9 +63,8 @@ def _report_faults(folder: str, faults: list[str]) -> None:
     if faults:
         hidden = len(faults) - MAX_SHOWN_FAULTS
         more = f" ({hidden} not shown)" if hidden > 0 else ""
-        raise CommandError(
+        raise DataError(
             f"{folder} is corrupt, faults found: {len(faults)}{more}; delete it and preprocess again",
-            BAD_DATA,
         )
 
 

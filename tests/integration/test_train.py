@@ -138,13 +138,13 @@ def test_contradicting_settings_and_missing_data_are_rejected_without_changes(
     assert_rejected(tmp_path, WAVE, 1, BAD_DATA, "no dataset.json")
     shutil.copytree(uninterrupted, tmp_path / "run")
     config = (tmp_path / "run/config.json").read_text()
-    assert_rejected(dataset, {"latent_dim": 5}, 3, USAGE, "--latent-dim 5 contradicts")
-    assert_rejected(dataset, {}, 1, USAGE, "--epochs 1 contradicts")
+    assert_rejected(dataset, {"latent_dim": 5}, 3, USAGE, "`latent_dim` 5 contradicts")
+    assert_rejected(dataset, {}, 1, USAGE, "`epochs` 1 contradicts")
     other = tmp_path / "other"
     shutil.copytree(dataset, other)
     fields = json.loads((other / "dataset.json").read_text())
     for changes, message in (
-        ({}, "is 000000000000: use a new --run"),
+        ({}, "is 000000000000: use a new `run`"),
         ({"sample_rate_hz": 2_000}, "has clips of 1024 samples at 2000 Hz, not 1024 at 1000 Hz: use"),
         ({"genres": ["blues", "rock", "ska"]}, "has the classes blues, rock, ska, not blues, rock: use"),
         ({"schema_version": 2}, "has schema version 2, this program reads 5"),
@@ -168,7 +168,7 @@ def test_a_preset_that_is_made_for_other_rates_is_refused(dataset, tmp_path):
 
 
 def test_more_replicas_than_devices_are_rejected(dataset, tmp_path):
-    with pytest.raises(CommandError, match="--replicas 64, but there are 2") as caught:
+    with pytest.raises(CommandError, match="`replicas` 64, but there are 2") as caught:
         train(dataset, tmp_path / "run", WAVE, 1, replicas=64)
     assert caught.value.exit_code == USAGE
 

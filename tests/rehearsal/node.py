@@ -15,7 +15,7 @@ from pathlib import Path
 from support import dockerfile
 from support.manifests import K8S, Document, Rendered, Workload
 
-from preprocessing.errors import UNEXPECTED, CommandError
+from preprocessing.errors import CommandError
 
 ROOT = K8S.parent
 # The code that the images have installed, including the storage emulator.
@@ -26,7 +26,7 @@ POLL_SECS = 0.1
 
 def failed(sentence: str) -> CommandError:
     """Return the error that ends the rehearsal with the message `sentence`."""
-    return CommandError(sentence, UNEXPECTED)
+    return CommandError(sentence)
 
 
 class Pod:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from preprocessing.cli import SentenceParser, bounded_int
-from trainer.config import Config, flag
+from preprocessing.errors import flag
+from trainer.config import Config
 from trainer.event_log import LOG_FORMATS
 from trainer.presets import PRESETS
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preprocessing.cli import SentenceParser, bounded_float, bounded_int
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import UsageError
 from trainer.cli.arguments import SubParsers, add_common_arguments, cache_dir
-from trainer.config import MAX_SEED, MODES, flag
+from trainer.config import MAX_SEED, MODES
 from trainer.generation.options import Options
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def run(flags: argparse.Namespace) -> None:
     recipe = read_recipe(flags.like) if flags.like else None
     run = flags.run or (recipe.run if recipe else None)
     if run is None:
-        raise CommandError("--run is required, unless --like names a take", USAGE)
+        raise UsageError("`run` is required, unless `like` names a take")
     options = Options(**({} if recipe is None else recipe.options) | _given(flags, recipe))
     _check_modes(flags, options)
     # With --run, the user chooses another checkpoint than the take's.
@@ -186,9 +186,7 @@ def _check_modes(flags: argparse.Namespace, options: Options) -> None:
     for name, modes in MODES_OF_FLAGS.items():
         if options.modes and getattr(flags, name) is not None and not set(options.modes) & set(modes):
             chosen = ", ".join(options.modes)
-            raise CommandError(
-                f"{flag(name)} has no effect in the mode {chosen}: it applies to {', '.join(modes)}", USAGE
-            )
+            raise UsageError(f"`{name}` has no effect in the mode {chosen}: it applies to {', '.join(modes)}")
 
 
 def _given(flags: argparse.Namespace, recipe: Recipe | None) -> dict[str, Any]:

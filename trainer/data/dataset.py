@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from preprocessing.dataset.manifest import Manifest, Shard
-from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from preprocessing.errors import DataError, UsageError
 from trainer.conditioning import Condition
 
 PARSE_THREADS = 4
@@ -63,14 +63,12 @@ def open_split(
     files = manifest.split_shards(split)[number::input_shards]
     if not files:
         if input_shards > 1:
-            raise CommandError(
+            raise UsageError(
                 f"{folder} has too few files in its split {split} for {input_shards} input shards: preprocess with "
-                f"--shards {8 * input_shards}, or train with fewer --input-shards",
-                USAGE,
+                f"`shards` {8 * input_shards}, or train with fewer `input_shards`",
             )
-        raise CommandError(
-            f"{folder} has no clips in its split {split}: preprocess more clips or choose another --split",
-            BAD_DATA,
+        raise DataError(
+            f"{folder} has no clips in its split {split}: preprocess more clips or choose another `split`",
         )
     genres = tf.lookup.StaticHashTable(
         tf.lookup.KeyValueTensorInitializer(manifest.genres, tf.range(len(manifest.genres))), default_value=-1

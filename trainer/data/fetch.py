@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from preprocessing.dataset.manifest import LATEST_NAME, MANIFEST_NAME, Manifest, Shard, parse_latest
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import DataError
 from trainer.data import integrity
 from trainer.runs.storage import GcsPrefix, StorageFolder, is_remote
 
@@ -29,10 +29,9 @@ def find_dataset(uri: str) -> tuple[str, Manifest]:
         uri = f"{uri.rstrip('/')}/{version}"
     data = StorageFolder(uri).read(MANIFEST_NAME)
     if data is None:
-        raise CommandError(
+        raise DataError(
             f"{uri} has no {MANIFEST_NAME}, so there is no finished dataset: "
             f"run python -m preprocessing --input ... --output {uri}",
-            BAD_DATA,
         )
     return uri, Manifest.from_json(data, f"{uri}/{MANIFEST_NAME}")
 
@@ -67,7 +66,7 @@ def fetch_shards(dataset_uri: str, manifest: Manifest, shards: Sequence[Shard], 
         corrupt = integrity.corrupt_shards(folder, shards, cache)
     if corrupt:
         uri = f"{dataset_uri.rstrip('/')}/{corrupt[0].name}"
-        raise CommandError(f"{uri} is missing or differs from {MANIFEST_NAME}: preprocess again", BAD_DATA)
+        raise DataError(f"{uri} is missing or differs from {MANIFEST_NAME}: preprocess again")
     return folder
 
 

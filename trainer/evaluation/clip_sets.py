@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from preprocessing.dataset.manifest import Manifest
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import UsageError
 from trainer.conditioning import Condition
 from trainer.data import dataset
 from trainer.generation.generator import Generator
@@ -37,10 +37,9 @@ def read_clip_set(
         CommandError: Their format is not the run's (2), or the split has no clips (3).
     """
     if (manifest.sample_rate_hz, manifest.clip_samples) != (generator.sample_rate_hz, generator.clip_samples):
-        raise CommandError(
-            f"--data has clips of {manifest.clip_samples} samples at {manifest.sample_rate_hz} Hz, the run's "
+        raise UsageError(
+            f"`data` has clips of {manifest.clip_samples} samples at {manifest.sample_rate_hz} Hz, the run's "
             f"have {generator.clip_samples} at {generator.sample_rate_hz} Hz: preprocess both with the same options",
-            USAGE,
         )
     split_clips = dataset.open_split(folder, manifest, split).as_numpy_iterator()
     clips = [clip for clip in split_clips if track_ids is None or _track_id(clip) in track_ids]

@@ -14,7 +14,7 @@ import librosa
 import numpy as np
 import tensorflow as tf
 
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import UsageError
 from trainer.dsp.mel import log_mel
 
 PATCH_SECS = 3.0
@@ -50,9 +50,7 @@ def make_embedding(name: str) -> Embedding:
         return MusicnnEmbedding()
     if Path(name).is_dir():
         return SavedModelEmbedding(name)
-    raise CommandError(
-        f"embedding {name} is unknown: give {LOG_MEL}, {MUSICNN} or the folder of a SavedModel", USAGE
-    )
+    raise UsageError(f"embedding {name} is unknown: give {LOG_MEL}, {MUSICNN} or the folder of a SavedModel")
 
 
 class LogMelEmbedding:
@@ -105,7 +103,7 @@ class SavedModelEmbedding:
             self._model = tf.saved_model.load(str(path))
             self._call = self._model if callable(self._model) else self._signature()
         except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
-            raise CommandError(f"embedding {path} is not a callable SavedModel", USAGE) from error
+            raise UsageError(f"embedding {path} is not a callable SavedModel") from error
 
     def _signature(self) -> Callable[[tf.Tensor], object]:
         signature = self._model.signatures["serving_default"]
@@ -125,13 +123,13 @@ class SavedModelEmbedding:
         try:
             outputs = tf.nest.flatten(self._call(tf.constant(waveform)))
         except (ValueError, TypeError, tf.errors.OpError) as error:
-            raise CommandError(
-                f"embedding {self.name} does not take a waveform of [samples] float32", USAGE
+            raise UsageError(
+                f"embedding {self.name} does not take a waveform of [samples] float32"
             ) from error
         for output in outputs:
             if tf.is_tensor(output) and output.dtype.is_floating and output.shape.rank in (1, 2):
                 return np.atleast_2d(tf.cast(output, tf.float32).numpy())
-        raise CommandError(f"embedding {self.name} returns neither [dim] nor [frames, dim] floats", USAGE)
+        raise UsageError(f"embedding {self.name} returns neither [dim] nor [frames, dim] floats")
 
 
 class MusicnnEmbedding:
@@ -156,13 +154,13 @@ class MusicnnEmbedding:
                 # Never musicnn.extractor: it disables eager execution for the whole process.
                 from musicnn import models
             except ImportError as error:
-                raise CommandError(
-                    "embedding musicnn is not installed: pip install --no-deps musicnn==0.1.0", USAGE
+                raise UsageError(
+                    "embedding musicnn is not installed: pip install --no-deps musicnn==0.1.0"
                 ) from error
             try:
                 self._load(models, Path(models.__file__).parent / model)
             except (ValueError, tf.errors.OpError) as error:
-                raise CommandError(f"embedding musicnn has no network {model}", USAGE) from error
+                raise UsageError(f"embedding musicnn has no network {model}") from error
 
     def _load(self, models: ModuleType, checkpoint: Path) -> None:
         with tf.Graph().as_default() as graph:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from preprocessing.errors import DataError, UsageError
 from trainer.config import GUIDANCE, UNCONDITIONAL_GUIDANCE
 from trainer.data.fetch import open_dataset
 from trainer.evaluation import compared_clips, musical_distances
@@ -103,9 +103,8 @@ def _check_output(output: str) -> None:
     content = folder.read(EVALUATION_JSON) or b""
     found = next((name for name in OUTPUT_FILES if folder.updated(name)), None)
     if found and b'"reconstruction_quality"' not in content:
-        raise CommandError(
-            f"--output: {output}/{found} was not written by an evaluation: move it away, or name another folder",
-            USAGE,
+        raise UsageError(
+            f"`output`: {output}/{found} was not written by an evaluation: move it away, or name another folder",
         )
 
 
@@ -202,8 +201,8 @@ def _load_baseline(run: str, data: str, options: Options, cache: Path) -> Genera
     baseline_run = options.baseline_run or f"{run.rstrip('/')}-{BASELINE_PRESET}"
     try:
         return load(baseline_run, cache)
-    except CommandError as error:
-        if error.exit_code != BAD_DATA or options.baseline_run:
+    except DataError:
+        if options.baseline_run:
             raise
     print(
         f"{baseline_run}: training the baseline, preset {BASELINE_PRESET}; --baseline-run names a trained one"
@@ -212,10 +211,8 @@ def _load_baseline(run: str, data: str, options: Options, cache: Path) -> Genera
         train_and_evaluate(
             data, baseline_run, {"preset": BASELINE_PRESET, "epochs": BASELINE_EPOCHS}, None, cache
         )
-    except CommandError as error:  # diverged: the last checkpoint serves as the baseline
-        if error.exit_code != USAGE:
-            raise
-        print(error)
+    except UsageError as error:  # diverged: the last checkpoint serves as the baseline
+        print(error.for_command_line())
     return load(baseline_run, cache)
 
 

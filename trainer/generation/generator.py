@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from preprocessing.dataset.run_files import CONFIG_NAME
-from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from preprocessing.errors import DataError, UsageError
 from trainer import conditioning, run_config
 from trainer.conditioning import Attributes, Condition, Genre, Guidance
 from trainer.config import GUIDANCE
@@ -51,10 +51,10 @@ def load(run: str | Path, cache: Path | None = None) -> Generator:
     path = fetch_run(str(run), cache or default_cache())
     described = run_config.load(path)
     if described is None:
-        raise CommandError(f"--run {run} has no {CONFIG_NAME}: train there first", BAD_DATA)
+        raise DataError(f"`run` {run} has no {CONFIG_NAME}: train there first")
     model = make_model(described.config, described.dataset)
     if not restore_for_inference(model, path, described.config):
-        raise CommandError(f"--run {run} has no checkpoint yet: train at least one epoch", BAD_DATA)
+        raise DataError(f"`run` {run} has no checkpoint yet: train at least one epoch")
     return Generator(model, described.dataset, path)
 
 
@@ -170,9 +170,9 @@ class Generator:
         """
         self.require_mode("interpolate")
         if steps < 2:
-            raise CommandError(f"an interpolation has at least 2 steps, not {steps}", USAGE)
+            raise UsageError(f"an interpolation has at least 2 steps, not {steps}")
         if np.shape(start) != np.shape(end):
-            raise CommandError("an interpolation needs two clips of the same length", USAGE)
+            raise UsageError("an interpolation needs two clips of the same length")
         ends = self._validate(np.stack([start, end]))
         condition = self.condition(2, genre)
         latents = self.model.encode(ends, condition)
@@ -235,7 +235,7 @@ class Generator:
         scale = conditioning.guidance_of(condition, guidance)
         samples = self._samples(secs)
         if samples <= clips.shape[-1]:
-            raise CommandError("a continuation must be longer than the clip that it continues", USAGE)
+            raise UsageError("a continuation must be longer than the clip that it continues")
 
         def generate(condition: Condition, indices: range) -> tf.Tensor:
             noise = normal_noise(seed, batches.LATENT_NOISE, indices, self.model.sample_noise_size(samples))
@@ -253,9 +253,7 @@ class Generator:
         """Raise `CommandError` (exit code 2) if the model does not have this mode."""
         modes = self.model.capabilities.modes
         if mode not in modes:
-            raise CommandError(
-                f"this run's model has no mode {mode}: its modes are {', '.join(modes)}", USAGE
-            )
+            raise UsageError(f"this run's model has no mode {mode}: its modes are {', '.join(modes)}")
 
     def _samples(self, secs: float | None) -> int:
         samples = self.clip_samples if secs is None else round(secs * self.sample_rate_hz)
@@ -264,21 +262,19 @@ class Generator:
 
     def _validate_length(self, samples: int) -> None:
         if not self.model.capabilities.any_length and samples != self.clip_samples:
-            raise CommandError(
-                f"this run's model supports only clips of {self.clip_samples} samples, not {samples}", USAGE
+            raise UsageError(
+                f"this run's model supports only clips of {self.clip_samples} samples, not {samples}"
             )
         if samples < self.model.smallest_samples:
-            raise CommandError(
-                f"clips need at least {self.model.smallest_samples} samples, not {samples}", USAGE
-            )
+            raise UsageError(f"clips need at least {self.model.smallest_samples} samples, not {samples}")
 
     def _validate(self, clips: np.ndarray) -> np.ndarray:
         """Return clips as float32 `[clips, samples]`."""
         clips = np.asarray(clips, np.float32)
         if clips.ndim != 2 or not len(clips):
-            raise CommandError(f"clips must have the shape [clips, samples], not {list(clips.shape)}", USAGE)
+            raise UsageError(f"clips must have the shape [clips, samples], not {list(clips.shape)}")
         if not np.isfinite(clips).all():
-            raise CommandError("clips must be finite: some of their samples are NaN or infinite", USAGE)
+            raise UsageError("clips must be finite: some of their samples are NaN or infinite")
         self._validate_length(clips.shape[1])
         return clips
 

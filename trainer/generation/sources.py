@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from preprocessing.errors import DataError, UsageError
 from trainer.data import dataset
 from trainer.data.fetch import open_dataset
 from trainer.generation.generator import Generator
@@ -53,7 +53,7 @@ def fixed_test_clips(run: Path) -> list[SourceClip]:
     """
     path = run / SAMPLE_CLIPS
     if not path.exists():
-        raise CommandError(f"--run has no {SAMPLE_CLIPS}: name a dataset with --data", BAD_DATA)
+        raise DataError(f"`run` has no {SAMPLE_CLIPS}: name a dataset with `data`")
     return [
         SourceClip(wav.read_wav(run / ORIGINALS / f"{clip['name']}.wav"), clip["track_id"], clip["genre"])
         for clip in json.loads(path.read_text())
@@ -63,10 +63,9 @@ def fixed_test_clips(run: Path) -> list[SourceClip]:
 def _test_split(data: str, cache: Path, sample_rate_hz: int) -> list[SourceClip]:
     folder, manifest = open_dataset(data, cache)
     if manifest.sample_rate_hz != sample_rate_hz:
-        raise CommandError(
-            f"--data {data} is at {manifest.sample_rate_hz} Hz, the run at {sample_rate_hz} Hz: "
+        raise UsageError(
+            f"`data` {data} is at {manifest.sample_rate_hz} Hz, the run at {sample_rate_hz} Hz: "
             "preprocess it at the run's sample rate",
-            USAGE,
         )
     return [
         SourceClip(

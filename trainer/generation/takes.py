@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from preprocessing.errors import DataError, UsageError
 from trainer.generation.options import Options
 from trainer.runs.directory import CHECKPOINTS, POINTER, newest_checkpoint
 from trainer.runs.storage import StorageFolder
@@ -58,27 +58,22 @@ def read_recipe(path: Path) -> Recipe:
     """
     file = path / RECIPE_NAME if path.is_dir() else path
     if not file.is_file():
-        raise CommandError(
-            f"--like {path}: there is no {RECIPE_NAME}: name a take that generate wrote", BAD_DATA
-        )
+        raise DataError(f"`like` {path}: there is no {RECIPE_NAME}: name a take that generate wrote")
     try:
         recipe = Recipe(**json.loads(file.read_bytes()))
         Options(**recipe.options)
         recipe.options["modes"] = tuple(recipe.options["modes"])
     except (ValueError, TypeError) as error:
-        raise CommandError(
-            f"--like {path} is not the recipe of a take of this version ({error})", USAGE
-        ) from error
+        raise UsageError(f"`like` {path} is not the recipe of a take of this version ({error})") from error
     return recipe
 
 
 def check_checkpoint(recipe: Recipe, current: Recipe) -> None:
     """Raise if the run has another checkpoint than when a take was made (exit code 3)."""
     if recipe.checkpoint_sha256 != current.checkpoint_sha256:
-        raise CommandError(
-            f"--like: the take was made with the checkpoint {recipe.checkpoint} of {recipe.run}, which has "
-            f"{current.checkpoint} now: give --run to use that one",
-            BAD_DATA,
+        raise DataError(
+            f"`like`: the take was made with the checkpoint {recipe.checkpoint} of {recipe.run}, which has "
+            f"{current.checkpoint} now: give `run` to use that one",
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.dataset.run_files import CONFIG_NAME
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import UsageError
 from preprocessing.storage import lease
 from trainer.config import Config
 from trainer.models.architectures import architecture
@@ -108,9 +108,7 @@ def _delete(models: str, name: str) -> bool:
             for file in sorted(folder.list_names(), key=lambda file: file != POINTER):
                 if file != lease.LEASE_NAME:
                     folder.delete(file)
-    except CommandError as error:
-        if error.exit_code != USAGE:
-            raise
+    except UsageError:
         return False  # another process has acquired the lease
     if not is_remote(uri):
         shutil.rmtree(uri, ignore_errors=True)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from preprocessing.dataset.run_files import CHAMPION_NAME, CONFIG_NAME
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import DataError
 from preprocessing.html.numbers import format_significant
 from preprocessing.storage import lease
 from trainer.registry.promotion import METRICS, PROMOTION_NAME, Figures, without_nan
@@ -92,7 +92,7 @@ def describe_candidate(models: str, name: str, by: str) -> Champion:
     config = folder.read(CONFIG_NAME) if is_valid else None
     if config is None or folder.read(POINTER) is None:
         problem = "there is no such candidate" if config is None else "it has no checkpoint yet"
-        raise CommandError(f"{candidate_uri(models, name)} cannot be the champion: {problem}", BAD_DATA)
+        raise DataError(f"{candidate_uri(models, name)} cannot be the champion: {problem}")
     fields = json.loads(config)
     dataset, ancestors = fields.pop("dataset"), fields.pop("ancestor_datasets")
     decision = json.loads(folder.read(PROMOTION_NAME) or b"{}")
@@ -143,7 +143,7 @@ def rollback(models: str) -> str:
     """
     state = read(models)
     if state.champion is None or not state.earlier:
-        raise CommandError(f"{models} has no earlier champion to restore", BAD_DATA)
+        raise DataError(f"{models} has no earlier champion to restore")
     current, previous = state.champion.candidate, state.earlier[0]
     describe_candidate(models, previous.candidate, BY_HAND)
     with lease.acquire(candidate_uri(models, previous.candidate)):
@@ -163,7 +163,7 @@ def show(models: str) -> str:
     state = read(models)
     champion = state.champion
     if champion is None:
-        raise CommandError(f"{models} has no {CHAMPION_NAME}: run python -m trainer retrain", BAD_DATA)
+        raise DataError(f"{models} has no {CHAMPION_NAME}: run python -m trainer retrain")
     config, dataset = champion.config, champion.dataset
     lines = [
         ("champion", candidate_uri(models, champion.candidate)),

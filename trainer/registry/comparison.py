@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import DataError
 from preprocessing.html.media import AudioClip
 from trainer.conditioning import Condition
 from trainer.evaluation import musical_distances
@@ -95,13 +95,10 @@ def load_champion(models: str, name: str, cache: Path) -> Generator:
     """
     try:
         return load(candidate_uri(models, name), cache)
-    except CommandError as error:
-        if error.exit_code != BAD_DATA:
-            raise
-        raise CommandError(
+    except DataError as error:
+        raise DataError(
             f"the champion {name} of {models} cannot be loaded ({error}): restore its files, or restore the "
             "previous champion with python -m trainer champion rollback",
-            BAD_DATA,
         ) from error
 
 

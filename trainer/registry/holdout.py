@@ -6,13 +6,14 @@ dataset. On corrupt test clips alone, a candidate that was trained on corrupt cl
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.dataset.records import RECORDS_NAME, RecordEntry
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import DataError
 from trainer.data.fetch import find_dataset, open_dataset
 from trainer.runs.champion_pointer import join
 from trainer.runs.storage import StorageFolder
@@ -61,7 +62,7 @@ def held_out_sets(
     sets = [_select_untrained(new, entries, all_entries)]
     try:
         sets.append(_select_untrained(old, old_entries, all_entries))
-    except CommandError as error:
+    except DataError as error:
         return sets, [f"the models are compared on the new clips alone: {error}"]
     return sets, []
 
@@ -74,20 +75,14 @@ def _open(name: str, uri: str, cache: Path) -> HeldOutSet:
 def _open_if_complete(uri: str, cache: Path) -> HeldOutSet | None:
     try:
         return _open(CHAMPION_CLIPS, uri, cache)
-    except CommandError as error:  # shards are missing
-        if error.exit_code != BAD_DATA:
-            raise
+    except DataError:  # shards are missing
         return None
 
 
 def _find_champion_dataset(champion: dict[str, Any], datasets: str) -> str | None:
     for uri in (champion["uri"], join(datasets, champion["digest"])):
-        try:
+        with contextlib.suppress(DataError):
             version_uri, manifest = find_dataset(uri)
-        except CommandError as error:
-            if error.exit_code != BAD_DATA:
-                raise
-        else:
             if manifest.digest == champion["digest"]:
                 return version_uri
     return None
@@ -96,7 +91,7 @@ def _find_champion_dataset(champion: dict[str, Any], datasets: str) -> str | Non
 def _read_entries(uri: str) -> list[RecordEntry]:
     content = StorageFolder(uri).read(RECORDS_NAME)
     if content is None:
-        raise CommandError(f"{join(uri, RECORDS_NAME)} is missing: preprocess again", BAD_DATA)
+        raise DataError(f"{join(uri, RECORDS_NAME)} is missing: preprocess again")
     return [RecordEntry.from_json(line) for line in content.decode().splitlines()]
 
 
@@ -115,10 +110,9 @@ def _select_untrained(
         and entry.recording_id not in recordings
     )
     if len(track_ids) < MIN_CLIPS:
-        raise CommandError(
+        raise DataError(
             f"{dataset.folder} has {len(track_ids)} test clips that neither model was trained on, and "
             f"{MIN_CLIPS} are needed: preprocess more clips",
-            BAD_DATA,
         )
     return dataset._replace(track_ids=track_ids)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from preprocessing.dataset.forgotten import FORGOTTEN_NAME, Forgotten
 from preprocessing.dataset.manifest import Manifest
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import UsageError
 from preprocessing.storage.atomic import write_atomically
 from trainer import event_log
 from trainer.data.fetch import find_dataset
@@ -105,10 +105,9 @@ def _check_format(options: Options, champion: Champion, manifest: Manifest) -> N
     old = f"{champion.dataset['clip_samples']} samples at {champion.dataset['sample_rate_hz']} Hz"
     new = f"{manifest.clip_samples} samples at {manifest.sample_rate_hz} Hz"
     if old != new:
-        raise CommandError(
-            f"the champion of --models {options.models} has clips of {old}, --datasets {options.datasets} of "
+        raise UsageError(
+            f"the champion of `models` {options.models} has clips of {old}, `datasets` {options.datasets} of "
             f"{new}, and the two cannot be compared: use another folder of models",
-            USAGE,
         )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from google.api_core.exceptions import PreconditionFailed
 
 from preprocessing.dataset.run_files import CHAMPION_NAME
-from preprocessing.errors import BAD_DATA, STORAGE_FAILED, CommandError
+from preprocessing.errors import DataError, StorageError
 from preprocessing.storage.atomic import write_atomically
 from preprocessing.storage.gcs import GcsObject, storage_errors
 from trainer.runs.storage import StorageFolder, is_remote
@@ -27,12 +27,12 @@ _LOCK_NAME = ".champion.lock"
 Generation = int | bytes  # identifies what was read: an object's generation, or a local file's content
 
 
-class MovedError(CommandError):
+class MovedError(StorageError):
     """Another process has changed `champion.json` since it was read (exit code 4)."""
 
     def __init__(self, models: str) -> None:
         uri = join(models, CHAMPION_NAME)
-        super().__init__(f"{uri} was changed by another process: run this command again", STORAGE_FAILED)
+        super().__init__(f"{uri} was changed by another process: run this command again")
 
 
 def join(folder: str, *names: str) -> str:
@@ -71,10 +71,10 @@ def parse(content: bytes, models: str) -> dict[str, Any]:
     return fields
 
 
-def corrupt_error(models: str) -> CommandError:
+def corrupt_error(models: str) -> DataError:
     """Return the error for a `champion.json` that cannot be read (exit code 3)."""
     uri = join(models, CHAMPION_NAME)
-    return CommandError(f"{uri} is corrupt: restore it, or delete it to start without a champion", BAD_DATA)
+    return DataError(f"{uri} is corrupt: restore it, or delete it to start without a champion")
 
 
 def read(models: str) -> tuple[bytes | None, Generation]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import DataError
 from trainer import event_log
 from trainer.config import Config
 from trainer.runs.directory import CHECKPOINTS
@@ -39,7 +39,7 @@ def restore_newest(checkpoint: tf.train.Checkpoint, folder: Path) -> bool:
         return False
     state = tf.train.get_checkpoint_state(str(folder))
     if state is None:
-        raise CommandError(f"{pointer} does not name an existing checkpoint: restore its files", BAD_DATA)
+        raise DataError(f"{pointer} does not name an existing checkpoint: restore its files")
     first_error = ""
     for path in dict.fromkeys([state.model_checkpoint_path, *reversed(state.all_model_checkpoint_paths)]):
         try:
@@ -52,12 +52,10 @@ def restore_newest(checkpoint: tf.train.Checkpoint, folder: Path) -> bool:
             )
         except (tf.errors.OpError, AssertionError, ValueError) as error:
             reason = str(error).strip().splitlines()[0][:200]
-            raise CommandError(
-                f"{path} is of another model ({reason}): use another --run", BAD_DATA
-            ) from error
+            raise DataError(f"{path} is of another model ({reason}): use another `run`") from error
         else:
             return True
-    raise CommandError(f"{first_error}, and so are all earlier ones: restore its files", BAD_DATA)
+    raise DataError(f"{first_error}, and so are all earlier ones: restore its files")
 
 
 def restore_for_inference(model: tf.keras.Model, run: Path, config: Config) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from preprocessing.dataset.run_files import CONFIG_NAME
-from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
+from preprocessing.errors import CommandError, DataError, StorageError, UsageError
 from preprocessing.storage import lease
 from trainer.runs.champion_pointer import resolve
 from trainer.runs.mirror import Uploader
@@ -79,13 +79,11 @@ def fetch_run(uri: str, cache: Path) -> Path:
     for _ in range(READ_ATTEMPTS):
         pointer = prefix.read(POINTER)
         if pointer is None:
-            raise CommandError(f"--run {uri} has no checkpoint yet: train at least one epoch there", BAD_DATA)
+            raise DataError(f"`run` {uri} has no checkpoint yet: train at least one epoch there")
         copy = cache / "read" / hashlib.sha256(uri.encode() + pointer).hexdigest()[:16]
         if copy.exists() or _download_run(prefix, pointer, copy):
             return copy
-    raise CommandError(
-        f"--run {uri} changed {READ_ATTEMPTS} times while it was read: try again", STORAGE_FAILED
-    )
+    raise StorageError(f"`run` {uri} changed {READ_ATTEMPTS} times while it was read: try again")
 
 
 def newest_checkpoint(pointer: bytes) -> str | None:
@@ -135,10 +133,9 @@ def _check_is_run(uri: str) -> None:
         return
     is_run = content is not None and (found == POINTER or b'"preset"' in content)
     if not is_run:
-        raise CommandError(
-            f"--run: {uri} has a file {CONFIG_NAME if content else found}, but is no run of this program: name another "
+        raise UsageError(
+            f"`run`: {uri} has a file {CONFIG_NAME if content else found}, but is no run of this program: name another "
             "folder",
-            USAGE,
         )
 
 
@@ -154,7 +151,7 @@ class RunDirectory:
 
     def __init__(self, uri: str, cache: Path) -> None:
         if not uri:
-            raise CommandError("--run must not be empty", USAGE)
+            raise UsageError("`run` must not be empty")
         self.uri = uri
         self.path = working_copy(uri, cache)
         self._uploader: Uploader | None = None
@@ -165,7 +162,7 @@ class RunDirectory:
 
     def __enter__(self) -> RunDirectory:
         if self.path.exists() and not self.path.is_dir():
-            raise CommandError(f"--run {self.uri} is a file: name a directory", USAGE)
+            raise UsageError(f"`run` {self.uri} is a file: name a directory")
         _check_is_run(self.uri)
         self.path.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:

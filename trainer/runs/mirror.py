@@ -16,7 +16,7 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
-from preprocessing.errors import STORAGE_FAILED, CommandError
+from preprocessing.errors import StorageError
 from preprocessing.storage import lease
 from preprocessing.storage.atomic import is_temporary, write_atomically
 from trainer import event_log
@@ -122,9 +122,8 @@ class Uploader:
 
     def _raise_error(self) -> None:
         if self._error is not None:
-            raise CommandError(
+            raise StorageError(
                 f"{self._error}; the run is kept in {self.path} and is uploaded when it is started here again",
-                STORAGE_FAILED,
             )
 
     def _run(self) -> None:

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 
 from preprocessing.dataset.run_files import CONFIG_NAME
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import DataError
 from preprocessing.storage import lease
 from trainer.runs import rollbacks
 from trainer.runs.directory import METRICS, POINTER, ROLLBACKS, newest_checkpoint
@@ -22,7 +22,7 @@ def status(run: str) -> str:
     files = StorageFolder(run)
     content = files.read(CONFIG_NAME)
     if content is None:
-        raise CommandError(f"--run {run} has no {CONFIG_NAME}: nothing was trained there", BAD_DATA)
+        raise DataError(f"`run` {run} has no {CONFIG_NAME}: nothing was trained there")
     config = json.loads(content)
     rows = [json.loads(line) for line in (files.read(METRICS) or b"").splitlines() if line.endswith(b"}")]
     lines = [("run", f"{run}: {config['preset']}"), ("epoch", f"{len(rows)} of {config['epochs']}")]

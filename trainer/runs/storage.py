@@ -23,7 +23,7 @@ from google.api_core.retry import Retry
 from google.cloud import storage
 from google.resumable_media.common import InvalidResponse
 
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import UsageError
 from preprocessing.storage.gcs import (
     GenerationMismatchError,
     TransientError,
@@ -101,7 +101,7 @@ class GcsPrefix:
     def __init__(self, uri: str) -> None:
         bucket, _, prefix = uri.removeprefix("gs://").partition("/")
         if not bucket:
-            raise CommandError(f"{uri} names no bucket: write gs://bucket/prefix", USAGE)
+            raise UsageError(f"{uri} names no bucket: write gs://bucket/prefix")
         self.uri = uri
         self.before_write: Callable[[], None] = lambda: None
         self.last_error = ""

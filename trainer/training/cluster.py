@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import UsageError
 
 PORT = 2222  # on which every worker of an Indexed Job listens
 INDEX = "JOB_COMPLETION_INDEX"  # set by Kubernetes in the pods of an Indexed Job
@@ -43,9 +43,8 @@ def find_cluster(environment: Mapping[str, str]) -> Cluster | None:
     else:
         return None
     if not 0 <= cluster.worker < len(cluster.addresses):
-        raise CommandError(
+        raise UsageError(
             f"worker index {cluster.worker} is out of range: the cluster has {len(cluster.addresses)} worker(s)",
-            USAGE,
         )
     return cluster if len(cluster.addresses) > 1 else None
 
@@ -61,20 +60,19 @@ def _from_tf_config(text: str) -> Cluster:
             raise ValueError("an address is not a string host:port")
         return Cluster(addresses, first + int(task["index"]))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CommandError(
+        raise UsageError(
             f"TF_CONFIG is invalid ({type(error).__name__}: {error}): it must list the addresses in cluster.worker "
             "and identify this process by task.type and task.index",
-            USAGE,
         ) from error
 
 
 def _from_indexed_job(environment: Mapping[str, str]) -> Cluster:
     missing = [name for name in (INDEX, SERVICE, JOB) if not environment.get(name)]
     if missing:
-        raise CommandError(f"{WORKERS} is set, but {missing[0]} is not: an Indexed Job needs both", USAGE)
+        raise UsageError(f"{WORKERS} is set, but {missing[0]} is not: an Indexed Job needs both")
     try:
         count, index = int(environment[WORKERS]), int(environment[INDEX])
     except ValueError as error:
-        raise CommandError(f"{WORKERS} and {INDEX} must be integers ({error})", USAGE) from error
+        raise UsageError(f"{WORKERS} and {INDEX} must be integers ({error})") from error
     job, service = environment[JOB], environment[SERVICE]
     return Cluster(tuple(f"{job}-{number}.{service}:{PORT}" for number in range(count)), index)

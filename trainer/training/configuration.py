@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from preprocessing.dataset.manifest import Manifest
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import UsageError
 from trainer import run_config
 from trainer.config import Config
 from trainer.presets import check_sample_rate
@@ -30,12 +30,11 @@ def agree_on_config(
     config = Config(**distribution.broadcast(dataclasses.asdict(resolved) if resolved else None))
     replicas = distribution.strategy.num_replicas_in_sync
     if config.batch_size < replicas:
-        raise CommandError(f"--batch-size {config.batch_size} is less than the {replicas} replicas", USAGE)
+        raise UsageError(f"`batch_size` {config.batch_size} is less than the {replicas} replicas")
     if config.input_shards % distribution.workers:
-        raise CommandError(
+        raise UsageError(
             f"the run's {config.input_shards} input shards cannot be divided evenly among {distribution.workers} "
             "workers: train with as many workers as before, or with a divisor of that number",
-            USAGE,
         )
     return config
 
@@ -54,10 +53,9 @@ def _resolve_config(path: Path, data: str, manifest: Manifest, given: dict[str, 
         check_sample_rate(config, manifest.sample_rate_hz)
     metadata = run_config.metadata_of(manifest, data)
     if saved and saved.dataset.digest != metadata.digest:
-        raise CommandError(
-            f"--run was trained on the dataset {saved.dataset.digest[:12]} ({saved.dataset.uri}), "
-            f"--data {data} is {metadata.digest[:12]}{_difference(metadata, saved.dataset)}: use a new --run",
-            USAGE,
+        raise UsageError(
+            f"`run` was trained on the dataset {saved.dataset.digest[:12]} ({saved.dataset.uri}), "
+            f"`data` {data} is {metadata.digest[:12]}{_difference(metadata, saved.dataset)}: use a new `run`",
         )
     return config
 

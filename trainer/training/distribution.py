@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from preprocessing.errors import STOPPED, USAGE, CommandError
+from preprocessing.errors import StoppedError, UsageError
 from trainer.training.cluster import Cluster
 
 # Raised by a collective operation when a participating process has ended.
@@ -95,9 +95,8 @@ class Distribution:
         except PEER_FAILURES as error:
             if self.workers == 1:
                 raise
-            raise CommandError(
+            raise StoppedError(
                 "another worker is gone: run the same command on all workers to resume from the newest checkpoint",
-                STOPPED,
             ) from error
 
     def _sum(self, value: tf.Tensor) -> tf.Tensor:
@@ -142,14 +141,13 @@ def _make_strategy(cluster: Cluster | None, devices: list[str]) -> tf.distribute
         strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
         available = len(strategy.extended.worker_devices)
         if available != len(devices):
-            raise CommandError(
-                f"--replicas {len(devices)}, but each of several workers uses all its {available} {kind} devices",
-                USAGE,
+            raise UsageError(
+                f"`replicas` {len(devices)}, but each of several workers uses all its {available} {kind} devices",
             )
         return strategy
     available = len(tf.config.list_logical_devices(kind))
     if len(devices) > available:
-        raise CommandError(f"--replicas {len(devices)}, but there are {available} {kind} devices", USAGE)
+        raise UsageError(f"`replicas` {len(devices)}, but there are {available} {kind} devices")
     # The default is NCCL on GPUs. On CPUs its collective operations cannot serve two runs of one process.
     cross_device_ops = None if kind == "GPU" else tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=cross_device_ops)

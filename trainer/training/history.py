@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import DataError
 from preprocessing.storage.atomic import write_atomically
 from trainer import event_log
 from trainer.runs.directory import EVENTS, METRICS
@@ -30,9 +30,8 @@ class History:
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epoch]
         if [json.loads(line)["epoch"] for line in kept] != list(range(1, epoch + 1)):
-            raise CommandError(
-                f"{self._path} lacks epochs up to that of the newest checkpoint, {epoch}: use a new --run",
-                BAD_DATA,
+            raise DataError(
+                f"{self._path} lacks epochs up to that of the newest checkpoint, {epoch}: use a new `run`",
             )
         write_atomically(self._path, "".join(f"{line}\n" for line in kept))
         self._writer = tf.summary.create_file_writer(str(run / EVENTS))

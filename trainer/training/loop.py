@@ -12,6 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from preprocessing.dataset.manifest import Manifest
+from preprocessing.errors import StoppedError
 from trainer.config import Config
 from trainer.data import input_pipeline
 from trainer.data.dataset import Clips
@@ -24,7 +25,7 @@ from trainer.training.distribution import Distribution
 from trainer.training.divergence import CHECK_STEPS, DivergedError, DivergenceDetector
 from trainer.training.profiling import Profile
 from trainer.training.progress import Progress
-from trainer.training.signals import StoppedError, StopRequest
+from trainer.training.signals import StopRequest
 from trainer.training.train_step import Totals, TrainState
 
 
@@ -275,7 +276,10 @@ class TrainingLoop:
         if is_stopped:
             self.save()
             self.finish_saving()
-            raise StoppedError(self.position.epoch + 1)
+            epoch = self.position.epoch + 1
+            raise StoppedError(
+                f"stopped on request in epoch {epoch}, checkpoint saved: run the same command to resume"
+            )
         if self._writer and self._writer.is_done():
             self.finish_saving()
         if is_due:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from preprocessing.errors import USAGE, CommandError
+from preprocessing.errors import UsageError
 from trainer import event_log
 
 
@@ -20,7 +20,7 @@ def parse_range(text: str) -> range:
     match = re.fullmatch(r"(\d+):(\d+)", text)
     first, last = map(int, match.groups()) if match else (0, 0)
     if not 1 <= first <= last:
-        raise CommandError(f"--profile must be FIRST:LAST with 1 <= FIRST <= LAST, not {text}", USAGE)
+        raise UsageError(f"`profile` must be FIRST:LAST with 1 <= FIRST <= LAST, not {text}")
     return range(first, last + 1)
 
 

@@ -7,17 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from preprocessing.errors import STOPPED, CommandError
-
-
-class StoppedError(CommandError):
-    """The training was stopped by a signal, after a checkpoint was saved (exit code 75)."""
-
-    def __init__(self, epoch: int) -> None:
-        super().__init__(
-            f"stopped on request in epoch {epoch}, checkpoint saved: run the same command to resume", STOPPED
-        )
-
 
 class StopRequest:
     """Whether a signal has requested that the training stops.

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from preprocessing.dataset.manifest import Manifest
-from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from preprocessing.errors import DataError, UsageError
 from trainer import event_log, run_config
 from trainer.config import Config
 from trainer.data import dataset
@@ -183,10 +183,9 @@ def _roll_back(loop: TrainingLoop, error: DivergedError) -> None:
     to_step = int(newest.rsplit("-", 1)[1]) if newest else 0
     if len(earlier) >= config.max_rollbacks:
         count = f"{len(earlier)} rollback{'' if len(earlier) == 1 else 's'}"
-        raise CommandError(
-            f"training diverged ({error}) after {count}: the run stays at step {to_step}; start a new --run with "
-            "a lower --learning-rate",
-            USAGE,
+        raise UsageError(
+            f"training diverged ({error}) after {count}: the run stays at step {to_step}; start a new `run` with "
+            "a lower `learning_rate`",
         ) from error
     rollbacks.add(path, rollbacks.Rollback(loop.steps, to_step, str(error)))
     rate = config.learning_rate * rollbacks.learning_rate_scale(path)
@@ -207,14 +206,14 @@ def _report_corruption(data: str) -> Iterator[None]:
         yield
     except tf.errors.DataLossError as error:
         reason = error.message.splitlines()[0]
-        raise CommandError(f"--data {data} is corrupt ({reason}): preprocess again", BAD_DATA) from error
+        raise DataError(f"`data` {data} is corrupt ({reason}): preprocess again") from error
 
 
 def _check_profile(steps: range, config: Config, manifest: Manifest) -> None:
     """Reject a profile of steps that the run does not have (exit code 2)."""
     last = config.epochs * count_steps(manifest, config)
     if steps and steps[-1] > last:
-        raise CommandError(f"--profile {steps[0]}:{steps[-1]}, but the run has {last} steps", USAGE)
+        raise UsageError(f"`profile` {steps[0]}:{steps[-1]}, but the run has {last} steps")
 
 
 def _log_start(run: str, loop: TrainingLoop, init_from: Path | None) -> None:

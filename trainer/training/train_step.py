@@ -14,7 +14,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from preprocessing.dataset.run_files import CONFIG_NAME
-from preprocessing.errors import BAD_DATA, CommandError
+from preprocessing.errors import DataError
 from trainer import run_config
 from trainer.config import Config
 from trainer.data.input_pipeline import Batch
@@ -113,7 +113,7 @@ class TrainState:
         """
         source = run_config.load(run)
         if source is None:
-            raise CommandError(f"{run} has no {CONFIG_NAME}: it is not a run", BAD_DATA)
+            raise DataError(f"{run} has no {CONFIG_NAME}: it is not a run")
         restore_for_inference(self.model, run, source.config)
         self._reset_average()
 

@@ -7,7 +7,17 @@ import sys
 import pytest
 
 from preprocessing.cli import SentenceParser, bounded_float, bounded_int, run_command
-from preprocessing.errors import BAD_DATA, DONE, STOPPED, STORAGE_FAILED, UNEXPECTED, USAGE, CommandError
+from preprocessing.errors import (
+    BAD_DATA,
+    DONE,
+    STOPPED,
+    STORAGE_FAILED,
+    UNEXPECTED,
+    USAGE,
+    DataError,
+    UsageError,
+    flag,
+)
 
 
 def message_of(validator, text: str) -> str:
@@ -91,7 +101,8 @@ def test_the_parser_names_the_flag_and_exits_with_2(capsys):
 @pytest.mark.parametrize(
     "error, exit_code, message",
     [
-        (CommandError("no dataset", BAD_DATA), BAD_DATA, "no dataset"),
+        (DataError("no dataset"), BAD_DATA, "no dataset"),
+        (UsageError("`noise_scale` 9 exceeds `steps`"), USAGE, "--noise-scale 9 exceeds --steps"),
         (KeyboardInterrupt(), STOPPED, "stopped; run the same command again to continue"),
         (
             PermissionError("denied"),
@@ -111,7 +122,7 @@ def test_an_exception_becomes_one_line_and_an_exit_code(error, exit_code, messag
 
 def test_verbose_prints_the_traceback_before_the_line(capsys):
     def command() -> None:
-        raise CommandError("no dataset", BAD_DATA)
+        raise DataError("no dataset")
 
     assert run_command("program", command, verbose=True) == BAD_DATA
     lines = capsys.readouterr().err.splitlines()
@@ -122,7 +133,7 @@ def test_report_error_gets_the_line_and_the_exit_code_in_place_of_stderr(capsys)
     reported = []
 
     def command() -> None:
-        raise CommandError("no dataset", BAD_DATA)
+        raise DataError("no dataset")
 
     code = run_command("program", command, False, lambda line, code: reported.append((line, code)))
     assert reported == [("program: error: no dataset", BAD_DATA)] and code == BAD_DATA
@@ -132,3 +143,7 @@ def test_report_error_gets_the_line_and_the_exit_code_in_place_of_stderr(capsys)
 def test_a_command_that_returns_is_done(capsys):
     assert run_command("program", lambda: print("done"), verbose=False) == DONE
     assert sys.stdout is not None and capsys.readouterr().out == "done\n"
+
+
+def test_a_flag_is_an_argument_with_hyphens():
+    assert flag("sparse_coefficients") == "--sparse-coefficients"

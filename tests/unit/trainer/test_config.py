@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from preprocessing.errors import USAGE, CommandError
-from trainer.config import MAX_SEED, Config, flag
+from trainer.config import MAX_SEED, Config
 from trainer.presets import PRESETS
 
 
@@ -40,22 +40,22 @@ def test_the_learning_rate_warms_up_and_decays_along_half_a_cosine():
 @pytest.mark.parametrize(
     ("invalid", "message"),
     [
-        ({"epochs": 0}, "--epochs must be at least 1, not 0"),
-        ({"learning_rate": 0.0}, "--learning-rate must be above 0, not 0.0"),
-        ({"learning_rate": float("nan")}, "--learning-rate must be a finite number, not nan"),
-        ({"beta": float("inf")}, "--beta must be a finite number, not inf"),
-        ({"sparse_coefficients": 999}, "--sparse-coefficients 999 exceeds the 256 coefficients of a step"),
-        ({"beta": -1}, "--beta must be at least 0, not -1"),
-        ({"crop_samples": 9}, "--crop-samples 9 is shorter than a step of 256 samples"),
-        ({"condition_dropout": 1.5}, "--condition-dropout must be at least 0 and at most 1, not 1.5"),
-        ({"precision": "float8"}, "--precision must be one of float32, bfloat16, float16, not float8"),
-        ({"accumulate_steps": 0}, "--accumulate-steps must be at least 1, not 0"),
-        ({"ema_decay": 1.0}, "--ema-decay must be at least 0 and below 1, not 1.0"),
-        ({"seed": MAX_SEED + 1}, "--seed must be at least 0 and at most 2147483647, not 2147483648"),
-        ({"input_shards": 3}, "--batch-size 8 cannot be divided among --input-shards 3"),
+        ({"epochs": 0}, "`epochs` must be at least 1, not 0"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be above 0, not 0.0"),
+        ({"learning_rate": float("nan")}, "`learning_rate` must be a finite number, not nan"),
+        ({"beta": float("inf")}, "`beta` must be a finite number, not inf"),
+        ({"sparse_coefficients": 999}, "`sparse_coefficients` 999 exceeds the 256 coefficients of a step"),
+        ({"beta": -1}, "`beta` must be at least 0, not -1"),
+        ({"crop_samples": 9}, "`crop_samples` 9 is shorter than a step of 256 samples"),
+        ({"condition_dropout": 1.5}, "`condition_dropout` must be at least 0 and at most 1, not 1.5"),
+        ({"precision": "float8"}, "`precision` must be one of float32, bfloat16, float16, not float8"),
+        ({"accumulate_steps": 0}, "`accumulate_steps` must be at least 1, not 0"),
+        ({"ema_decay": 1.0}, "`ema_decay` must be at least 0 and below 1, not 1.0"),
+        ({"seed": MAX_SEED + 1}, "`seed` must be at least 0 and at most 2147483647, not 2147483648"),
+        ({"input_shards": 3}, "`batch_size` 8 cannot be divided among `input_shards` 3"),
     ],
 )
-def test_the_error_for_an_invalid_setting_names_its_flag_and_limits(invalid, message):
+def test_the_error_for_an_invalid_setting_names_the_argument_and_its_limits(invalid, message):
     with pytest.raises(CommandError) as caught:
         Config(**invalid)
     assert caught.value.exit_code == USAGE
@@ -84,7 +84,3 @@ def test_fields_that_shape_weights_are_not_operational():
     assert shaping and operational and not shaping & operational
     assert "channels" in shaping
     assert "cache_mb" in operational
-
-
-def test_a_flag_is_a_field_with_hyphens():
-    assert flag("sparse_coefficients") == "--sparse-coefficients"

@@ -19,8 +19,8 @@ def test_a_preset_is_used_at_the_rates_that_it_is_made_for(preset):
 @pytest.mark.parametrize(
     ("preset", "rate_hz", "advice"),
     [
-        ("wave-large", 3_000, "use --preset wave, or preprocess with --sample-rate-hz 22050"),
-        ("wave", 22_050, "use --preset wave-large, or preprocess with --sample-rate-hz 3000"),
+        ("wave-large", 3_000, "use `preset` wave, or preprocess with `sample_rate_hz` 22050"),
+        ("wave", 22_050, "use `preset` wave-large, or preprocess with `sample_rate_hz` 3000"),
     ],
 )
 def test_another_rate_is_refused_with_what_to_do_unless_the_hop_is_adapted(preset, rate_hz, advice):

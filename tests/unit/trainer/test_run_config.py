@@ -6,7 +6,7 @@ import pytest
 from preprocessing.dataset.manifest import Statistics
 from preprocessing.errors import USAGE, CommandError
 from trainer import run_config
-from trainer.config import Config, flag
+from trainer.config import Config
 from trainer.presets import PRESETS
 from trainer.run_config import DatasetMetadata, RunConfig
 
@@ -58,11 +58,11 @@ def test_a_resumed_run_may_be_longer_and_run_differently(given):
 
 
 @pytest.mark.parametrize("given", [{"preset": "wave"}, {"batch_size": 9}, {"epochs": 2}, {"seed": 1}])
-def test_the_error_for_a_contradiction_names_the_flag_and_both_values(given):
+def test_the_error_for_a_contradiction_names_the_argument_and_both_values(given):
     saved = run_config.resolve({"preset": "reference", "epochs": 3}, None)
     (name, value), *_ = given.items()
     with pytest.raises(CommandError) as caught:
         run_config.resolve(given, saved)
     assert caught.value.exit_code == USAGE
-    for part in (flag(name), str(value), str(getattr(saved, name))):
+    for part in (f"`{name}`", str(value), str(getattr(saved, name))):
         assert part in str(caught.value)

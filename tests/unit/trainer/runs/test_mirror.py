@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from preprocessing.errors import STORAGE_FAILED, CommandError
+from preprocessing.errors import CommandError, StorageError
 from trainer.runs.directory import RunDirectory
 from trainer.runs.storage import GcsPrefix
 
@@ -17,7 +17,7 @@ def test_nothing_is_uploaded_after_the_end_of_a_run(storage_server, monkeypatch,
         is_queued.wait(10)
         if not is_retried.is_set():
             is_retried.set()
-            raise CommandError("storage failed", STORAGE_FAILED)
+            raise StorageError("storage failed")
         time.sleep(0.3)
         upload(prefix, names, folder)
         uploaded.extend(names)

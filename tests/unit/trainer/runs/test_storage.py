@@ -13,7 +13,7 @@ from gcp_storage_emulator.server import RequestHandler
 from support.tiny_corpus import CLIP_SAMPLES, TINY, WAVE_FLAGS
 
 from preprocessing.__main__ import main as preprocess
-from preprocessing.errors import BAD_DATA, STOPPED, STORAGE_FAILED, USAGE, CommandError
+from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError, StoppedError, StorageError
 from preprocessing.storage import lease
 from trainer.__main__ import main as trainer
 from trainer.data.fetch import open_dataset
@@ -194,10 +194,10 @@ def test_a_slow_bucket_does_not_delay_training_and_receives_whole_checkpoints(st
 
 class Failing(GcsPrefix):
     def upload(self, names, folder):
-        raise CommandError(f"{self.uri} cannot be reached: 503", STORAGE_FAILED)
+        raise StorageError(f"{self.uri} cannot be reached: 503")
 
 
-@pytest.mark.parametrize("ending", [None, CommandError("stopped on request", STOPPED)])
+@pytest.mark.parametrize("ending", [None, StoppedError("stopped on request")])
 def test_files_that_could_not_be_uploaded_are_kept_and_uploaded_at_the_next_start(
     storage_server, tmp_path, ending
 ):

@@ -237,6 +237,6 @@ def test_a_training_writes_a_profile_and_logs_json_lines(dataset, tmp_path, json
 
 @pytest.mark.parametrize("steps", ["3", "0:2", "4:3", "a:b", "9:11"])
 def test_an_invalid_range_of_profiled_steps_is_rejected(dataset, tmp_path, steps):
-    with pytest.raises(CommandError, match=f"--profile.*{steps}") as caught:
+    with pytest.raises(CommandError, match=f"`profile`.*{steps}") as caught:
         train(dataset, tmp_path / "run", WAVE, 1, profile=steps)
     assert caught.value.exit_code == USAGE
