@@ -2,9 +2,12 @@
 
 In a notebook:
 
-    from trainer import load
-    generator = load("runs/wave")
+    import trainer
+    rows = trainer.train("data", "runs/wave", preset="wave", epochs=15)
+    generator = trainer.load("runs/wave")
     clips = generator.sample(count=4, genre="jazz", seed=1)
+
+`register_preset` and `register_model` add presets and models of one's own.
 """
 
 from __future__ import annotations
@@ -12,14 +15,28 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from preprocessing.errors import CommandError, DataError, StoppedError, StorageError, UsageError
+from trainer.config import Config
+from trainer.models.architectures import register_model
+from trainer.presets import register_preset
 
 if TYPE_CHECKING:
     from trainer.generation.generator import Generator
 
-__all__ = ["CommandError", "DataError", "StoppedError", "StorageError", "UsageError", "load"]
+__all__ = [
+    "CommandError",
+    "Config",
+    "DataError",
+    "StoppedError",
+    "StorageError",
+    "UsageError",
+    "load",
+    "register_model",
+    "register_preset",
+    "train",
+]
 
 # On import, TensorFlow logs its CPU features and every CUDA library that it does not find.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -30,11 +47,13 @@ os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
 
 
-def load(run: str | Path, cache: Path | None = None) -> Generator:
-    """Load the newest checkpoint of a run for generation. Imports TensorFlow, which takes seconds.
+def load(run: str | Path, checkpoint: str = "best", cache: Path | None = None) -> Generator:
+    """Load a trained run for generation. Imports TensorFlow, which takes seconds.
 
     Args:
         run: Run directory, or a folder of models, whose champion is loaded; local or `gs://`.
+        checkpoint: "best", the weights after the epoch with the highest ELBO on the validation split, or "newest". Runs
+            without a validation split have only the newest.
         cache: Local folder for files fetched from `gs://`; None: `gtzan-cvae` in the temporary folder.
 
     Returns:
@@ -42,8 +61,46 @@ def load(run: str | Path, cache: Path | None = None) -> Generator:
         `[clips, samples]`, float32 in [-1, 1] at `generator.sample_rate_hz`.
 
     Raises:
-        CommandError: `run` holds no run or no checkpoint yet (exit code 3), or storage failed (4).
+        UsageError: `checkpoint` is neither.
+        DataError: `run` holds no run or no checkpoint yet.
+        StorageError: Storage failed.
     """
-    from trainer.generation import generator
+    from trainer.generation.load import load
 
-    return generator.load(run, cache)
+    return load(run, checkpoint, cache)
+
+
+def train(
+    data: str | Path,
+    run: str | Path,
+    preset: str | None = None,
+    replicas: int | None = None,
+    cache: Path | None = None,
+    **settings: Any,
+) -> list[dict[str, float]]:
+    """Train a run, or resume it from its newest checkpoint. Shows progress; an interrupt saves a checkpoint.
+
+    Args:
+        data: Dataset directory of preprocessing, local or `gs://`.
+        run: Run directory, local or `gs://`; created if it does not exist.
+        preset: Name of a preset; None: that of the run, or "wave".
+        replicas: Devices to train on; None: all GPUs, or one CPU.
+        cache: Local folder for files fetched from `gs://`; None: `gtzan-cvae` in the temporary folder.
+        settings: Fields of `Config` that override the preset's, such as `epochs=3`.
+
+    Returns:
+        The metrics of each epoch: "epoch", "train_elbo", "test_elbo" (nats per clip), "test_snr_db" and so on.
+
+    Raises:
+        UsageError: A setting is unknown, out of range or contradicts the run.
+        DataError: The dataset is missing or corrupt.
+        StorageError: Storage failed.
+        StoppedError: Interrupted: the same call resumes the run.
+    """
+    from trainer.runs.metrics import read_metrics
+    from trainer.runs.storage import default_cache
+    from trainer.training.train import train_and_evaluate
+
+    given = ({"preset": preset} if preset else {}) | settings
+    train_and_evaluate(str(data), str(run), given, replicas, cache or default_cache())
+    return read_metrics(str(run))

@@ -14,6 +14,8 @@ from typing import Any
 from preprocessing.errors import UsageError
 
 MAX_SEED = 2**31 - 1  # the largest 32-bit integer
+# Which checkpoint of a run is used: that of the best epoch on the validation split, or the newest.
+CHECKPOINT_CHOICES = BEST, NEWEST = "best", "newest"
 MODES = ("prior", "variation", "reconstruct", "interpolate", "transfer", "continue")  # of generation
 # Scales of classifier-free guidance. At 3, a classifier recognizes genres more often than at 1, and the Fréchet
 # distance is no larger.

@@ -2,14 +2,114 @@
 
 from __future__ import annotations
 
+import difflib
+from typing import NamedTuple
+
 from preprocessing.errors import UsageError
 from trainer.config import Config
 
 BASELINE_PRESET = "reference"  # which `evaluate` compares a run with
+HIERARCHICAL, REFERENCE = "hierarchical", "reference"  # architectures
 
-PRESETS: dict[str, Config] = {
-    # For the demo: two minutes on two cores with about fifty clips.
-    "tiny": Config(
+PRESETS: dict[str, Config] = {}  # by name; see `register_preset`
+
+
+class Purpose(NamedTuple):
+    """What a preset is for."""
+
+    architecture: str  # a name that a model is registered with
+    sample_rates_hz: tuple[
+        int, int
+    ]  # lowest and highest: its transform and crops have the right durations only there
+    usual_rate_hz: int  # what to preprocess with
+
+
+_PURPOSES: dict[str, Purpose] = {}
+
+
+def register_preset(
+    config: Config,
+    architecture: str = HIERARCHICAL,
+    sample_rates_hz: tuple[int, int] = (1, 192_000),
+    usual_rate_hz: int = 3_000,
+) -> None:
+    """Add a preset, named `config.preset`, for `train`, `load` and the command line of this process.
+
+    Args:
+        config: The settings of a run of this preset, unless they are overridden.
+        architecture: `HIERARCHICAL`, `REFERENCE` or the name of a model of `trainer.register_model`.
+        sample_rates_hz: The lowest and the highest sample rate of datasets that it is for.
+        usual_rate_hz: The sample rate that a message recommends.
+
+    Raises:
+        UsageError: It is the name of a preset of this program.
+    """
+    name = config.preset
+    if name in _OWN:
+        raise UsageError(f"{name} is a preset of this program: choose another name")
+    PRESETS[name] = config
+    _PURPOSES[name] = Purpose(architecture, sample_rates_hz, usual_rate_hz)
+
+
+def find_preset(name: str) -> Config:
+    """Return the configuration of a preset.
+
+    Raises:
+        UsageError: There is none of this name.
+    """
+    _require(name)
+    return PRESETS[name]
+
+
+def architecture(config: Config) -> str:
+    """Name the architecture that a configuration's preset selects. Weights of one never fit another.
+
+    Raises:
+        UsageError: The preset is not registered.
+    """
+    _require(config.preset)
+    return _PURPOSES[config.preset].architecture
+
+
+def _require(name: str) -> None:
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1) or sorted(PRESETS)
+        raise UsageError(
+            f"there is no preset {name}: use {' or '.join(near)}, or import the module that registers it first"
+        )
+
+
+def check_sample_rate(config: Config, sample_rate_hz: int) -> None:
+    """Raise if a preset is made for other sample rates than that of the data, unless its hop was changed.
+
+    Raises:
+        CommandError: It is (exit code 2).
+    """
+    preset = config.preset
+    low_hz, high_hz = _PURPOSES[preset].sample_rates_hz
+    is_adapted = config.hop_samples != PRESETS[preset].hop_samples
+    if _is_for(preset, sample_rate_hz) or is_adapted:
+        return
+    other = next((name for name in ("wave", "wave-large") if _is_for(name, sample_rate_hz)), "")
+    advice = other and f"use `preset` {other}, or "
+    raise UsageError(
+        f"`preset` {preset} is made for {low_hz:,} to {high_hz:,} Hz, and the dataset is at {sample_rate_hz:,} Hz: "
+        f"{advice}preprocess with `sample_rate_hz` {_PURPOSES[preset].usual_rate_hz}",
+    )
+
+
+def _is_for(preset: str, sample_rate_hz: int) -> bool:
+    low_hz, high_hz = _PURPOSES[preset].sample_rates_hz
+    return low_hz <= sample_rate_hz <= high_hz
+
+
+_OWN: frozenset[str] = frozenset()
+# The transform of these models has the right resolution only at low rates.
+LOW_RATES_HZ = (1_000, 12_000)
+
+# For the demo: two minutes on two cores with about fifty clips.
+register_preset(
+    Config(
         preset="tiny",
         epochs=8,
         batch_size=4,
@@ -18,9 +118,12 @@ PRESETS: dict[str, Config] = {
         prior_units=128,
         coefficient_model_units=32,
     ),
-    "wave": Config(),
-    # For a day on one GPU at 22,050 Hz: crops of the same duration, and a larger model.
-    "wave-large": Config(
+    sample_rates_hz=LOW_RATES_HZ,
+)
+register_preset(Config(), sample_rates_hz=LOW_RATES_HZ)  # wave
+# For a day on one GPU at 22,050 Hz: crops of the same duration, and a larger model.
+register_preset(
+    Config(
         preset="wave-large",
         epochs=200,
         batch_size=16,
@@ -37,8 +140,13 @@ PRESETS: dict[str, Config] = {
         coefficient_model_units=96,
         ema_decay=0.999,
     ),
-    # The notebook's settings: whole clips as one time step, two latent values, no annealing, no clipping.
-    "reference": Config(
+    sample_rates_hz=(12_000, 48_000),
+    usual_rate_hz=22_050,
+)
+# The notebook's settings: whole clips as one time step, two latent values, no annealing, no clipping. Its model has no
+# notion of time, and takes any rate.
+register_preset(
+    Config(
         preset="reference",
         epochs=20,
         crop_samples=0,
@@ -53,37 +161,6 @@ PRESETS: dict[str, Config] = {
         gain_db=0.0,
         latent_dim=2,
     ),
-}
-
-# The sample rates in Hz that a preset is made for: its transform and crops have the right durations only there.
-SAMPLE_RATES_HZ = {
-    "tiny": (1_000, 12_000),
-    "wave": (1_000, 12_000),
-    "wave-large": (12_000, 48_000),
-    "reference": (1, 192_000),  # its model has no notion of time
-}
-USUAL_RATE_HZ = {"wave": 3_000, "tiny": 3_000, "wave-large": 22_050, "reference": 3_000}
-
-
-def check_sample_rate(config: Config, sample_rate_hz: int) -> None:
-    """Raise if a preset is made for other sample rates than that of the data, unless its hop was changed.
-
-    Raises:
-        CommandError: It is (exit code 2).
-    """
-    preset = config.preset
-    low_hz, high_hz = SAMPLE_RATES_HZ[preset]
-    is_adapted = config.hop_samples != PRESETS[preset].hop_samples
-    if _is_for(preset, sample_rate_hz) or is_adapted:
-        return
-    other = next((name for name in ("wave", "wave-large") if _is_for(name, sample_rate_hz)), "")
-    advice = other and f"use `preset` {other}, or "
-    raise UsageError(
-        f"`preset` {preset} is made for {low_hz:,} to {high_hz:,} Hz, and the dataset is at {sample_rate_hz:,} Hz: "
-        f"{advice}preprocess with `sample_rate_hz` {USUAL_RATE_HZ[preset]}",
-    )
-
-
-def _is_for(preset: str, sample_rate_hz: int) -> bool:
-    low_hz, high_hz = SAMPLE_RATES_HZ[preset]
-    return low_hz <= sample_rate_hz <= high_hz
+    REFERENCE,
+)
+_OWN = frozenset(PRESETS)

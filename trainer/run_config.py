@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import UsageError
 from preprocessing.storage.atomic import write_atomically
 from trainer.config import Config
-from trainer.presets import PRESETS
+from trainer.presets import find_preset
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,13 @@ def resolve(given: dict[str, Any], saved: Config | None) -> Config:
         saved: The configuration of the run that is resumed, or None for a new run.
 
     Raises:
-        CommandError: A field is invalid, or contradicts the saved configuration (exit code 2).
+        CommandError: A field is unknown, invalid, or contradicts the saved configuration (exit code 2).
     """
+    for name in given.keys() - {*Config.names()}:
+        near = difflib.get_close_matches(name, Config.names(), n=1)
+        raise UsageError(f"there is no setting {name}{': did you mean ' + near[0] + '?' if near else ''}")
     if saved is None:
-        return dataclasses.replace(PRESETS[given.get("preset", Config.preset)], **given)
+        return dataclasses.replace(find_preset(given.get("preset", Config.preset)), **given)
     for name, value in given.items():
         saved_value, setting = getattr(saved, name), Config.setting(name)
         allowed = setting.operational or (setting.extendable and value >= saved_value)

@@ -256,7 +256,7 @@ def generation(bench: Bench) -> None:
     """Time the generation of eight clips, from noise to samples."""
     print_heading(f"Generation, {GENERATED_CLIPS} clips of {CLIP_SECS:g} s at a time", "s", "times real time")
     for name in ("tiny", "wave"):
-        generator = Generator(make_model(PRESETS[name], bench.metadata), bench.metadata, Path())
+        generator = Generator(make_model(PRESETS[name], bench.metadata), bench.metadata, Path(), "")
         genre = bench.metadata.genres[0]
         times = [wall_secs(generator.sample, GENERATED_CLIPS, seed, genre) for seed in range(bench.turns + 1)]
         median_secs = statistics.median(times[1:])

@@ -1,4 +1,4 @@
-"""Fixtures of the retraining tests: dataset versions, and models after the first promotion."""
+"""Runs of one epoch, and the fixtures of the retraining tests: dataset versions, models after the first promotion."""
 
 import shutil
 
@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import soundfile
 from support.retraining import FLAGS, MORE_COEFFICIENTS, interrupt, run_retrain
-from support.tiny_corpus import GENRES, TINY, without_figures_and_music, write_clip
+from support.tiny_corpus import GENRES, TINY, WAVE, without_figures_and_music, write_clip
 
 from preprocessing.__main__ import main as preprocess
 from preprocessing.errors import STOPPED
 from trainer.registry import retrain
 from trainer.training.loop import TrainingLoop
+from trainer.training.train import train_and_evaluate
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +78,20 @@ def models(trained, tmp_path):
     """A copy of the trained models."""
     shutil.copytree(trained, tmp_path / "models")
     return tmp_path / "models"
+
+
+def train_once(dataset, folder, given):
+    given = {**given, "epochs": 1, "sample_clips": 2}
+    with without_figures_and_music():
+        train_and_evaluate(str(dataset), str(folder), given, 1, folder / "c")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wave(dataset, tmp_path_factory):
+    return train_once(dataset, tmp_path_factory.mktemp("wave"), {"preset": "wave", **WAVE})
+
+
+@pytest.fixture(scope="session")
+def reference(dataset, tmp_path_factory):
+    return train_once(dataset, tmp_path_factory.mktemp("reference"), {"preset": "reference"})

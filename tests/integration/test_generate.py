@@ -4,31 +4,13 @@ import json
 import numpy as np
 import pytest
 import soundfile
-from support.tiny_corpus import CLIP_SAMPLES, GENRES, RATE_HZ, WAVE, without_figures_and_music
+from support.tiny_corpus import CLIP_SAMPLES, GENRES, RATE_HZ
 
 from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from preprocessing.features.attributes import measure
 from trainer.__main__ import main
 from trainer.config import MODES, UNCONDITIONAL_GUIDANCE
-from trainer.generation.generator import load
-from trainer.training.train import train_and_evaluate
-
-
-def trained(dataset, folder, given):
-    given = {**given, "epochs": 1, "sample_clips": 2}
-    with without_figures_and_music():
-        train_and_evaluate(str(dataset), str(folder), given, 1, folder / "c")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def wave(dataset, tmp_path_factory):
-    return trained(dataset, tmp_path_factory.mktemp("wave"), {"preset": "wave", **WAVE})
-
-
-@pytest.fixture(scope="module")
-def reference(dataset, tmp_path_factory):
-    return trained(dataset, tmp_path_factory.mktemp("reference"), {"preset": "reference"})
+from trainer.generation.load import load
 
 
 def clips(count=3, samples=CLIP_SAMPLES):

@@ -13,7 +13,7 @@ from support.tiny_corpus import CLIP_SAMPLES
 
 from preprocessing.dataset.forgotten import Forgotten
 from preprocessing.errors import BAD_DATA, STOPPED, USAGE
-from trainer.generation.generator import load
+from trainer.generation.load import load
 from trainer.registry import champion, retrain
 from trainer.registry.holdout import held_out_sets
 from trainer.runs.champion_pointer import candidate_uri
@@ -216,7 +216,7 @@ def test_of_two_concurrent_retrainings_the_second_is_compared_again(
     candidate_folder = StorageFolder(candidate_uri(uris["models"], better))
     assert json.loads(candidate_folder.read("promotion.json"))["champion"] == other
     assert b"<audio" in candidate_folder.read("comparison.html")
-    assert load(uris["models"], tmp_path / "reader").sample(1).shape == (1, CLIP_SAMPLES)
+    assert load(uris["models"], cache=tmp_path / "reader").sample(1).shape == (1, CLIP_SAMPLES)
 
 
 def test_another_format_is_refused_before_any_work(models, versions, tmp_path, monkeypatch, capsys):

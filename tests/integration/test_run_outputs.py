@@ -9,7 +9,7 @@ from PIL import Image
 from support.tiny_corpus import CLIP_SAMPLES, RATE_HZ, WAVE
 
 from preprocessing.features.attributes import measure
-from trainer.generation.generator import load
+from trainer.generation.load import load
 from trainer.reporting.wav import read_wav
 from trainer.training.train import train_and_evaluate
 
@@ -25,13 +25,16 @@ def test_a_run_writes_all_documented_files(dataset, tmp_path, capsys):
     train(dataset, run, {**WAVE, "checkpoints_to_keep": 1}, 3)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert set(rows[-1]) == {
-        "epoch", "beta", "learning_rate", "epoch_secs", "clips_per_sec", "test_snr_db",
+        "epoch", "beta", "learning_rate", "epoch_secs", "clips_per_sec", "test_snr_db", "validation_elbo",
         *(f"{split}_{figure}" for split in ("train", "test") for figure in FIGURES),
     }  # fmt: skip
     for row in rows:
         assert row["test_elbo"] == pytest.approx(row["test_log_likelihood"] - row["test_kl"])
     assert rows[-1]["train_elbo"] > rows[0]["train_elbo"]
-    assert [path.name for path in (run / "checkpoints").glob("*.index")] == ["step-30.index"]
+    best = max(rows, key=lambda row: row["validation_elbo"])["epoch"]
+    stored = sorted(path.name for path in (run / "checkpoints").glob("*.index"))
+    assert stored == [f"best-{best}.index", "step-30.index"]
+    assert load(run).checkpoint == f"best-{best}"
     clips = json.loads((run / "samples/clips.json").read_text())
     assert [clip["name"] for clip in clips] == ["00", "01"]
     for epoch in (1, 2, 3):
@@ -58,7 +61,7 @@ def test_a_run_writes_all_documented_files(dataset, tmp_path, capsys):
         "latents",
     } <= tags
     # The checkpoint reproduces the reconstruction in the report.
-    generator = load(run)
+    generator = load(run, "newest")
     original = read_wav(run / "samples/originals/00.wav")[np.newaxis]
     measured = measure(original[0], RATE_HZ)._asdict()
     attributes = {name: measured[name] for name in generator.metadata.attributes}

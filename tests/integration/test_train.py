@@ -7,7 +7,7 @@ import tensorflow as tf
 from support.tiny_corpus import WAVE, without_figures_and_music
 
 from preprocessing.errors import BAD_DATA, STOPPED, USAGE, CommandError
-from trainer.generation.generator import load
+from trainer.generation.load import load
 from trainer.runs import rollbacks
 from trainer.runs.directory import RunDirectory
 from trainer.training.loop import TrainingLoop
@@ -88,7 +88,7 @@ def record_saves(patch):
 def test_a_resumed_run_equals_an_uninterrupted_one(dataset, uninterrupted, tmp_path, monkeypatch):
     save_if_due = TrainingLoop._save_if_due
     # Within the first epoch, and after the second's last step but before its evaluation.
-    for stop_at in (4, 17):
+    for stop_at in (4, 18):
         calls = 0
 
         def request_stop_once(self, stop_at=stop_at):
@@ -115,8 +115,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(dataset, uninterrupted, tmp_p
 def test_checkpoints_are_saved_at_intervals_of_time(dataset, uninterrupted, tmp_path, monkeypatch):
     saved_at = record_saves(monkeypatch)
     train(dataset, tmp_path / "often", {**WAVE, "checkpoint_secs": 0.0}, 3)
-    # After each step, before the evaluation and after the epoch.
-    assert saved_at == [step for end in (10, 20, 30) for step in (*range(end - 9, end + 1), end, end)]
+    # After each step, before the evaluation of either split and after the epoch.
+    assert saved_at == [step for end in (10, 20, 30) for step in (*range(end - 9, end + 1), end, end, end)]
     assert_same_run(uninterrupted, tmp_path / "often")
 
 

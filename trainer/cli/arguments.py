@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from preprocessing.cli import SentenceParser, bounded_int
 from preprocessing.errors import flag
-from trainer.config import Config
+from trainer.config import CHECKPOINT_CHOICES, Config
 from trainer.event_log import LOG_FORMATS
 from trainer.presets import PRESETS
 
@@ -26,6 +26,17 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--verbose", action="store_true", help="print tracebacks and the logs of other libraries"
+    )
+
+
+def add_checkpoint_argument(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """Add `--checkpoint`, of the sub-commands that use a trained run; `default` None: unless it is given."""
+    parser.add_argument(
+        "--checkpoint",
+        choices=CHECKPOINT_CHOICES,
+        default=default,
+        help="use the weights after the best epoch on the validation split, or the newest "
+        f"(default: {CHECKPOINT_CHOICES[0]})",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from preprocessing.cli import SentenceParser, bounded_float, bounded_int
-from trainer.cli.arguments import SubParsers, add_common_arguments, cache_dir
+from trainer.cli.arguments import SubParsers, add_checkpoint_argument, add_common_arguments, cache_dir
 from trainer.config import GUIDANCE, MAX_SEED, UNCONDITIONAL_GUIDANCE
 from trainer.evaluation.options import Options
 
@@ -24,6 +24,7 @@ def add_parser(commands: SubParsers) -> SentenceParser:
     parser.add_argument(
         "--data", required=True, metavar="DIR", help="the run's dataset, or another of the same format"
     )
+    add_checkpoint_argument(parser, Options.checkpoint)
     parser.add_argument(
         "--output", metavar="DIR", help="folder for the results (default: evaluation in the run)"
     )
@@ -83,6 +84,7 @@ def run(flags: argparse.Namespace) -> None:
     from trainer.evaluation.evaluate import evaluate
 
     options = Options(
+        checkpoint=flags.checkpoint,
         split=flags.split,
         count=flags.count,
         embeddings=tuple(flags.embedding),

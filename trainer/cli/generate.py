@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from preprocessing.cli import SentenceParser, bounded_float, bounded_int
 from preprocessing.errors import UsageError
-from trainer.cli.arguments import SubParsers, add_common_arguments, cache_dir
+from trainer.cli.arguments import SubParsers, add_checkpoint_argument, add_common_arguments, cache_dir
 from trainer.config import MAX_SEED, MODES
 from trainer.generation.options import Options
 
@@ -27,10 +27,12 @@ MODES_OF_FLAGS = {
     "to_genre": ("transfer",),
     "noise_scale": ("variation",),
     "steps": ("interpolate",),
+    **dict.fromkeys(("sources", "data"), tuple(mode for mode in MODES if mode != "prior")),
 }
 # Fields of `Options` whose flags have their names.
 PLAIN_OPTIONS = (
-    "count", "seed", "genre", "to_genre", "secs", "temperature", "guidance", "noise_scale", "steps", "data",
+    "count", "seed", "genre", "to_genre", "secs", "temperature", "guidance", "noise_scale", "steps", "checkpoint",
+    "data",
     "output_rate_hz",
 )  # fmt: skip
 _FINITE = bounded_float(-math.inf)
@@ -48,6 +50,7 @@ def add_parser(commands: SubParsers) -> SentenceParser:
         "beginning of source clips, then new music).",
     )
     parser.add_argument("--run", metavar="DIR", help="trained run, local or gs:// (default: that of --like)")
+    add_checkpoint_argument(parser, None)
     parser.add_argument(
         "--output",
         required=True,
@@ -79,7 +82,16 @@ def add_parser(commands: SubParsers) -> SentenceParser:
         metavar="N",
         help=f"random seed of all noise (default: {Options.seed})",
     )
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--from",
+        dest="sources",
+        action="append",
+        metavar="FILE",
+        help="an audio file as source clip, in any format that preprocessing reads, local or gs://; repeat the flag "
+        "for several; --genre names their genre",
+    )
+    source.add_argument(
         "--data",
         metavar="DIR",
         help="dataset whose test clips are the source clips (default: the test clips stored in the run)",
@@ -101,8 +113,8 @@ def _add_conditions(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--genre",
         metavar="NAME",
-        help="genre of new clips, and of the source clips to use (default: each of the model's genres in turn, "
-        "and source clips of any genre)",
+        help="genre of new clips, of the source clips to use, and of the files of --from (default: each of the model's "
+        "genres in turn, and source clips of any genre)",
     )
     parser.add_argument(
         "--to-genre",
@@ -186,7 +198,10 @@ def _check_modes(flags: argparse.Namespace, options: Options) -> None:
     for name, modes in MODES_OF_FLAGS.items():
         if options.modes and getattr(flags, name) is not None and not set(options.modes) & set(modes):
             chosen = ", ".join(options.modes)
-            raise UsageError(f"`{name}` has no effect in the mode {chosen}: it applies to {', '.join(modes)}")
+            argument = "from" if name == "sources" else name
+            raise UsageError(
+                f"`{argument}` has no effect in the mode {chosen}: it applies to {', '.join(modes)}"
+            )
 
 
 def _given(flags: argparse.Namespace, recipe: Recipe | None) -> dict[str, Any]:
@@ -194,6 +209,7 @@ def _given(flags: argparse.Namespace, recipe: Recipe | None) -> dict[str, Any]:
     attributes = {name: getattr(flags, name) for name in ATTRIBUTES if getattr(flags, name) is not None}
     given = {
         "modes": tuple(flags.mode) or None,
+        "sources": tuple(flags.sources or ()) or None,
         "attributes": {**(recipe.options["attributes"] if recipe else {}), **attributes} or None,
         **{name: getattr(flags, name) for name in PLAIN_OPTIONS},
     }

@@ -30,7 +30,7 @@ Clips = tf.data.Dataset | Clip  # of a split or input shard: read at each use, o
 
 
 def files_of_worker(manifest: Manifest, numbers: range, input_shards: int) -> list[Shard]:
-    """List the files that a worker reads: those of its input shards of the training split, and the test split.
+    """List the files that a worker reads: those of its input shards of the training split, and the other splits.
 
     Args:
         manifest: Of the dataset.
@@ -39,7 +39,7 @@ def files_of_worker(manifest: Manifest, numbers: range, input_shards: int) -> li
     """
     training = manifest.split_shards("train")
     own = [file for number in numbers for file in training[number::input_shards]]
-    return own + manifest.split_shards("test")
+    return own + manifest.split_shards("validation") + manifest.split_shards("test")
 
 
 def open_split(

@@ -22,11 +22,12 @@ from trainer.evaluation.compared_clips import SamplingSettings
 from trainer.evaluation.embeddings import LOG_MEL, make_embedding
 from trainer.evaluation.evaluator import Evaluator, Row
 from trainer.evaluation.options import Options
-from trainer.generation.generator import Generator, load
+from trainer.generation.generator import Generator
+from trainer.generation.load import load
 from trainer.presets import BASELINE_PRESET
 from trainer.reporting import clip_figures, figures, report, statistics_figure
+from trainer.runs.checkpoints import epoch_of
 from trainer.runs.directory import (
-    CHECKPOINTS,
     EVALUATION,
     EVALUATION_JSON,
     EVALUATION_MARKDOWN,
@@ -62,7 +63,7 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
     output = output or f"{run.rstrip('/')}/{EVALUATION}"
     _check_output(output)
     embeddings = [make_embedding(name) for name in dict.fromkeys((LOG_MEL, *options.embeddings))]
-    generator = load(run, cache)
+    generator = load(run, options.checkpoint, cache)
     folder, manifest = open_dataset(data, cache)
     train, held_out = (
         read_clip_set(generator, folder, manifest, split) for split in ("train", options.split)
@@ -77,7 +78,8 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
         "split": options.split,
         "training_clips": len(train.audio),
         "held_out_clips": len(held_out.audio),
-        "epoch": _epoch(generator),
+        "checkpoint": generator.checkpoint,
+        "epoch": epoch_of(generator.path, generator.checkpoint),
         "caveat": f"Preset {BASELINE_PRESET}: {baseline.model.caveat}",
         **{name: getattr(options, name) for name in ("count", "seed", "temperature", "guidance")},
     }
@@ -90,7 +92,7 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
         if is_remote(output):
             GcsPrefix(output).upload(sorted(path.name for path in target.iterdir()), target)
     if not is_remote(run) and (generator.path / METRICS).exists():
-        _write_to_tensorboard(generator.path, Path(output), _epoch(generator))
+        _write_to_tensorboard(generator.path, Path(output), tables["about"]["epoch"])
         parameters = generator.model.parameter_count()
         report.write_report(generator.path, note=generator.model.caveat, parameters=parameters)
     print(markdown(tables))
@@ -200,7 +202,7 @@ def _format(value: float | None) -> str:
 def _load_baseline(run: str, data: str, options: Options, cache: Path) -> Generator:
     baseline_run = options.baseline_run or f"{run.rstrip('/')}-{BASELINE_PRESET}"
     try:
-        return load(baseline_run, cache)
+        return load(baseline_run, cache=cache)
     except DataError:
         if options.baseline_run:
             raise
@@ -213,7 +215,7 @@ def _load_baseline(run: str, data: str, options: Options, cache: Path) -> Genera
         )
     except UsageError as error:  # diverged: the last checkpoint serves as the baseline
         print(error.for_command_line())
-    return load(baseline_run, cache)
+    return load(baseline_run, cache=cache)
 
 
 def _draw(folder: Path, generator: Generator, held_out: ClipSet, results: Results) -> None:
@@ -238,9 +240,3 @@ def _write_to_tensorboard(run: Path, folder: Path, epoch: int) -> None:
         for path in (folder / name for name in sorted(PICTURES)):
             image = tf.io.decode_png(tf.io.read_file(str(path)), channels=3)
             tf.summary.image(f"evaluation/{path.stem}", image[tf.newaxis])
-
-
-def _epoch(generator: Generator) -> int:
-    """Read the finished epochs of the run's newest checkpoint."""
-    newest = tf.train.latest_checkpoint(str(generator.path / CHECKPOINTS))
-    return int(tf.train.load_variable(newest, "epoch/.ATTRIBUTES/VARIABLE_VALUE"))

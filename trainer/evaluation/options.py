@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainer.config import BEST
 from trainer.generation.options import TEMPERATURE
 
 GENERATED_CLIPS = 48  # per model, in an evaluation and in a comparison of models
@@ -13,6 +14,7 @@ GENERATED_CLIPS = 48  # per model, in an evaluation and in a comparison of model
 class Options:
     """What to evaluate on, and how."""
 
+    checkpoint: str = BEST  # or `NEWEST`
     split: str = "test"  # of the held-out clips
     count: int = GENERATED_CLIPS  # generated clips of each kind
     embeddings: tuple[str, ...] = ()  # for further Fréchet distances; log-mel is always computed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,15 +15,18 @@ CLIPS_PER_BATCH = 8
 PURPOSES = LATENT_NOISE, COEFFICIENT_NOISE, CONDITION_NOISE = range(3)
 
 
-def in_batches(generate: Callable[[Condition, range], tf.Tensor], condition: Condition) -> np.ndarray:
-    """Call `generate` with each batch of conditions and the indices of its clips; concatenate the results."""
+def in_batches(generate: Callable[[Condition, range], Any], condition: Condition) -> Any:
+    """Call `generate` with each batch of conditions and the indices of its clips; concatenate the results.
+
+    These are tensors whose first axis is the clip, or the same nest of tensors from each call; NumPy arrays return.
+    """
     count = len(condition.genre)
     batches = []
     for first in range(0, count, CLIPS_PER_BATCH):
         indices = range(first, min(first + CLIPS_PER_BATCH, count))
         batch = Condition(*(tf.constant(rows(values, indices)) for values in condition))
-        batches.append(generate(batch, indices).numpy())
-    return np.concatenate(batches)
+        batches.append(tf.nest.map_structure(np.asarray, generate(batch, indices)))
+    return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)
 
 
 def rows(values: np.ndarray, indices: range) -> np.ndarray:

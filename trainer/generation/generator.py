@@ -1,4 +1,4 @@
-"""Generate clips with a trained run: `load(run)` returns a `Generator` with a method for each mode.
+"""Generate clips with a trained model: a method for each mode, and `encode` and `decode` for work on latents.
 
     mode of the command    method of `Generator`
     prior                  sample          new clips, from the prior
@@ -21,41 +21,16 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from preprocessing.dataset.run_files import CONFIG_NAME
-from preprocessing.errors import DataError, UsageError
-from trainer import conditioning, run_config
+from preprocessing.errors import UsageError
+from trainer import conditioning
 from trainer.conditioning import Attributes, Condition, Genre, Guidance
 from trainer.config import GUIDANCE
 from trainer.generation import batches
 from trainer.generation.batches import in_batches, normal_noise, rows
 from trainer.generation.loudness import set_loudness
 from trainer.generation.options import INTERPOLATION_STEPS, NOISE_SCALE, TEMPERATURE
-from trainer.models import make_model
 from trainer.models.base import Latents, WaveformVAE
 from trainer.run_config import DatasetMetadata
-from trainer.runs.checkpoints import restore_for_inference
-from trainer.runs.directory import fetch_run
-from trainer.runs.storage import default_cache
-
-
-def load(run: str | Path, cache: Path | None = None) -> Generator:
-    """Load the newest checkpoint of a run.
-
-    Args:
-        run: Run directory or folder of models, local or `gs://`.
-        cache: Local folder for files fetched from `gs://`; None: the default one.
-
-    Raises:
-        CommandError: There is no run or no checkpoint yet (exit code 3), or storage failed (4).
-    """
-    path = fetch_run(str(run), cache or default_cache())
-    described = run_config.load(path)
-    if described is None:
-        raise DataError(f"`run` {run} has no {CONFIG_NAME}: train there first")
-    model = make_model(described.config, described.dataset)
-    if not restore_for_inference(model, path, described.config):
-        raise DataError(f"`run` {run} has no checkpoint yet: train at least one epoch")
-    return Generator(model, described.dataset, path)
 
 
 class Generator:
@@ -76,10 +51,11 @@ class Generator:
     model is not conditional.
     """
 
-    def __init__(self, model: WaveformVAE, metadata: DatasetMetadata, path: Path) -> None:
+    def __init__(self, model: WaveformVAE, metadata: DatasetMetadata, path: Path, checkpoint: str) -> None:
         self.model = model
         self.metadata = metadata
         self.path = path  # local run directory
+        self.checkpoint = checkpoint  # name of the checkpoint that was loaded
         self.sample_rate_hz = metadata.sample_rate_hz
         self.clip_samples = metadata.clip_samples
         self.genres = metadata.genres
@@ -118,6 +94,39 @@ class Generator:
         if not self.model.capabilities.conditional:
             return clips
         return set_loudness(clips, conditioning.loudness_of(self.metadata, condition), self.sample_rate_hz)
+
+    def encode(self, clips: np.ndarray, genre: Genre = None, attributes: Attributes = None) -> Latents:
+        """Encode clips to the most likely latents.
+
+        `genre` and `attributes` are those of `clips`.
+
+        Returns:
+            The latents, whose first axis is the clip: NumPy arrays in a `HierarchicalLatents` (`wave`, `tiny`), or one
+            array `[clips, latent_dim]` (`reference`). Arithmetic on them needs no model.
+        """
+        clips = self._validate(clips)
+
+        def encode(condition: Condition, indices: range) -> Latents:
+            return self.model.encode(rows(clips, indices), condition)
+
+        return in_batches(encode, self.condition(len(clips), genre, attributes))
+
+    def decode(
+        self,
+        latents: Latents,
+        genre: Genre = None,
+        attributes: Attributes = None,
+        secs: float | None = None,
+    ) -> np.ndarray:
+        """Decode latents, such as those of `encode`, to clips of `secs`, the length of the clips that were encoded."""
+        samples = self._samples(secs)
+        count = len(tf.nest.flatten(latents)[0])
+
+        def decode(condition: Condition, indices: range) -> tf.Tensor:
+            batch = tf.nest.map_structure(lambda values: tf.constant(rows(values, indices)), latents)
+            return self._decode_known(batch, condition, samples)
+
+        return in_batches(decode, self.condition(count, genre, attributes))
 
     def vary(
         self,

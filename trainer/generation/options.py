@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from trainer.config import GUIDANCE
+from trainer.config import BEST, GUIDANCE
 
 TEMPERATURE = 1.0  # samples the prior as it was trained
 NOISE_SCALE = 0.5  # of a variation, in standard deviations of the prior: the source stays recognizable
@@ -30,5 +30,9 @@ class Options:
     guidance: float = GUIDANCE  # scale of the condition; 1 is as in training
     noise_scale: float = NOISE_SCALE
     steps: int = INTERPOLATION_STEPS
-    data: str | None = None  # dataset whose test clips are the source clips; None: the run's fixed test clips
+    checkpoint: str = BEST  # or `NEWEST`
+    sources: tuple[str, ...] = ()  # audio files that are the source clips, of the genre `genre`
+    data: str | None = (
+        None  # without `sources`: dataset whose test clips are; None: the run's fixed test clips
+    )
     output_rate_hz: int | None = None  # sample rate of the WAV files; None: the model's

@@ -13,6 +13,7 @@ from trainer.data import dataset
 from trainer.data.fetch import open_dataset
 from trainer.generation.generator import Generator
 from trainer.generation.options import Options
+from trainer.generation.source_files import read_source_file
 from trainer.reporting import wav
 from trainer.runs.directory import ORIGINALS, SAMPLE_CLIPS
 
@@ -20,22 +21,27 @@ from trainer.runs.directory import ORIGINALS, SAMPLE_CLIPS
 class SourceClip(NamedTuple):
     """A real clip that generation starts from."""
 
-    audio: np.ndarray  # [clip_samples] float32 in [-1, 1]
-    track_id: str
-    genre: str
+    audio: np.ndarray  # [samples] float32 in [-1, 1]
+    name: str  # the track's, or the file's
+    genre: str | None  # None: unknown
+    file_sha256: str | None = None  # of a user's file
 
 
 def choose_sources(generator: Generator, options: Options, cache: Path) -> list[SourceClip]:
-    """Choose `options.count` source clips, repeated where there are fewer; none for the mode `prior` alone.
+    """Choose the source clips; none for the mode `prior` alone.
 
-    They come from the test split of `options.data` if it is given, else they are the run's fixed test clips.
+    They are the files of `options.sources`; else `options.count` clips, repeated where there are fewer, of the test
+    split of `options.data`; else of the run's fixed test clips.
 
     Raises:
-        CommandError: The dataset has another sample rate (exit code 2), there is no dataset or the run has no
-            test clips (3), or storage failed (4).
+        CommandError: The dataset has another sample rate, the genre is unknown or a file is too short (exit code 2), a
+            file is no recording, there is no dataset or the run has no test clips (3), or storage failed (4).
     """
     if set(options.modes) == {"prior"}:
         return []
+    if options.sources:
+        generator.condition(1, options.genre)  # refuses an unknown genre
+        return [_own_clip(generator, uri, options.genre) for uri in options.sources]
     if options.data is None:
         clips = fixed_test_clips(generator.path)
     else:
@@ -58,6 +64,30 @@ def fixed_test_clips(run: Path) -> list[SourceClip]:
         SourceClip(wav.read_wav(run / ORIGINALS / f"{clip['name']}.wav"), clip["track_id"], clip["genre"])
         for clip in json.loads(path.read_text())
     ]
+
+
+def fit_length(generator: Generator, audio: np.ndarray) -> np.ndarray:
+    """Cut `[samples]` to the length that the model supports, if it supports only one.
+
+    Raises:
+        CommandError: It is too short (exit code 2).
+    """
+    capabilities, samples = generator.model.capabilities, len(audio)
+    fits = capabilities.any_length or samples >= generator.clip_samples
+    if not fits or samples < generator.model.smallest_samples:
+        needed = generator.model.smallest_samples if capabilities.any_length else generator.clip_samples
+        rate_hz = generator.sample_rate_hz
+        raise UsageError(f"it has {samples / rate_hz:.2f} s, and the model needs {needed / rate_hz:.2f} s")
+    return audio if capabilities.any_length else audio[: generator.clip_samples]
+
+
+def _own_clip(generator: Generator, uri: str, genre: str | None) -> SourceClip:
+    file = read_source_file(uri, generator.sample_rate_hz)
+    try:
+        audio = fit_length(generator, file.audio)
+    except UsageError as error:
+        raise UsageError(f"{uri} is too short: {error}") from error
+    return SourceClip(audio, uri.rpartition("/")[2], genre, file.sha256)
 
 
 def _test_split(data: str, cache: Path, sample_rate_hz: int) -> list[SourceClip]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from preprocessing.errors import DataError, UsageError
+from trainer.generation.generator import Generator
 from trainer.generation.options import Options
-from trainer.runs.directory import CHECKPOINTS, POINTER, newest_checkpoint
+from trainer.generation.sources import SourceClip
+from trainer.reporting import wav
+from trainer.runs.directory import CHECKPOINTS
 from trainer.runs.storage import StorageFolder
 
 RECIPE_NAME = "recipe.json"  # of a take
@@ -25,33 +28,33 @@ class Recipe(NamedTuple):
 
     program: str  # name and version
     run: str
-    checkpoint: str  # name of the checkpoint, which ends with its step
+    checkpoint: str  # its name, which ends with the step, or with the epoch if it is the best one
     checkpoint_sha256: str
     options: dict[str, Any]  # the fields of `Options`
+    sources: list[str]  # SHA-256 of the user's files among the source clips
 
     def to_json(self) -> str:
         """Serialize to indented JSON."""
         return json.dumps(self._asdict(), indent=2) + "\n"
 
+    def to_comment(self, clip: dict[str, Any]) -> str:
+        """Serialize for the comment of one clip's WAV file, with the clip's entry in `music.json`."""
+        return json.dumps({"clip": clip, **self._asdict()})
 
-def make_recipe(run: str, local_run: Path, options: Options) -> Recipe:
-    """Describe what a run's newest checkpoint generates with some options.
 
-    Args:
-        run: As the user named it.
-        local_run: Its local directory, which has a checkpoint.
-        options: What to generate.
-    """
-    name = newest_checkpoint((local_run / POINTER).read_bytes()) or ""
+def make_recipe(run: str, generator: Generator, sources: Sequence[SourceClip], options: Options) -> Recipe:
+    """Describe what a run, as the user named it, generates from source clips with some options."""
+    name = generator.checkpoint
     digest = hashlib.sha256()
-    for path in sorted((local_run / CHECKPOINTS).glob(f"{name}.*")):
+    for path in sorted((generator.path / CHECKPOINTS).glob(f"{name}.*")):
         digest.update(path.read_bytes())
     program = f"gtzan-cvae {metadata.version('gtzan-cvae')}"
-    return Recipe(program, run, name, digest.hexdigest(), dataclasses.asdict(options))
+    files = [source.file_sha256 for source in sources if source.file_sha256]
+    return Recipe(program, run, name, digest.hexdigest(), dataclasses.asdict(options), files)
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read the recipe of a take, given its file or the folder of the take.
+    """Read the recipe of a take, given its file, the folder of the take or one of its WAV files.
 
     Raises:
         CommandError: There is none (exit code 3), or it is corrupt (2).
@@ -60,20 +63,29 @@ def read_recipe(path: Path) -> Recipe:
     if not file.is_file():
         raise DataError(f"`like` {path}: there is no {RECIPE_NAME}: name a take that generate wrote")
     try:
-        recipe = Recipe(**json.loads(file.read_bytes()))
+        content = file.read_bytes()
+        fields = json.loads(wav.read_comment(file) if content.startswith(b"RIFF") else content)
+        fields.pop("clip", None)
+        recipe = Recipe(**fields)
         Options(**recipe.options)
-        recipe.options["modes"] = tuple(recipe.options["modes"])
-    except (ValueError, TypeError) as error:
+        for name in ("modes", "sources"):
+            recipe.options[name] = tuple(recipe.options[name])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"`like` {path} is not the recipe of a take of this version ({error})") from error
     return recipe
 
 
-def check_checkpoint(recipe: Recipe, current: Recipe) -> None:
-    """Raise if the run has another checkpoint than when a take was made (exit code 3)."""
+def check_inputs(recipe: Recipe, current: Recipe) -> None:
+    """Raise if the run has another checkpoint than when a take was made, or a source file changed (exit code 3)."""
     if recipe.checkpoint_sha256 != current.checkpoint_sha256:
         raise DataError(
             f"`like`: the take was made with the checkpoint {recipe.checkpoint} of {recipe.run}, which has "
             f"{current.checkpoint} now: give `run` to use that one",
+        )
+    same_files = recipe.options["sources"] != current.options["sources"] or recipe.sources == current.sources
+    if not same_files:
+        raise DataError(
+            f"`like`: a file of {', '.join(recipe.options['sources'])} has changed since the take was made"
         )
 
 

@@ -14,7 +14,7 @@ from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import UsageError
 from preprocessing.storage import lease
 from trainer.config import Config
-from trainer.models.architectures import architecture
+from trainer.presets import architecture
 from trainer.registry import champion as champions
 from trainer.registry.champion import Champion
 from trainer.run_config import RunConfig, metadata_of, parse

@@ -15,7 +15,8 @@ from trainer.evaluation import musical_distances
 from trainer.evaluation.clip_sets import ClipSet, read_clip_set
 from trainer.evaluation.embeddings import LOG_MEL, make_embedding
 from trainer.evaluation.evaluator import Evaluator
-from trainer.generation.generator import Generator, load
+from trainer.generation.generator import Generator
+from trainer.generation.load import load
 from trainer.registry.holdout import HeldOutSet
 from trainer.registry.promotion import Figures, SetComparison
 from trainer.registry.report import ClipComparison
@@ -94,7 +95,7 @@ def load_champion(models: str, name: str, cache: Path) -> Generator:
         CommandError: Its files are missing or corrupt (3); storage failed (4).
     """
     try:
-        return load(candidate_uri(models, name), cache)
+        return load(candidate_uri(models, name), cache=cache)
     except DataError as error:
         raise DataError(
             f"the champion {name} of {models} cannot be loaded ({error}): restore its files, or restore the "

@@ -169,7 +169,7 @@ def _evaluate_and_promote(options: Options, plan: Plan) -> Decision:
 
 def _evaluate(options: Options, plan: Plan, state: State) -> Decision:
     """Compare and decide; write the decision and its page into the candidate's folder."""
-    from trainer.generation.generator import load
+    from trainer.generation.load import load
     from trainer.registry.comparison import compare, load_champion
 
     champion = state.champion
@@ -178,7 +178,7 @@ def _evaluate(options: Options, plan: Plan, state: State) -> Decision:
     sets, notes = _held_out_sets(options, plan, state)
     with RunDirectory(candidate_uri(options.models, plan.candidate), options.cache) as directory:
         incumbent = load_champion(options.models, champion.candidate, options.cache) if champion else None
-        candidate = load(directory.path, options.cache)
+        candidate = load(directory.path, cache=options.cache)
         comparison = compare(candidate, incumbent, sets, options.count, options.config.seed)
         is_promoted, reason = promotion.decide(comparison.sets, options.criteria)
         decision: Decision = promotion.without_nan(

@@ -18,9 +18,10 @@ from preprocessing.storage.atomic import write_atomically
 from trainer.config import MODES
 from trainer.reporting.charts import line_charts
 from trainer.reporting.evaluation_section import read_evaluation
-from trainer.reporting.run_results import Metrics, Reconstruction, RunResults, read_results
+from trainer.reporting.run_results import Reconstruction, RunResults, read_results
 from trainer.runs import rollbacks
 from trainer.runs.directory import METRICS, REPORT, TRAINING_GIF
+from trainer.runs.metrics import best_epoch
 
 _FINAL_METRICS = {  # key in metrics.jsonl after "train_" or "test_" -> title and unit
     "elbo": ("ELBO", "nats per clip"),
@@ -95,7 +96,7 @@ def write_report(run: Path, note: str = "", title: str = "", parameters: int | N
         title=title or f"{results.config.get('preset', run.name)}: training report",
         facts=_facts(run, results, parameters),
         last_epoch=last_epoch["epoch"],
-        best_epoch=_best_epoch(results.epochs),
+        best_epoch=best_epoch(results.epochs),
         final_metrics=[
             FinalMetric(*texts, last_epoch.get(f"train_{key}"), last_epoch.get(f"test_{key}"))
             for key, texts in _FINAL_METRICS.items()
@@ -152,11 +153,6 @@ def _duration(secs: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes} min {rest} s" if minutes else f"{secs:.1f} s"
-
-
-def _best_epoch(epochs: list[Metrics]) -> Metrics | None:
-    evaluated = [epoch for epoch in epochs if math.isfinite(epoch.get("test_elbo", math.nan))]
-    return max(evaluated, key=lambda epoch: epoch["test_elbo"], default=None)
 
 
 def _training_gif_uri(run: Path) -> str | None:

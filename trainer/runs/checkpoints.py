@@ -5,15 +5,17 @@ Training continues while a checkpoint is written: a save copies every value, and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from preprocessing.errors import DataError
 from trainer import event_log
-from trainer.config import Config
-from trainer.runs.directory import CHECKPOINTS
+from trainer.config import BEST, Config
+from trainer.runs.directory import CHECKPOINTS, best_checkpoint
 
 AVERAGED = "averaged"  # name of the averaged weights in a checkpoint, beside `model`
 PREFIX = "step"  # of the files, for example step-850.index after 850 training steps
@@ -21,14 +23,14 @@ PREFIX = "step"  # of the files, for example step-850.index after 850 training s
 CORRUPTION_ERRORS = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError, IndexError)
 
 
-def restore_newest(checkpoint: tf.train.Checkpoint, folder: Path) -> bool:
+def restore_newest(checkpoint: tf.train.Checkpoint, folder: Path) -> str | None:
     """Restore the newest checkpoint of a folder into the objects of `checkpoint`.
 
     A corrupt checkpoint, which the checksums of its tensors reveal, is skipped with a warning; the previous one is
     restored instead.
 
     Returns:
-        False if the folder has no checkpoint yet.
+        The checkpoint's name, or None if the folder has no checkpoint yet.
 
     Raises:
         CommandError: All checkpoints are missing or corrupt, or one is of another model (exit code 3).
@@ -36,35 +38,88 @@ def restore_newest(checkpoint: tf.train.Checkpoint, folder: Path) -> bool:
     pointer, written = folder / "checkpoint", len(list(folder.glob(f"{PREFIX}-*.index")))
     # A kill between the first checkpoint and its pointer leaves one checkpoint without a pointer, but never two.
     if not pointer.exists() and written <= 1:
-        return False
+        return None
     state = tf.train.get_checkpoint_state(str(folder))
     if state is None:
         raise DataError(f"{pointer} does not name an existing checkpoint: restore its files")
     first_error = ""
     for path in dict.fromkeys([state.model_checkpoint_path, *reversed(state.all_model_checkpoint_paths)]):
-        try:
-            checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
-        except CORRUPTION_ERRORS as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            first_error = first_error or f"{path} is corrupt ({reason})"
-            event_log.log_event(
-                "corrupt_checkpoint", f"{path} is corrupt: restoring the previous one", event_log.WARNING
-            )
-        except (tf.errors.OpError, AssertionError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            raise DataError(f"{path} is of another model ({reason}): use another `run`") from error
-        else:
-            return True
+        reason = _restore(checkpoint.restore, path)
+        if not reason:
+            return Path(path).name
+        first_error = first_error or f"{path} is corrupt ({reason})"
+        event_log.log_event(
+            "corrupt_checkpoint", f"{path} is corrupt: restoring the previous one", event_log.WARNING
+        )
     raise DataError(f"{first_error}, and so are all earlier ones: restore its files")
 
 
-def restore_for_inference(model: tf.keras.Model, run: Path, config: Config) -> bool:
+def _restore(restore: Callable[[str], Any], path: str) -> str:
+    """Restore all variables by `restore`; return why the checkpoint is corrupt, or an empty string.
+
+    Raises:
+        CommandError: The checkpoint is of another model (exit code 3).
+    """
+    try:
+        restore(path).assert_existing_objects_matched().expect_partial()
+    except (tf.errors.OpError, IndexError, AssertionError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        # A damaged index is an `OpError` without a class of its own.
+        if isinstance(error, CORRUPTION_ERRORS) or type(error) is tf.errors.OpError:
+            return reason
+        raise DataError(f"{path} is of another model ({reason}): use another `run`") from error
+    return ""
+
+
+def restore_for_inference(
+    model: tf.keras.Model, run: Path, config: Config, checkpoint: str = BEST
+) -> str | None:
     """Restore the weights for evaluation and generation: the averaged ones, if the run averages them.
+
+    Args:
+        model: Of the run.
+        run: The local run directory.
+        config: Of the run.
+        checkpoint: `BEST` for those of the best epoch on the validation split, or `NEWEST`. A run without a validation
+            split, or before the end of its first epoch, has only the newest.
 
     Returns and raises as `restore_newest`.
     """
-    name = AVERAGED if config.ema_decay else "model"
-    return restore_newest(tf.train.Checkpoint(**{name: model}), run / CHECKPOINTS)
+    if checkpoint == BEST and (name := restore_best(model, run / CHECKPOINTS)):
+        return name
+    part = AVERAGED if config.ema_decay else "model"
+    return restore_newest(tf.train.Checkpoint(**{part: model}), run / CHECKPOINTS)
+
+
+def write_best(model: tf.keras.Model, folder: Path, epoch: int) -> None:
+    """Write the weights of the best epoch so far, and delete those of the one before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{BEST}-{epoch}"
+    tf.train.Checkpoint(model=model).write(str(folder / name))
+    for path in folder.glob(f"{BEST}-*"):
+        if not path.name.startswith(f"{name}."):
+            path.unlink()
+
+
+def restore_best(model: tf.keras.Model, folder: Path) -> str | None:
+    """Restore the weights of the best epoch; return the checkpoint's name, or None if there is no intact one."""
+    name = best_checkpoint(path.name for path in folder.glob(f"{BEST}-*"))
+    if name is None:
+        return None
+    path = str(folder / name)
+    if _restore(tf.train.Checkpoint(model=model).read, path):
+        event_log.log_event(
+            "corrupt_checkpoint", f"{path} is corrupt: using the newest checkpoint", event_log.WARNING
+        )
+        return None
+    return name
+
+
+def epoch_of(run: Path, name: str) -> int:
+    """Return the number of finished epochs of a checkpoint."""
+    if name.startswith(BEST):
+        return int(name.rpartition("-")[2])
+    return int(tf.train.load_variable(str(run / CHECKPOINTS / name), "epoch/.ATTRIBUTES/VARIABLE_VALUE"))
 
 
 def variables_of(checkpoint: tf.train.Checkpoint) -> list[tf.Variable]:

@@ -7,12 +7,14 @@ import hashlib
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
 from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import CommandError, DataError, StorageError, UsageError
 from preprocessing.storage import lease
+from trainer.config import BEST
 from trainer.runs.champion_pointer import resolve
 from trainer.runs.mirror import Uploader
 from trainer.runs.storage import GcsPrefix, StorageFolder, is_remote
@@ -92,8 +94,19 @@ def newest_checkpoint(pointer: bytes) -> str | None:
     return match[1].decode() if match else None
 
 
+def best_checkpoint(names: Iterable[str]) -> str | None:
+    """Return the name of the best epoch's checkpoint among the files of `CHECKPOINTS`, or None if it has none.
+
+    It is the latest one: one is written when an epoch is better than all before, and the earlier one is deleted then.
+    """
+    files = {*names}
+    epochs = [int(match[1]) for name in files if (match := re.fullmatch(rf"{BEST}-(\d+)\.index", name))]
+    complete = [epoch for epoch in epochs if f"{BEST}-{epoch}.data-00000-of-00001" in files]
+    return f"{BEST}-{max(complete)}" if complete else None
+
+
 def _download_run(prefix: GcsPrefix, pointer: bytes, copy: Path) -> bool:
-    """Download the configuration, the fixed test clips and the checkpoint that `pointer` names, all or none.
+    """Download the configuration, the fixed test clips, and the newest and the best checkpoint, all or none.
 
     A checkpoint is deleted only after the pointer has changed, so a download is complete if the pointer is the same
     before and after.
@@ -107,9 +120,12 @@ def _download_run(prefix: GcsPrefix, pointer: bytes, copy: Path) -> bool:
         newest = newest_checkpoint(pointer)
         if newest is None:
             return False
-        prefixes = (CONFIG_NAME, f"{CHECKPOINTS}/{newest}.", SAMPLE_CLIPS, f"{ORIGINALS}/")
+        names = prefix.list_names()
+        best = best_checkpoint(name.removeprefix(f"{CHECKPOINTS}/") for name in names)
+        chosen = tuple(f"{CHECKPOINTS}/{name}." for name in (newest, best) if name)
         try:
-            prefix.download([name for name in prefix.list_names() if name.startswith(prefixes)], temporary)
+            wanted = (CONFIG_NAME, SAMPLE_CLIPS, f"{ORIGINALS}/", *chosen)
+            prefix.download([name for name in names if name.startswith(wanted)], temporary)
         except CommandError:
             if prefix.read(POINTER) == pointer:
                 raise

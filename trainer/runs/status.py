@@ -10,6 +10,7 @@ from preprocessing.errors import DataError
 from preprocessing.storage import lease
 from trainer.runs import rollbacks
 from trainer.runs.directory import METRICS, POINTER, ROLLBACKS, newest_checkpoint
+from trainer.runs.metrics import best_epoch
 from trainer.runs.storage import StorageFolder
 
 
@@ -27,7 +28,7 @@ def status(run: str) -> str:
     rows = [json.loads(line) for line in (files.read(METRICS) or b"").splitlines() if line.endswith(b"}")]
     lines = [("run", f"{run}: {config['preset']}"), ("epoch", f"{len(rows)} of {config['epochs']}")]
     if rows:
-        best = max(rows, key=lambda row: row["test_elbo"])
+        best = best_epoch(rows) or rows[-1]
         lines += [("last", _describe_epoch(rows[-1])), ("best", _describe_epoch(best))]
     lines.append(("checkpoint", _describe_checkpoint(files)))
     lines += [("rollback", str(rollback)) for rollback in rollbacks.parse(files.read(ROLLBACKS) or b"")]

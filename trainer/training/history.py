@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from preprocessing.errors import DataError
 from preprocessing.storage.atomic import write_atomically
 from trainer import event_log
 from trainer.runs.directory import EVENTS, METRICS
+from trainer.runs.metrics import VALIDATION_ELBO
 from trainer.training.samples import RenderedSamples
 
 
@@ -34,6 +36,9 @@ class History:
                 f"{self._path} lacks epochs up to that of the newest checkpoint, {epoch}: use a new `run`",
             )
         write_atomically(self._path, "".join(f"{line}\n" for line in kept))
+        self._best_elbo = max(
+            (json.loads(line).get(VALIDATION_ELBO, -math.inf) for line in kept), default=-math.inf
+        )
         self._writer = tf.summary.create_file_writer(str(run / EVENTS))
 
     def __enter__(self) -> History:
@@ -42,15 +47,24 @@ class History:
     def __exit__(self, *_: object) -> None:
         self._writer.close()
 
+    def is_best(self, row: dict[str, float]) -> bool:
+        """Whether the epoch of `row`, which has not been added yet, is better than all before on the validation split.
+
+        It is not if there is no validation split.
+        """
+        elbo = row.get(VALIDATION_ELBO)
+        return elbo is not None and elbo > self._best_elbo
+
     def add(self, row: dict[str, float], rendered: RenderedSamples) -> None:
         """Record the metrics and the rendered samples of one epoch."""
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+        self._best_elbo = max(self._best_elbo, row.get(VALIDATION_ELBO, -math.inf))
         epoch = row["epoch"]
         with self._writer.as_default(step=epoch):
             for name, value in row.items():
                 if name != "epoch":
-                    tf.summary.scalar(re.sub("^(train|test)_", r"\1/", name), value)
+                    tf.summary.scalar(re.sub("^(train|validation|test)_", r"\1/", name), value)
             for name, clips in rendered.audio.items():
                 audio = tf.constant(clips)[..., tf.newaxis]
                 tf.summary.audio(name, audio, rendered.sample_rate_hz, max_outputs=len(clips))

@@ -21,8 +21,10 @@ from trainer.models.base import WaveformVAE
 from trainer.run_config import DatasetMetadata
 from trainer.runs import checkpoints, rollbacks
 from trainer.runs.directory import CHECKPOINTS
+from trainer.runs.metrics import VALIDATION_ELBO
 from trainer.training.distribution import Distribution
 from trainer.training.divergence import CHECK_STEPS, DivergedError, DivergenceDetector
+from trainer.training.evaluation import evaluation_totals
 from trainer.training.profiling import Profile
 from trainer.training.progress import Progress
 from trainer.training.signals import StopRequest
@@ -207,11 +209,12 @@ class TrainingLoop:
             "clips_per_sec": self._clips_per_sec(),
         }
 
-    def evaluate(self, clips: Clips) -> dict[str, float]:
-        """Compute the ELBO, its terms and the SNR of whole clips.
+    def evaluate(self, test_clips: Clips, validation_clips: Clips | None) -> dict[str, float]:
+        """Compute the ELBO, its terms and the SNR of whole test clips, and the ELBO of whole validation clips.
 
         Args:
-            clips: The test split.
+            test_clips: The test split.
+            validation_clips: The validation split, on which the best epoch is chosen; None if it is empty.
 
         Returns:
             The test metrics, in nats per clip and dB.
@@ -220,20 +223,16 @@ class TrainingLoop:
             DivergedError: A metric is not finite.
             StoppedError: A signal was received; a checkpoint has been saved.
         """
-        batch_size, distribution = self._train_state.evaluation_clips, self._distribution
-        whole_clips = input_pipeline.evaluation_batches(
-            clips, batch_size, distribution.index, distribution.workers
-        )
-        totals: Totals | None = None
-        for batch in distributed_iterator(whole_clips, self.strategy):
-            self._save_if_due()
-            sums = self._train_state.evaluation_step(batch)
-            totals = sums if totals is None else totals.plus(sums)
-        assert totals is not None  # a split has at least one clip
+        totals = evaluation_totals(test_clips, self._train_state, self._distribution, self._save_if_due)
         metrics = {f"test_{name}": value for name, value in totals.nats_per_clip(self.clip_samples).items()}
         metrics |= {"test_snr_db": float(totals.snr_db / totals.examples)}
+        if validation_clips is not None:
+            totals = evaluation_totals(
+                validation_clips, self._train_state, self._distribution, self._save_if_due
+            )
+            metrics[VALIDATION_ELBO] = totals.nats_per_clip(self.clip_samples)["elbo"]
         if not all(map(math.isfinite, metrics.values())):
-            raise DivergedError(f"a test metric of epoch {self.position.epoch + 1} is not finite")
+            raise DivergedError(f"a metric of epoch {self.position.epoch + 1} is not finite")
         self._test_snr_db = metrics["test_snr_db"]
         return metrics
 

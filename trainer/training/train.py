@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -18,13 +18,14 @@ from trainer.data import dataset
 from trainer.data.dataset import Clips
 from trainer.data.fetch import fetch_shards, find_dataset
 from trainer.data.input_pipeline import count_steps
-from trainer.generation.generate import generate_all, write_clips
+from trainer.generation.clip_files import write_clips
 from trainer.generation.generator import Generator
+from trainer.generation.modes import generate_all
 from trainer.generation.options import Options
 from trainer.generation.sources import fixed_test_clips
 from trainer.reporting import report
 from trainer.run_config import DatasetMetadata, RunConfig
-from trainer.runs import rollbacks
+from trainer.runs import checkpoints, rollbacks
 from trainer.runs.directory import CHECKPOINTS, EVENTS, GENERATED, REPORT, RunDirectory
 from trainer.training import samples
 from trainer.training.cluster import Cluster
@@ -36,7 +37,7 @@ from trainer.training.loop import TrainingLoop
 from trainer.training.profiling import Profile, parse_range
 from trainer.training.signals import stop_requests
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "validation", "test")
 
 
 def train_and_evaluate(
@@ -87,7 +88,7 @@ def train_and_evaluate(
             metadata = run_config.metadata_of(manifest, data)
             if distribution.is_chief:
                 run_config.save(RunConfig(config, metadata, ancestor_datasets(path, init_from)), path)
-            input_shards, test_clips = _open_splits(folder, manifest, config, numbers)
+            clips = _open_splits(folder, manifest, config, numbers)
             trained = False
             while True:
                 recorder = Profile(profiled_steps, path / EVENTS) if profiled_steps else None
@@ -96,7 +97,7 @@ def train_and_evaluate(
                 ) as loop:
                     try:
                         _log_start(run, loop, init_from)
-                        trained |= _train(loop, manifest, input_shards, test_clips)
+                        trained |= _train(loop, manifest, clips)
                         break
                     except DivergedError as error:
                         loop.finish_saving()
@@ -119,27 +120,37 @@ def _run_directory(run: str, cache: Path, distribution: Distribution) -> Iterato
             yield directory
 
 
-def _open_splits(
-    folder: Path, manifest: Manifest, config: Config, numbers: range
-) -> tuple[list[Clips], Clips]:
-    """Open the input shards `numbers` of the training split, and the test split; in memory if they fit."""
-    input_shards = [
-        dataset.open_split(folder, manifest, "train", number, config.input_shards) for number in numbers
-    ]
-    test_clips = dataset.open_split(folder, manifest, "test")
-    if dataset.fits_in_memory(manifest, SPLITS, config.cache_mb):
-        return [dataset.cache_in_memory(clips) for clips in input_shards], dataset.cache_in_memory(test_clips)
-    return input_shards, test_clips
+class Splits(NamedTuple):
+    """The clips that a worker reads."""
+
+    input_shards: list[Clips]  # of the training split
+    validation: Clips | None  # None if the split is empty
+    test: Clips
 
 
-def _train(loop: TrainingLoop, manifest: Manifest, input_shards: list[Clips], test_clips: Clips) -> bool:
+def _open_splits(folder: Path, manifest: Manifest, config: Config, numbers: range) -> Splits:
+    """Open the input shards `numbers` of the training split, and the other splits; in memory if they fit."""
+    fits = dataset.fits_in_memory(manifest, SPLITS, config.cache_mb)
+
+    def open_clips(split: str, number: int = 0, input_shards: int = 1) -> Clips:
+        clips = dataset.open_split(folder, manifest, split, number, input_shards)
+        return dataset.cache_in_memory(clips) if fits else clips
+
+    return Splits(
+        [open_clips("train", number, config.input_shards) for number in numbers],
+        open_clips("validation") if manifest.clip_count("validation") else None,
+        open_clips("test"),
+    )
+
+
+def _train(loop: TrainingLoop, manifest: Manifest, clips: Splits) -> bool:
     """Train the remaining epochs; return False if there are none."""
     remaining = range(loop.position.epoch + 1, loop.config.epochs + 1)
     with contextlib.ExitStack() as stack:
-        record = stack.enter_context(_epoch_recorder(loop, manifest, test_clips)) if loop.is_chief else None
+        record = stack.enter_context(_epoch_recorder(loop, manifest, clips.test)) if loop.is_chief else None
         for epoch in remaining:
-            row = loop.train_epoch(input_shards, manifest)
-            row |= loop.evaluate(test_clips)
+            row = loop.train_epoch(clips.input_shards, manifest)
+            row |= loop.evaluate(clips.test, clips.validation)
             if record:
                 record(epoch, row)
             loop.finish_epoch()
@@ -151,19 +162,26 @@ def _train(loop: TrainingLoop, manifest: Manifest, input_shards: list[Clips], te
 def _epoch_recorder(
     loop: TrainingLoop, manifest: Manifest, test_clips: Clips
 ) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """Yield a function that writes the metrics and samples of an epoch to the run."""
+    """Yield a function that writes the metrics and samples of an epoch to the run, and the weights of the best one."""
     path, model = loop.path, loop.model
     fixed = samples.choose_samples(path, test_clips, model, loop.config, manifest)
     with History(path, loop.position.epoch) as history:
-        yield lambda epoch, row: history.add(row, samples.render_epoch(path, fixed, model, manifest, epoch))
+
+        def record(epoch: int, row: dict[str, float]) -> None:
+            if history.is_best(row):
+                checkpoints.write_best(model, path / CHECKPOINTS, epoch)
+            history.add(row, samples.render_epoch(path, fixed, model, manifest, epoch))
+
+        yield record
 
 
 def _generate_and_report(loop: TrainingLoop, metadata: DatasetMetadata, trained: bool) -> None:
     """Generate clips, unless nothing was trained and the run has some, and write the report."""
     path = loop.path
+    checkpoint = checkpoints.restore_for_inference(loop.model, path, loop.config) or ""
     samples.render_training_gif(path)
     if trained or not (path / GENERATED).exists():
-        generator = Generator(loop.model, metadata, path)
+        generator = Generator(loop.model, metadata, path, checkpoint)
         options = Options(count=loop.config.sample_clips)
         generated = list(generate_all(generator, fixed_test_clips(path), options))
         write_clips(path / GENERATED, generated, metadata.sample_rate_hz)

@@ -9,9 +9,9 @@ from support.tiny_models import METADATA, MODELS, SAMPLES, make_batch, normal
 
 from trainer.conditioning import NO_GUIDANCE, Guidance
 from trainer.config import MODES
-from trainer.models import HIERARCHICAL, REFERENCE, architecture, make_model
+from trainer.models import make_model
 from trainer.models.base import WaveformVAE
-from trainer.presets import PRESETS
+from trainer.presets import HIERARCHICAL, PRESETS, REFERENCE, architecture
 
 
 @pytest.fixture(params=MODELS)

@@ -102,7 +102,7 @@ def test_the_search_finds_dependencies_on_concrete_models(source):
 @pytest.mark.parametrize(
     "source",
     [
-        "from trainer.models import architecture, make_model",
+        "from trainer.models import architectures, make_model",
         "from trainer.models.base import WaveformVAE",
         'PRESETS[given.get("preset", "wave")]',
         'print(config["preset"], config.preset)',

@@ -150,7 +150,7 @@ def test_a_diverged_run_has_a_report(run):
     assert "not finite" in page.text
     assert "1.00e+38" in page.text
     assert "2 of 3 epochs without a finite value" in page.text
-    assert "Best test ELBO: \N{MINUS SIGN}9,099.5 nats, in epoch 1." in page.text
+    assert "Best epoch on the test split: 1, test ELBO \N{MINUS SIGN}9,099.5 nats." in page.text
     assert not any("nan" in path or "inf" in path for path in page.attributes("path", "d"))
 
 

@@ -17,7 +17,7 @@ from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError, 
 from preprocessing.storage import lease
 from trainer.__main__ import main as trainer
 from trainer.data.fetch import open_dataset
-from trainer.generation.generator import load
+from trainer.generation.load import load
 from trainer.runs.directory import POINTER, RunDirectory, fetch_run
 from trainer.runs.storage import GcsPrefix
 
@@ -101,7 +101,7 @@ def test_train_resume_and_generate_on_a_bucket(remote_dataset, storage_server, t
     assert trainer(["generate", "--run", run, "--output", music, "--count", "2", *cache]) == 0
     written = {name.partition("/")[2] for name in names(music)}  # in the folder of the take
     assert {"prior/00.wav", "transfer/01.wav", "variation/spectrograms.png", "recipe.json"} <= written
-    assert load(run, tmp_path / "fourth").sample(1).shape == (1, CLIP_SAMPLES)
+    assert load(run, cache=tmp_path / "fourth").sample(1).shape == (1, CLIP_SAMPLES)
 
 
 class Recorder(GcsPrefix):

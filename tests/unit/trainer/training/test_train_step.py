@@ -17,7 +17,7 @@ from trainer.data import dataset as datasets
 from trainer.data.distribute import distributed_iterator
 from trainer.data.fetch import open_dataset
 from trainer.data.input_pipeline import Batch, evaluation_batches, training_batches
-from trainer.generation.generator import load
+from trainer.generation.load import load
 from trainer.presets import PRESETS
 from trainer.runs import checkpoints
 from trainer.training import progress

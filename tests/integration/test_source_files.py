@@ -1,0 +1,90 @@
+"""Generation from a user's own recordings."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from support.tiny_corpus import CLIP_SAMPLES
+
+from preprocessing.errors import BAD_DATA, USAGE
+from trainer.__main__ import main
+from trainer.config import MODES
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Three recordings of one's own: in stereo, as MP3, and longer than the clips of the dataset."""
+    folder = tmp_path_factory.mktemp("recordings")
+    time_secs = np.arange(3 * 8_000) / 8_000
+    tone = 0.4 * np.sin(2 * np.pi * 220 * time_secs)
+    soundfile.write(folder / "stereo.wav", np.stack([tone, tone], axis=1)[: 2 * 8_000], 8_000)
+    soundfile.write(folder / "a tone.mp3", tone[:12_000], 8_000)
+    soundfile.write(folder / "long.flac", tone, 8_000)
+    return [str(folder / name) for name in ("stereo.wav", "a tone.mp3", "long.flac")]
+
+
+def test_generation_starts_from_recordings_of_any_format_and_length(wave, recordings, tmp_path):
+    modes = [flag for mode in MODES if mode != "prior" for flag in ("--mode", mode)]
+    sources = [flag for path in recordings for flag in ("--from", path)]
+    flags = ["--run", str(wave), *modes, *sources, "--genre", "rock", "--output", str(tmp_path)]
+    assert main(["generate", *flags]) == 0
+    (take,) = tmp_path.iterdir()
+    entries = json.loads((take / "music.json").read_text())
+    assert {entry["from"] for entry in entries} == {"stereo.wav", "a tone.mp3", "long.flac", None}
+    secs = {
+        mode: [soundfile.info(take / entry["file"]).duration for entry in entries if entry["mode"] == mode]
+        for mode in MODES
+    }
+    for mode in ("variation", "reconstruct", "transfer"):
+        assert secs[mode] == pytest.approx([2.0, 1.5, 3.0], abs=0.1)
+    assert secs["interpolate"] == pytest.approx([2.0] * 5, abs=0.1)
+    assert secs["continue"] == pytest.approx([3.024, 2.524, 4.024], abs=0.1)
+    first, again = (soundfile.read(take / f"reconstruct/0{index}.wav")[0] for index in (0, 2))
+    assert np.abs(first[:900] - again[:900]).max() < 0.5
+
+    again = tmp_path / "again"
+    assert main(["generate", "--like", str(take / "transfer/01.wav"), "--output", str(again)]) == 0
+    (repeated,) = again.iterdir()
+    for entry in entries:
+        assert (take / entry["file"]).read_bytes() == (repeated / entry["file"]).read_bytes()
+
+
+def test_a_model_of_one_length_uses_the_beginning_of_a_recording(reference, recordings, tmp_path):
+    flags = ["--run", str(reference), "--mode", "reconstruct", "--output", str(tmp_path)]
+    assert main(["generate", *flags, "--from", recordings[2]]) == 0
+    (file,) = tmp_path.glob("*/reconstruct/*.wav")
+    assert soundfile.info(file).frames == CLIP_SAMPLES
+
+
+def test_a_take_is_not_repeated_from_a_file_that_has_changed(wave, recordings, tmp_path, capsys):
+    own = tmp_path / "own.wav"
+    shutil.copy(recordings[0], own)
+    flags = ["--mode", "reconstruct", "--output", str(tmp_path / "music")]
+    assert main(["generate", "--run", str(wave), "--from", str(own), *flags]) == 0
+    (take,) = (tmp_path / "music").iterdir()
+    soundfile.write(own, 0.5 * np.sin(np.arange(16_000) / 9), 8_000)
+    assert main(["generate", "--like", str(take), "--output", str(tmp_path / "music")]) == BAD_DATA
+    assert "own.wav has changed since the take was made" in capsys.readouterr().err
+
+
+def test_recordings_that_cannot_be_used_are_refused_in_one_sentence(wave, recordings, tmp_path, capsys):
+    short = tmp_path / "short.wav"
+    soundfile.write(short, 0.5 * np.sin(np.arange(80)), 8_000)
+    text = tmp_path / "notes.txt"
+    text.write_text("no music")
+    flags = ["--run", str(wave), "--output", str(tmp_path / "music"), "--mode", "variation"]
+    for given, code, message in (
+        (["--from", str(short)], USAGE, "short.wav is too short: it has 0.01 s, and the model needs"),
+        (["--from", str(text)], BAD_DATA, "notes.txt is no usable recording"),
+        (["--from", str(tmp_path / "none.wav")], BAD_DATA, "none.wav is no file: check the path"),
+        (["--from", recordings[0], "--genre", "ska"], USAGE, "unknown genre ska"),
+        (["--from", recordings[0], "--data", "x"], USAGE, "not allowed with argument --from"),
+    ):
+        assert main(["generate", *flags, *given]) == code
+        assert message in capsys.readouterr().err
+    flags = ["--run", str(wave), "--output", str(tmp_path / "music"), "--mode", "prior"]
+    assert main(["generate", *flags, "--from", recordings[0]]) == USAGE
+    assert "--from has no effect in the mode prior" in capsys.readouterr().err
+    assert not (tmp_path / "music").exists()

@@ -1,0 +1,179 @@
+"""Generate clips in each mode, as `Options` say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from trainer.generation.generator import Generator
+from trainer.generation.options import Options
+from trainer.generation.sources import SourceClip
+
+Argument = TypeVar("Argument")
+
+CONTINUED_FRACTION = 1 / 3  # of a test clip that its continuation begins with; a user's file is kept whole
+
+
+class GeneratedClips(NamedTuple):
+    """The clips of one mode."""
+
+    mode: str
+    audio: Sequence[np.ndarray]  # of each clip [samples] float32 in [-1, 1]
+    titles: list[str]
+    genres: Sequence[str | None]  # the genre that each was conditioned on
+    sources: Sequence[SourceClip]  # one for each clip, or none at all
+
+
+def generate_all(
+    generator: Generator, sources: Sequence[SourceClip], options: Options
+) -> Iterator[GeneratedClips]:
+    """Generate clips in each mode, with a progress bar; without source clips, only in the mode `prior`.
+
+    Raises:
+        CommandError: The model lacks a mode, or a genre or an attribute is unknown (exit code 2).
+    """
+    modes = options.modes or generator.model.capabilities.modes
+    for mode in modes:
+        generator.require_mode(mode)
+    if not sources and set(modes) != {"prior"}:
+        modes = tuple(mode for mode in modes if mode == "prior")
+        print(
+            f"no source clip has the genre {options.genre}: generating in the mode prior only; to use other source "
+            "clips, name a dataset with --data or files with --from"
+        )
+    for mode in tqdm(modes, desc="generating", unit=" modes", leave=False):
+        yield generate_mode(generator, mode, sources, options)
+
+
+def generate_mode(
+    generator: Generator, mode: str, sources: Sequence[SourceClip], options: Options
+) -> GeneratedClips:
+    """Generate the clips of one mode; raises as `generate_all`."""
+    return _GENERATE[mode](generator, sources, options)
+
+
+def _sample(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
+    genres: list[str | None] = [options.genre] * options.count
+    if options.genre is None and generator.model.capabilities.conditional:
+        genres = [generator.genres[index % len(generator.genres)] for index in range(options.count)]
+    audio = generator.sample(
+        options.count,
+        options.seed,
+        genres,
+        options.attributes,
+        options.secs,
+        options.temperature,
+        options.guidance,
+    )
+    titles = [genre or f"new {index:02d}" for index, genre in enumerate(genres)]
+    return GeneratedClips("prior", list(audio), titles, genres, [])
+
+
+def _vary(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
+    genres = _known_genres(generator, sources)
+
+    def vary(clips: np.ndarray, seed: int, genres: list[str | None]) -> np.ndarray:
+        return generator.vary(clips, options.noise_scale, seed, genres)
+
+    return GeneratedClips(
+        "variation", _each(vary, sources, options, genres), _names(sources), genres, sources
+    )
+
+
+def _reconstruct(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
+    genres = _known_genres(generator, sources)
+
+    def reconstruct(clips: np.ndarray, seed: int, genres: list[str | None]) -> np.ndarray:
+        return generator.reconstruct(clips, genres)
+
+    audio = _each(reconstruct, sources, options, genres)
+    return GeneratedClips("reconstruct", audio, _names(sources), genres, sources)
+
+
+def _interpolate(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
+    start, end = sources[0], sources[-1]
+    ends = _known_genres(generator, [start, end])
+    samples = min(len(start.audio), len(end.audio))
+    audio = generator.interpolate(start.audio[:samples], end.audio[:samples], options.steps, ends)
+    between = range(1, options.steps - 1)
+    titles = [f"{100 * step // (options.steps - 1)}%" for step in between]
+    genres = [ends[0], *[None for _ in between], ends[1]]
+    return GeneratedClips("interpolate", list(audio), [start.name, *titles, end.name], genres, [])
+
+
+def _transfer(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
+    targets = [options.to_genre or _next_genre(generator, source.genre) for source in sources]
+    titles = [f"{source.name} as {target}" for source, target in zip(sources, targets, strict=True)]
+    origins = _known_genres(generator, sources)
+
+    def transfer(clips: np.ndarray, seed: int, pairs: list[tuple[str, str | None]]) -> np.ndarray:
+        to_genres, from_genres = zip(*pairs, strict=True)
+        return generator.transfer(clips, to_genres, from_genres, options.guidance)
+
+    audio = _each(transfer, sources, options, list(zip(targets, origins, strict=True)))
+    return GeneratedClips("transfer", audio, titles, targets, sources)
+
+
+def _extend(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
+    genres, rate_hz = _known_genres(generator, sources), generator.sample_rate_hz
+
+    def extend(clips: np.ndarray, seed: int, genres: list[str | None]) -> np.ndarray:
+        secs = clips.shape[1] / rate_hz
+        if options.sources:
+            total_secs = options.secs or secs + generator.clip_samples / rate_hz
+        else:
+            clips, total_secs = clips[:, : int(clips.shape[1] * CONTINUED_FRACTION)], options.secs or secs
+        return generator.extend(
+            clips, total_secs, seed, genres, options.attributes, options.temperature, options.guidance
+        )
+
+    return GeneratedClips(
+        "continue", _each(extend, sources, options, genres), _names(sources), genres, sources
+    )
+
+
+_GENERATE = {
+    "prior": _sample,
+    "variation": _vary,
+    "reconstruct": _reconstruct,
+    "interpolate": _interpolate,
+    "transfer": _transfer,
+    "continue": _extend,
+}
+
+
+def _each(
+    generate: Callable[[np.ndarray, int, list[Argument]], np.ndarray],
+    sources: Sequence[SourceClip],
+    options: Options,
+    arguments: list[Argument],
+) -> list[np.ndarray]:
+    """Call `generate` with all source clips, the seed and one argument per clip; with each alone if lengths differ.
+
+    A clip that is generated alone has the seed that follows the one of the clip before.
+    """
+    if len({len(source.audio) for source in sources}) == 1:
+        return list(generate(np.stack([source.audio for source in sources]), options.seed, arguments))
+    return [
+        generate(source.audio[np.newaxis], options.seed + index, [argument])[0]
+        for index, (source, argument) in enumerate(zip(sources, arguments, strict=True))
+    ]
+
+
+def _names(sources: Sequence[SourceClip]) -> list[str]:
+    return [source.name for source in sources]
+
+
+def _known_genres(generator: Generator, sources: Sequence[SourceClip]) -> list[str | None]:
+    """The genres of source clips; None where the model is not conditional or does not know the genre."""
+    conditional = generator.model.capabilities.conditional
+    return [source.genre if conditional and source.genre in generator.genres else None for source in sources]
+
+
+def _next_genre(generator: Generator, genre: str | None) -> str:
+    if genre not in generator.genres:
+        return generator.genres[0]
+    return generator.genres[(generator.genres.index(genre) + 1) % len(generator.genres)]

@@ -1,0 +1,41 @@
+"""The rows of `metrics.jsonl`: which epoch is the best."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+
+from trainer.runs.directory import METRICS
+from trainer.runs.storage import StorageFolder
+
+Row = dict[str, float]  # of one epoch; "epoch" counts from 1
+
+VALIDATION_ELBO = "validation_elbo"  # nats per clip; missing where the validation split is empty
+TEST_ELBO = "test_elbo"
+
+
+def read_metrics(run: str) -> list[Row]:
+    """Read the rows of a run, local or on `gs://`; a line that was cut off by a kill is left out.
+
+    Raises:
+        CommandError: Storage failed (exit code 4).
+    """
+    lines = (StorageFolder(run).read(METRICS) or b"").splitlines()
+    return [json.loads(line) for line in lines if line.endswith(b"}")]
+
+
+def best_epoch(rows: Sequence[Row]) -> Row | None:
+    """Return the row with the highest ELBO on the validation split; on the test split, where rows have no other.
+
+    None if no row has a finite one.
+    """
+    for name in (VALIDATION_ELBO, TEST_ELBO):
+        evaluated = [row for row in rows if math.isfinite(_number(row.get(name)))]
+        if evaluated:
+            return max(evaluated, key=lambda row: row[name])
+    return None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
