@@ -28,6 +28,7 @@ setup(
         "preprocessing.validation": ["templates/*"],
         "trainer.reporting": ["templates/*"],
         "trainer.registry": ["templates/*"],
+        "trainer.studio": ["templates/*"],
     },
     # The trainer's weight comes with its extra: workers of a Beam job do without.
     install_requires=[*AUDIO, *CLOUD, *PAGES, "apache-beam[gcp]>=2.72,<2.73"],

@@ -14,6 +14,7 @@ from typing import Any
 from preprocessing.errors import UsageError
 
 MAX_SEED = 2**31 - 1  # the largest 32-bit integer
+MAX_TEMPERATURE, MAX_GUIDANCE = 2.0, 10.0  # of generation: beyond them, there is only noise
 # Which checkpoint of a run is used: that of the best epoch on the validation split, or the newest.
 CHECKPOINT_CHOICES = BEST, NEWEST = "best", "newest"
 MODES = ("prior", "variation", "reconstruct", "interpolate", "transfer", "continue")  # of generation

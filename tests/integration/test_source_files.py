@@ -58,6 +58,14 @@ def test_a_model_of_one_length_uses_the_beginning_of_a_recording(reference, reco
     assert soundfile.info(file).frames == CLIP_SAMPLES
 
 
+def test_a_test_clip_is_chosen_by_its_name(wave, tmp_path):
+    name = json.loads((wave / "samples/clips.json").read_text())[1]["track_id"]
+    flags = ["--run", str(wave), "--mode", "reconstruct", "--output", str(tmp_path), "--from", name]
+    assert main(["generate", *flags]) == 0
+    (music,) = tmp_path.glob("*/music.json")
+    assert [entry["from"] for entry in json.loads(music.read_text())] == [name]
+
+
 def test_a_take_is_not_repeated_from_a_file_that_has_changed(wave, recordings, tmp_path, capsys):
     own = tmp_path / "own.wav"
     shutil.copy(recordings[0], own)
@@ -78,9 +86,12 @@ def test_recordings_that_cannot_be_used_are_refused_in_one_sentence(wave, record
     for given, code, message in (
         (["--from", str(short)], USAGE, "short.wav is too short: it has 0.01 s, and the model needs"),
         (["--from", str(text)], BAD_DATA, "notes.txt is no usable recording"),
-        (["--from", str(tmp_path / "none.wav")], BAD_DATA, "none.wav is no file: check the path"),
+        (
+            ["--from", str(tmp_path / "none.wav")],
+            BAD_DATA,
+            "none.wav is neither a file nor the name of a test",
+        ),
         (["--from", recordings[0], "--genre", "ska"], USAGE, "unknown genre ska"),
-        (["--from", recordings[0], "--data", "x"], USAGE, "not allowed with argument --from"),
     ):
         assert main(["generate", *flags, *given]) == code
         assert message in capsys.readouterr().err

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 from preprocessing.cli import SentenceParser, bounded_float, bounded_int
 from preprocessing.errors import UsageError
 from trainer.cli.arguments import SubParsers, add_checkpoint_argument, add_common_arguments, cache_dir
-from trainer.config import MAX_SEED, MODES
+from trainer.config import MAX_GUIDANCE, MAX_SEED, MAX_TEMPERATURE, MODES
 from trainer.generation.options import Options
 
 if TYPE_CHECKING:
     from trainer.generation.takes import Recipe
 
 ATTRIBUTES = ("loudness_db", "centroid_hz", "tempo_bpm")
-# Beyond these, there is only noise.
-MAX_TEMPERATURE, MAX_GUIDANCE = 2.0, 10.0
 NEW = ("prior", "continue")
 # Flags that apply to some modes only.
 MODES_OF_FLAGS = {
@@ -82,16 +80,15 @@ def add_parser(commands: SubParsers) -> SentenceParser:
         metavar="N",
         help=f"random seed of all noise (default: {Options.seed})",
     )
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument(
+    parser.add_argument(
         "--from",
         dest="sources",
         action="append",
         metavar="FILE",
-        help="an audio file as source clip, in any format that preprocessing reads, local or gs://; repeat the flag "
-        "for several; --genre names their genre",
+        help="source clip: an audio file in any format that preprocessing reads, local or gs://, whose genre --genre "
+        "names, or the name of a test clip; repeat the flag for several",
     )
-    source.add_argument(
+    parser.add_argument(
         "--data",
         metavar="DIR",
         help="dataset whose test clips are the source clips (default: the test clips stored in the run)",

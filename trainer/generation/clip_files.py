@@ -21,6 +21,7 @@ def write_clips(
     sample_rate_hz: int,
     output_rate_hz: int | None = None,
     recipe: Recipe | None = None,
+    pictures: bool = True,
 ) -> list[str]:
     """Write `<mode>/00.wav` and so on, pictures beside them, and `music.json`; replace the files that it lists.
 
@@ -29,6 +30,7 @@ def write_clips(
         generated: The clips of each mode.
         sample_rate_hz: Of the clips.
         output_rate_hz: Of the WAV files; None: that of the clips.
+        pictures: Whether to draw the clips of each mode.
         recipe: Is stored in the comment of each WAV file, together with the file's entry in `music.json`.
 
     Returns:
@@ -49,7 +51,8 @@ def write_clips(
             comment = recipe.to_comment(entry) if recipe else ""
             wav.write_wav(folder / name, audio, sample_rate_hz, output_rate_hz, comment)
             entries.append(entry)
-        _draw_pictures(mode_folder, clips, sample_rate_hz)
+        if pictures:
+            _draw_pictures(mode_folder, clips, sample_rate_hz)
     write_atomically(folder / MUSIC, json.dumps(entries, indent=2) + "\n")
     return [str(entry["file"]) for entry in entries]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from preprocessing.storage.atomic import write_atomically
 from trainer.generation import takes
 from trainer.generation.clip_files import write_clips
 from trainer.generation.load import load
-from trainer.generation.modes import generate_all
+from trainer.generation.modes import GeneratedClips, generate_all
 from trainer.generation.options import Options
 from trainer.generation.sources import choose_sources
 from trainer.generation.takes import Recipe
@@ -39,10 +40,22 @@ def generate(run: str, output: str, cache: Path, options: Options, like: Recipe 
     if like is not None:
         takes.check_inputs(like, recipe)
     generated = list(generate_all(generator, sources, options))
+    return write_take(output, generated, recipe, generator.sample_rate_hz)
+
+
+def write_take(
+    output: str,
+    generated: Sequence[GeneratedClips],
+    recipe: Recipe,
+    sample_rate_hz: int,
+    pictures: bool = True,
+) -> list[str]:
+    """Write generated clips as a new take in `output`; return the names of the WAV files, relative to `output`."""
     take = takes.new_take(output, recipe)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if is_remote(output) else Path(output) / take
-        names = write_clips(folder, generated, generator.sample_rate_hz, options.output_rate_hz, recipe)
+        rate_hz = recipe.options["output_rate_hz"]
+        names = write_clips(folder, generated, sample_rate_hz, rate_hz, recipe, pictures)
         write_atomically(folder / takes.RECIPE_NAME, recipe.to_json())
         if is_remote(output):
             files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

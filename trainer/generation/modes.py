@@ -119,10 +119,11 @@ def _transfer(generator: Generator, sources: Sequence[SourceClip], options: Opti
 
 def _extend(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
     genres, rate_hz = _known_genres(generator, sources), generator.sample_rate_hz
+    has_files = any(source.file_sha256 for source in sources)
 
     def extend(clips: np.ndarray, seed: int, genres: list[str | None]) -> np.ndarray:
         secs = clips.shape[1] / rate_hz
-        if options.sources:
+        if has_files:
             total_secs = options.secs or secs + generator.clip_samples / rate_hz
         else:
             clips, total_secs = clips[:, : int(clips.shape[1] * CONTINUED_FRACTION)], options.secs or secs

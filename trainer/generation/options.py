@@ -31,8 +31,7 @@ class Options:
     noise_scale: float = NOISE_SCALE
     steps: int = INTERPOLATION_STEPS
     checkpoint: str = BEST  # or `NEWEST`
-    sources: tuple[str, ...] = ()  # audio files that are the source clips, of the genre `genre`
-    data: str | None = (
-        None  # without `sources`: dataset whose test clips are; None: the run's fixed test clips
-    )
+    # Source clips: files, of the genre `genre`, and names of test clips; empty: `count` of the test clips.
+    sources: tuple[str, ...] = ()
+    data: str | None = None  # dataset of the test clips; None: the run's fixed ones
     output_rate_hz: int | None = None  # sample rate of the WAV files; None: the model's

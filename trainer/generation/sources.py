@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +19,9 @@ from trainer.generation.options import Options
 from trainer.generation.source_files import read_source_file
 from trainer.reporting import wav
 from trainer.runs.directory import ORIGINALS, SAMPLE_CLIPS
+from trainer.runs.storage import is_remote
+
+MAX_TEST_CLIPS = 1_000  # in memory
 
 
 class SourceClip(NamedTuple):
@@ -30,8 +36,8 @@ class SourceClip(NamedTuple):
 def choose_sources(generator: Generator, options: Options, cache: Path) -> list[SourceClip]:
     """Choose the source clips; none for the mode `prior` alone.
 
-    They are the files of `options.sources`; else `options.count` clips, repeated where there are fewer, of the test
-    split of `options.data`; else of the run's fixed test clips.
+    They are those that `options.sources` names, files or test clips; otherwise `options.count` test clips, repeated if
+    there are fewer. Test clips are those of the dataset `options.data`, or else the run's fixed ones.
 
     Raises:
         CommandError: The dataset has another sample rate, the genre is unknown or a file is too short (exit code 2), a
@@ -41,14 +47,25 @@ def choose_sources(generator: Generator, options: Options, cache: Path) -> list[
         return []
     if options.sources:
         generator.condition(1, options.genre)  # refuses an unknown genre
-        return [_own_clip(generator, uri, options.genre) for uri in options.sources]
-    if options.data is None:
-        clips = fixed_test_clips(generator.path)
-    else:
-        clips = _test_split(options.data, cache, generator.sample_rate_hz)
+        are_files = [is_remote(uri) or Path(uri).is_file() for uri in options.sources]
+        named = (
+            {} if all(are_files) else {clip.name: clip for clip in test_clips(generator, options.data, cache)}
+        )
+        return [
+            _own_clip(generator, uri, options.genre) if is_file else _test_clip(named, uri)
+            for uri, is_file in zip(options.sources, are_files, strict=True)
+        ]
+    clips = test_clips(generator, options.data, cache)
     if options.genre is not None:
         clips = [clip for clip in clips if clip.genre == options.genre]
     return [clips[index % len(clips)] for index in range(options.count)] if clips else []
+
+
+def test_clips(generator: Generator, data: str | None, cache: Path) -> list[SourceClip]:
+    """Read the test clips of a dataset, or the run's fixed ones if `data` is None; raises as `choose_sources`."""
+    if data is None:
+        return fixed_test_clips(generator.path)
+    return dataset_clips(data, cache, generator.sample_rate_hz, ["test"], MAX_TEST_CLIPS)
 
 
 def fixed_test_clips(run: Path) -> list[SourceClip]:
@@ -81,6 +98,12 @@ def fit_length(generator: Generator, audio: np.ndarray) -> np.ndarray:
     return audio if capabilities.any_length else audio[: generator.clip_samples]
 
 
+def _test_clip(named: dict[str, SourceClip], name: str) -> SourceClip:
+    if name not in named:
+        raise DataError(f"{name} is neither a file nor the name of a test clip: check the path")
+    return named[name]
+
+
 def _own_clip(generator: Generator, uri: str, genre: str | None) -> SourceClip:
     file = read_source_file(uri, generator.sample_rate_hz)
     try:
@@ -90,16 +113,26 @@ def _own_clip(generator: Generator, uri: str, genre: str | None) -> SourceClip:
     return SourceClip(audio, uri.rpartition("/")[2], genre, file.sha256)
 
 
-def _test_split(data: str, cache: Path, sample_rate_hz: int) -> list[SourceClip]:
+def dataset_clips(
+    data: str, cache: Path, sample_rate_hz: int, splits: Sequence[str], limit: int
+) -> list[SourceClip]:
+    """Read clips of splits of a dataset, evenly spread over them if there are more than `limit`.
+
+    Raises:
+        CommandError: The dataset has another sample rate (exit code 2), there is none (3), or storage failed (4).
+    """
     folder, manifest = open_dataset(data, cache)
     if manifest.sample_rate_hz != sample_rate_hz:
         raise UsageError(
             f"`data` {data} is at {manifest.sample_rate_hz} Hz, the run at {sample_rate_hz} Hz: "
             "preprocess it at the run's sample rate",
         )
+    present = [split for split in splits if manifest.clip_count(split)]
+    every = math.ceil(sum(map(manifest.clip_count, present)) / limit)
+    clips = (dataset.open_split(folder, manifest, split).as_numpy_iterator() for split in present)
     return [
         SourceClip(
             clip.audio, clip.track_id.decode("utf-8", "replace"), manifest.genres[clip.condition.genre]
         )
-        for clip in dataset.open_split(folder, manifest, "test").as_numpy_iterator()
+        for clip in itertools.islice(itertools.chain.from_iterable(clips), 0, None, every)
     ]

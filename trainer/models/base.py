@@ -108,6 +108,10 @@ class WaveformVAE(tf.keras.Model):
         """Interpolate between latents, from `start` (position 0) to `end` (position 1)."""
         raise NotImplementedError
 
+    def move(self, latents: Latents, offset: tf.Tensor) -> Latents:
+        """Add `offset`, `[values]`, to the latents of the slowest level."""
+        raise NotImplementedError
+
     def complete(self, latents: Latents, condition: Condition, noise: tf.Tensor) -> Latents:
         """Sample in advance, from the same noise, the values that `decode` would sample.
 

@@ -161,6 +161,10 @@ class HierarchicalVAE(WaveformVAE):
         """Interpolate global and sequence latents linearly; crossfade the sparse coefficients."""
         return start.interpolate(end, position)
 
+    def move(self, latents: HierarchicalLatents, offset: tf.Tensor) -> HierarchicalLatents:
+        """Move the global latent."""
+        return latents._replace(global_latent=latents.global_latent + offset)
+
     def complete(
         self, latents: HierarchicalLatents, condition: Condition, noise: tf.Tensor
     ) -> HierarchicalLatents:

@@ -90,6 +90,10 @@ class ReferenceCVAE(WaveformVAE):
         """Interpolate linearly."""
         return (1 - position) * start + position * end
 
+    def move(self, latents: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+        """Move the latent vector."""
+        return latents + offset
+
     def level_values(self, latents: tf.Tensor) -> dict[str, tf.Tensor]:
         """The latent vectors, as the only level."""
         return {"clip": latents}

@@ -18,6 +18,7 @@ from preprocessing.storage.atomic import write_atomically
 from trainer.config import MODES
 from trainer.reporting.charts import line_charts
 from trainer.reporting.evaluation_section import read_evaluation
+from trainer.reporting.listening import read_summary
 from trainer.reporting.run_results import Reconstruction, RunResults, read_results
 from trainer.runs import rollbacks
 from trainer.runs.directory import METRICS, REPORT, TRAINING_GIF
@@ -104,6 +105,7 @@ def write_report(run: Path, note: str = "", title: str = "", parameters: int | N
         note=" ".join([note, *map(str, rollbacks.read(run))]).strip(),
         line_charts=line_charts(results.epochs),
         evaluation=read_evaluation(run),
+        listening=read_summary(run),
         training_gif_uri=_training_gif_uri(run),
         reconstructions=[_clip_card(clip, scale) for clip in results.reconstructions],
         galleries=[

@@ -36,6 +36,7 @@ EVALUATION = "evaluation"  # the last evaluation
 EVALUATION_JSON = "evaluation.json"  # in `evaluation`
 EVALUATION_MARKDOWN = "evaluation.md"  # in `evaluation`
 COMPARISON = "comparison.html"  # compares a candidate with the champion
+LISTENING = "listening.jsonl"  # votes of listening tests
 
 # Files that make a folder a run, or somebody else's.
 _RUN_FILES = (

@@ -55,9 +55,8 @@ class Uploader:
         self._lag_marker = path.with_name(f"{path.name}.unsynced")
         self._remote_pointer = b""
         self._remote_names: set[str] = set()  # without those of `upload_only`
-        self._known_names: set[str] = (
-            set()
-        )  # that are or were in the run; others outside of its checkpoints are not its own
+        # Names that are or were in the run: other files outside of its checkpoints are somebody else's.
+        self._known_names: set[str] = set()
         self._uploaded: dict[str, FileState] = {}
         self._changed = threading.Condition()  # guards the following attributes
         self._next: _Snapshot | None = None

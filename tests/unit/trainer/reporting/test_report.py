@@ -117,6 +117,15 @@ def test_a_report_draws_a_train_and_a_test_curve_of_each_term(run):
     assert Page(write_report(run)).attributes("path", "d") != page.attributes("path", "d")
 
 
+def test_a_report_has_the_votes_of_a_listening_test(run):
+    assert "Listening test" not in Page(write_report(run)).text
+    vote = {"kind": "pair", "listener": "ab", "systems": ["model", "real clip"], "choice": "model"}
+    (run / "listening.jsonl").write_text(json.dumps(vote) + "\n")
+    text = " ".join(Page(write_report(run)).text.split())
+    assert "Listening test Blind votes of 1 listener(s), with intervals" in text
+    assert "model 100% 21 to 100 1 real clip 0% 0 to 79 1" in text
+
+
 def test_a_report_loads_no_external_resource(run):
     page = Page(write_report(run))
     links = [

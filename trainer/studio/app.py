@@ -1,0 +1,81 @@
+"""The page: its tabs, and the server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from importlib import resources
+from pathlib import Path
+
+from preprocessing.errors import UsageError
+from trainer.studio.options import MAX_UPLOAD_MB, Options
+from trainer.studio.session import Session
+
+# Before Gradio is imported: it reports its use, and looks for a newer version.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def serve(options: Options, cache: Path) -> None:
+    """Load the run, serve the page and wait until the program is stopped.
+
+    Raises:
+        CommandError: An option is wrong or the port is in use (exit code 2), there is no run or no data (3), or storage
+            failed (4).
+    """
+    import gradio as gr
+
+    session = Session(options, cache)
+    threading.Thread(target=session.warm_up, daemon=True).start()
+    page = build(session)
+    templates = resources.files("trainer.studio") / "templates"
+    port = options.port or _free_port(options.host)
+    try:
+        _, url, _ = page.queue(default_concurrency_limit=4).launch(
+            server_name=options.host,
+            server_port=port,
+            auth=list(options.users) or None,
+            max_file_size=f"{MAX_UPLOAD_MB}mb",
+            allowed_paths=[str(options.output.resolve())],
+            css=(templates / "studio.css").read_text(),
+            head=(templates / "player.html").read_text(),
+            theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+            footer_links=[],
+            prevent_thread_lock=True,
+            quiet=True,
+            show_error=True,
+            ssr_mode=False,
+        )
+    except OSError as error:
+        raise UsageError(f"`port` {port} cannot be used ({error}): choose another one, or 0") from error
+    print(f"the studio is at {url}; Ctrl-C ends it", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+    page.close(verbose=False)
+
+
+def build(session: Session):  # type: ignore[no-untyped-def]  # a gradio.Blocks, which is imported only here
+    """Build the page."""
+    import gradio as gr
+
+    from trainer.studio import latent_map_tab, listening_tab, new_music_tab, source_tab, takes_tab
+
+    generator = session.generator
+    with gr.Blocks(title="Studio", analytics_enabled=False, fill_width=True) as page:
+        gr.Markdown(
+            f"## Studio\n{session.options.run}: {generator.sample_rate_hz:,} Hz, checkpoint {generator.checkpoint}"
+        )
+        takes = gr.State("")
+        new_music_tab.add_tab(session, takes)
+        source_tab.add_tab(session, takes)
+        latent_map_tab.add_tab(session)
+        takes_tab.add_tab(session, takes)
+        listening_tab.add_tab(session)
+    return page
+
+
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as server:
+        return int(server.getsockname()[1])

@@ -1,0 +1,68 @@
+"""Clips as HTML: a picture, a player, a link to the file, and a take's recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from preprocessing.html.media import AudioClip, ClipFigure, SpectrogramScale, clip_figure
+from preprocessing.html.page import render
+from trainer.reporting.wav import read_wav
+from trainer.studio.session import Session
+
+FILE_URI = "/gradio_api/file="  # where Gradio serves files of its `allowed_paths`
+
+
+@dataclass(frozen=True)
+class ShownClip:
+    """A clip on the page."""
+
+    figure: ClipFigure
+    download_uri: str = ""  # empty: cannot be downloaded
+    file_name: str = ""
+
+
+def take_html(session: Session, take: str) -> str:
+    """Show the clips and the recipe of a take."""
+    folder = (session.options.output / take).resolve()
+    entries = session.entries(take)
+    rate_hz = session.generator.sample_rate_hz
+    clips = [
+        AudioClip(_caption(entry), read_wav(folder / entry["file"]), _rate_hz(session, take))
+        for entry in entries
+    ]
+    scale = SpectrogramScale.of(clips, min(rate_hz, clips[0].sample_rate_hz) / 2)
+    shown = [
+        ShownClip(
+            clip_figure(clip, scale),
+            FILE_URI + quote(str(folder / entry["file"])),
+            f"{take}-{Path(entry['file']).name}",
+        )
+        for clip, entry in zip(clips, entries, strict=True)
+    ]
+    return _render(take, shown, session.recipe(take))
+
+
+def clips_html(clips: Mapping[str, np.ndarray], sample_rate_hz: int, heading: str = "") -> str:
+    """Show clips, caption -> `[samples]` float32 in [-1, 1], that are in no take."""
+    audio = [AudioClip(caption, clip, sample_rate_hz) for caption, clip in clips.items()]
+    scale = SpectrogramScale.of(audio, sample_rate_hz / 2)
+    return _render(heading, [ShownClip(clip_figure(clip, scale)) for clip in audio], None)
+
+
+def _render(heading: str, clips: Sequence[ShownClip], recipe: dict[str, Any] | None) -> str:
+    return render("trainer.studio", "clips.html.jinja", heading=heading, clips=clips, recipe=recipe)
+
+
+def _caption(entry: dict[str, Any]) -> str:
+    parts = [entry["title"], entry["genre"] if entry["genre"] not in (None, entry["title"]) else ""]
+    return " \N{MIDDLE DOT} ".join(part for part in parts if part)
+
+
+def _rate_hz(session: Session, take: str) -> int:
+    return session.recipe(take)["options"]["output_rate_hz"] or session.generator.sample_rate_hz
