@@ -95,6 +95,7 @@ lock: $(filter .tools/bin/uv,$(UV))
 	$(LOCK) -o requirements/trainer.lock requirements/trainer.in
 	$(LOCK) -c requirements/trainer.lock -o requirements/dev.lock requirements/dev.in
 	$(LOCK) -c requirements/trainer.lock -o requirements/trainer-cuda.lock requirements/trainer-cuda.in
+	$(LOCK) -c requirements/dev.lock -o requirements/studio.lock requirements/studio.in
 	$(LOCK) -c requirements/trainer.lock -o requirements/preprocessing.lock setup.py
 	$(LOCK) -c requirements/trainer.lock -o requirements/build.lock requirements/build.in
 	$(LOCK) -c requirements/dev.lock -o requirements/emulator.lock requirements/emulator.in
