@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import gradio as gr
@@ -16,7 +17,7 @@ MAX_COUNT = 16
 LABELS = {
     "loudness_db": "Loudness, dB",
     "centroid_hz": "Brightness, Hz",
-    "tempo_bpm": "Tempo, beats a minute",
+    "tempo_bpm": "Tempo, bpm",
 }
 
 
@@ -73,9 +74,8 @@ def _attribute_controls(session: Session) -> list[gr.Checkbox | gr.Slider]:
     for name, statistics in session.generator.metadata.attributes.items():
         label = LABELS.get(name, name)
         boxes.append(gr.Checkbox(False, label=f"Set the {label[0].lower()}{label[1:].partition(',')[0]}"))
-        slider = gr.Slider(
-            statistics.low, statistics.high, value=statistics.mean, label=label, visible=False, step=0.1
-        )
+        low, high = math.ceil(10 * statistics.low) / 10, math.floor(10 * statistics.high) / 10
+        slider = gr.Slider(low, high, value=round(statistics.mean, 1), label=label, visible=False, step=0.1)
         boxes[-1].change(
             lambda given: gr.update(visible=given), boxes[-1], slider, show_progress="hidden", queue=False
         )
