@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -13,8 +13,6 @@ from preprocessing.dataset.manifest import Statistics
 from preprocessing.errors import UsageError
 from trainer.config import GUIDANCE, MAX_ATTRIBUTE_GUIDANCE, UNCONDITIONAL_GUIDANCE
 from trainer.run_config import DatasetMetadata
-
-GOLDEN_RATIO = 0.6180339887498949  # its multiples, modulo 1, cover the unit interval evenly (Weyl 1916)
 
 # Training clips that what is left open of a condition is drawn from: the nearest in the specified attributes.
 NEAREST_FRACTION, MIN_NEAREST = 0.25, 3
@@ -29,6 +27,9 @@ Attributes = (
 )  # name -> one value for all clips, or for each
 
 
+Scale: TypeAlias = float | tf.Tensor  # one for all clips, or `[batch]` float32: one for each
+
+
 class Condition(NamedTuple):
     """What a batch of clips is conditioned on; the model is unconditional in the parts that are dropped."""
 
@@ -39,11 +40,16 @@ class Condition(NamedTuple):
 class Guidance(NamedTuple):
     """Scales of classifier-free guidance: 0 ignores the condition, 1 is as in training, more exaggerates."""
 
-    genre: float = 1.0
-    attributes: float = 1.0
+    genre: Scale = 1.0
+    attributes: Scale = 1.0
 
 
 NO_GUIDANCE = Guidance()
+
+
+def as_column(scale: Scale) -> tf.Tensor:
+    """`[batch, 1]` float32, or `[1, 1]` if the scale is one for all clips."""
+    return tf.reshape(tf.cast(scale, tf.float32), [-1, 1])
 
 
 def make_condition(
@@ -75,29 +81,36 @@ def make_condition(
     return Condition(_genre_indices(metadata, count, names), _attribute_columns(metadata, count, specified))
 
 
-def complete_condition(metadata: DatasetMetadata, specified: Condition, start: float) -> Condition:
+def complete_condition(metadata: DatasetMetadata, specified: Condition, quantiles: tf.Tensor) -> Condition:
     """Fill in what a condition leaves open, with what training clips have.
 
     The clips are those of the genre, if it is specified, that are nearest in the specified attributes. All that is left
-    open of a condition comes from one of them, so that it goes together. It depends on the clip's index and on `start`
-    in [0, 1), not on the number of clips.
+    open of a condition comes from one of them, so that it goes together: from the one at the clip's quantile, in the
+    order of their distance.
+
+    Args:
+        metadata: The genres, attributes and training clips.
+        specified: Of each clip.
+        quantiles: `[batch]` float64 in [0, 1).
     """
-    everything = empirical_rows(metadata)
-    genres, attributes = (np.array(values) for values in specified)
-    for index in range(len(genres)):
-        rows = np.flatnonzero((everything.genre == genres[index]) | (genres[index] == DROPPED_GENRE))
-        rows = rows if len(rows) else np.arange(len(everything.genre))
-        known = ~np.isnan(attributes[index])
-        distances = np.nan_to_num(
-            everything.attributes[rows][:, known] - attributes[index, known], nan=FAR_STD
-        )
-        nearest = rows[np.argsort(np.square(distances).sum(axis=1), kind="stable")]
-        if known.any():
-            nearest = nearest[: max(MIN_NEAREST, math.ceil(len(nearest) * NEAREST_FRACTION))]
-        row = nearest[int((start + index * GOLDEN_RATIO) % 1 * len(nearest))]
-        genres[index] = everything.genre[row] if genres[index] == DROPPED_GENRE else genres[index]
-        attributes[index] = np.where(known, attributes[index], everything.attributes[row])
-    return Condition(genres, attributes)
+    rows = Condition(*(tf.constant(values) for values in empirical_rows(metadata)))
+    genre, attributes = (tf.convert_to_tensor(values) for values in specified)
+    allowed = (rows.genre == genre[:, tf.newaxis]) | (genre[:, tf.newaxis] == DROPPED_GENRE)  # [batch, rows]
+    allowed |= tf.logical_not(tf.reduce_any(allowed, axis=1, keepdims=True))
+    known = tf.logical_not(tf.math.is_nan(attributes))  # [batch, attributes]
+    differences = rows.attributes - attributes[:, tf.newaxis]  # [batch, rows, attributes]
+    differences = tf.where(tf.math.is_nan(differences), FAR_STD, differences)
+    squares = tf.where(known[:, tf.newaxis], tf.square(differences), 0.0)
+    distances = tf.where(allowed, tf.reduce_sum(squares, axis=2), math.inf)
+    nearest = tf.argsort(distances, axis=1, stable=True)
+    count = tf.reduce_sum(tf.cast(allowed, tf.float64), axis=1)
+    few = tf.minimum(count, tf.maximum(tf.math.ceil(count * NEAREST_FRACTION), float(MIN_NEAREST)))
+    count = tf.where(tf.reduce_any(known, axis=1), few, count)
+    row = tf.gather(nearest, tf.cast(quantiles * count, tf.int32), batch_dims=1)
+    return Condition(
+        tf.where(genre == DROPPED_GENRE, tf.gather(rows.genre, row), genre),
+        tf.where(known, attributes, tf.gather(rows.attributes, row)),
+    )
 
 
 def empirical_rows(metadata: DatasetMetadata) -> Condition:
@@ -111,26 +124,29 @@ def empirical_rows(metadata: DatasetMetadata) -> Condition:
     return Condition(np.array(genres, np.int32), attributes)
 
 
-def guidance_of(specified: Condition, guidance: float | None) -> Guidance:
-    """Return the scales for what is specified of a condition; the rest is as in training.
+def guidance_of(specified: Condition, guidance: Scale | None) -> Guidance:
+    """Return the scales, `[batch]` each, for what is specified of each clip; the rest is as in training.
 
-    None means `GUIDANCE`, and `UNCONDITIONAL_GUIDANCE` of a genre that is not specified. Attributes are guided by
-    `MAX_ATTRIBUTE_GUIDANCE` at most.
+    None or NaN means `GUIDANCE`, and `UNCONDITIONAL_GUIDANCE` of a genre that is not specified. Attributes are guided
+    by `MAX_ATTRIBUTE_GUIDANCE` at most.
     """
-    has_genre = bool(np.any(np.asarray(specified.genre) != DROPPED_GENRE))
-    has_attributes = not np.isnan(specified.attributes).all()
-    default = GUIDANCE if has_genre else UNCONDITIONAL_GUIDANCE
-    of_attributes = min(GUIDANCE if guidance is None else guidance, MAX_ATTRIBUTE_GUIDANCE)
-    return Guidance(default if guidance is None else guidance, of_attributes if has_attributes else 1.0)
+    genre, attributes = (tf.convert_to_tensor(values) for values in specified)
+    given = tf.broadcast_to(tf.cast(math.nan if guidance is None else guidance, tf.float32), tf.shape(genre))
+    default = tf.where(genre == DROPPED_GENRE, UNCONDITIONAL_GUIDANCE, GUIDANCE)
+    has_attributes = tf.reduce_any(tf.logical_not(tf.math.is_nan(attributes)), axis=1)
+    of_attributes = tf.minimum(tf.where(tf.math.is_nan(given), GUIDANCE, given), MAX_ATTRIBUTE_GUIDANCE)
+    return Guidance(
+        tf.where(tf.math.is_nan(given), default, given), tf.where(has_attributes, of_attributes, 1.0)
+    )
 
 
-def loudness_of(metadata: DatasetMetadata, condition: Condition) -> np.ndarray:
-    """Return the loudness in a condition, `[count]` in dBFS; NaN where it has none."""
+def loudness_of(metadata: DatasetMetadata, condition: Condition) -> tf.Tensor:
+    """Return the loudness in a condition, `[batch]` float32 in dBFS; NaN where it has none."""
+    attributes = tf.convert_to_tensor(condition.attributes)
     if LOUDNESS not in metadata.attributes:
-        return np.full(len(condition.genre), np.nan)
+        return tf.fill(tf.shape(attributes)[:1], math.nan)
     statistics = metadata.attributes[LOUDNESS]
-    column = np.asarray(condition.attributes)[:, list(metadata.attributes).index(LOUDNESS)]
-    return column * statistics.std + statistics.mean
+    return attributes[:, list(metadata.attributes).index(LOUDNESS)] * statistics.std + statistics.mean
 
 
 def check_attributes(metadata: DatasetMetadata, attributes: Attributes) -> None:

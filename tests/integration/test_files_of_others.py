@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from support.saved_runs import one_signature
 from support.tiny_corpus import TINY, WAVE_FLAGS, without_figures_and_music
 
 from preprocessing.__main__ import main as preprocess
@@ -33,6 +34,7 @@ COLLIDING = {
         "samples/training.gif",
     ),
     "evaluate": ("evaluation.json", "evaluation.md", "latents.png", "spectrograms.png"),
+    "export": ("saved_model.pb", "metadata.json", "variables/variables.index"),
 }
 
 
@@ -52,6 +54,11 @@ def train(dataset, output):
         return trainer(["train", *flags])
 
 
+def export(run, output):
+    with one_signature():
+        return trainer(["export", "--run", str(run), "--output", str(output)])
+
+
 @pytest.fixture
 def commands(corpus, dataset, run):
     """Each command, given its output."""
@@ -67,6 +74,7 @@ def commands(corpus, dataset, run):
             ["evaluate", "--run", str(run), "--data", str(dataset), "--output", str(output), "--count", "2",
              "--baseline-run", str(run.parent / "reference")]
         ),
+        "export": lambda output: export(run.parent / "reference", output),
     }  # fmt: skip
 
 
@@ -81,7 +89,9 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["preprocess", "inspect", "synthesize", "train", "generate", "evaluate"])
+@pytest.mark.parametrize(
+    "name", ["preprocess", "inspect", "synthesize", "train", "generate", "evaluate", "export"]
+)
 def test_a_command_adds_its_files_to_those_of_the_user(commands, tmp_path, name):
     before = put(tmp_path, HARMLESS)
     for _ in range(2):  # the second time, beside its own

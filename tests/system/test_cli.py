@@ -35,6 +35,7 @@ HELP_COMMANDS = [
     ["trainer", "--help"],
     ["trainer", "train", "--help"],
     ["trainer", "generate", "--help"],
+    ["trainer", "export", "--help"],
     ["trainer", "retrain", "--help"],
     ["trainer", "champion", "promote", "--help"],
 ]

@@ -13,24 +13,26 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from trainer.dsp.sizes import Size, sizes
 
-def count_frames(samples: int, hop: int) -> int:
+
+def count_frames(samples: Size, hop: int) -> Size:
     """Frames of `samples` samples: one more than hops, because every sample lies in two frames."""
     return -(-samples // hop) + 1
 
 
-def analyse(audio: tf.Tensor, hop: int, frames: int) -> tf.Tensor:
+def analyse(audio: tf.Tensor, hop: int, frames: Size) -> tf.Tensor:
     """`[batch, samples]` -> `[batch, frames, hop]` float32, padded with silence on both sides.
 
     `frames` is at least `count_frames(samples, hop)`; further frames are silent.
     """
-    samples = audio.shape[-1]
+    _, samples = sizes(audio)
     padded = tf.pad(audio, [[0, 0], [hop, frames * hop - samples]])
     halves = tf.reshape(padded, [-1, frames + 1, hop])
     return tf.matmul(tf.concat([halves[:, :-1], halves[:, 1:]], axis=-1), _basis(hop))
 
 
-def synthesise(coefficients: tf.Tensor, samples: int) -> tf.Tensor:
+def synthesise(coefficients: tf.Tensor, samples: Size) -> tf.Tensor:
     """`[batch, frames, hop]` -> `[batch, samples]`: overlap-add, in which adjacent frames cancel aliasing."""
     hop = coefficients.shape[-1]
     blocks = tf.matmul(coefficients, _basis(hop), transpose_b=True)

@@ -23,12 +23,12 @@ import tensorflow as tf
 
 from preprocessing.errors import UsageError
 from trainer import conditioning
-from trainer.conditioning import Attributes, Condition, Genre, Guidance
+from trainer.conditioning import Attributes, Condition, Genre
 from trainer.config import GUIDANCE
-from trainer.generation import batches
-from trainer.generation.batches import in_batches, normal_noise, rows
-from trainer.generation.loudness import set_loudness
+from trainer.generation import synthesis
+from trainer.generation.batches import in_batches, rows
 from trainer.generation.options import INTERPOLATION_STEPS, NOISE_SCALE, TEMPERATURE
+from trainer.generation.synthesis import Sampling
 from trainer.models.base import Latents, WaveformVAE
 from trainer.run_config import DatasetMetadata
 
@@ -79,21 +79,12 @@ class Generator:
         self.require_mode("prior")
         conditioning.check_attributes(self.metadata, attributes)
         samples = self._samples(secs)
-        condition = self.condition(count, genre, attributes)
-        scale = conditioning.guidance_of(condition, guidance)
-        if self.model.capabilities.conditional:
-            start = tf.random.stateless_uniform([], [seed, batches.CONDITION_NOISE])
-            condition = conditioning.complete_condition(self.metadata, condition, float(start))
 
         def generate(condition: Condition, indices: range) -> tf.Tensor:
-            noise = normal_noise(seed, batches.LATENT_NOISE, indices, self.model.sample_noise_size(samples))
-            latents = self.model.sample(condition, samples, noise, temperature, scale)
-            return self._decode_new(latents, condition, samples, seed, indices)
+            sampling = Sampling(samples, seed, indices, temperature, guidance)
+            return synthesis.sample(self.model, self.metadata, condition, sampling)
 
-        clips = in_batches(generate, condition)
-        if not self.model.capabilities.conditional:
-            return clips
-        return set_loudness(clips, conditioning.loudness_of(self.metadata, condition), self.sample_rate_hz)
+        return in_batches(generate, self.condition(count, genre, attributes))
 
     def encode(self, clips: np.ndarray, genre: Genre = None, attributes: Attributes = None) -> Latents:
         """Encode clips to the most likely latents.
@@ -124,7 +115,7 @@ class Generator:
 
         def decode(condition: Condition, indices: range) -> tf.Tensor:
             batch = tf.nest.map_structure(lambda values: tf.constant(rows(values, indices)), latents)
-            return self._decode_known(batch, condition, samples)
+            return synthesis.decode(self.model, batch, condition, samples)
 
         return in_batches(decode, self.condition(count, genre, attributes))
 
@@ -143,16 +134,9 @@ class Generator:
         """
         self.require_mode("variation")
         clips = self._validate(clips)
-        samples = clips.shape[-1]
 
         def generate(condition: Condition, indices: range) -> tf.Tensor:
-            latents = self.model.encode(rows(clips, indices), condition)
-            if noise_scale:
-                noise = normal_noise(
-                    seed, batches.LATENT_NOISE, indices, self.model.sample_noise_size(samples)
-                )
-                latents = self.model.add_noise(latents, noise_scale, noise)
-            return self._decode_known(latents, condition, samples)
+            return synthesis.vary(self.model, rows(clips, indices), condition, noise_scale, seed, indices)
 
         return in_batches(generate, self.condition(len(clips), genre, attributes))
 
@@ -161,7 +145,12 @@ class Generator:
     ) -> np.ndarray:
         """Encode and decode clips."""
         self.require_mode("reconstruct")
-        return self.vary(clips, 0.0, 0, genre, attributes)
+        clips = self._validate(clips)
+
+        def generate(condition: Condition, indices: range) -> tf.Tensor:
+            return self.model.reconstruct(rows(clips, indices), condition)
+
+        return in_batches(generate, self.condition(len(clips), genre, attributes))
 
     def interpolate(
         self, start: np.ndarray, end: np.ndarray, steps: int = INTERPOLATION_STEPS, genre: Genre = None
@@ -189,13 +178,14 @@ class Generator:
             tf.nest.map_structure(lambda values, index=index: values[index : index + 1], latents)
             for index in (0, 1)
         )
-        clips = []
-        for step in range(steps):
-            position = step / (steps - 1)
-            nearer = round(position)
-            nearer_condition = Condition(*(values[nearer : nearer + 1] for values in condition))
-            between = self.model.interpolate(first, last, position)
-            clips.append(self._decode_known(between, nearer_condition, ends.shape[-1]))
+        of_first, of_last = (
+            Condition(*(values[index : index + 1] for values in condition)) for index in (0, 1)
+        )
+        samples, positions = ends.shape[-1], (step / (steps - 1) for step in range(steps))
+        clips = [
+            synthesis.interpolate(self.model, (first, last), (of_first, of_last), position, samples)
+            for position in positions
+        ]
         return np.concatenate(clips)
 
     def transfer(
@@ -210,19 +200,13 @@ class Generator:
         `guidance` above 1 exaggerates the difference; None: `GUIDANCE`.
         """
         self.require_mode("transfer")
-        scale = Guidance(genre=GUIDANCE if guidance is None else guidance)
+        scale = GUIDANCE if guidance is None else guidance
         clips = self._validate(clips)
-        samples = clips.shape[-1]
         source, target = (self.condition(len(clips), name) for name in (source_genre, genre))
-        # One row for all clips.
-        noise = normal_noise(0, batches.COEFFICIENT_NOISE, range(1), self.model.decode_noise_size(samples))
 
         def generate(target: Condition, indices: range) -> tf.Tensor:
             origin = Condition(*(rows(values, indices) for values in source))
-            latents = self.model.encode(rows(clips, indices), origin)
-            latents = self.model.complete(latents, origin, noise)
-            latents = self.model.transfer_style(latents, origin, target, scale)
-            return self.model.decode(latents, target, samples, noise, scale)
+            return synthesis.transfer(self.model, rows(clips, indices), origin, target, scale)
 
         return in_batches(generate, target)
 
@@ -241,15 +225,13 @@ class Generator:
         clips = self._validate(clips)
         conditioning.check_attributes(self.metadata, attributes)
         condition = self.condition(len(clips), genre, attributes)
-        scale = conditioning.guidance_of(condition, guidance)
         samples = self._samples(secs)
         if samples <= clips.shape[-1]:
             raise UsageError("a continuation must be longer than the clip that it continues")
 
         def generate(condition: Condition, indices: range) -> tf.Tensor:
-            noise = normal_noise(seed, batches.LATENT_NOISE, indices, self.model.sample_noise_size(samples))
-            latents = self.model.extend(rows(clips, indices), condition, samples, noise, temperature, scale)
-            return self._decode_new(latents, condition, samples, seed, indices)
+            sampling = Sampling(samples, seed, indices, temperature, guidance)
+            return synthesis.extend(self.model, rows(clips, indices), condition, sampling)
 
         return in_batches(generate, condition)
 
@@ -286,15 +268,3 @@ class Generator:
             raise UsageError("clips must be finite: some of their samples are NaN or infinite")
         self._validate_length(clips.shape[1])
         return clips
-
-    def _decode_new(
-        self, latents: Latents, condition: Condition, samples: int, seed: int, indices: range
-    ) -> tf.Tensor:
-        """Decode with different noise for each clip."""
-        noise = normal_noise(seed, batches.COEFFICIENT_NOISE, indices, self.model.decode_noise_size(samples))
-        return self.model.decode(latents, condition, samples, noise)
-
-    def _decode_known(self, latents: Latents, condition: Condition, samples: int) -> tf.Tensor:
-        """Decode with the same noise for all clips, that of `WaveformVAE.reconstruct`."""
-        noise = tf.random.stateless_normal([1, self.model.decode_noise_size(samples)], [0, 0])
-        return self.model.decode(latents, condition, samples, noise)

@@ -44,13 +44,22 @@ class Recipe(NamedTuple):
 
 def make_recipe(run: str, generator: Generator, sources: Sequence[SourceClip], options: Options) -> Recipe:
     """Describe what a run, as the user named it, generates from source clips with some options."""
-    name = generator.checkpoint
-    digest = hashlib.sha256()
-    for path in sorted((generator.path / CHECKPOINTS).glob(f"{name}.*")):
-        digest.update(path.read_bytes())
-    program = f"gtzan-cvae {metadata.version('gtzan-cvae')}"
     files = [source.file_sha256 for source in sources if source.file_sha256]
-    return Recipe(program, run, name, digest.hexdigest(), dataclasses.asdict(options), files)
+    digest = checkpoint_sha256(generator)
+    return Recipe(program(), run, generator.checkpoint, digest, dataclasses.asdict(options), files)
+
+
+def program() -> str:
+    """Return the name and the version of this program."""
+    return f"gtzan-cvae {metadata.version('gtzan-cvae')}"
+
+
+def checkpoint_sha256(generator: Generator) -> str:
+    """Return the SHA-256 of the files of the checkpoint that was loaded."""
+    digest = hashlib.sha256()
+    for path in sorted((generator.path / CHECKPOINTS).glob(f"{generator.checkpoint}.*")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def read_recipe(path: Path) -> Recipe:

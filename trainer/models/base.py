@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from trainer.conditioning import NO_GUIDANCE, Condition, Guidance
+from trainer.conditioning import NO_GUIDANCE, Condition, Guidance, Scale
+from trainer.dsp.sizes import Size, sizes
 
 # The latents of a batch of clips: tensors whose first axis is the clip, nested as the model defines.
 Latents = Any
@@ -50,7 +51,7 @@ class WaveformVAE(tf.keras.Model):
         raise NotImplementedError
 
     def sample(
-        self, condition: Condition, samples: int, noise: tf.Tensor, temperature: float, guidance: Guidance
+        self, condition: Condition, samples: Size, noise: tf.Tensor, temperature: Scale, guidance: Guidance
     ) -> Latents:
         """Sample latents from the prior.
 
@@ -67,7 +68,7 @@ class WaveformVAE(tf.keras.Model):
         self,
         latents: Latents,
         condition: Condition,
-        samples: int,
+        samples: Size,
         noise: tf.Tensor,
         guidance: Guidance = NO_GUIDANCE,
     ) -> tf.Tensor:
@@ -92,7 +93,7 @@ class WaveformVAE(tf.keras.Model):
 
     def reconstruct(self, audio: tf.Tensor, condition: Condition) -> tf.Tensor:
         """Encode and decode `[batch, samples]`, with the same noise for every clip."""
-        samples = audio.shape[-1]
+        _, samples = sizes(audio)
         noise = tf.random.stateless_normal([1, self.decode_noise_size(samples)], [0, 0])
         return self.decode(self.encode(audio, condition), condition, samples, noise)
 
@@ -100,11 +101,11 @@ class WaveformVAE(tf.keras.Model):
         """Drop what `sample` never gives, so that encoded latents are decoded exactly as sampled ones are."""
         return latents
 
-    def add_noise(self, latents: Latents, noise_scale: float, noise: tf.Tensor) -> Latents:
+    def add_noise(self, latents: Latents, noise_scale: Scale, noise: tf.Tensor) -> Latents:
         """Add `[batch, sample_noise_size]` noise of `noise_scale` standard deviations of the prior."""
         raise NotImplementedError
 
-    def interpolate(self, start: Latents, end: Latents, position: float) -> Latents:
+    def interpolate(self, start: Latents, end: Latents, position: Scale) -> Latents:
         """Interpolate between latents, from `start` (position 0) to `end` (position 1)."""
         raise NotImplementedError
 
@@ -129,9 +130,9 @@ class WaveformVAE(tf.keras.Model):
         self,
         audio: tf.Tensor,
         condition: Condition,
-        samples: int,
+        samples: Size,
         noise: tf.Tensor,
-        temperature: float,
+        temperature: Scale,
         guidance: Guidance,
     ) -> Latents:
         """Sample latents of `samples` samples that begin with `audio`. Models of the mode "continue" only.
@@ -152,11 +153,11 @@ class WaveformVAE(tf.keras.Model):
         """Noise values per clip that `elbo_terms` takes."""
         raise NotImplementedError
 
-    def sample_noise_size(self, samples: int) -> int:
+    def sample_noise_size(self, samples: Size) -> Size:
         """Noise values per clip that `sample`, `extend` and `add_noise` take."""
         raise NotImplementedError
 
-    def decode_noise_size(self, samples: int) -> int:
+    def decode_noise_size(self, samples: Size) -> Size:
         """Noise values per clip that `decode` and `complete` take; 0 where decoding is deterministic."""
         return 0
 

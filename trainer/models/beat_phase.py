@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.conditioning import TEMPO, Condition
+from trainer.dsp.sizes import Size, sizes
 from trainer.run_config import DatasetMetadata
 
 BEAT_MULTIPLES = (1, 2)  # phase cycles per beat: of the beat and of half a beat
@@ -50,7 +51,7 @@ class BeatPhase:
         offsets = np.arange(-reach, reach + 1) * self.frame_secs / WINDOW_SECS
         self._window = np.exp(-0.5 * offsets**2).astype(np.float32)[:, np.newaxis, np.newaxis]
 
-    def from_tempo(self, condition: Condition, steps: int) -> tf.Tensor:
+    def from_tempo(self, condition: Condition, steps: Size) -> tf.Tensor:
         """Features of a new clip: on the beat at its start, at full strength."""
         phase = self._phase_at_tempo(condition, steps * self.frames_per_step)
         return self._features(
@@ -58,14 +59,14 @@ class BeatPhase:
         )
 
     def from_audio(
-        self, condition: Condition, coefficients: tf.Tensor, steps: int | None = None
+        self, condition: Condition, coefficients: tf.Tensor, steps: Size | None = None
     ) -> tf.Tensor:
         """Features of a known clip, `coefficients` `[batch, frames, bins]`.
 
         Where `steps` reach beyond it, the last phase offset and strength continue.
         """
-        known_frames = coefficients.shape[1]
-        frames = steps * self.frames_per_step if steps else known_frames
+        _, known_frames, _ = sizes(coefficients)
+        frames = known_frames if steps is None else steps * self.frames_per_step
         phase = self._phase_at_tempo(condition, frames)
         onsets = _onset_strength(coefficients)
         power = self._smooth(tf.square(onsets)) * self._smooth(tf.ones_like(onsets))
@@ -87,7 +88,7 @@ class BeatPhase:
         """Gaussian-weighted sums over time, `[batch, frames]` -> the same shape."""
         return tf.nn.conv1d(values[..., tf.newaxis], self._window, stride=1, padding="SAME")[..., 0]
 
-    def _phase_at_tempo(self, condition: Condition, frames: int) -> tf.Tensor:
+    def _phase_at_tempo(self, condition: Condition, frames: Size) -> tf.Tensor:
         """`[batch, frames]` radians from the clip's start; any value where the tempo is dropped."""
         if self.tempo_column is None:
             return tf.zeros([tf.shape(condition.genre)[0], frames])
@@ -101,7 +102,7 @@ class BeatPhase:
         phases = [_Phase(*(values[:, :: self.frames_per_step] for values in phase)) for phase in phases]
         first = phases[0].strength
         if self.tempo_column is None:
-            return tf.zeros([tf.shape(first)[0], first.shape[1], BEAT_DIM])
+            return tf.zeros([*sizes(first), BEAT_DIM])
         parts = [
             phase.strength * function(phase.radians) for phase in phases for function in (tf.cos, tf.sin)
         ]

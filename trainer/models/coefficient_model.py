@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.keras import layers
 
+from trainer.dsp.sizes import sizes
 from trainer.models.gaussian import HALF_LOG_2PI
 from trainer.models.layers import policy
 
@@ -61,7 +62,7 @@ class TransformCoefficientModel(layers.Layer):
             self.left(neighbours) * self.right(neighbours) * tf.cast(1 / (energy + 0.05), self._compute_in)
         )
         own = tf.square(tf.linalg.matrix_transpose(past))
-        bin_features = tf.broadcast_to(self._bin_features, [*_shape(log_scale), self._bin_features.shape[-1]])
+        bin_features = tf.broadcast_to(self._bin_features, [*sizes(log_scale), self._bin_features.shape[-1]])
         features = [
             products, tf.math.log(energy + 0.01), tf.math.log(own + 0.01), _slopes(log_scale), bin_features,
         ]  # fmt: skip
@@ -151,9 +152,3 @@ def _slopes(log_scale: tf.Tensor) -> tf.Tensor:
     padded = tf.pad(log_scale, [[0, 0]] * (log_scale.shape.rank - 1) + [[1, 1]], "SYMMETRIC")
     level = (log_scale + 4.0) / 2.0
     return tf.stack([padded[..., 2:] - log_scale, padded[..., :-2] - log_scale, level], axis=-1)
-
-
-def _shape(tensor: tf.Tensor) -> list:
-    """Static sizes where they are known, else dynamic ones."""
-    dynamic = tf.unstack(tf.shape(tensor))
-    return [size if size is not None else dynamic[axis] for axis, size in enumerate(tensor.shape)]

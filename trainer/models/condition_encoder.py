@@ -7,7 +7,7 @@ import math
 import tensorflow as tf
 from tensorflow.keras import layers
 
-from trainer.conditioning import DROPPED_GENRE, NO_GUIDANCE, Condition, Guidance
+from trainer.conditioning import DROPPED_GENRE, NO_GUIDANCE, Condition, Guidance, as_column
 
 CONDITION_DIM = 64
 GENRE_DIM = 32
@@ -30,15 +30,15 @@ class ConditionEncoder(layers.Layer):
         embedding, a that of the attributes alone and c that of the whole condition.
         """
         whole = self._embed(condition)
-        if guidance == NO_GUIDANCE:
+        if guidance is NO_GUIDANCE:
             return whole
         without_genre = condition._replace(genre=tf.fill(tf.shape(condition.genre), DROPPED_GENRE))
         dropped = without_genre._replace(attributes=tf.fill(tf.shape(condition.attributes), math.nan))
         attributes, unconditional = self._embed(without_genre), self._embed(dropped)
         return (
             unconditional
-            + guidance.attributes * (attributes - unconditional)
-            + guidance.genre * (whole - attributes)
+            + as_column(guidance.attributes) * (attributes - unconditional)
+            + as_column(guidance.genre) * (whole - attributes)
         )
 
     def _embed(self, condition: Condition) -> tf.Tensor:

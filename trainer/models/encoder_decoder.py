@@ -14,6 +14,7 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow.keras import layers
 
+from trainer.dsp.sizes import sizes
 from trainer.models.coefficient_model import LOG_MIN_SCALE
 from trainer.models.gaussian import DiagonalGaussian
 from trainer.models.layers import DilatedBlock, InstanceNormalization, policy
@@ -48,7 +49,7 @@ class Encoder(layers.Layer):
         self, coefficients: tf.Tensor, condition: tf.Tensor
     ) -> tuple[DiagonalGaussian, DiagonalGaussian]:
         """`[batch, frames, bins]`, `[batch, CONDITION_DIM]` -> posteriors of global and sequence latents."""
-        frames, bins = coefficients.shape[1:]
+        _, frames, bins = sizes(coefficients)
         x = tf.reshape(
             _log_energy(coefficients), [-1, frames // self.frames_per_step, self.frames_per_step * bins]
         )

@@ -14,9 +14,10 @@ import math
 
 import tensorflow as tf
 
-from trainer.conditioning import NO_GUIDANCE, Condition, Guidance
+from trainer.conditioning import NO_GUIDANCE, Condition, Guidance, Scale, as_column
 from trainer.config import MODES, Config
 from trainer.dsp import distances, mdct
+from trainer.dsp.sizes import Size, sizes
 from trainer.models import sparse_coefficients
 from trainer.models.base import Capabilities, ElboTerms, WaveformVAE
 from trainer.models.beat_phase import BeatPhase
@@ -68,14 +69,14 @@ class HierarchicalVAE(WaveformVAE):
         return HierarchicalLatents(global_latent, sequence_latents, tf.where(strong, relative, math.nan))
 
     def sample(
-        self, condition: Condition, samples: int, noise: tf.Tensor, temperature: float, guidance: Guidance
+        self, condition: Condition, samples: Size, noise: tf.Tensor, temperature: Scale, guidance: Guidance
     ) -> HierarchicalLatents:
         """Sample the global latent, then step after step; no coefficient is kept."""
         shape = self._latent_shape(samples)
         embedding = self.condition_encoder(condition, guidance)  # [batch, CONDITION_DIM]
         level_noise = shape.split_prior_noise(noise)
         prior = self.global_prior(embedding)
-        global_latent = prior.mean + temperature * level_noise.global_latent * tf.exp(
+        global_latent = prior.mean + as_column(temperature) * level_noise.global_latent * tf.exp(
             0.5 * prior.log_variance
         )  # [batch, latent_dim]
         beat = self.beat_phase.from_tempo(condition, shape.steps)  # [batch, steps, BEAT_DIM]
@@ -88,11 +89,14 @@ class HierarchicalVAE(WaveformVAE):
         self,
         latents: HierarchicalLatents,
         condition: Condition,
-        samples: int,
+        samples: Size,
         noise: tf.Tensor,
         guidance: Guidance = NO_GUIDANCE,
     ) -> tf.Tensor:
         """Decode the envelope, sample the coefficients that are not kept, and synthesize the waveform."""
+        frames = sizes(latents.sparse_coefficients)[1]
+        message = "the latents are of clips of another length than `samples`"
+        tf.debugging.assert_equal(frames, self._latent_shape(samples).frames, message=message)
         coefficients, _ = self._decode_coefficients(
             latents, self.condition_encoder(condition, guidance), noise
         )
@@ -149,17 +153,17 @@ class HierarchicalVAE(WaveformVAE):
         return latents._replace(sparse_coefficients=tf.fill(tf.shape(latents.sparse_coefficients), math.nan))
 
     def add_noise(
-        self, latents: HierarchicalLatents, noise_scale: float, noise: tf.Tensor
+        self, latents: HierarchicalLatents, noise_scale: Scale, noise: tf.Tensor
     ) -> HierarchicalLatents:
         """Move global and sequence latents; sparse coefficients stay as they are, relative to the moved envelope."""
-        shape = LatentShape.of_steps(self.config, latents.sequence_latents.shape[1])
-        return latents.add_noise(noise_scale, shape.split_prior_noise(noise))
+        shape = LatentShape.of_steps(self.config, sizes(latents.sequence_latents)[1])
+        return latents.add_noise(shape.split_prior_noise(as_column(noise_scale) * noise))
 
     def interpolate(
-        self, start: HierarchicalLatents, end: HierarchicalLatents, position: float
+        self, start: HierarchicalLatents, end: HierarchicalLatents, position: Scale
     ) -> HierarchicalLatents:
         """Interpolate global and sequence latents linearly; crossfade the sparse coefficients."""
-        return start.interpolate(end, position)
+        return start.interpolate(end, as_column(position))
 
     def move(self, latents: HierarchicalLatents, offset: tf.Tensor) -> HierarchicalLatents:
         """Move the global latent."""
@@ -189,9 +193,9 @@ class HierarchicalVAE(WaveformVAE):
         self,
         audio: tf.Tensor,
         condition: Condition,
-        samples: int,
+        samples: Size,
         noise: tf.Tensor,
-        temperature: float,
+        temperature: Scale,
         guidance: Guidance,
     ) -> HierarchicalLatents:
         """Encode `audio` and continue its steps; all its coefficients are kept, except at its very end."""
@@ -201,7 +205,8 @@ class HierarchicalVAE(WaveformVAE):
             posterior.mean for posterior in self.encoder(coefficients, embedding)
         )
         # The last step is left out: it overlaps with the padding after the clip.
-        known_steps = max(0, (audio.shape[-1] // self.config.hop_samples - 1) // self.config.frames_per_step)
+        hops = sizes(audio)[1] // self.config.hop_samples
+        known_steps = tf.maximum(0, (hops - 1) // self.config.frames_per_step)
         shape = self._latent_shape(samples)
         beat = self.beat_phase.from_audio(condition, coefficients, shape.steps)
         step_noise = shape.split_prior_noise(noise).sequence_latents
@@ -230,20 +235,21 @@ class HierarchicalVAE(WaveformVAE):
         coefficients = self.decode_noise_size(samples) if self.config.spectral_weight else 0
         return self._latent_shape(samples).posterior_noise_size + coefficients
 
-    def sample_noise_size(self, samples: int) -> int:
+    def sample_noise_size(self, samples: Size) -> Size:
         """Noise of both priors."""
         return self._latent_shape(samples).prior_noise_size
 
-    def decode_noise_size(self, samples: int) -> int:
+    def decode_noise_size(self, samples: Size) -> Size:
         """One value per coefficient."""
         return self._latent_shape(samples).coefficients
 
-    def _latent_shape(self, samples: int) -> LatentShape:
+    def _latent_shape(self, samples: Size) -> LatentShape:
         return LatentShape.of_clip(self.config, samples)
 
     def _analyse(self, audio: tf.Tensor) -> tf.Tensor:
         """`[batch, samples]` -> `[batch, frames, bins]`."""
-        return mdct.analyse(audio, self.config.hop_samples, self._latent_shape(audio.shape[-1]).frames)
+        _, samples = sizes(audio)
+        return mdct.analyse(audio, self.config.hop_samples, self._latent_shape(samples).frames)
 
     def _threshold(self, coefficients: tf.Tensor) -> tf.Tensor:
         """Magnitude of the smallest coefficient that is kept of each step, `[batch, frames, 1]`."""
@@ -258,7 +264,7 @@ class HierarchicalVAE(WaveformVAE):
         log_scale = self.decoder(latents.global_latent, latents.sequence_latents, embedding)
         kept = latents.sparse_coefficients * tf.exp(log_scale)
         limit = sparse_coefficients.threshold_of_kept(kept, self.config.frames_per_step)
-        noise = tf.reshape(noise, [-1, *kept.shape[1:]])
+        noise = tf.reshape(noise, [-1, *sizes(kept)[1:]])
         coefficients = self._sample_coefficients(log_scale, kept, limit, noise, self._residual_noise_scale)
         return coefficients, log_scale
 
@@ -269,14 +275,13 @@ class HierarchicalVAE(WaveformVAE):
         embedding: tf.Tensor,
         beat: tf.Tensor,
         noise: tf.Tensor,
-        temperature: float,
+        temperature: Scale,
     ) -> HierarchicalLatents:
         """Sample the steps after the `known` ones, as many as `beat` has; keep no coefficient."""
         context = tf.concat([global_latent, embedding], axis=-1)
-        scale = tf.constant(temperature, tf.float32)
-        latents = self._sample_sequence(known, context, beat, noise, scale)
-        shape = LatentShape.of_steps(self.config, beat.shape[1])
-        latents = tf.ensure_shape(latents, [None, shape.steps, shape.sequence_latent_dim])
+        latents = self._sample_sequence(known, context, beat, noise, as_column(temperature))
+        shape = LatentShape.of_steps(self.config, sizes(beat)[1])
+        latents = tf.ensure_shape(latents, [None, beat.shape[1], shape.sequence_latent_dim])
         nothing_kept = tf.fill([tf.shape(global_latent)[0], shape.frames, shape.bins], math.nan)
         return HierarchicalLatents(global_latent, latents, nothing_kept)
 

@@ -19,17 +19,18 @@ class HierarchicalLatents(NamedTuple):
     # clip keeps `Config.sparse_coefficients` of them per step.
     sparse_coefficients: tf.Tensor
 
-    def add_noise(self, noise_scale: float, noise: PriorNoise) -> HierarchicalLatents:
-        """Move global and sequence latents by `noise_scale` times the noise."""
+    def add_noise(self, noise: PriorNoise) -> HierarchicalLatents:
+        """Move global and sequence latents by the noise."""
         return self._replace(
-            global_latent=self.global_latent + noise_scale * noise.global_latent,
-            sequence_latents=self.sequence_latents + noise_scale * noise.sequence_latents[..., :-1],
+            global_latent=self.global_latent + noise.global_latent,
+            sequence_latents=self.sequence_latents + noise.sequence_latents[..., :-1],
         )
 
-    def interpolate(self, end: HierarchicalLatents, position: float) -> HierarchicalLatents:
-        """Latents between these (position 0) and `end` (position 1)."""
+    def interpolate(self, end: HierarchicalLatents, position: tf.Tensor) -> HierarchicalLatents:
+        """Latents between these (position 0) and `end` (position 1); the position is `[batch or 1, 1]`."""
+        of_step = position[..., tf.newaxis]
         return HierarchicalLatents(
             (1 - position) * self.global_latent + position * end.global_latent,
-            (1 - position) * self.sequence_latents + position * end.sequence_latents,
-            crossfade(self.sparse_coefficients, end.sparse_coefficients, position),
+            (1 - of_step) * self.sequence_latents + of_step * end.sequence_latents,
+            crossfade(self.sparse_coefficients, end.sparse_coefficients, of_step),
         )

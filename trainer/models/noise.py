@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from trainer.config import Config
 from trainer.dsp import mdct
+from trainer.dsp.sizes import Size
 
 
 class LatentShape(NamedTuple):
@@ -15,40 +16,40 @@ class LatentShape(NamedTuple):
 
     latent_dim: int
     sequence_latent_dim: int
-    steps: int
+    steps: Size
     frames_per_step: int
     bins: int
 
     @classmethod
-    def of_clip(cls, config: Config, samples: int) -> LatentShape:
+    def of_clip(cls, config: Config, samples: Size) -> LatentShape:
         """Shape of a clip of `samples` samples: whole steps that cover it."""
         frames = mdct.count_frames(samples, config.hop_samples)
         return cls.of_steps(config, -(-frames // config.frames_per_step))
 
     @classmethod
-    def of_steps(cls, config: Config, steps: int) -> LatentShape:
+    def of_steps(cls, config: Config, steps: Size) -> LatentShape:
         """Shape of a clip of `steps` steps."""
         return cls(
             config.latent_dim, config.sequence_latent_dim, steps, config.frames_per_step, config.hop_samples
         )
 
     @property
-    def frames(self) -> int:
+    def frames(self) -> Size:
         """MDCT frames of the clip."""
         return self.steps * self.frames_per_step
 
     @property
-    def coefficients(self) -> int:
+    def coefficients(self) -> Size:
         """MDCT coefficients of the clip."""
         return self.frames * self.bins
 
     @property
-    def posterior_noise_size(self) -> int:
+    def posterior_noise_size(self) -> Size:
         """Values that a sample of both posteriors takes."""
         return self.latent_dim + self.steps * self.sequence_latent_dim
 
     @property
-    def prior_noise_size(self) -> int:
+    def prior_noise_size(self) -> Size:
         """Values that a sample of both priors takes: one more per step selects the mixture component."""
         return self.latent_dim + self.steps * (self.sequence_latent_dim + 1)
 
@@ -62,9 +63,10 @@ class LatentShape(NamedTuple):
 
     def split_prior_noise(self, noise: tf.Tensor) -> PriorNoise:
         """Split `[batch, prior_noise_size]`."""
-        step = self.sequence_latent_dim + 1
-        global_latent, sequence_latents = tf.split(noise, [self.latent_dim, self.steps * step], axis=-1)
-        return PriorNoise(global_latent, tf.reshape(sequence_latents, [-1, self.steps, step]))
+        # Sliced, since a split into a number of steps that is not known yet would lose the known sizes.
+        global_latent, sequence_latents = noise[:, : self.latent_dim], noise[:, self.latent_dim :]
+        shape = [-1, self.steps, self.sequence_latent_dim + 1]
+        return PriorNoise(global_latent, tf.reshape(sequence_latents, shape))
 
     def reshape_coefficient_noise(self, noise: tf.Tensor) -> tf.Tensor:
         """`[batch or 1, coefficients]` -> `[batch or 1, frames, bins]`."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow.keras import layers
 
-from trainer.conditioning import NO_GUIDANCE, Condition, Guidance
+from trainer.conditioning import NO_GUIDANCE, Condition, Guidance, Scale, as_column
 from trainer.config import Config
+from trainer.dsp.sizes import Size
 from trainer.models.base import Capabilities, ElboTerms, WaveformVAE
 from trainer.models.gaussian import DiagonalGaussian
 from trainer.models.layers import Resnet1DBlock, policy
@@ -44,16 +45,16 @@ class ReferenceCVAE(WaveformVAE):
         return self.posterior(audio).mean
 
     def sample(
-        self, condition: Condition, samples: int, noise: tf.Tensor, temperature: float, guidance: Guidance
+        self, condition: Condition, samples: Size, noise: tf.Tensor, temperature: Scale, guidance: Guidance
     ) -> tf.Tensor:
         """Sample from N(0, temperature squared)."""
-        return temperature * noise
+        return as_column(temperature) * noise
 
     def decode(
         self,
         latents: tf.Tensor,
         condition: Condition,
-        samples: int,
+        samples: Size,
         noise: tf.Tensor,
         guidance: Guidance = NO_GUIDANCE,
     ) -> tf.Tensor:
@@ -82,12 +83,13 @@ class ReferenceCVAE(WaveformVAE):
         """`[batch, latent_dim]` -> `[batch, clip_samples]`."""
         return self.decoder(latents)[:, 0, :]
 
-    def add_noise(self, latents: tf.Tensor, noise_scale: float, noise: tf.Tensor) -> tf.Tensor:
+    def add_noise(self, latents: tf.Tensor, noise_scale: Scale, noise: tf.Tensor) -> tf.Tensor:
         """Add scaled noise; the prior's standard deviation is 1."""
-        return latents + noise_scale * noise
+        return latents + as_column(noise_scale) * noise
 
-    def interpolate(self, start: tf.Tensor, end: tf.Tensor, position: float) -> tf.Tensor:
+    def interpolate(self, start: tf.Tensor, end: tf.Tensor, position: Scale) -> tf.Tensor:
         """Interpolate linearly."""
+        position = as_column(position)
         return (1 - position) * start + position * end
 
     def move(self, latents: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
@@ -106,7 +108,7 @@ class ReferenceCVAE(WaveformVAE):
         """One latent vector."""
         return self.latent_dim
 
-    def sample_noise_size(self, samples: int) -> int:
+    def sample_noise_size(self, samples: Size) -> Size:
         """One latent vector."""
         return self.latent_dim
 

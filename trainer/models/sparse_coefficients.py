@@ -10,6 +10,8 @@ import math
 
 import tensorflow as tf
 
+from trainer.dsp.sizes import sizes
+
 UNLIMITED = 1e9  # of a step without a kept coefficient
 
 
@@ -18,7 +20,7 @@ def threshold(coefficients: tf.Tensor, count: int, frames_per_step: int) -> tf.T
 
     `[batch, frames, bins]` -> `[batch, frames, 1]`.
     """
-    frames, bins = coefficients.shape[1:]
+    _, frames, bins = sizes(coefficients)
     steps = tf.reshape(tf.abs(coefficients), [-1, frames // frames_per_step, frames_per_step * bins])
     smallest = tf.math.top_k(steps, count).values[..., -1:]
     return tf.repeat(smallest, frames_per_step, axis=1)
@@ -29,7 +31,7 @@ def threshold_of_kept(kept: tf.Tensor, frames_per_step: int) -> tf.Tensor:
 
     `[batch, frames, bins]`, NaN where not kept -> `[batch, frames, 1]`.
     """
-    frames, bins = kept.shape[1:]
+    _, frames, bins = sizes(kept)
     magnitudes = tf.where(tf.math.is_nan(kept), UNLIMITED, tf.abs(kept))
     steps = tf.reshape(magnitudes, [-1, frames // frames_per_step, frames_per_step * bins])
     return tf.repeat(tf.reduce_min(steps, axis=-1), frames_per_step, axis=1)[..., tf.newaxis]
@@ -60,18 +62,19 @@ def resample_others(
     return tf.where(tf.abs(coefficients) >= limit, coefficients, sampled)
 
 
-def crossfade(start: tf.Tensor, end: tf.Tensor, position: float) -> tf.Tensor:
+def crossfade(start: tf.Tensor, end: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     """Fade from `start` (position 0) to `end` (position 1) at constant power; NaN where neither is kept.
 
-    Both `[batch, frames, bins]` -> the same shape. At the ends only the end's own coefficients are kept.
+    Both `[batch, frames, bins]` -> the same shape; the position is `[batch or 1, 1, 1]`. At the ends only the end's own
+    coefficients are kept.
     """
     angle = 0.5 * math.pi * position
-    faded = [
-        (start, math.cos(angle) if position < 1 else 0.0),
-        (end, math.sin(angle) if position < 1 else 1.0),
-    ]
-    weighted = [tf.where(tf.math.is_nan(sparse), 0.0, sparse) * weight for sparse, weight in faded]
+    weights = tf.where(position < 1, tf.cos(angle), 0.0), tf.where(position < 1, tf.sin(angle), 1.0)
     missing = [
-        tf.math.is_nan(sparse) if weight else tf.ones_like(sparse, tf.bool) for sparse, weight in faded
+        tf.math.is_nan(sparse) | (weight == 0) for sparse, weight in zip((start, end), weights, strict=True)
     ]
-    return tf.where(missing[0] & missing[1], math.nan, weighted[0] + weighted[1])
+    faded = [
+        tf.where(absent, 0.0, sparse * weight)
+        for absent, sparse, weight in zip(missing, (start, end), weights, strict=True)
+    ]
+    return tf.where(missing[0] & missing[1], math.nan, faded[0] + faded[1])

@@ -31,15 +31,16 @@ def open_condition(count):
 
 def values_of(condition, name):
     statistics = METADATA.attributes[name]
-    return condition.attributes[:, list(METADATA.attributes).index(name)] * statistics.std + statistics.mean
+    column = np.array(condition.attributes)[:, list(METADATA.attributes).index(name)]
+    return column * statistics.std + statistics.mean
 
 
 def test_all_conditions_of_a_training_clip_are_drawn_together():
     metadata = dataclasses.replace(METADATA, empirical_conditions=ROWS)
-    condition = complete_condition(metadata, open_condition(8), 0.25)
+    condition = complete_condition(metadata, open_condition(8), np.arange(8) / 8)
     tempo = values_of(condition, TEMPO)
     assert {metadata.genres[genre] for genre in condition.genre} == {"jazz", "rock"}
-    np.testing.assert_array_equal(np.isnan(tempo), condition.genre == metadata.genres.index("rock"))
+    np.testing.assert_array_equal(np.isnan(tempo), np.array(condition.genre) == metadata.genres.index("rock"))
     np.testing.assert_allclose(tempo[~np.isnan(tempo)], 90, rtol=1e-5)
 
 
@@ -51,13 +52,16 @@ def test_what_is_specified_stays_and_the_rest_is_of_near_clips_of_the_genre():
     ]
     metadata = dataclasses.replace(METADATA, empirical_conditions=rows)
     specified = make_condition(metadata, True, 30, "rock", {LOUDNESS: -30.0})
-    condition = complete_condition(metadata, specified, 0.0)
+    condition = complete_condition(metadata, specified, np.arange(30) / 30)
     assert {metadata.genres[genre] for genre in condition.genre} == {"rock"}
     np.testing.assert_allclose(values_of(condition, LOUDNESS), -30.0, rtol=1e-5)
     assert set(np.round(values_of(condition, TEMPO))) == set(range(80, 85))  # a quarter of the clips
     np.testing.assert_allclose(loudness_of(metadata, condition), -30.0, rtol=1e-5)
-    fewer = complete_condition(metadata, make_condition(metadata, True, 3, "rock", {LOUDNESS: -30.0}), 0.0)
-    np.testing.assert_array_equal(fewer.attributes, condition.attributes[:3])
+    two = [math.nan, 0.0, math.nan]  # of the three clips, only the second has a tempo
+    mixed = make_condition(metadata, True, 3, ["rock", None, "rock"], {TEMPO: two})
+    condition = complete_condition(metadata, mixed, np.full(3, 0.999))
+    assert [metadata.genres[genre] for genre in condition.genre][::2] == ["rock", "rock"]
+    np.testing.assert_allclose(values_of(condition, TEMPO), [99, 0, 99], rtol=1e-5)
 
 
 def test_attributes_outside_of_the_training_clips_are_refused():
@@ -71,7 +75,9 @@ def test_attributes_outside_of_the_training_clips_are_refused():
 
 def test_guidance_scales_what_is_specified():
     def scales(genre=None, attributes=None, guidance=None):
-        return tuple(guidance_of(make_condition(METADATA, True, 2, genre, attributes), guidance))
+        guided = guidance_of(make_condition(METADATA, True, 2, genre, attributes), guidance)
+        (of_first,) = {*zip(*(map(float, scale) for scale in guided), strict=True)}
+        return of_first
 
     assert scales() == (UNCONDITIONAL_GUIDANCE, 1.0)
     assert scales("rock") == (GUIDANCE, 1.0)
@@ -79,3 +85,13 @@ def test_guidance_scales_what_is_specified():
     assert scales(None, {TEMPO: 100.0}) == (UNCONDITIONAL_GUIDANCE, MAX_ATTRIBUTE_GUIDANCE)
     assert scales("rock", {TEMPO: 100.0}, 1.5) == (1.5, 1.5)
     assert scales(None, None, 0.0) == (0.0, 1.0)
+
+
+def test_each_clip_is_guided_by_what_is_specified_of_it():
+    condition = make_condition(METADATA, True, 3, ["rock", None, None], {TEMPO: [math.nan, 100.0, math.nan]})
+    guided = guidance_of(condition, None)
+    np.testing.assert_allclose(guided.genre, [GUIDANCE, UNCONDITIONAL_GUIDANCE, UNCONDITIONAL_GUIDANCE])
+    np.testing.assert_allclose(guided.attributes, [1.0, MAX_ATTRIBUTE_GUIDANCE, 1.0])
+    np.testing.assert_allclose(
+        guidance_of(condition, [0.5, math.nan, 3.0]).genre, [0.5, UNCONDITIONAL_GUIDANCE, 3]
+    )

@@ -1,0 +1,1 @@
+"""Export a trained model as a TensorFlow SavedModel, which runs without this project."""
