@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from trainer.generation.generator import Generator
 from trainer.generation.options import Options
 from trainer.generation.sources import SourceClip
 from trainer.reporting import wav
+from trainer.run_config import this_program
 from trainer.runs.directory import CHECKPOINTS
 from trainer.runs.storage import StorageFolder
 
@@ -48,9 +48,8 @@ def make_recipe(run: str, generator: Generator, sources: Sequence[SourceClip], o
     digest = hashlib.sha256()
     for path in sorted((generator.path / CHECKPOINTS).glob(f"{name}.*")):
         digest.update(path.read_bytes())
-    program = f"gtzan-cvae {metadata.version('gtzan-cvae')}"
     files = [source.file_sha256 for source in sources if source.file_sha256]
-    return Recipe(program, run, name, digest.hexdigest(), dataclasses.asdict(options), files)
+    return Recipe(this_program(), run, name, digest.hexdigest(), dataclasses.asdict(options), files)
 
 
 def read_recipe(path: Path) -> Recipe:

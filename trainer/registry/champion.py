@@ -12,6 +12,7 @@ from preprocessing.errors import DataError
 from preprocessing.html.numbers import format_significant
 from preprocessing.storage import lease
 from trainer.registry.promotion import METRICS, PROMOTION_NAME, Figures, without_nan
+from trainer.run_config import PROVENANCE_FIELDS
 from trainer.runs import champion_pointer
 from trainer.runs.champion_pointer import Generation, candidate_uri
 from trainer.runs.directory import POINTER
@@ -94,7 +95,7 @@ def describe_candidate(models: str, name: str, by: str) -> Champion:
         problem = "there is no such candidate" if config is None else "it has no checkpoint yet"
         raise DataError(f"{candidate_uri(models, name)} cannot be the champion: {problem}")
     fields = json.loads(config)
-    dataset, ancestors = fields.pop("dataset"), fields.pop("ancestor_datasets")
+    dataset, ancestors, _ = (fields.pop(name) for name in PROVENANCE_FIELDS)
     decision = json.loads(folder.read(PROMOTION_NAME) or b"{}")
     return Champion(
         candidate=name,

@@ -136,6 +136,7 @@ def _facts(run: Path, results: RunResults, parameters: int | None) -> list[Fact]
             "Epochs": format_number(results.epochs[-1]["epoch"], 0),
             "Training time": _duration(sum(epoch.get("epoch_secs", 0) for epoch in results.epochs)),
             "Parameters": format_number(parameters, 0) if parameters else "",
+            "Program": results.config.get("program", ""),
             "Audio": f"{rate_hz:,} Hz, {samples / rate_hz:.0f} s" if rate_hz and samples else "",
         },
         wide={

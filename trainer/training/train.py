@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,8 +87,6 @@ def train_and_evaluate(
             files = dataset.files_of_worker(manifest, numbers, config.input_shards)
             folder = fetch_shards(dataset_uri, manifest, files, cache)
             metadata = run_config.metadata_of(manifest, data)
-            if distribution.is_chief:
-                run_config.save(RunConfig(config, metadata, ancestor_datasets(path, init_from)), path)
             clips = _open_splits(folder, manifest, config, numbers)
             trained = False
             while True:
@@ -96,6 +95,8 @@ def train_and_evaluate(
                     config, metadata, distribution, path, stop, directory.commit, recorder, init_from
                 ) as loop:
                     try:
+                        if loop.is_chief:
+                            _save_config(loop, metadata, init_from)
                         _log_start(run, loop, init_from)
                         trained |= _train(loop, manifest, clips)
                         break
@@ -107,6 +108,16 @@ def train_and_evaluate(
         # The other workers wait for the chief: one that ends earlier would look like one that died.
         distribution.any_worker(True)
     return f"{run.rstrip('/')}/{REPORT}"
+
+
+def _save_config(loop: TrainingLoop, metadata: DatasetMetadata, init_from: Path | None) -> None:
+    """Write `config.json`. A finished run keeps the program that trained it."""
+    config, path = loop.config, loop.path
+    saved = run_config.load(path) if loop.steps else None
+    run = RunConfig(config, metadata, ancestor_datasets(path, init_from))
+    if saved and loop.position.epoch >= config.epochs:
+        run = dataclasses.replace(run, program=saved.program)
+    run_config.save(run, path)
 
 
 @contextlib.contextmanager
