@@ -17,7 +17,6 @@ from preprocessing.storage.atomic import write_atomically
 from trainer.config import Config
 from trainer.presets import find_preset
 
-
 PROGRAM = "gtzan-cvae"
 PROVENANCE_FIELDS = ("dataset", "ancestor_datasets", "program")  # of `config.json`, beside the settings
 
