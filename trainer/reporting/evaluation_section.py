@@ -11,7 +11,7 @@ from preprocessing.html.media import data_uri
 from preprocessing.html.numbers import format_significant
 from trainer.runs.directory import EVALUATION, EVALUATION_JSON
 
-_TABLES = {  # key in evaluation.json -> heading and lead
+TABLES = {  # key in evaluation.json -> heading and lead
     "reconstruction_quality": (
         "Reconstruction quality",
         "Held-out clips encoded and decoded, by the model and by baselines.",
@@ -82,7 +82,7 @@ def read_evaluation(run: Path) -> EvaluationSection | None:
         split=about["split"],
         held_out_clips=about["held_out_clips"],
         generated_clips=about["count"],
-        tables=[_table(*texts, evaluation[key]) for key, texts in _TABLES.items() if evaluation[key]],
+        tables=[_table(*texts, evaluation[key]) for key, texts in TABLES.items() if evaluation[key]],
         pictures=[
             Picture(caption, data_uri((folder / name).read_bytes(), "image/png"))
             for name, caption in _PICTURES.items()

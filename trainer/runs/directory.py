@@ -37,6 +37,7 @@ EVALUATION_JSON = "evaluation.json"  # in `evaluation`
 EVALUATION_MARKDOWN = "evaluation.md"  # in `evaluation`
 COMPARISON = "comparison.html"  # compares a candidate with the champion
 LISTENING = "listening.jsonl"  # votes of listening tests
+PROMOTION = "promotion.json"  # whether a candidate was promoted, and why
 
 # Files that make a folder a run, or somebody else's.
 _RUN_FILES = (
@@ -87,6 +88,32 @@ def fetch_run(uri: str, cache: Path) -> Path:
         if copy.exists() or _download_run(prefix, pointer, copy):
             return copy
     raise StorageError(f"`run` {uri} changed {READ_ATTEMPTS} times while it was read: try again")
+
+
+def fetch_results(uri: str, folder: Path) -> Path:
+    """Make the files that a report needs of a run available locally: metrics, evaluation, and the last epoch's clips.
+
+    Args:
+        uri: A run directory, local or `gs://`.
+        folder: An empty local folder for a remote run's files.
+
+    Returns:
+        The run itself if it is local, otherwise `folder`.
+    """
+    if not is_remote(uri):
+        return Path(uri)
+    prefix = GcsPrefix(uri)
+    names = prefix.list_names()
+    epochs = [parts[1] for name in names if (parts := name.split("/"))[0] == SAMPLES and len(parts) == 3]
+    # The newest epoch may be incomplete: the one before it has the clips of the last line of the metrics.
+    newest = sorted(name for name in set(epochs) if name.startswith("epoch-"))[-2:]
+    clips = (f"{ORIGINALS}/", f"{GENERATED}/", *(f"{SAMPLES}/{epoch}/" for epoch in newest))
+    wanted = {CONFIG_NAME, METRICS, SAMPLE_CLIPS, f"{GENERATED}/{MUSIC}"}
+    prefix.download(
+        [name for name in names if name in wanted or (name.startswith(clips) and name.endswith(".wav"))],
+        folder,
+    )
+    return folder
 
 
 def newest_checkpoint(pointer: bytes) -> str | None:
