@@ -18,6 +18,7 @@ from trainer.config import Config
 from trainer.presets import find_preset
 
 PROGRAM = "gtzan-cvae"
+UNKNOWN_PROGRAM = "unknown"  # of a run that a program trained which did not store its version
 PROVENANCE_FIELDS = ("dataset", "ancestor_datasets", "program")  # of `config.json`, beside the settings
 
 
@@ -101,7 +102,8 @@ def parse(content: bytes, uri: str) -> RunConfig:
     """
     try:
         fields = json.loads(content)
-        dataset, ancestors, program = (fields.pop(name) for name in PROVENANCE_FIELDS)
+        dataset, ancestors = fields.pop("dataset"), fields.pop("ancestor_datasets")
+        program = fields.pop("program", UNKNOWN_PROGRAM)
         dataset["genres"] = tuple(dataset["genres"])
         dataset["attributes"] = {
             name: Statistics(**statistics) for name, statistics in dataset["attributes"].items()

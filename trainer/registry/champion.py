@@ -95,12 +95,12 @@ def describe_candidate(models: str, name: str, by: str) -> Champion:
         problem = "there is no such candidate" if config is None else "it has no checkpoint yet"
         raise DataError(f"{candidate_uri(models, name)} cannot be the champion: {problem}")
     fields = json.loads(config)
-    dataset, ancestors, _ = (fields.pop(name) for name in PROVENANCE_FIELDS)
+    dataset, ancestors = fields["dataset"], fields["ancestor_datasets"]
     decision = json.loads(folder.read(PROMOTION) or b"{}")
     return Champion(
         candidate=name,
         dataset={key: dataset[key] for key in ("digest", "uri", "sample_rate_hz", "clip_samples")},
-        config=fields,
+        config={name: value for name, value in fields.items() if name not in PROVENANCE_FIELDS},
         ancestor_datasets=ancestors,
         figures=decision["sets"][0]["candidate"] if decision else None,
         promoted=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -10,7 +10,7 @@ from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import DataError
 from preprocessing.html.numbers import format_duration, format_number, format_significant, without_nan
 from trainer.reporting.evaluation_section import TABLES
-from trainer.run_config import PROVENANCE_FIELDS
+from trainer.run_config import PROVENANCE_FIELDS, UNKNOWN_PROGRAM
 from trainer.runs.directory import EVALUATION, EVALUATION_JSON, PROMOTION
 from trainer.runs.discovery import FoundRun, find_runs
 from trainer.runs.metrics import Row, best_epoch, read_metrics
@@ -56,7 +56,7 @@ class ComparedRun:
         clips = {split: sum(counts.values()) for split, counts in dataset.get("counts", {}).items()}
         return {
             **settings,
-            "program": self.config.get("program"),
+            "program": self.config.get("program", UNKNOWN_PROGRAM),
             "dataset": dataset.get("uri"),
             "dataset digest": dataset.get("digest", "")[:12],
             "dataset sample_rate_hz": dataset.get("sample_rate_hz"),
@@ -175,7 +175,7 @@ def _training_rows(runs: list[ComparedRun]) -> list[tuple[str, list[str]]]:
         return lambda run: format_number(run.epochs[-1].get(key), places)
 
     return [
-        ("program", [str(run.config.get("program", MISSING)) for run in runs]),
+        ("program", [run.config.get("program", UNKNOWN_PROGRAM) for run in runs]),
         ("epochs", [f"{len(run.epochs)} of {run.config.get('epochs', MISSING)}" for run in runs]),
         row(
             "training time",

@@ -199,4 +199,4 @@ def _generated_rows(
 
 
 def _cell(label: str, clip: AudioClip | None, caption: str, scale: SpectrogramScale) -> Cell:
-    return Cell(label, clip and clip_figure(replace(clip, caption=caption), scale))
+    return Cell(label, clip_figure(replace(clip, caption=caption), scale) if clip else None)

@@ -168,7 +168,7 @@ def _download_run(prefix: GcsPrefix, pointer: bytes, copy: Path) -> bool:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_is_run(uri: str) -> None:
+def check_is_run(uri: str) -> None:
     """Raise if a folder has a file that a training would replace, but is no run (exit code 2)."""
     folder = StorageFolder(uri)
     content = folder.read(CONFIG_NAME)
@@ -207,7 +207,7 @@ class RunDirectory:
     def __enter__(self) -> RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"`run` {self.uri} is a file: name a directory")
-        _check_is_run(self.uri)
+        check_is_run(self.uri)
         self.path.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             self._lease = stack.enter_context(lease.acquire(self.uri, survives_outage=True))

@@ -10,6 +10,7 @@ from typing import Any
 from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import DataError
 from preprocessing.storage import lease
+from trainer.run_config import UNKNOWN_PROGRAM
 from trainer.runs import rollbacks
 from trainer.runs.directory import POINTER, REPORT, ROLLBACKS, newest_checkpoint
 from trainer.runs.discovery import FoundRun
@@ -95,7 +96,7 @@ def read_status(found: FoundRun) -> Status:
         is_champion=found.is_champion,
         state=RUNNING if used_by else DONE if is_done else STOPPED,
         preset=config["preset"],
-        program=config.get("program", "unknown"),
+        program=config.get("program", UNKNOWN_PROGRAM),
         epochs_done=len(rows),
         epochs=config["epochs"],
         last=Epoch.of(rows[-1]) if rows else None,
