@@ -28,6 +28,7 @@ COLLIDING = {
     "train": (
         "config.json",
         "metrics.jsonl",
+        "mlflow.json",
         "report.html",
         "checkpoints/checkpoint",
         "samples/training.gif",

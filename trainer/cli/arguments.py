@@ -63,6 +63,12 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     parser.add_argument(
+        "--track",
+        metavar="mlflow:URI",
+        help="also record parameters, metrics of each epoch and the report with MLflow, such as "
+        "mlflow:http://localhost:5000",
+    )
+    parser.add_argument(
         "--config",
         metavar="FILE",
         help="YAML or JSON file with fields of the configuration, such as a run's config.json, local or gs://; flags "

@@ -54,6 +54,10 @@ def run(flags: argparse.Namespace) -> None:
     """Train until all epochs are done."""
     settings, cluster = given_settings(flags), find_cluster(os.environ)
     resolve(settings, None)  # rejects invalid settings before the slow import of TensorFlow
+    if flags.track:
+        from trainer.training.tracking import parse_target
+
+        parse_target(flags.track)
     if flags.dry_run:
         _dry_run(flags, settings, is_alone=cluster is None)
         return
@@ -67,6 +71,7 @@ def run(flags: argparse.Namespace) -> None:
         cache_dir(flags),
         profile=flags.profile,
         cluster=cluster,
+        track=flags.track,
     )
     if cluster is None or cluster.worker == 0:
         event_log.log_event("done", f"report: {report}", report=report)

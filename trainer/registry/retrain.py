@@ -148,7 +148,15 @@ def _train(options: Options, plan: Plan) -> None:
     if plan.init_from:
         init_from = fetch_run(candidate_uri(options.models, plan.init_from), options.cache)
     settings = dataclasses.asdict(options.config)
-    train_and_evaluate(plan.dataset_uri, run, settings, options.replicas, options.cache, init_from=init_from)
+    train_and_evaluate(
+        plan.dataset_uri,
+        run,
+        settings,
+        options.replicas,
+        options.cache,
+        init_from=init_from,
+        track=options.track,
+    )
 
 
 def _evaluate_and_promote(options: Options, plan: Plan) -> Decision:
@@ -172,6 +180,7 @@ def _evaluate(options: Options, plan: Plan, state: State) -> Decision:
     """Compare and decide; write the decision and its page into the candidate's folder."""
     from trainer.generation.load import load
     from trainer.registry.comparison import compare, load_champion
+    from trainer.training import tracking
 
     champion = state.champion
     if champion:
@@ -199,4 +208,10 @@ def _evaluate(options: Options, plan: Plan, state: State) -> Decision:
         write_atomically(directory.path / COMPARISON, page)
         content = json.dumps(decision, indent=2, allow_nan=False) + "\n"
         write_atomically(directory.path / PROMOTION, content)
+        tracking.add_results(
+            str(directory.path),
+            {directory.path / COMPARISON: None, directory.path / PROMOTION: None},
+            {f"promotion.{name}": value for name, value in comparison.sets[0].candidate.items()},
+            {"promotion": decision["decision"]},
+        )
     return decision

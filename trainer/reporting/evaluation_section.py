@@ -91,6 +91,21 @@ def read_evaluation(run: Path) -> EvaluationSection | None:
     )
 
 
+def own_figures(table: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Return the figures of a table's rows that are of the run itself, and not of what it is compared with.
+
+    Returns:
+        Figures by name, by the kind of generated clips: "unconditional", "genres in turn"; empty for other figures.
+    """
+    figures = {}
+    for row in table:
+        name = row.get("name", "")
+        if name in ("", "reconstruction") or name.startswith("prior, "):
+            kind = name.partition(", ")[2]
+            figures[kind] = {figure: value for figure, value in row.items() if figure != "name"}
+    return figures
+
+
 def _table(heading: str, lead: str, results: list[dict[str, Any]]) -> Table:
     figures = dict.fromkeys(figure for result in results for figure in result if figure != "name")
     return Table(

@@ -9,7 +9,7 @@ from typing import Any
 from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import DataError
 from preprocessing.html.numbers import format_duration, format_number, format_significant, without_nan
-from trainer.reporting.evaluation_section import TABLES
+from trainer.reporting.evaluation_section import TABLES, own_figures
 from trainer.run_config import PROVENANCE_FIELDS, UNKNOWN_PROGRAM
 from trainer.runs.directory import EVALUATION, EVALUATION_JSON, PROMOTION
 from trainer.runs.discovery import FoundRun, find_runs
@@ -211,15 +211,12 @@ def _evaluation_sections(runs: list[ComparedRun]) -> list[Section]:
 
 
 def _own_figures(key: str, table: list[dict[str, Any]]) -> dict[str, float | None]:
-    """Return the figures of a table that are of the run itself, and not of what it is compared with."""
-    figures: dict[str, float | None] = {}
-    for row in table:
-        name = row.get("name", "")
-        if name in ("", "reconstruction") or name.startswith("prior"):
-            prefix = f"{name.removeprefix('prior, ')}: " if name.startswith("prior") else ""
-            shown = _STATISTICS if key == "musical_statistics" else [key for key in row if key != "name"]
-            figures |= {f"{prefix}{figure.replace('_', ' ')}": row.get(figure) for figure in shown}
-    return figures
+    return {
+        f"{kind}: {name}".removeprefix(": ").replace("_", " "): value
+        for kind, figures in own_figures(table).items()
+        for name, value in figures.items()
+        if key != "musical_statistics" or name in _STATISTICS
+    }
 
 
 def _promotion_rows(runs: list[ComparedRun]) -> list[tuple[str, list[str]]]:

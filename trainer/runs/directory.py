@@ -21,6 +21,7 @@ from trainer.runs.storage import GcsPrefix, StorageFolder, is_remote
 
 # The files and folders of a run, beside `CONFIG_NAME`.
 METRICS = "metrics.jsonl"  # one line per epoch
+TRACKING = "mlflow.json"  # id of the MLflow run that tracks the run, and the epochs that it has
 ROLLBACKS = "rollbacks.jsonl"  # one line per return to an earlier checkpoint
 REPORT = "report.html"  # written last, when all epochs are done
 CHECKPOINTS = "checkpoints"
@@ -43,6 +44,7 @@ PROMOTION = "promotion.json"  # whether a candidate was promoted, and why
 _RUN_FILES = (
     POINTER,
     METRICS,
+    TRACKING,
     ROLLBACKS,
     REPORT,
     SAMPLE_CLIPS,
