@@ -76,6 +76,7 @@ def train(
     preset: str | None = None,
     replicas: int | None = None,
     cache: Path | None = None,
+    track: str | None = None,
     **settings: Any,
 ) -> list[dict[str, float]]:
     """Train a run, or resume it from its newest checkpoint. Shows progress; an interrupt saves a checkpoint.
@@ -86,13 +87,14 @@ def train(
         preset: Name of a preset; None: that of the run, or "wave".
         replicas: Devices to train on; None: all GPUs, or one CPU.
         cache: Local folder for files fetched from `gs://`; None: `gtzan-cvae` in the temporary folder.
+        track: Where to record the run, too, as mlflow:URI; None: nowhere.
         settings: Fields of `Config` that override the preset's, such as `epochs=3`.
 
     Returns:
         The metrics of each epoch: "epoch", "train_elbo", "test_elbo" (nats per clip), "test_snr_db" and so on.
 
     Raises:
-        UsageError: A setting is unknown, out of range or contradicts the run.
+        UsageError: A setting is unknown, out of range or contradicts the run; or MLflow is missing.
         DataError: The dataset is missing or corrupt.
         StorageError: Storage failed.
         StoppedError: Interrupted: the same call resumes the run.
@@ -102,5 +104,5 @@ def train(
     from trainer.training.train import train_and_evaluate
 
     given = ({"preset": preset} if preset else {}) | settings
-    train_and_evaluate(str(data), str(run), given, replicas, cache or default_cache())
+    train_and_evaluate(str(data), str(run), given, replicas, cache or default_cache(), track=track)
     return read_metrics(str(run))

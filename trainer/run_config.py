@@ -1,11 +1,12 @@
-"""`config.json`: a run's configuration and metadata of its dataset. Standard library only."""
+"""`config.json`: a run's configuration, its dataset and the program that trained it. Standard library only."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,15 @@ from preprocessing.errors import UsageError
 from preprocessing.storage.atomic import write_atomically
 from trainer.config import Config
 from trainer.presets import find_preset
+
+PROGRAM = "gtzan-cvae"
+UNKNOWN_PROGRAM = "unknown"  # of a run that a program trained which did not store its version
+PROVENANCE_FIELDS = ("dataset", "ancestor_datasets", "program")  # of `config.json`, beside the settings
+
+
+def this_program() -> str:
+    """Return the name and the version of this program, such as "gtzan-cvae 0.1.0"."""
+    return f"{PROGRAM} {metadata.version(PROGRAM)}"
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,7 @@ class RunConfig:
     config: Config
     dataset: DatasetMetadata
     ancestor_datasets: tuple[str, ...] = ()  # digests of those that the initial weights were trained on
+    program: str = field(default_factory=this_program)  # name and version of the one that trained last
 
     def to_json(self) -> str:
         """Serialize to the settings at the top level, beside what else the run stores."""
@@ -59,6 +70,7 @@ class RunConfig:
             **dataclasses.asdict(self.config),
             "dataset": dataclasses.asdict(self.dataset),
             "ancestor_datasets": self.ancestor_datasets,
+            "program": self.program,
         }
         return json.dumps(fields, indent=2) + "\n"
 
@@ -91,11 +103,12 @@ def parse(content: bytes, uri: str) -> RunConfig:
     try:
         fields = json.loads(content)
         dataset, ancestors = fields.pop("dataset"), fields.pop("ancestor_datasets")
+        program = fields.pop("program", UNKNOWN_PROGRAM)
         dataset["genres"] = tuple(dataset["genres"])
         dataset["attributes"] = {
             name: Statistics(**statistics) for name, statistics in dataset["attributes"].items()
         }
-        return RunConfig(Config(**fields), DatasetMetadata(**dataset), tuple(ancestors))
+        return RunConfig(Config(**fields), DatasetMetadata(**dataset), tuple(ancestors), str(program))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{uri} cannot be read ({error}): use a new `run`") from error
 

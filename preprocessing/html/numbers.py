@@ -1,8 +1,9 @@
-"""Number formats of pages and tables. Standard library only."""
+"""Number formats of pages, tables and JSON. Standard library only."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -23,3 +24,22 @@ def format_significant(value: float | None) -> str:
         return format_number(value)
     text = f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100 else f"{value:.3g}"
     return text.replace("-", MINUS)
+
+
+def format_duration(secs: float) -> str:
+    """Format a duration in its two largest units; empty if it is not known."""
+    if not 0 < secs < math.inf:
+        return ""
+    minutes, rest = divmod(round(secs), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{secs:.1f} s"
+
+
+def without_nan(value: Any) -> Any:
+    """Replace NaN and infinity by None, at any depth, as strict JSON requires."""
+    if isinstance(value, dict):
+        return {name: without_nan(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,7 +8,7 @@ from support.tiny_corpus import CLIP_SAMPLES, TINY, WAVE, without_figures_and_mu
 from preprocessing.__main__ import main as preprocess
 from preprocessing.errors import BAD_DATA, USAGE
 from trainer.__main__ import main
-from trainer.evaluation.evaluate import markdown
+from trainer.evaluation.evaluate import markdown, own_metrics
 from trainer.training.train import train_and_evaluate
 
 FRECHET = "frechet_log-mel"
@@ -122,3 +122,11 @@ def test_an_error_is_one_sentence_with_an_exit_code(run, dataset, tmp_path, caps
     given = [flag.format(tmp=tmp_path) for flag in flags]
     assert main(["evaluate", "--run", str(run), "--data", str(dataset), *given]) == code
     assert message in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_the_figures_of_the_run_itself_are_named_for_tracking(tables):
+    metrics = own_metrics(tables)
+    assert metrics["evaluation.snr_db"] == tables["reconstruction_quality"][0]["snr_db"]
+    assert metrics["evaluation.unconditional.clips"] == metrics["evaluation.genres_in_turn.clips"] == 4
+    assert "evaluation.rank_correlation_of_loudness_db" in metrics
+    assert not [name for name in metrics if "real" in name.split(".") or "reference" in name]

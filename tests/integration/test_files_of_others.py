@@ -29,6 +29,7 @@ COLLIDING = {
     "train": (
         "config.json",
         "metrics.jsonl",
+        "mlflow.json",
         "report.html",
         "checkpoints/checkpoint",
         "samples/training.gif",

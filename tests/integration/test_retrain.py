@@ -126,8 +126,8 @@ def test_no_candidate_starts_from_a_champion_that_was_trained_on_a_forgotten_rec
     content = Forgotten(datasets=frozenset({forgotten.dataset["digest"]})).to_json()
     (datasets / "forgotten.json").write_bytes(content)
 
-    def train_nothing(*_, init_from):
-        assert init_from is None
+    def train_nothing(*_, init_from, track):
+        assert init_from is None and track is None
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train, "train_and_evaluate", train_nothing)

@@ -1,5 +1,7 @@
+import dataclasses
 import json
 import shutil
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import tensorflow as tf
 from support.tiny_corpus import WAVE, without_figures_and_music
 
 from preprocessing.errors import BAD_DATA, STOPPED, USAGE, CommandError
+from trainer import run_config
 from trainer.generation.load import load
 from trainer.runs import rollbacks
 from trainer.runs.directory import RunDirectory
@@ -125,6 +128,18 @@ def test_a_finished_run_is_not_changed(dataset, uninterrupted, tmp_path):
     before = (tmp_path / "run/metrics.jsonl").read_text()
     assert len(train(dataset, tmp_path / "run", {}, 3)) == 3
     assert (tmp_path / "run/metrics.jsonl").read_text() == before
+
+
+def test_a_run_names_the_version_that_trained_last(dataset, uninterrupted, tmp_path):
+    run, earlier = tmp_path / "run", "gtzan-cvae 0.0.9"
+    shutil.copytree(uninterrupted, run)
+    saved = run_config.load(run)
+    assert saved.program == f"gtzan-cvae {metadata.version('gtzan-cvae')}"
+    run_config.save(dataclasses.replace(saved, program=earlier), run)
+    train(dataset, run, {}, 3)  # trains nothing
+    assert run_config.load(run).program == earlier
+    train(dataset, run, {}, 4)
+    assert run_config.load(run).program == saved.program
 
 
 def test_contradicting_settings_and_missing_data_are_rejected_without_changes(

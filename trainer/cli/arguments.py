@@ -62,6 +62,18 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         help="text lines and a progress bar, or one JSON object per line for log collectors "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--track",
+        metavar="mlflow:URI",
+        help="also record parameters, metrics of each epoch and the report with MLflow, such as "
+        "mlflow:http://localhost:5000",
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="YAML or JSON file with fields of the configuration, such as a run's config.json, local or gs://; flags "
+        "override it",
+    )
     group = parser.add_argument_group(
         "configuration",
         f"saved in the run's config.json; the defaults are those of the preset {Config.preset}",
@@ -79,5 +91,14 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def given_settings(flags: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of `Config` that are set on the command line."""
-    return {name: getattr(flags, name) for name in Config.names() if name in flags}
+    """Return the fields of `Config` that are set on the command line, or else in the file `--config`.
+
+    Raises:
+        CommandError: The file has an unknown field or is not readable (2), does not exist (3), or storage failed (4).
+    """
+    settings: dict[str, Any] = {}
+    if flags.config is not None:
+        from trainer.runs.settings_file import read_settings
+
+        settings = read_settings(flags.config)
+    return settings | {name: getattr(flags, name) for name in Config.names() if name in flags}

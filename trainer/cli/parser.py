@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from preprocessing.cli import SentenceParser
-from trainer.cli import champion, evaluate, export, generate, retrain, status, studio, train
+from trainer.cli import champion, compare, evaluate, export, generate, retrain, status, studio, train
 
 PROGRAM = "python -m trainer"
-COMMANDS = (train, generate, studio, evaluate, export, status, retrain, champion)
+COMMANDS = (train, generate, studio, evaluate, export, status, compare, retrain, champion)
 
 
 def build_parser() -> SentenceParser:

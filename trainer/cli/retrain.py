@@ -92,6 +92,10 @@ def _add_criteria(parser: argparse.ArgumentParser) -> None:
 def run(flags: argparse.Namespace) -> None:
     """Retrain, and print the decision as one line of JSON, the only line on standard output."""
     config = resolve(given_settings(flags), None)
+    if flags.track:
+        from trainer.training.tracking import parse_target
+
+        parse_target(flags.track)
     from trainer.registry.retrain import retrain
 
     options = Options(
@@ -104,6 +108,7 @@ def run(flags: argparse.Namespace) -> None:
         count=flags.count,
         max_candidates=flags.max_candidates,
         replicas=flags.replicas,
+        track=flags.track,
     )
     with contextlib.redirect_stdout(sys.stderr):
         decision = retrain(options)

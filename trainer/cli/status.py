@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from preprocessing.cli import SentenceParser
 from trainer.cli.arguments import SubParsers, add_common_arguments
@@ -13,17 +14,30 @@ def add_parser(commands: SubParsers) -> SentenceParser:
     parser = commands.add_parser(
         "status",
         allow_abbrev=False,
-        help="show the state of a run",
+        help="show the state of runs",
         description="Show the state of a run: epoch, best metrics, age of the last checkpoint, and the process that "
-        "works on it.",
+        "works on it; or a line for each of several runs.",
     )
-    parser.add_argument("--run", required=True, metavar="DIR", help="run directory, local or gs://")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="DIR",
+        help="a run, a folder of runs, or a folder of models, whose champion is marked with a star; local or gs://",
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON list with an object for each run")
     add_common_arguments(parser)
     return parser
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Print the state of the run."""
-    from trainer.runs.status import status
+    """Print the state of the runs."""
+    from trainer.runs.discovery import find_runs
+    from trainer.runs.status import read_status, status_table
 
-    print(status(flags.run))
+    statuses = [read_status(found) for found in find_runs(flags.runs)]
+    if flags.json:
+        print(json.dumps([status.to_json() for status in statuses], indent=2))
+    elif len(statuses) == 1:
+        print(statuses[0].describe())
+    else:
+        print(status_table(statuses))

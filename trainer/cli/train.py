@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 from preprocessing.cli import SentenceParser
+from preprocessing.errors import UsageError
 from trainer import event_log
 from trainer.cli.arguments import (
     SubParsers,
@@ -38,6 +40,11 @@ def add_parser(commands: SubParsers) -> SentenceParser:
         metavar="FIRST:LAST",
         help="write a TensorBoard profile of these training steps, counted from the run's first step, 1",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what would be trained, and estimate time, disk and memory from a few steps on noise; write nothing",
+    )
     add_training_arguments(parser)
     add_common_arguments(parser)
     return parser
@@ -47,6 +54,13 @@ def run(flags: argparse.Namespace) -> None:
     """Train until all epochs are done."""
     settings, cluster = given_settings(flags), find_cluster(os.environ)
     resolve(settings, None)  # rejects invalid settings before the slow import of TensorFlow
+    if flags.track:
+        from trainer.training.tracking import parse_target
+
+        parse_target(flags.track)
+    if flags.dry_run:
+        _dry_run(flags, settings, is_alone=cluster is None)
+        return
     from trainer.training.train import train_and_evaluate
 
     report = train_and_evaluate(
@@ -57,6 +71,18 @@ def run(flags: argparse.Namespace) -> None:
         cache_dir(flags),
         profile=flags.profile,
         cluster=cluster,
+        track=flags.track,
     )
     if cluster is None or cluster.worker == 0:
         event_log.log_event("done", f"report: {report}", report=report)
+
+
+def _dry_run(flags: argparse.Namespace, settings: dict[str, Any], is_alone: bool) -> None:
+    if not is_alone:
+        raise UsageError(
+            "`dry_run` estimates the training of one process: unset TF_CONFIG and run it on one machine"
+        )
+    from trainer.training.dry_run import dry_run
+
+    plan = dry_run(flags.data, flags.run, settings, flags.replicas)
+    event_log.log_event("dry_run", plan.describe(), **plan.to_json())

@@ -78,7 +78,7 @@ def _epoch(
     parts = []
     for number, clips in enumerate(input_shards):
         examples = _examples(clips, config, manifest, seeds[number])
-        part = _full_batches(examples, size, _crop_length(config, manifest))
+        part = _full_batches(examples, size, crop_length(config, manifest))
         missing = count_steps(manifest, config) - -(-counts[first + number] // size)
         parts.append(part.concatenate(_padding(part).repeat(missing)) if missing else part)
     position = size * first + tf.range(size * len(input_shards))
@@ -111,7 +111,7 @@ def _examples(clips: Clips, config: Config, manifest: Manifest, seeds: tf.Tensor
     order, offsets, chances = (seeds[index] for index in range(3))
     names = sorted(manifest.attributes)
     per_db = np.array([1 / manifest.attributes[name].std if name == LOUDNESS else 0.0 for name in names])
-    crops_per_clip, length = _crops_per_clip(config), _crop_length(config, manifest)
+    crops_per_clip, length = _crops_per_clip(config), crop_length(config, manifest)
 
     def crop(index: tf.Tensor, clip: Clip) -> tf.data.Dataset:
         last = manifest.clip_samples - length + 1
@@ -213,7 +213,8 @@ def _crops_per_clip(config: Config) -> int:
     return config.crops_per_clip if config.crop_samples else 1
 
 
-def _crop_length(config: Config, manifest: Manifest) -> int:
+def crop_length(config: Config, manifest: Manifest) -> int:
+    """Return the samples of a training example."""
     return min(config.crop_samples or manifest.clip_samples, manifest.clip_samples)
 
 

@@ -26,6 +26,8 @@ from trainer.generation.generator import Generator
 from trainer.generation.load import load
 from trainer.presets import BASELINE_PRESET
 from trainer.reporting import clip_figures, figures, report, statistics_figure
+from trainer.reporting.evaluation_section import TABLES, own_figures
+from trainer.runs.champion_pointer import resolve
 from trainer.runs.checkpoints import epoch_of
 from trainer.runs.directory import (
     EVALUATION,
@@ -35,6 +37,7 @@ from trainer.runs.directory import (
     METRICS,
 )
 from trainer.runs.storage import GcsPrefix, StorageFolder, is_remote
+from trainer.training import tracking
 from trainer.training.train import train_and_evaluate
 
 BASELINE_EPOCHS = 5
@@ -91,12 +94,24 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
         _draw(target, generator, held_out, results)
         if is_remote(output):
             GcsPrefix(output).upload(sorted(path.name for path in target.iterdir()), target)
+        files = {target / name: EVALUATION for name in OUTPUT_FILES if (target / name).exists()}
+        tracking.add_results(resolve(run), files, own_metrics(tables))
     if not is_remote(run) and (generator.path / METRICS).exists():
         _write_to_tensorboard(generator.path, Path(output), tables["about"]["epoch"])
         parameters = generator.model.parameter_count()
         report.write_report(generator.path, note=generator.model.caveat, parameters=parameters)
     print(markdown(tables))
     return f"{output}/{EVALUATION_MARKDOWN}"
+
+
+def own_metrics(tables: dict[str, Any]) -> dict[str, float | None]:
+    """Return the figures of the run itself, by names such as `evaluation.unconditional.diversity`."""
+    return {
+        ".".join(filter(None, ("evaluation", kind.replace(" ", "_"), name))): value
+        for key in TABLES
+        for kind, figures in own_figures(tables[key]).items()
+        for name, value in figures.items()
+    }
 
 
 def _check_output(output: str) -> None:

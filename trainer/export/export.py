@@ -17,6 +17,7 @@ from trainer.export.signatures import Signature, make_signatures
 from trainer.generation import takes
 from trainer.generation.generator import Generator
 from trainer.generation.load import load
+from trainer.run_config import this_program
 from trainer.runs.storage import GcsPrefix, StorageFolder, is_remote
 
 METADATA_NAME = "metadata.json"
@@ -62,7 +63,7 @@ def describe(run: str, generator: Generator, signatures: dict[str, Signature]) -
     """Return the content of `metadata.json`."""
     dataset = generator.metadata
     return {
-        "program": takes.program(),
+        "program": this_program(),
         "run": run,
         "checkpoint": generator.checkpoint,
         "checkpoint_sha256": takes.checkpoint_sha256(generator),

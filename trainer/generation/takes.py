@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from trainer.generation.generator import Generator
 from trainer.generation.options import Options
 from trainer.generation.sources import SourceClip
 from trainer.reporting import wav
+from trainer.run_config import this_program
 from trainer.runs.directory import CHECKPOINTS
 from trainer.runs.storage import StorageFolder
 
@@ -46,12 +46,7 @@ def make_recipe(run: str, generator: Generator, sources: Sequence[SourceClip], o
     """Describe what a run, as the user named it, generates from source clips with some options."""
     files = [source.file_sha256 for source in sources if source.file_sha256]
     digest = checkpoint_sha256(generator)
-    return Recipe(program(), run, generator.checkpoint, digest, dataclasses.asdict(options), files)
-
-
-def program() -> str:
-    """Return the name and the version of this program."""
-    return f"gtzan-cvae {metadata.version('gtzan-cvae')}"
+    return Recipe(this_program(), run, generator.checkpoint, digest, dataclasses.asdict(options), files)
 
 
 def checkpoint_sha256(generator: Generator) -> str:

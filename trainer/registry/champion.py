@@ -9,12 +9,13 @@ from typing import Any
 
 from preprocessing.dataset.run_files import CHAMPION_NAME, CONFIG_NAME
 from preprocessing.errors import DataError
-from preprocessing.html.numbers import format_significant
+from preprocessing.html.numbers import format_significant, without_nan
 from preprocessing.storage import lease
-from trainer.registry.promotion import METRICS, PROMOTION_NAME, Figures, without_nan
+from trainer.registry.promotion import METRICS, Figures
+from trainer.run_config import PROVENANCE_FIELDS
 from trainer.runs import champion_pointer
 from trainer.runs.champion_pointer import Generation, candidate_uri
-from trainer.runs.directory import POINTER
+from trainer.runs.directory import POINTER, PROMOTION
 from trainer.runs.storage import StorageFolder
 
 MAX_EARLIER = 3  # champions that are kept for rollbacks
@@ -94,12 +95,12 @@ def describe_candidate(models: str, name: str, by: str) -> Champion:
         problem = "there is no such candidate" if config is None else "it has no checkpoint yet"
         raise DataError(f"{candidate_uri(models, name)} cannot be the champion: {problem}")
     fields = json.loads(config)
-    dataset, ancestors = fields.pop("dataset"), fields.pop("ancestor_datasets")
-    decision = json.loads(folder.read(PROMOTION_NAME) or b"{}")
+    dataset, ancestors = fields["dataset"], fields["ancestor_datasets"]
+    decision = json.loads(folder.read(PROMOTION) or b"{}")
     return Champion(
         candidate=name,
         dataset={key: dataset[key] for key in ("digest", "uri", "sample_rate_hz", "clip_samples")},
-        config=fields,
+        config={name: value for name, value in fields.items() if name not in PROVENANCE_FIELDS},
         ancestor_datasets=ancestors,
         figures=decision["sets"][0]["candidate"] if decision else None,
         promoted=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -25,3 +25,4 @@ class Options:
     count: int = GENERATED_CLIPS  # generated clips per model in the comparison
     max_candidates: int = 5  # newest candidates to keep; those that a rollback may need are kept, too
     replicas: int | None = None  # devices to train on; None: all GPUs, or else one CPU
+    track: str | None = None  # where to track the candidate, as mlflow:URI

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-PROMOTION_NAME = "promotion.json"
 PROMOTED, REFUSED, UNCHANGED = "promoted", "refused", "unchanged"
 SILENCE_SNR_DB = 0.0  # a first candidate must reconstruct better than silence
 
@@ -113,15 +112,6 @@ def describe_gain(value: float) -> str:
     if not math.isfinite(value):
         return "a finite error instead of none" if value > 0 else "no finite error"
     return f"{abs(value):.1%} {'less' if value >= 0 else 'more'} error"
-
-
-def without_nan(value: Any) -> Any:
-    """Replace NaN and infinity by None, at any depth, as strict JSON requires."""
-    if isinstance(value, dict):
-        return {name: without_nan(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _error(name: str, value: float) -> float:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from preprocessing.dataset.forgotten import FORGOTTEN_NAME, Forgotten
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import UsageError
+from preprocessing.html.numbers import without_nan
 from preprocessing.storage.atomic import write_atomically
 from trainer import event_log
 from trainer.data.fetch import find_dataset
@@ -21,9 +22,9 @@ from trainer.registry import champion as champions
 from trainer.registry.champion import RETRAINING, Champion, State
 from trainer.registry.holdout import HeldOutSet, held_out_sets
 from trainer.registry.options import FROM_CHAMPION, Options
-from trainer.registry.promotion import PROMOTED, PROMOTION_NAME, REFUSED, UNCHANGED
+from trainer.registry.promotion import PROMOTED, REFUSED, UNCHANGED
 from trainer.runs.champion_pointer import MovedError, candidate_uri, join
-from trainer.runs.directory import COMPARISON, REPORT, RunDirectory, fetch_run
+from trainer.runs.directory import COMPARISON, PROMOTION, REPORT, RunDirectory, fetch_run
 from trainer.runs.storage import StorageFolder
 
 Decision = dict[str, Any]  # the content of `promotion.json`
@@ -118,7 +119,7 @@ def _reason_to_skip(options: Options, state: State, plan: Plan) -> str:
         return "neither the dataset nor the configuration has changed since the champion was trained"
     if plan.candidate in state.rejected:
         return "this candidate was rolled back by hand"
-    content = StorageFolder(candidate_uri(options.models, plan.candidate)).read(PROMOTION_NAME)
+    content = StorageFolder(candidate_uri(options.models, plan.candidate)).read(PROMOTION)
     earlier = json.loads(content) if content else {}
     incumbent = champion.candidate if champion else None
     is_same = earlier.get("champion") == incumbent and earlier.get("criteria") == _criteria(options)
@@ -147,7 +148,15 @@ def _train(options: Options, plan: Plan) -> None:
     if plan.init_from:
         init_from = fetch_run(candidate_uri(options.models, plan.init_from), options.cache)
     settings = dataclasses.asdict(options.config)
-    train_and_evaluate(plan.dataset_uri, run, settings, options.replicas, options.cache, init_from=init_from)
+    train_and_evaluate(
+        plan.dataset_uri,
+        run,
+        settings,
+        options.replicas,
+        options.cache,
+        init_from=init_from,
+        track=options.track,
+    )
 
 
 def _evaluate_and_promote(options: Options, plan: Plan) -> Decision:
@@ -171,6 +180,7 @@ def _evaluate(options: Options, plan: Plan, state: State) -> Decision:
     """Compare and decide; write the decision and its page into the candidate's folder."""
     from trainer.generation.load import load
     from trainer.registry.comparison import compare, load_champion
+    from trainer.training import tracking
 
     champion = state.champion
     if champion:
@@ -181,7 +191,7 @@ def _evaluate(options: Options, plan: Plan, state: State) -> Decision:
         candidate = load(directory.path, cache=options.cache)
         comparison = compare(candidate, incumbent, sets, options.count, options.config.seed)
         is_promoted, reason = promotion.decide(comparison.sets, options.criteria)
-        decision: Decision = promotion.without_nan(
+        decision: Decision = without_nan(
             {
                 "decision": PROMOTED if is_promoted else REFUSED,
                 "reason": reason,
@@ -197,5 +207,11 @@ def _evaluate(options: Options, plan: Plan, state: State) -> Decision:
         )
         write_atomically(directory.path / COMPARISON, page)
         content = json.dumps(decision, indent=2, allow_nan=False) + "\n"
-        write_atomically(directory.path / PROMOTION_NAME, content)
+        write_atomically(directory.path / PROMOTION, content)
+        tracking.add_results(
+            str(directory.path),
+            {directory.path / COMPARISON: None, directory.path / PROMOTION: None},
+            {f"promotion.{name}": value for name, value in comparison.sets[0].candidate.items()},
+            {"promotion": decision["decision"]},
+        )
     return decision

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -45,6 +45,16 @@ METRICS = (
 
 
 @dataclass(frozen=True)
+class Series:
+    """The values of a curve; one that is not finite leaves a gap."""
+
+    name: str
+    css_class: str  # which sets the colour
+    epochs: list[int]  # in order
+    values: list[float]
+
+
+@dataclass(frozen=True)
 class Tick:
     """A label of an axis and its position in SVG units."""
 
@@ -57,6 +67,7 @@ class Curve:
     """A curve with its path in SVG units, which is empty if the curve has no finite value."""
 
     name: str
+    css_class: str
     last_value: float
     path: str
     last_point: Point | None
@@ -90,42 +101,66 @@ class LineChart:
 
 
 def line_charts(epochs: list[dict[str, float]]) -> list[LineChart]:
-    """Lay out a chart of each of `METRICS` that any epoch has."""
-    charts = (line_chart(metric, epochs) for metric in METRICS)
+    """Lay out a chart of each of `METRICS` that any epoch has, with the curves "train" and "test"."""
+    charts = (
+        line_chart(metric, [_series(name, name, key, epochs) for name, key in metric.keys.items()])
+        for metric in METRICS
+    )
     return [chart for chart in charts if chart is not None]
 
 
-def line_chart(metric: Metric, epochs: list[dict[str, float]]) -> LineChart | None:
-    """Lay out the curves of a metric.
+def run_charts(runs: dict[str, tuple[str, list[dict[str, float]]]]) -> list[LineChart]:
+    """Lay out a chart of each of `METRICS` that any run has, with one curve for each run.
 
     Args:
-        metric: What to draw.
-        epochs: The metrics of each epoch, in order; a value that is missing or not finite leaves a gap.
-
-    Returns:
-        The chart, or None where no epoch has the metric.
+        runs: The CSS class and the metrics of each epoch, by the run's name. The test metrics are drawn where a metric
+            has them.
     """
-    x = [int(epoch["epoch"]) for epoch in epochs]
-    curves = {
-        name: [epoch.get(key, math.nan) for epoch in epochs]
-        for name, key in metric.keys.items()
-        if any(key in epoch for epoch in epochs)
-    }
-    if not curves:
+    charts = []
+    for metric in METRICS:
+        split, key = next((name, metric.keys[name]) for name in ("test", "train") if name in metric.keys)
+        series = [_series(name, css_class, key, epochs) for name, (css_class, epochs) in runs.items()]
+        chart = line_chart(metric, series)
+        if chart is not None:
+            charts.append(
+                replace(chart, unit=f"{split}, {chart.unit}" if len(metric.keys) > 1 else chart.unit)
+            )
+    return charts
+
+
+def line_chart(metric: Metric, series: list[Series]) -> LineChart | None:
+    """Lay out the curves of a metric; None if no series has a point."""
+    series = [each for each in series if each.epochs]
+    if not series:
         return None
-    finite = [value for values in curves.values() for value in values if math.isfinite(value)]
-    low, high = _value_range(finite) if finite else (0.0, 1.0)
+    finite = [[value for value in each.values if math.isfinite(value)] for each in series]
+    ranges = [_value_range(values) for values in finite if values]
+    low, high = (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else (0.0, 1.0)
+    x = sorted({epoch for each in series for epoch in each.epochs})
     axes = _Axes.around(x, low, high)
+    gaps = {
+        epoch
+        for each in series
+        for epoch, value in zip(each.epochs, each.values, strict=True)
+        if not math.isfinite(value)
+    }
     return LineChart(
         title=metric.title,
         unit=metric.unit,
-        curves=[_curve(name, x, values, axes) for name, values in curves.items()],
-        value_ticks=axes.value_ticks() if finite else [],
-        epoch_ticks=axes.epoch_ticks(x) if finite else [],
+        curves=[_curve(each, axes) for each in series],
+        value_ticks=axes.value_ticks() if ranges else [],
+        epoch_ticks=axes.epoch_ticks(x) if ranges else [],
         epochs=len(x),
-        gaps=sum(not all(map(math.isfinite, values)) for values in zip(*curves.values(), strict=True)),
-        clipped=any(not low <= value <= high for value in finite),
+        gaps=len(gaps),
+        clipped=any(not low <= value <= high for values in finite for value in values),
     )
+
+
+def _series(name: str, css_class: str, key: str, epochs: list[dict[str, float]]) -> Series:
+    """Return the values of a key of all epochs; without points if no epoch has the key."""
+    known = epochs if any(key in epoch for epoch in epochs) else []
+    values = [epoch.get(key, math.nan) for epoch in known]
+    return Series(name, css_class, [int(epoch["epoch"]) for epoch in known], values)
 
 
 def _value_range(values: list[float]) -> tuple[float, float]:
@@ -175,14 +210,15 @@ def _tick_label(value: float) -> str:
     return label.replace("-", MINUS)
 
 
-def _curve(name: str, x: list[int], values: list[float], axes: _Axes) -> Curve:
+def _curve(series: Series, axes: _Axes) -> Curve:
     """Connect neighbouring points by lines; the last point is marked, so that a single point is visible."""
     commands, points, command = [], [], "M"
-    for epoch, value in zip(x, values, strict=True):
+    for epoch, value in zip(series.epochs, series.values, strict=True):
         if not math.isfinite(value):
             command = "M"
             continue
         points.append((axes.x(epoch), axes.y(value)))
         commands.append(f"{command}{points[-1][0]} {points[-1][1]}")
         command = "L"
-    return Curve(name, values[-1], "".join(commands), points[-1] if points else None)
+    last_point = points[-1] if points else None
+    return Curve(series.name, series.css_class, series.values[-1], "".join(commands), last_point)

@@ -11,7 +11,7 @@ from preprocessing.html.media import data_uri
 from preprocessing.html.numbers import format_significant
 from trainer.runs.directory import EVALUATION, EVALUATION_JSON
 
-_TABLES = {  # key in evaluation.json -> heading and lead
+TABLES = {  # key in evaluation.json -> heading and lead
     "reconstruction_quality": (
         "Reconstruction quality",
         "Held-out clips encoded and decoded, by the model and by baselines.",
@@ -82,13 +82,28 @@ def read_evaluation(run: Path) -> EvaluationSection | None:
         split=about["split"],
         held_out_clips=about["held_out_clips"],
         generated_clips=about["count"],
-        tables=[_table(*texts, evaluation[key]) for key, texts in _TABLES.items() if evaluation[key]],
+        tables=[_table(*texts, evaluation[key]) for key, texts in TABLES.items() if evaluation[key]],
         pictures=[
             Picture(caption, data_uri((folder / name).read_bytes(), "image/png"))
             for name, caption in _PICTURES.items()
             if (folder / name).exists()
         ],
     )
+
+
+def own_figures(table: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Return the figures of a table's rows that are of the run itself, and not of what it is compared with.
+
+    Returns:
+        Figures by name, by the kind of generated clips: "unconditional", "genres in turn"; empty for other figures.
+    """
+    figures = {}
+    for row in table:
+        name = row.get("name", "")
+        if name in ("", "reconstruction") or name.startswith("prior, "):
+            kind = name.partition(", ")[2]
+            figures[kind] = {figure: value for figure, value in row.items() if figure != "name"}
+    return figures
 
 
 def _table(heading: str, lead: str, results: list[dict[str, Any]]) -> Table:

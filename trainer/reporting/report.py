@@ -5,14 +5,13 @@ It needs only the run's directory, neither the model nor the dataset.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from preprocessing.dataset.splits import SPLITS
 from preprocessing.html.media import AudioClip, ClipFigure, SpectrogramScale, clip_figure, data_uri
-from preprocessing.html.numbers import format_number
+from preprocessing.html.numbers import format_duration, format_number
 from preprocessing.html.page import Fact, Gallery, fact_list, render
 from preprocessing.storage.atomic import write_atomically
 from trainer.config import MODES
@@ -134,8 +133,9 @@ def _facts(run: Path, results: RunResults, parameters: int | None) -> list[Fact]
             "Preset": results.config.get("preset", ""),
             "Date": f"{ended:%d %b %Y}".lstrip("0"),
             "Epochs": format_number(results.epochs[-1]["epoch"], 0),
-            "Training time": _duration(sum(epoch.get("epoch_secs", 0) for epoch in results.epochs)),
+            "Training time": format_duration(sum(epoch.get("epoch_secs", 0) for epoch in results.epochs)),
             "Parameters": format_number(parameters, 0) if parameters else "",
+            "Program": results.config.get("program", ""),
             "Audio": f"{rate_hz:,} Hz, {samples / rate_hz:.0f} s" if rate_hz and samples else "",
         },
         wide={
@@ -146,15 +146,6 @@ def _facts(run: Path, results: RunResults, parameters: int | None) -> list[Fact]
             "Dataset": dataset.get("uri", ""),
         },
     )
-
-
-def _duration(secs: float) -> str:
-    if not 0 < secs < math.inf:
-        return ""
-    minutes, rest = divmod(round(secs), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {rest} s" if minutes else f"{secs:.1f} s"
 
 
 def _training_gif_uri(run: Path) -> str | None:

@@ -21,6 +21,7 @@ from trainer.runs.storage import GcsPrefix, StorageFolder, is_remote
 
 # The files and folders of a run, beside `CONFIG_NAME`.
 METRICS = "metrics.jsonl"  # one line per epoch
+TRACKING = "mlflow.json"  # id of the MLflow run that tracks the run, and the epochs that it has
 ROLLBACKS = "rollbacks.jsonl"  # one line per return to an earlier checkpoint
 REPORT = "report.html"  # written last, when all epochs are done
 CHECKPOINTS = "checkpoints"
@@ -37,11 +38,13 @@ EVALUATION_JSON = "evaluation.json"  # in `evaluation`
 EVALUATION_MARKDOWN = "evaluation.md"  # in `evaluation`
 COMPARISON = "comparison.html"  # compares a candidate with the champion
 LISTENING = "listening.jsonl"  # votes of listening tests
+PROMOTION = "promotion.json"  # whether a candidate was promoted, and why
 
 # Files that make a folder a run, or somebody else's.
 _RUN_FILES = (
     POINTER,
     METRICS,
+    TRACKING,
     ROLLBACKS,
     REPORT,
     SAMPLE_CLIPS,
@@ -87,6 +90,32 @@ def fetch_run(uri: str, cache: Path) -> Path:
         if copy.exists() or _download_run(prefix, pointer, copy):
             return copy
     raise StorageError(f"`run` {uri} changed {READ_ATTEMPTS} times while it was read: try again")
+
+
+def fetch_results(uri: str, folder: Path) -> Path:
+    """Make the files that a report needs of a run available locally: metrics, evaluation, and the last epoch's clips.
+
+    Args:
+        uri: A run directory, local or `gs://`.
+        folder: An empty local folder for a remote run's files.
+
+    Returns:
+        The run itself if it is local, otherwise `folder`.
+    """
+    if not is_remote(uri):
+        return Path(uri)
+    prefix = GcsPrefix(uri)
+    names = prefix.list_names()
+    epochs = [parts[1] for name in names if (parts := name.split("/"))[0] == SAMPLES and len(parts) == 3]
+    # The newest epoch may be incomplete: the one before it has the clips of the last line of the metrics.
+    newest = sorted(name for name in set(epochs) if name.startswith("epoch-"))[-2:]
+    clips = (f"{ORIGINALS}/", f"{GENERATED}/", *(f"{SAMPLES}/{epoch}/" for epoch in newest))
+    wanted = {CONFIG_NAME, METRICS, SAMPLE_CLIPS, f"{GENERATED}/{MUSIC}"}
+    prefix.download(
+        [name for name in names if name in wanted or (name.startswith(clips) and name.endswith(".wav"))],
+        folder,
+    )
+    return folder
 
 
 def newest_checkpoint(pointer: bytes) -> str | None:
@@ -141,7 +170,7 @@ def _download_run(prefix: GcsPrefix, pointer: bytes, copy: Path) -> bool:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_is_run(uri: str) -> None:
+def check_is_run(uri: str) -> None:
     """Raise if a folder has a file that a training would replace, but is no run (exit code 2)."""
     folder = StorageFolder(uri)
     content = folder.read(CONFIG_NAME)
@@ -180,7 +209,7 @@ class RunDirectory:
     def __enter__(self) -> RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"`run` {self.uri} is a file: name a directory")
-        _check_is_run(self.uri)
+        check_is_run(self.uri)
         self.path.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             self._lease = stack.enter_context(lease.acquire(self.uri, survives_outage=True))

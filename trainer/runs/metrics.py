@@ -16,13 +16,25 @@ TEST_ELBO = "test_elbo"
 
 
 def read_metrics(run: str) -> list[Row]:
-    """Read the rows of a run, local or on `gs://`; a line that was cut off by a kill is left out.
+    """Read the rows of a run, local or on `gs://`, as `parse_metrics` does; none if it has no metrics yet.
 
     Raises:
         CommandError: Storage failed (exit code 4).
     """
-    lines = (StorageFolder(run).read(METRICS) or b"").splitlines()
-    return [json.loads(line) for line in lines if line.endswith(b"}")]
+    return parse_metrics(StorageFolder(run).read(METRICS) or b"")
+
+
+def parse_metrics(content: bytes) -> list[Row]:
+    """Parse the content of `metrics.jsonl`, in the order of the epochs; null becomes NaN.
+
+    A line that was cut off by a kill is left out. Of an epoch that a resumed run repeated, the last line counts.
+    """
+    rows: dict[float, Row] = {}
+    for line in content.splitlines():
+        if line.endswith(b"}"):
+            row = {name: math.nan if value is None else value for name, value in json.loads(line).items()}
+            rows[row["epoch"]] = row
+    return [rows[epoch] for epoch in sorted(rows)]
 
 
 def best_epoch(rows: Sequence[Row]) -> Row | None:

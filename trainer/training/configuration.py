@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from preprocessing.dataset.manifest import Manifest
+from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import UsageError
 from trainer import run_config
 from trainer.config import Config
 from trainer.presets import check_sample_rate
-from trainer.run_config import DatasetMetadata
+from trainer.run_config import DatasetMetadata, RunConfig
 from trainer.runs.directory import POINTER
+from trainer.runs.storage import StorageFolder
 from trainer.training.distribution import Distribution
 
 
@@ -24,13 +26,11 @@ def agree_on_config(
     Raises:
         CommandError: It contradicts the flags, the dataset or the number of workers (exit code 2).
     """
-    resolved = (
-        _resolve_config(path, data, manifest, given, distribution.workers) if distribution.is_chief else None
-    )
+    resolved = None
+    if distribution.is_chief:
+        resolved = resolve_config(str(path), data, manifest, given, distribution.workers)
     config = Config(**distribution.broadcast(dataclasses.asdict(resolved) if resolved else None))
-    replicas = distribution.strategy.num_replicas_in_sync
-    if config.batch_size < replicas:
-        raise UsageError(f"`batch_size` {config.batch_size} is less than the {replicas} replicas")
+    check_replicas(config, distribution)
     if config.input_shards % distribution.workers:
         raise UsageError(
             f"the run's {config.input_shards} input shards cannot be divided evenly among {distribution.workers} "
@@ -39,13 +39,27 @@ def agree_on_config(
     return config
 
 
-def _resolve_config(path: Path, data: str, manifest: Manifest, given: dict[str, Any], workers: int) -> Config:
+def check_replicas(config: Config, distribution: Distribution) -> None:
+    """Raise if a batch has too few examples for the replicas (exit code 2)."""
+    replicas = distribution.strategy.num_replicas_in_sync
+    if config.batch_size < replicas:
+        raise UsageError(f"`batch_size` {config.batch_size} is less than the {replicas} replicas")
+
+
+def resolve_config(run: str, data: str, manifest: Manifest, given: dict[str, Any], workers: int) -> Config:
     """Resolve the configuration of a new run from `given`, or of one with a checkpoint from its own.
+
+    Args:
+        run: The run directory, local or `gs://`.
+        data: As the user named the dataset.
+        manifest: Of the dataset.
+        given: The fields that the user sets.
+        workers: The default of `input_shards`.
 
     Raises:
         CommandError: A setting is invalid or contradicts the run, or the dataset is another (exit code 2).
     """
-    saved = run_config.load(path) if (path / POINTER).exists() else None
+    saved = _saved(run)
     if saved is None:
         given = {"input_shards": workers} | given
     config = run_config.resolve(given, saved.config if saved else None)
@@ -62,11 +76,18 @@ def _resolve_config(path: Path, data: str, manifest: Manifest, given: dict[str, 
 
 def ancestor_datasets(path: Path, init_from: Path | None) -> tuple[str, ...]:
     """Return the digests of the datasets that a run's initial weights were trained on."""
-    saved = run_config.load(path) if (path / POINTER).exists() else None
+    saved = _saved(str(path))
     if saved is not None:
         return saved.ancestor_datasets
     source = run_config.load(init_from) if init_from else None
     return source.descendant_datasets() if source else ()
+
+
+def _saved(run: str) -> RunConfig | None:
+    """Return the configuration of a run that has a checkpoint."""
+    files = StorageFolder(run)
+    content = files.read(CONFIG_NAME) if files.read(POINTER) is not None else None
+    return run_config.parse(content, f"{run}/{CONFIG_NAME}") if content is not None else None
 
 
 def _difference(metadata: DatasetMetadata, own: DatasetMetadata) -> str:

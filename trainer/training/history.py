@@ -1,7 +1,8 @@
-"""Record the metrics of each epoch in `metrics.jsonl`, in TensorBoard and in the log."""
+"""Record the metrics of each epoch in `metrics.jsonl`, in TensorBoard, in the log, and with a tracker."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -11,17 +12,18 @@ import tensorflow as tf
 
 from preprocessing.errors import DataError
 from preprocessing.storage.atomic import write_atomically
-from trainer import event_log
+from trainer import event_log, run_config
 from trainer.runs.directory import EVENTS, METRICS
 from trainer.runs.metrics import VALIDATION_ELBO
 from trainer.training.samples import RenderedSamples
+from trainer.training.tracking import Tracker
 
 
 class History:
     """The metrics of a run, one row per epoch. Use as a context manager: leaving it closes TensorBoard's file."""
 
-    def __init__(self, run: Path, epoch: int) -> None:
-        """Open the metrics of a run whose newest checkpoint is of `epoch`.
+    def __init__(self, run: Path, epoch: int, tracker: Tracker | None = None) -> None:
+        """Open the metrics of a run whose newest checkpoint is of `epoch`; a tracker gets them, too.
 
         Later rows are dropped, since those epochs are trained again: each epoch has one row in the file.
 
@@ -39,6 +41,14 @@ class History:
         self._best_elbo = max(
             (json.loads(line).get(VALIDATION_ELBO, -math.inf) for line in kept), default=-math.inf
         )
+        self._tracker = tracker
+        if tracker:
+            saved = run_config.load(run)
+            assert saved is not None  # a training writes it before its first epoch
+            dataset = saved.dataset
+            tags = {"program": saved.program, "dataset": dataset.uri, "dataset.digest": dataset.digest}
+            tags["epochs"] = str(saved.config.epochs)  # may grow when a run is resumed, unlike a parameter
+            tracker.begin([json.loads(line) for line in kept], dataclasses.asdict(saved.config), tags)
         self._writer = tf.summary.create_file_writer(str(run / EVENTS))
 
     def __enter__(self) -> History:
@@ -60,6 +70,8 @@ class History:
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
         self._best_elbo = max(self._best_elbo, row.get(VALIDATION_ELBO, -math.inf))
+        if self._tracker:
+            self._tracker.add(row)
         epoch = row["epoch"]
         with self._writer.as_default(step=epoch):
             for name, value in row.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ from trainer.training.history import History
 from trainer.training.loop import TrainingLoop
 from trainer.training.profiling import Profile, parse_range
 from trainer.training.signals import stop_requests
+from trainer.training.tracking import Tracker, parse_target, tracked
 
 SPLITS = ("train", "validation", "test")
 
@@ -50,6 +52,7 @@ def train_and_evaluate(
     profile: str | None = None,
     cluster: Cluster | None = None,
     init_from: Path | None = None,
+    track: str | None = None,
 ) -> str:
     """Train a run to its last epoch, from its newest checkpoint if it has one.
 
@@ -62,6 +65,7 @@ def train_and_evaluate(
         profile: The training steps to profile, as FIRST:LAST.
         cluster: The workers; None: this process trains alone.
         init_from: A local run whose weights a new run starts from; its model must have weights of the same shapes.
+        track: Where to track the run, as mlflow:URI; None: nowhere. A server that fails does not end the training.
 
     Returns:
         The path or URI of the report.
@@ -71,12 +75,14 @@ def train_and_evaluate(
             missing (3), storage failed (4), stopped on request or because another worker has ended (75).
     """
     profiled_steps = parse_range(profile) if profile else range(0)
+    tracking_uri = parse_target(track) if track else None
     distribution = Distribution(cluster, replicas)
     dataset_uri, manifest = find_dataset(data)
     with (
         distribution.peer_failure_guard(),
         _run_directory(run, cache, distribution) as directory,
         stop_requests() as stop,
+        tracked(tracking_uri if distribution.is_chief else None, directory.path, run) as tracker,
     ):
         path = directory.path
         with _report_corruption(data):
@@ -86,8 +92,6 @@ def train_and_evaluate(
             files = dataset.files_of_worker(manifest, numbers, config.input_shards)
             folder = fetch_shards(dataset_uri, manifest, files, cache)
             metadata = run_config.metadata_of(manifest, data)
-            if distribution.is_chief:
-                run_config.save(RunConfig(config, metadata, ancestor_datasets(path, init_from)), path)
             clips = _open_splits(folder, manifest, config, numbers)
             trained = False
             while True:
@@ -96,8 +100,10 @@ def train_and_evaluate(
                     config, metadata, distribution, path, stop, directory.commit, recorder, init_from
                 ) as loop:
                     try:
+                        if loop.is_chief:
+                            _save_config(loop, metadata, init_from)
                         _log_start(run, loop, init_from)
-                        trained |= _train(loop, manifest, clips)
+                        trained |= _train(loop, manifest, clips, tracker)
                         break
                     except DivergedError as error:
                         loop.finish_saving()
@@ -107,6 +113,16 @@ def train_and_evaluate(
         # The other workers wait for the chief: one that ends earlier would look like one that died.
         distribution.any_worker(True)
     return f"{run.rstrip('/')}/{REPORT}"
+
+
+def _save_config(loop: TrainingLoop, metadata: DatasetMetadata, init_from: Path | None) -> None:
+    """Write `config.json`. A finished run keeps the program that trained it."""
+    config, path = loop.config, loop.path
+    saved = run_config.load(path) if loop.steps else None
+    run = RunConfig(config, metadata, ancestor_datasets(path, init_from))
+    if saved and loop.position.epoch >= config.epochs:
+        run = dataclasses.replace(run, program=saved.program)
+    run_config.save(run, path)
 
 
 @contextlib.contextmanager
@@ -143,11 +159,13 @@ def _open_splits(folder: Path, manifest: Manifest, config: Config, numbers: rang
     )
 
 
-def _train(loop: TrainingLoop, manifest: Manifest, clips: Splits) -> bool:
+def _train(loop: TrainingLoop, manifest: Manifest, clips: Splits, tracker: Tracker | None) -> bool:
     """Train the remaining epochs; return False if there are none."""
     remaining = range(loop.position.epoch + 1, loop.config.epochs + 1)
     with contextlib.ExitStack() as stack:
-        record = stack.enter_context(_epoch_recorder(loop, manifest, clips.test)) if loop.is_chief else None
+        record = None
+        if loop.is_chief:
+            record = stack.enter_context(_epoch_recorder(loop, manifest, clips.test, tracker))
         for epoch in remaining:
             row = loop.train_epoch(clips.input_shards, manifest)
             row |= loop.evaluate(clips.test, clips.validation)
@@ -160,12 +178,12 @@ def _train(loop: TrainingLoop, manifest: Manifest, clips: Splits) -> bool:
 
 @contextlib.contextmanager
 def _epoch_recorder(
-    loop: TrainingLoop, manifest: Manifest, test_clips: Clips
+    loop: TrainingLoop, manifest: Manifest, test_clips: Clips, tracker: Tracker | None
 ) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """Yield a function that writes the metrics and samples of an epoch to the run, and the weights of the best one."""
     path, model = loop.path, loop.model
     fixed = samples.choose_samples(path, test_clips, model, loop.config, manifest)
-    with History(path, loop.position.epoch) as history:
+    with History(path, loop.position.epoch, tracker) as history:
 
         def record(epoch: int, row: dict[str, float]) -> None:
             if history.is_best(row):

@@ -5,78 +5,22 @@ from __future__ import annotations
 import base64
 import io
 import json
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from support.run_files import NAMES, Page, epoch, write_generated, write_metrics, write_run
 
 from trainer.config import MODES
 from trainer.reporting.report import MODE_TEXTS, write_report
-from trainer.reporting.wav import write_wav
 
-RATE_HZ = 3_000
-NAMES = ["00", "01"]
 HOSTILE = '<script>alert(1)</script> & "jazz" {{ title }} $title'
-
-
-class Page(HTMLParser):
-    """The tags of a page with their attributes, and the text outside styles and scripts."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.tags, self.text = [], ""
-        self.feed(path.read_text("utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        if self.tags and self.tags[-1][0] not in ("style", "script"):
-            self.text += data
-
-    def attributes(self, tag, name):
-        return [attributes[name] for other, attributes in self.tags if other == tag and name in attributes]
-
-
-def epoch(number, **changes):
-    metrics = {"epoch": number, "train_elbo": -9_000.5 + number, "test_elbo": -9_100.5 + number}
-    metrics |= {"train_log_likelihood": -8_000.0, "test_log_likelihood": -8_100.0, "train_kl": 1_000.0}
-    metrics |= {"test_kl": 1_001.0, "test_snr_db": 3.25, "epoch_secs": 50.0, "clips_per_sec": 12.0}
-    return metrics | changes
-
-
-def write_metrics(run, *epochs):
-    (run / "metrics.jsonl").write_text("".join(json.dumps(metrics) + "\n" for metrics in epochs))
 
 
 @pytest.fixture
 def run(tmp_path):
-    """A run of two epochs over two clips of a second."""
-    samples = tmp_path / "samples"
-    noise = np.random.default_rng(0)
-    for folder in ("originals", "epoch-0001", "epoch-0002"):
-        (samples / folder).mkdir(parents=True)
-    for name in NAMES:
-        clip = noise.uniform(-0.5, 0.5, RATE_HZ).astype(np.float32)
-        write_wav(samples / f"originals/{name}.wav", clip, RATE_HZ)
-        for gain, folder in ((0.5, "epoch-0001"), (0.9, "epoch-0002")):
-            write_wav(samples / folder / f"reconstruction-{name}.wav", clip * gain, RATE_HZ)
-            write_wav(samples / folder / f"new-{name}.wav", clip[::-1] * gain, RATE_HZ)
-    clips = [{"name": name, "track_id": f"jazz.000{name}", "genre": "jazz"} for name in NAMES]
-    (samples / "clips.json").write_text(json.dumps(clips))
-    Image.new("RGB", (60, 40), "navy").save(samples / "training.gif")
-    dataset = {
-        "uri": "data",
-        "genres": ["jazz"],
-        "counts": {"train": {"jazz": 40}, "test": {"jazz": 5}},
-        "sample_rate_hz": RATE_HZ,
-    }
-    config = {"preset": "wave", "epochs": 2, "parameters": 1_234_567, "dataset": dataset}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    write_metrics(tmp_path, epoch(1), epoch(2))
-    return tmp_path
+    return write_run(tmp_path)
 
 
 def test_a_report_plays_every_clip_of_the_last_epoch(run):
@@ -103,7 +47,16 @@ def test_a_report_shows_a_picture_of_every_clip_and_of_the_training(run):
 
 def test_a_report_states_facts_and_final_metrics(run):
     text = Page(write_report(run, "Bounds a quantised density.", "Ten genres", parameters=1_234_567)).text
-    facts = ["Ten genres", "wave", "1,234,567", "1 min 40 s", "40 train, 5 test", "jazz.00001", "3.2"]
+    facts = [
+        "Ten genres",
+        "wave",
+        "1,234,567",
+        "gtzan-cvae 0.1.0",
+        "1 min 40 s",
+        "40 train, 5 test",
+        "jazz.00001",
+        "3.2",
+    ]
     figures = ["\N{MINUS SIGN}8,998.5", "\N{MINUS SIGN}9,098.5", "Bounds a quantised density.", "20.0 dB"]
     for expected in facts + figures:
         assert expected in text
@@ -182,12 +135,7 @@ def test_a_report_needs_neither_configuration_nor_gif_nor_generated_clips(run):
 
 
 def test_each_mode_of_generation_has_a_section(run):
-    entries = []
-    for mode, title, genre in (("prior", "jazz", "jazz"), ("transfer", "jazz.00001 as rock", "rock")):
-        (run / "generated" / mode).mkdir(parents=True)
-        write_wav(run / f"generated/{mode}/00.wav", np.zeros(RATE_HZ, np.float32), RATE_HZ)
-        entries.append({"file": f"{mode}/00.wav", "mode": mode, "title": title, "genre": genre, "from": None})
-    (run / "generated/music.json").write_text(json.dumps(entries))
+    write_generated(run, ("prior", "jazz", "jazz"), ("transfer", "jazz.00001 as rock", "rock"))
     page = Page(write_report(run))
     for text in ("Samples from the prior", "Style transfer", "jazz.00001 as rock"):
         assert text in page.text
