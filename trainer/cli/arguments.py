@@ -7,10 +7,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from preprocessing.cli import SentenceParser, bounded_int
+from preprocessing.cli import SentenceParser, add_log_format, bounded_int
 from preprocessing.errors import flag
 from trainer.config import CHECKPOINT_CHOICES, Config
-from trainer.event_log import LOG_FORMATS
 from trainer.presets import PRESETS
 
 SubParsers: TypeAlias = "argparse._SubParsersAction[SentenceParser]"
@@ -55,13 +54,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="devices to train on; without a GPU, logical CPU devices (default: all GPUs, or else one CPU)",
     )
-    parser.add_argument(
-        "--log-format",
-        choices=LOG_FORMATS,
-        default=LOG_FORMATS[0],
-        help="text lines and a progress bar, or one JSON object per line for log collectors "
-        "(default: %(default)s)",
-    )
+    add_log_format(parser)
     group = parser.add_argument_group(
         "configuration",
         f"saved in the run's config.json; the defaults are those of the preset {Config.preset}",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
+from preprocessing import event_log
 from preprocessing.cli import SentenceParser
-from trainer import event_log
 from trainer.cli.arguments import (
     SubParsers,
     add_common_arguments,

@@ -9,9 +9,10 @@ from typing import Any
 
 from preprocessing.dataset.run_files import CHAMPION_NAME, CONFIG_NAME
 from preprocessing.errors import DataError
+from preprocessing.event_log import without_nan
 from preprocessing.html.numbers import format_significant
 from preprocessing.storage import lease
-from trainer.registry.promotion import METRICS, PROMOTION_NAME, Figures, without_nan
+from trainer.registry.promotion import METRICS, PROMOTION_NAME, Figures
 from trainer.runs import champion_pointer
 from trainer.runs.champion_pointer import Generation, candidate_uri
 from trainer.runs.directory import POINTER

@@ -115,15 +115,6 @@ def describe_gain(value: float) -> str:
     return f"{abs(value):.1%} {'less' if value >= 0 else 'more'} error"
 
 
-def without_nan(value: Any) -> Any:
-    """Replace NaN and infinity by None, at any depth, as strict JSON requires."""
-    if isinstance(value, dict):
-        return {name: without_nan(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _error(name: str, value: float) -> float:
     return METRICS[name].error(value) if math.isfinite(value) else math.inf
 

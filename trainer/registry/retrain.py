@@ -10,11 +10,11 @@ import json
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from preprocessing import event_log
 from preprocessing.dataset.forgotten import FORGOTTEN_NAME, Forgotten
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import UsageError
 from preprocessing.storage.atomic import write_atomically
-from trainer import event_log
 from trainer.data.fetch import find_dataset
 from trainer.registry import candidates, promotion, report
 from trainer.registry import champion as champions
@@ -181,7 +181,7 @@ def _evaluate(options: Options, plan: Plan, state: State) -> Decision:
         candidate = load(directory.path, cache=options.cache)
         comparison = compare(candidate, incumbent, sets, options.count, options.config.seed)
         is_promoted, reason = promotion.decide(comparison.sets, options.criteria)
-        decision: Decision = promotion.without_nan(
+        decision: Decision = event_log.without_nan(
             {
                 "decision": PROMOTED if is_promoted else REFUSED,
                 "reason": reason,

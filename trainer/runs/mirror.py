@@ -16,10 +16,10 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
+from preprocessing import event_log
 from preprocessing.errors import StorageError
 from preprocessing.storage import lease
 from preprocessing.storage.atomic import is_temporary, write_atomically
-from trainer import event_log
 from trainer.runs.storage import GcsPrefix
 
 SYNC_LAG_SECS = 60.0  # a shorter lag of the bucket is not reported; also the time between two warnings

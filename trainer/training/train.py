@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from preprocessing import event_log
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import DataError, UsageError
-from trainer import event_log, run_config
+from trainer import run_config
 from trainer.config import Config
 from trainer.data import dataset
 from trainer.data.dataset import Clips
