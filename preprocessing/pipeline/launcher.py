@@ -30,6 +30,7 @@ from preprocessing.pipeline.staging import Outcome
 from preprocessing.progress import Progress
 from preprocessing.sources.exclusions import read_exclusions
 from preprocessing.storage import beam_files, lease
+from preprocessing.storage.gcs import await_credentials
 
 
 def run(options: Options, beam_flags: list[str], exclude: str = "") -> None:
@@ -45,6 +46,7 @@ def run(options: Options, beam_flags: list[str], exclude: str = "") -> None:
             input is missing, or has no or too few good recordings (3); storage failed (4).
     """
     beam_flags = complete_beam_flags(beam_flags)
+    await_credentials(options.input, options.output, exclude)
     FileSystems.set_options(PipelineOptions(beam_flags))  # this process reads and writes files, too
     exclusions = {*(read_exclusions(exclude) if exclude else ()), *read_forgotten(options.output).recordings}
     options = dataclasses.replace(options, exclusions=tuple(sorted(exclusions)))

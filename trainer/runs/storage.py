@@ -28,6 +28,7 @@ from preprocessing.storage.gcs import (
     GenerationMismatchError,
     TransientError,
     compare_and_swap,
+    connect,
     retry_policy,
     single_attempt,
     storage_errors,
@@ -108,7 +109,7 @@ class GcsPrefix:
         self._generations: dict[str, int] = {}  # last known ones; a name that is missing does not exist
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         with storage_errors(uri):
-            self._bucket = storage.Client().bucket(bucket)
+            self._bucket = connect().bucket(bucket)
 
     def list_names(self) -> list[str]:
         """Return the names of all objects, sorted."""
