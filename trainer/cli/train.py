@@ -6,7 +6,7 @@ import argparse
 import os
 
 from preprocessing import event_log
-from preprocessing.cli import SentenceParser
+from preprocessing.cli import SentenceParser, bounded_float
 from trainer.cli.arguments import (
     SubParsers,
     add_common_arguments,
@@ -16,6 +16,7 @@ from trainer.cli.arguments import (
 )
 from trainer.run_config import resolve
 from trainer.training.cluster import find_cluster
+from trainer.training.rendezvous import PEER_TIMEOUT_SECS, meet
 
 
 def add_parser(commands: SubParsers) -> SentenceParser:
@@ -38,6 +39,14 @@ def add_parser(commands: SubParsers) -> SentenceParser:
         metavar="FIRST:LAST",
         help="write a TensorBoard profile of these training steps, counted from the run's first step, 1",
     )
+    parser.add_argument(
+        "--peer-timeout-secs",
+        type=bounded_float(0, low_is_open=True),
+        default=PEER_TIMEOUT_SECS,
+        metavar="SECS",
+        help="with several workers, how long to wait for all of them before ending with exit code 75 "
+        "(default: %(default)g)",
+    )
     add_training_arguments(parser)
     add_common_arguments(parser)
     return parser
@@ -49,6 +58,8 @@ def run(flags: argparse.Namespace) -> None:
     resolve(settings, None)  # rejects invalid settings before the slow import of TensorFlow
     from trainer.training.train import train_and_evaluate
 
+    if cluster:
+        meet(cluster, flags.peer_timeout_secs)
     report = train_and_evaluate(
         flags.data,
         flags.run,

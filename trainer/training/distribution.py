@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ import tensorflow as tf
 
 from preprocessing.errors import StoppedError, UsageError
 from trainer.training.cluster import Cluster
+
+CONNECT_SECS = 120.0  # longest time in which TensorFlow connects workers that are all there
 
 # Raised by a collective operation when a participating process has ended.
 PEER_FAILURES = (
@@ -138,7 +141,11 @@ def _make_strategy(cluster: Cluster | None, devices: list[str]) -> tf.distribute
         options = tf.distribute.experimental.CommunicationOptions(
             implementation=communication.NCCL if kind == "GPU" else communication.RING
         )
+        # TensorFlow holds Python's lock while it connects, so that only this timer can end the process if a worker ends
+        # between the rendezvous and here.
+        faulthandler.dump_traceback_later(CONNECT_SECS, exit=True)
         strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        faulthandler.cancel_dump_traceback_later()
         available = len(strategy.extended.worker_devices)
         if available != len(devices):
             raise UsageError(
