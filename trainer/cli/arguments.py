@@ -54,6 +54,20 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="devices to train on; without a GPU, logical CPU devices (default: all GPUs, or else one CPU)",
     )
+    parser.add_argument(
+        "--require-gpus",
+        type=bounded_int(0),
+        default=0,
+        metavar="N",
+        help="end, and do not train on the CPU, if there are fewer GPUs: with exit code 2, or 75 if one is lost or "
+        "busy (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--progress-file",
+        type=Path,
+        metavar="FILE",
+        help="touch FILE at most once a second while there is progress, for a liveness probe",
+    )
     add_log_format(parser)
     group = parser.add_argument_group(
         "configuration",

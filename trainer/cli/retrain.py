@@ -7,6 +7,7 @@ import contextlib
 import json
 import sys
 
+from preprocessing import progress_file
 from preprocessing.cli import SentenceParser, bounded_float, bounded_int
 from trainer.cli.arguments import (
     SubParsers,
@@ -92,6 +93,7 @@ def _add_criteria(parser: argparse.ArgumentParser) -> None:
 def run(flags: argparse.Namespace) -> None:
     """Retrain, and print the decision as one line of JSON, the only line on standard output."""
     config = resolve(given_settings(flags), None)
+    progress_file.configure(flags.progress_file)
     from trainer.registry.retrain import retrain
 
     options = Options(
@@ -104,6 +106,7 @@ def run(flags: argparse.Namespace) -> None:
         count=flags.count,
         max_candidates=flags.max_candidates,
         replicas=flags.replicas,
+        require_gpus=flags.require_gpus,
     )
     with contextlib.redirect_stdout(sys.stderr):
         decision = retrain(options)

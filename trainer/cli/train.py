@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from preprocessing import event_log
+from preprocessing import event_log, progress_file
 from preprocessing.cli import SentenceParser, bounded_float
 from trainer.cli.arguments import (
     SubParsers,
@@ -56,8 +56,11 @@ def run(flags: argparse.Namespace) -> None:
     """Train until all epochs are done."""
     settings, cluster = given_settings(flags), find_cluster(os.environ)
     resolve(settings, None)  # rejects invalid settings before the slow import of TensorFlow
+    progress_file.configure(flags.progress_file)
+    from trainer.training.gpus import require_gpus
     from trainer.training.train import train_and_evaluate
 
+    require_gpus(flags.require_gpus)
     if cluster:
         meet(cluster, flags.peer_timeout_secs)
     report = train_and_evaluate(

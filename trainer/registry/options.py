@@ -24,4 +24,5 @@ class Options:
     init_from: str = FROM_CHAMPION  # initial weights of the candidate, one of `INITIALIZATIONS`
     count: int = GENERATED_CLIPS  # generated clips per model in the comparison
     max_candidates: int = 5  # newest candidates to keep; those that a rollback may need are kept, too
+    require_gpus: int = 0  # fewer are an error
     replicas: int | None = None  # devices to train on; None: all GPUs, or else one CPU

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import google_crc32c
 from google.api_core.exceptions import BadRequest, NotFound
@@ -23,6 +23,7 @@ from google.api_core.retry import Retry
 from google.cloud import storage
 from google.resumable_media.common import InvalidResponse
 
+from preprocessing import progress_file
 from preprocessing.errors import UsageError
 from preprocessing.storage.gcs import (
     GenerationMismatchError,
@@ -33,6 +34,9 @@ from preprocessing.storage.gcs import (
     single_attempt,
     storage_errors,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 Result = TypeVar("Result")
 
@@ -173,7 +177,9 @@ class GcsPrefix:
         def attempt(name: str) -> None:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:  # restarts at 0: the client does not verify a resumed download
+            with _Download(
+                io.FileIO(path, "wb")
+            ) as file:  # restarts at 0: the client does not verify a resumed download
                 self._blob(name).download_to_file(file, checksum="crc32c", **single_attempt())
 
         with storage_errors(self.uri):
@@ -236,6 +242,14 @@ class GcsPrefix:
 
     def _note_error(self, error: Exception) -> None:
         self.last_error = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+
+
+class _Download(io.BufferedWriter):
+    """A file whose every arriving part is progress."""
+
+    def write(self, data: Buffer) -> int:
+        progress_file.touch()
+        return super().write(data)
 
 
 def _for_each_in_parallel(call: Callable[[str], None], names: list[str]) -> None:

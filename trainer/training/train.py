@@ -33,6 +33,7 @@ from trainer.training.cluster import Cluster
 from trainer.training.configuration import agree_on_config, ancestor_datasets
 from trainer.training.distribution import Distribution
 from trainer.training.divergence import DivergedError
+from trainer.training.gpus import log_devices
 from trainer.training.history import History
 from trainer.training.loop import TrainingLoop
 from trainer.training.profiling import Profile, parse_range
@@ -73,6 +74,7 @@ def train_and_evaluate(
     """
     profiled_steps = parse_range(profile) if profile else range(0)
     distribution = Distribution(cluster, replicas)
+    log_devices(distribution.strategy.num_replicas_in_sync)
     dataset_uri, manifest = find_dataset(data)
     with (
         distribution.peer_failure_guard(),

@@ -226,9 +226,15 @@ def test_a_training_writes_a_profile_and_logs_json_lines(dataset, tmp_path, json
     train(dataset, tmp_path / "run", WAVE, 1, profile="2:4")
     assert list((tmp_path / "run/events/plugins/profile").glob("*/*.xplane.pb"))
     lines = json_lines()
-    assert list(dict.fromkeys(line["event"] for line in lines)) == ["start", "progress", "profile", "epoch"]
+    assert list(dict.fromkeys(line["event"] for line in lines)) == [
+        "devices",
+        "start",
+        "progress",
+        "profile",
+        "epoch",
+    ]
     assert all(line["severity"] == "INFO" and line["time"] and line["message"] for line in lines)
-    assert (lines[1]["task"], lines[1]["done"], lines[1]["unit"]) == ("epoch 1/1", 1, "steps")
+    assert (lines[2]["task"], lines[2]["done"], lines[2]["unit"]) == ("epoch 1/1", 1, "steps")
     assert lines[-1]["epoch"] == 1
     assert np.isfinite(lines[-1]["test_snr_db"])
     event_log.log_event("epoch", "not a number", event_log.WARNING, train_elbo=float("nan"))
