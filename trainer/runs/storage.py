@@ -177,9 +177,8 @@ class GcsPrefix:
         def attempt(name: str) -> None:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _Download(
-                io.FileIO(path, "wb")
-            ) as file:  # restarts at 0: the client does not verify a resumed download
+            # Restarts at 0, since the client does not verify a resumed download.
+            with _Download(io.FileIO(path, "wb")) as file:
                 self._blob(name).download_to_file(file, checksum="crc32c", **single_attempt())
 
         with storage_errors(self.uri):
