@@ -14,6 +14,7 @@ import pytest
 from support.retraining import FLAGS, MORE_COEFFICIENTS, run_retrain
 from urllib3 import Retry
 
+from preprocessing import progress_file
 from preprocessing.dataset.manifest import LATEST_NAME
 from preprocessing.errors import BAD_DATA, STOPPED, USAGE, DataError
 from preprocessing.storage import lease
@@ -126,6 +127,20 @@ def test_nothing_new_is_an_error_if_no_preprocessing_job_has_succeeded_for_too_l
     assert error["exit_code"] == BAD_DATA
     os.utime(datasets / LATEST_NAME)
     assert run_retrain(datasets, models, *FLAGS, *exceeded, cache=tmp_path) == 0
+
+
+def test_the_progress_file_is_touched(models, versions, tmp_path, capsys):
+    path = tmp_path / "new/progress"
+    try:
+        assert (
+            run_retrain(versions["first"], models, *FLAGS, "--progress-file", str(path), cache=tmp_path) == 0
+        )
+        assert path.exists()
+        flags = ["--progress-file", str(path / "below")]
+        assert run_retrain(versions["first"], models, *FLAGS, *flags, cache=tmp_path) == USAGE
+        assert "--progress-file" in capsys.readouterr().err
+    finally:
+        progress_file.configure(None)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import dataclasses
 import json
 from datetime import UTC, datetime
 
-from preprocessing import event_log
+from preprocessing import event_log, progress_file
 from preprocessing.dataset.manifest import LATEST_NAME, MANIFEST_NAME
 from preprocessing.errors import DataError, UsageError
 from preprocessing.storage.atomic import write_atomically
@@ -132,6 +132,7 @@ def _carry_out(options: Options, state: State, plan: Plan) -> Decision:
     if state.champion:
         champions.describe_candidate(options.models, state.champion.candidate, RETRAINING)
     _train(options, plan)
+    progress_file.start_phase()  # generates and compares clips
     decision = _evaluate_and_promote(options, plan)
     decision["pruned"] = candidates.prune(options.models, options.max_candidates)
     return decision
