@@ -15,8 +15,7 @@ from trainer.cli.arguments import (
     given_settings,
 )
 from trainer.run_config import resolve
-from trainer.training.cluster import find_cluster
-from trainer.training.rendezvous import PEER_TIMEOUT_SECS, meet
+from trainer.training.cluster import PEER_TIMEOUT_SECS, find_cluster
 
 
 def add_parser(commands: SubParsers) -> SentenceParser:
@@ -54,15 +53,13 @@ def add_parser(commands: SubParsers) -> SentenceParser:
 
 def run(flags: argparse.Namespace) -> None:
     """Train until all epochs are done."""
-    settings, cluster = given_settings(flags), find_cluster(os.environ)
+    settings, cluster = given_settings(flags), find_cluster(os.environ, flags.peer_timeout_secs)
     resolve(settings, None)  # rejects invalid settings before the slow import of TensorFlow
     progress_file.configure(flags.progress_file)
     from trainer.training.gpus import require_gpus
     from trainer.training.train import train_and_evaluate
 
     require_gpus(flags.require_gpus)
-    if cluster:
-        meet(cluster, flags.peer_timeout_secs)
     report = train_and_evaluate(
         flags.data,
         flags.run,

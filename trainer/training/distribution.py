@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from preprocessing.errors import StoppedError, UsageError
 from trainer.training.cluster import Cluster
+from trainer.training.rendezvous import meet
 
 CONNECT_SECS = 120.0  # longest time in which TensorFlow connects workers that are all there
 
@@ -47,7 +48,7 @@ class Distribution:
 
         Raises:
             CommandError: There are fewer devices than `replicas`, or each of several workers has more
-                (exit code 2).
+                (exit code 2); another worker has not come in time (75).
         """
         self.workers = len(cluster.addresses) if cluster else 1
         self.index = cluster.worker if cluster else 0
@@ -136,6 +137,7 @@ def _divide_devices(replicas: int | None) -> list[str]:
 def _make_strategy(cluster: Cluster | None, devices: list[str]) -> tf.distribute.Strategy:
     kind = devices[0].split(":")[0]
     if cluster is not None:
+        meet(cluster)
         os.environ["TF_CONFIG"] = cluster.tf_config()
         communication = tf.distribute.experimental.CommunicationImplementation
         options = tf.distribute.experimental.CommunicationOptions(

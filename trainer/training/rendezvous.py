@@ -16,21 +16,20 @@ from preprocessing import event_log, progress_file
 from preprocessing.errors import StoppedError, UsageError
 from trainer.training.cluster import Cluster
 
-PEER_TIMEOUT_SECS = 600.0  # a node pool that scales up needs minutes for a GPU
 EVENT_SECS = 30.0  # between two events about the wait
 POLL_SECS = 0.5
 ANSWER_SECS = 2.0  # for a connection, and for what is said on it
 START = b"start\n"
 
 
-def meet(cluster: Cluster, timeout_secs: float) -> None:
+def meet(cluster: Cluster) -> None:
     """Return when all workers of `cluster` have come here.
 
     Raises:
-        CommandError: This worker's address cannot be used (exit code 2), or after `timeout_secs` some worker has not
-            come (75).
+        CommandError: This worker's address cannot be used (exit code 2), or after its `peer_timeout_secs` some
+            worker has not come (75).
     """
-    wait = _Wait(timeout_secs)
+    wait = _Wait(cluster.peer_timeout_secs)
     if cluster.worker == 0:
         _gather(cluster, wait)
     else:
