@@ -18,7 +18,7 @@ from preprocessing import progress_file
 from preprocessing.dataset.manifest import LATEST_NAME
 from preprocessing.errors import BAD_DATA, STOPPED, USAGE, DataError
 from preprocessing.storage import lease
-from trainer.registry import champion, notification
+from trainer.registry import champion, notification, retrain
 from trainer.training import train
 
 
@@ -49,14 +49,18 @@ def digest_of(datasets):
 
 
 def test_a_trained_candidate_that_new_music_overtook_is_decided_about_before_the_newest_is_trained(
-    models, better, versions, trainings, tmp_path, capsys
+    models, better, versions, trainings, tmp_path, capsys, monkeypatch
 ):
+    def promote(options, plan, state):
+        return {"decision": "promoted", "reason": "better", **plan.describe(state.champion)}
+
+    monkeypatch.setattr(retrain, "_evaluate", promote)  # measured in test_retrain.py
     assert run_retrain(versions["noise"], models, *MORE_COEFFICIENTS, cache=tmp_path) == STOPPED
     assert champion.read(str(models)).champion.candidate == better.name
     assert trainings[0] == [digest_of(versions["noise"])]
     output = capsys.readouterr()
     assert f"candidate {better.name} is finished first" in output.err
-    assert "promoted: " in output.err
+    assert "promoted: better" in output.err
     assert output.out == ""  # the decision about the newest version is still open
 
 
