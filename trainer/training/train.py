@@ -74,8 +74,8 @@ def train_and_evaluate(
     """
     profiled_steps = parse_range(profile) if profile else range(0)
     distribution = Distribution(cluster, replicas)
-    log_devices(distribution.strategy.num_replicas_in_sync)
     dataset_uri, manifest = find_dataset(data)
+    log_devices(distribution.strategy.num_replicas_in_sync)
     with (
         distribution.peer_failure_guard(),
         _run_directory(run, cache, distribution) as directory,
