@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import Never
 
+from preprocessing import event_log
 from preprocessing.errors import DONE, STOPPED, STORAGE_FAILED, UNEXPECTED, USAGE, CommandError
 from preprocessing.storage_failures import storage_failure
 
@@ -71,15 +72,21 @@ def bounded_float(
     return parse
 
 
-def run_command(
-    program: str,
-    command: Callable[[], None],
-    verbose: bool,
-    report_error: Callable[[str, int], None] | None = None,
-) -> int:
+def add_log_format(parser: argparse.ArgumentParser) -> None:
+    """Add the flag `--log-format`."""
+    parser.add_argument(
+        "--log-format",
+        choices=event_log.LOG_FORMATS,
+        default=event_log.LOG_FORMATS[0],
+        help="text lines and, on a terminal, a progress bar, or one JSON object per line for log collectors "
+        "(default: %(default)s)",
+    )
+
+
+def run_command(program: str, command: Callable[[], None], verbose: bool) -> int:
     """Run `command` and return its exit code.
 
-    An exception or SIGTERM becomes one line, which goes to stderr or, with its exit code, to `report_error`.
+    An exception or SIGTERM becomes the event `error`: one line on stderr, or as JSON on stdout with its exit code.
     With `verbose` the traceback is printed, too.
     """
     # Before anything else: the kernel ignores an unhandled SIGTERM to a container's first process.
@@ -95,10 +102,7 @@ def run_command(
             traceback.print_exception(error)
         message, exit_code = _describe(error)
     line = f"{program}: error: {' '.join(message.split())}"
-    if report_error is None:
-        print(line, file=sys.stderr)
-    else:
-        report_error(line, exit_code)
+    event_log.log_event("error", line, event_log.ERROR, exit_code=exit_code)
     return exit_code
 
 

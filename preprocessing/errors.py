@@ -4,7 +4,7 @@
         UsageError      2   wrong usage or configuration
         DataError       3   bad or missing data
         StorageError    4   storage failed, also after retries
-        StoppedError   75   stopped on request
+        StoppedError   75   stopped on request, or by the node or a peer: run it again
 
 A message names an argument of Python in backquotes, `run`; on the command line it is read as the flag, --run.
 """
@@ -52,7 +52,7 @@ class StorageError(CommandError):
 
 
 class StoppedError(CommandError):
-    """Stopped on request, with everything saved: the same call resumes the work."""
+    """Stopped on request or for want of a device or another worker, with everything saved: the same call resumes."""
 
     exit_code = STOPPED
 

@@ -27,8 +27,22 @@ EXCEPTION_LINE = re.compile(
     r"(?:OSError|IOError|BeamIOError|PermissionError|FileNotFoundError|NotADirectoryError|IsADirectoryError|TimeoutError"
     r"|ConnectionError|Connection\w+Error|Forbidden|Unauthorized|TooManyRequests|ServiceUnavailable|RetryError): (.+)"
 )
+# Cloud Storage's response 403. The roles contain the permission; READER is enough where nothing is written.
+PERMISSION = re.compile(r"(?:(\S+@\S+|Anonymous caller) )?does not have (storage\.\w+\.\w+) access")
+READER, WRITER = "roles/storage.objectViewer", "roles/storage.objectUser"
+READER_PERMISSIONS = ("storage.objects.get", "storage.objects.list")
 # What Beam and TensorFlow add: the step or operation that failed.
 CONTEXT = re.compile(r"\s*\[(?:while running|Op:).*|^\{\{function_node .*?\}\}\s*")
+
+
+def missing_role(text: str) -> str | None:
+    """Say which role an account lacks, if `text` is the response of Cloud Storage to a request without permission."""
+    match = PERMISSION.search(text)
+    if match is None:
+        return None
+    account, permission = match[1] or "the account", match[2]
+    role = READER if permission in READER_PERMISSIONS else WRITER
+    return f"{account} lacks the permission {permission}: grant it {role} on the bucket"
 
 
 def storage_failure(error: BaseException) -> str | None:
@@ -37,6 +51,8 @@ def storage_failure(error: BaseException) -> str | None:
     cause: BaseException | None = error
     while cause is not None and cause not in seen:
         seen.append(cause)
+        if message := missing_role(str(cause)):
+            return message
         if isinstance(cause, OSError):
             return str(cause)
         if message := _in_text(str(cause)):

@@ -7,8 +7,8 @@ import os
 import sys
 import warnings
 
+from preprocessing import event_log
 from preprocessing.cli import run_command
-from trainer import event_log
 from trainer.cli.parser import PROGRAM, build_parser
 
 
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as error:  # argparse has already printed the help or the error
         return int(error.code or 0)
     _configure_logging(flags)
-    return run_command(PROGRAM, lambda: flags.execute(flags), flags.verbose, _log_error)
+    return run_command(PROGRAM, lambda: flags.execute(flags), flags.verbose)
 
 
 def _configure_logging(flags: argparse.Namespace) -> None:
@@ -29,10 +29,6 @@ def _configure_logging(flags: argparse.Namespace) -> None:
         warnings.simplefilter("ignore")
     log_format = getattr(flags, "log_format", event_log.LOG_FORMATS[0])
     event_log.configure(log_format, third_party_warnings=flags.verbose)
-
-
-def _log_error(message: str, exit_code: int) -> None:
-    event_log.log_event("error", message, event_log.ERROR, exit_code=exit_code)
 
 
 if __name__ == "__main__":

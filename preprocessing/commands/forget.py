@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from preprocessing.cli import SentenceParser, run_command
+from preprocessing import event_log
+from preprocessing.cli import SentenceParser, add_log_format, run_command
 from preprocessing.commands import libraries
 
 
@@ -32,14 +33,16 @@ def main(program: str, argv: list[str]) -> int:
         help="a run, or a folder with runs or models at any depth; may be given more than once",
     )
     parser.add_argument("--yes", action="store_true", help="delete, instead of only listing")
+    add_log_format(parser)
     parser.add_argument("--verbose", action="store_true", help="print tracebacks and logs of libraries")
     flags = parser.parse_args(argv)
+    event_log.configure(flags.log_format)
 
     def run() -> None:
         if not flags.verbose:
             libraries.silence()
         from preprocessing.dataset.forget import forget
 
-        print(forget(flags.datasets, flags.runs, flags.recording, flags.yes))
+        event_log.log_event("forget", forget(flags.datasets, flags.runs, flags.recording, flags.yes))
 
     return run_command(program, run, flags.verbose)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from preprocessing.cli import SentenceParser, run_command
+from preprocessing import event_log
+from preprocessing.cli import SentenceParser, add_log_format, run_command
 from preprocessing.commands import libraries
 from preprocessing.dataset.splits import SPLIT_RULES
 from preprocessing.options import AudioFormat, Options, default_clip_samples
@@ -14,6 +15,7 @@ from preprocessing.options import AudioFormat, Options, default_clip_samples
 def main(program: str, argv: list[str]) -> int:
     """Run the job; return the exit code."""
     flags, beam_flags = build_parser(program).parse_known_args(argv)
+    event_log.configure(flags.log_format)
     return run_command(program, lambda: _run(flags, beam_flags), flags.verbose)
 
 
@@ -63,6 +65,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     )
     _add_format_flags(parser)
     _add_output_flags(parser)
+    add_log_format(parser)
     parser.add_argument("--verbose", action="store_true", help="print tracebacks and logs of libraries")
     return parser
 

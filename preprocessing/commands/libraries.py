@@ -34,7 +34,7 @@ def _set_emulator_credentials() -> None:
     An emulator needs none, but Beam would search for credentials for half a minute. These never expire and
     grant access to nothing.
     """
-    if os.environ.get("STORAGE_EMULATOR_HOST"):
+    if os.environ.get("STORAGE_EMULATOR_HOST") and not os.environ.get("GCE_METADATA_HOST"):
         os.environ.setdefault("GOOGLE_APPLICATION_CREDENTIALS", str(EMULATOR_CREDENTIALS))
 
 

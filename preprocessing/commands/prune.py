@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from preprocessing.cli import SentenceParser, bounded_int, run_command
+from preprocessing import event_log
+from preprocessing.cli import SentenceParser, add_log_format, bounded_int, run_command
 from preprocessing.commands import libraries
 
 
@@ -29,14 +30,16 @@ def main(program: str, argv: list[str]) -> int:
         help="a folder of models: keep what its champion was trained on; may be given more than once",
     )
     parser.add_argument("--yes", action="store_true", help="delete, instead of only listing")
+    add_log_format(parser)
     parser.add_argument("--verbose", action="store_true", help="print tracebacks and logs of libraries")
     flags = parser.parse_args(argv)
+    event_log.configure(flags.log_format)
 
     def run() -> None:
         if not flags.verbose:
             libraries.silence()
         from preprocessing.dataset.prune import prune
 
-        print(prune(flags.datasets, flags.keep_versions, flags.models, flags.yes))
+        event_log.log_event("pruned", prune(flags.datasets, flags.keep_versions, flags.models, flags.yes))
 
     return run_command(parser.prog, run, flags.verbose)

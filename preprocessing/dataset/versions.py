@@ -1,4 +1,7 @@
-"""Versions of a dataset side by side: `<root>/<digest>/`, and `<root>/LATEST`, which names the newest one."""
+"""Versions of a dataset side by side: `<root>/<digest>/`, and `<root>/LATEST`, which names the newest one.
+
+Every job that succeeds writes `LATEST`, also if nothing has changed: an old one shows that jobs fail or do not run.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,12 @@ def latest_version(root: str) -> str | None:
     uri = beam_files.join(root, LATEST_NAME)
     digest = parse_latest(beam_files.read(uri)) if beam_files.exists(uri) else None
     return beam_files.join(root, digest) if digest else None
+
+
+def confirm_latest(root: str) -> None:
+    """Write `LATEST` again with its content: its time tells when a job last found the version up to date."""
+    if (folder := latest_version(root)) is not None:
+        set_latest(root, folder.rpartition("/")[2])
 
 
 def set_latest(root: str, digest: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -34,12 +33,3 @@ def format_duration(secs: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes} min {rest} s" if minutes else f"{secs:.1f} s"
-
-
-def without_nan(value: Any) -> Any:
-    """Replace NaN and infinity by None, at any depth, as strict JSON requires."""
-    if isinstance(value, dict):
-        return {name: without_nan(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Run one job: plan, reuse finished work, run the pipeline with a progress bar, print a summary."""
+"""Run one job: plan, reuse finished work, run the pipeline with its progress, log a summary."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from apache_beam.runners.runner import PipelineResult, PipelineState
-from tqdm import tqdm
 
+from preprocessing import event_log
+from preprocessing.dataset import versions
 from preprocessing.dataset.forget import read_forgotten
 from preprocessing.dataset.manifest import MANIFEST_NAME, Manifest
 from preprocessing.dataset.output import check_output
@@ -26,12 +27,14 @@ from preprocessing.pipeline.beam_flags import complete_beam_flags
 from preprocessing.pipeline.plan import Plan, make_plan
 from preprocessing.pipeline.shards import ShardResult
 from preprocessing.pipeline.staging import Outcome
+from preprocessing.progress import Progress
 from preprocessing.sources.exclusions import read_exclusions
 from preprocessing.storage import beam_files, lease
+from preprocessing.storage.gcs import await_credentials
 
 
 def run(options: Options, beam_flags: list[str], exclude: str = "") -> None:
-    """Run the job and print its summary.
+    """Run the job and log its summary.
 
     Args:
         options: The job.
@@ -43,11 +46,12 @@ def run(options: Options, beam_flags: list[str], exclude: str = "") -> None:
             input is missing, or has no or too few good recordings (3); storage failed (4).
     """
     beam_flags = complete_beam_flags(beam_flags)
+    await_credentials(options.input, options.output, exclude)
     FileSystems.set_options(PipelineOptions(beam_flags))  # this process reads and writes files, too
     exclusions = {*(read_exclusions(exclude) if exclude else ()), *read_forgotten(options.output).recordings}
     options = dataclasses.replace(options, exclusions=tuple(sorted(exclusions)))
     plan = make_plan(options)
-    _print_warnings(options, plan)
+    _log_warnings(options, plan)
     if template := PipelineOptions(beam_flags).view_as(GoogleCloudOptions).template_location:
         _write_template(template, options, plan, beam_flags)
         return
@@ -55,25 +59,31 @@ def run(options: Options, beam_flags: list[str], exclude: str = "") -> None:
         check_output(options.output)
         previous = incremental.find_committed(options)
         if previous and incremental.is_up_to_date(previous, options, plan):
-            print(f"{options.output} is up to date: same inputs and options, nothing to do")
+            message = f"{options.output} is up to date: same inputs and options, nothing to do"
+            event_log.log_event("up_to_date", message, output=options.output)
+            if options.versioned:
+                versions.confirm_latest(options.output)
             outcome = _outcome_of(previous)
         else:
             reused = incremental.reusable_shards(previous, options, plan) if previous else []
             outcome = _run_pipeline(options, plan, reused, folder, beam_flags)
         _check_outcome(outcome, options)
     uri = beam_files.join(outcome.folder, MANIFEST_NAME)
-    print(summary(Manifest.from_json(beam_files.read(uri), uri), outcome.folder))
+    _log_dataset(Manifest.from_json(beam_files.read(uri), uri), outcome.folder)
 
 
-def _print_warnings(options: Options, plan: Plan) -> None:
+def _log_warnings(options: Options, plan: Plan) -> None:
     if unused := plan.unused_exclusions:
         others = f" and {len(unused) - 1} other names" if len(unused) > 1 else ""
-        print(f"warning: --exclude lists {unused[0]}{others}, which the input does not have")
+        message = f"--exclude lists {unused[0]}{others}, which the input does not have"
+        event_log.log_event("unused_exclusions", message, event_log.WARNING, names=list(unused))
     if options.split == "reference":
         numbers = ", ".join(map(str, REFERENCE_IN_BOTH))
-        print(
-            f"warning: the reference's lists share track number {numbers}: "
-            "it is in the training and the test split, so test metrics are too optimistic"
+        event_log.log_event(
+            "shared_tracks",
+            f"the reference's lists share track number {numbers}: it is in the training and the test split, so test "
+            "metrics are too optimistic",
+            event_log.WARNING,
         )
 
 
@@ -81,7 +91,10 @@ def _write_template(template: str, options: Options, plan: Plan, beam_flags: lis
     """Write a Dataflow template, and the files that its job will read."""
     folder = beam_files.join(options.output, f".template-{uuid.uuid4().hex[:12]}")
     _submit(options, plan, [], folder, beam_flags)
-    print(f"{template}: a template of the job; {folder} holds its file list and must exist until it has run")
+    message = (
+        f"{template}: a template of the job; {folder} holds its file list and must exist until it has run"
+    )
+    event_log.log_event("template", message, template=template)
 
 
 def _outcome_of(dataset: incremental.CommittedDataset) -> Outcome:
@@ -95,8 +108,9 @@ def _run_pipeline(
 ) -> Outcome:
     """Run the pipeline to its end, with `folder` for staged files."""
     if reused:
-        print(f"{len(reused)} of {len(plan.listings)} shards are reused: their source files are unchanged")
-    with _progress_bar(folder, len(plan.source_files), record_bytes=4 * options.audio.clip_samples):
+        message = f"{len(reused)} of {len(plan.listings)} shards are reused: their source files are unchanged"
+        event_log.log_event("reused", message, reused_shards=len(reused), shards=len(plan.listings))
+    with _progress(folder, len(plan.source_files), record_bytes=4 * options.audio.clip_samples):
         state = _submit(options, plan, reused, folder, beam_flags).wait_until_finish()
     if state not in (PipelineState.DONE, None):
         raise StorageError(f"the job ended in state {state}: see the runner's log")
@@ -115,17 +129,19 @@ def _submit(
 
 
 @contextlib.contextmanager
-def _progress_bar(folder: str, clips: int, record_bytes: int) -> Iterator[None]:
-    """Show a progress bar on any runner, by measuring the staged shards in `folder`."""
+def _progress(folder: str, clips: int, record_bytes: int) -> Iterator[None]:
+    """Show the progress on any runner, by measuring the staged shards in `folder`."""
     finished = threading.Event()
     pattern = beam_files.join(beam_files.literal(folder), "*.tfrecord")
-    with tqdm(total=clips, desc="preprocessing", unit=" clips", dynamic_ncols=True) as bar:
+    with Progress("preprocessing", clips, "clips", leave=True) as progress:
 
         def watch() -> None:
             while not finished.wait(0.5 if "://" not in folder else 5.0):
                 with contextlib.suppress(OSError):  # a failed listing is retried at the next interval
                     done = sum(file.size_in_bytes for file in beam_files.find(pattern)) // record_bytes
-                    bar.update(max(0, min(done, clips) - bar.n))  # the commit empties `folder` again
+                    progress.advance(
+                        max(0, min(done, clips) - progress.done)
+                    )  # the commit empties `folder` again
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
@@ -134,7 +150,7 @@ def _progress_bar(folder: str, clips: int, record_bytes: int) -> Iterator[None]:
         finally:
             finished.set()
             watcher.join()
-        bar.update(clips - bar.n)
+        progress.advance(clips - progress.done)
 
 
 def _check_outcome(outcome: Outcome, options: Options) -> None:
@@ -166,8 +182,28 @@ def _empty_split_error(outcome: Outcome, options: Options) -> CommandError:
     return DataError(message)
 
 
+def _log_dataset(manifest: Manifest, folder: str) -> None:
+    event_log.log_event(
+        "dataset",
+        summary(manifest, folder),
+        dataset=manifest.digest,
+        folder=folder,
+        clips={split: manifest.clip_count(split) for split in SPLITS},
+        quarantined=manifest.quarantined,
+    )
+    tested, recordings = manifest.recordings["test"], sum(manifest.recordings.values())
+    if tested < MIN_TEST_RECORDINGS:
+        event_log.log_event(
+            "few_test_recordings",
+            f"the test split has {tested} of the {recordings} recordings: with fewer than {MIN_TEST_RECORDINGS}, "
+            "metrics are not reliable",
+            event_log.WARNING,
+            test_recordings=tested,
+        )
+
+
 def summary(manifest: Manifest, folder: str) -> str:
-    """Return the table that is printed at the end of a job."""
+    """Return the table that is logged at the end of a job."""
     lines = [f"{'split':<12}{'clips':>7}{'shards':>8}{'MB':>9}  genres"]
     for split in SPLITS:
         shards = manifest.split_shards(split)
@@ -177,12 +213,6 @@ def summary(manifest: Manifest, folder: str) -> str:
     quarantined = sum(manifest.quarantined.values())
     lines.append(f"{'quarantined':<12}{quarantined:>7}{'':>19}{_format_counts(manifest.quarantined)}")
     lines.append(f"{folder}: digest {manifest.digest[:12]}")
-    if manifest.recordings["test"] < MIN_TEST_RECORDINGS:
-        lines.append(
-            f"warning: the test split has {manifest.recordings['test']} of the "
-            f"{sum(manifest.recordings.values())} recordings: with fewer than {MIN_TEST_RECORDINGS}, metrics are not "
-            "reliable"
-        )
     return "\n".join(lines)
 
 

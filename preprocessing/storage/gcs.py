@@ -22,6 +22,8 @@ from google.cloud import storage
 from google.resumable_media import DataCorruption
 
 from preprocessing.errors import StorageError, UsageError
+from preprocessing.storage import credentials
+from preprocessing.storage_failures import missing_role
 
 Result = TypeVar("Result")
 
@@ -36,7 +38,7 @@ class GcsObject:
     def __init__(self, uri: str) -> None:
         bucket, _, self._name = uri.removeprefix("gs://").partition("/")
         with storage_errors(uri):
-            self._bucket = storage.Client().bucket(bucket)
+            self._bucket = connect().bucket(bucket)
 
     def read(self, deadline_secs: float | None = None) -> tuple[bytes, int] | None:
         """Return the content and its generation, or None if the object does not exist."""
@@ -96,6 +98,31 @@ class GcsObject:
             return blob.download_as_bytes(checksum="crc32c", **request_args), blob.generation
         except NotFound:
             return None
+
+
+def connect() -> storage.Client:
+    """Return a client, waiting for credentials that come late as long as for any other request.
+
+    Raises:
+        GoogleAPIError, GoogleAuthError: See `storage_errors`.
+    """
+    wait = credentials.CredentialsWait()
+    return retry_policy(on_error=wait.note)(credentials.make_client)()
+
+
+def await_credentials(*uris: str) -> None:
+    """Return when there are credentials for those of `uris` that are on `gs://`.
+
+    Beam looks for credentials once, and remembers that there are none.
+
+    Raises:
+        CommandError: There are none, also after retries (exit code 4).
+    """
+    for uri in uris:
+        if uri.startswith("gs://"):
+            with storage_errors(uri):
+                connect()
+            return
 
 
 class GenerationMismatchError(PreconditionFailed):
@@ -205,7 +232,13 @@ def is_transient(error: Exception) -> bool:
     if isinstance(error, GoogleAPICallError) and error.code:
         arrived_corrupt = error.code == http.client.BAD_REQUEST and "CRC32C" in str(error)
         return arrived_corrupt or error.code in (408, 429) or error.code >= 500
-    return isinstance(error, _CONNECTION_ERRORS) or (isinstance(error, GoogleAuthError) and error.retryable)
+    return isinstance(error, _CONNECTION_ERRORS) or _is_transient_auth_error(error)
+
+
+def _is_transient_auth_error(error: Exception) -> bool:
+    if not isinstance(error, GoogleAuthError):
+        return False
+    return error.retryable or credentials.may_come_later(error)
 
 
 @contextmanager
@@ -214,6 +247,8 @@ def storage_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (GoogleAPIError, GoogleAuthError, requests.RequestException, *_CONNECTION_ERRORS) as error:
+        if role := missing_role(str(error)):
+            raise StorageError(f"{uri}: {role}") from error
         raise StorageError(
             f"{uri} cannot be reached: {error}; check its name, your credentials and the network",
         ) from error

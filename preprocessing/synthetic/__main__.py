@@ -6,9 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from preprocessing.cli import SentenceParser, bounded_int, run_command
+from preprocessing.progress import Progress
 from preprocessing.synthetic.corpus import GENRES, MAX_CLIPS_PER_GENRE, write_corpus
 
 PROGRAM = "python -m preprocessing.synthetic"
@@ -55,8 +54,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(flags: argparse.Namespace) -> None:
     total = len(GENRES) * flags.clips_per_genre
-    with tqdm(total=total, unit="clip", file=sys.stderr) as progress:
-        written = write_corpus(flags.output, flags.clips_per_genre, flags.seed, progress.update)
+    with Progress("synthesizing", total, "clips", leave=True) as progress:
+        written = write_corpus(flags.output, flags.clips_per_genre, flags.seed, progress.advance)
     print(f"{flags.output}: {total} clips of {len(GENRES)} genres, {written} written, {total - written} kept")
 
 

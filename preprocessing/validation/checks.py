@@ -14,13 +14,13 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from tqdm import tqdm
 
 from preprocessing.dataset import example, tfrecord
 from preprocessing.dataset.manifest import MANIFEST_NAME, Manifest, Shard
 from preprocessing.dataset.quarantine import QUARANTINE_NAME, Rejected
 from preprocessing.dataset.records import RECORDS_NAME, RecordEntry
 from preprocessing.dataset.splits import SPLITS
+from preprocessing.progress import Progress
 from preprocessing.storage import beam_files
 from preprocessing.validation.contents import DatasetContents
 
@@ -58,7 +58,7 @@ class DatasetValidator:
         if keep_examples and not self.faults:
             self._example_keys = {self._key(entry.split, entry.track_id) for entry in self._typical_entries()}
         records = sum(shard.records for shard in self._manifest.shards)
-        with tqdm(total=records, desc="verifying", unit=" clips", dynamic_ncols=True) as progress:
+        with Progress("verifying", records, "clips", leave=True) as progress:
             for shard in self._manifest.shards:
                 self._read_shard(shard, progress)
         self._check_counts()
@@ -119,7 +119,7 @@ class DatasetValidator:
             ranked = sorted(training, key=lambda entry: (_or_lowest(entry.loudness_db), entry.track_id))
             yield ranked[len(ranked) // 2]
 
-    def _read_shard(self, shard: Shard, progress: tqdm) -> None:
+    def _read_shard(self, shard: Shard, progress: Progress) -> None:
         uri = beam_files.join(self.contents.folder, shard.name)
         if not beam_files.exists(uri):
             self.add_fault(shard.name, "the file is missing")
@@ -130,7 +130,7 @@ class DatasetValidator:
             try:
                 for number, payload in enumerate(tfrecord.read_frames(stream), start=1):
                     self._check_record(shard, number, payload)
-                    progress.update()
+                    progress.advance()
                 self._complete.add(shard.name)
                 if number != shard.records:
                     self.add_fault(shard.name, f"{number} records instead of {shard.records}")

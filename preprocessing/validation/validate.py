@@ -12,6 +12,7 @@ from preprocessing.dataset.splits import SPLITS
 from preprocessing.errors import DataError
 from preprocessing.html.page import is_own_page
 from preprocessing.storage import beam_files
+from preprocessing.storage.gcs import await_credentials
 from preprocessing.validation.checks import DatasetValidator
 from preprocessing.validation.contents import DatasetContents
 from preprocessing.validation.report import MEASURES, write_page
@@ -29,6 +30,7 @@ def inspect_dataset(uri: str, html: str | None = None) -> str:
     Raises:
         CommandError: There is no dataset, or it has faults, which are printed first (exit code 3).
     """
+    await_credentials(uri, html or "")
     latest = versions.latest_version(uri)
     folder = latest or uri
     manifest = _read_manifest(folder)

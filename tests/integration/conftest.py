@@ -15,7 +15,7 @@ from trainer.training.loop import TrainingLoop
 from trainer.training.train import train_and_evaluate
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def versions(tmp_path_factory):
     """Three states of a folder of versions: initial, with new clips, and with noise in place of all clips."""
     root = tmp_path_factory.mktemp("versions")
@@ -51,24 +51,25 @@ def quick():
         yield
 
 
-@pytest.fixture(scope="module")
-def trained(versions, quick, tmp_path_factory):
+@pytest.fixture(scope="session")
+def trained(versions, tmp_path_factory):
     """Models after the first promotion, with a better candidate that is trained but not yet evaluated."""
     root = tmp_path_factory.mktemp("trained")
     models, cache = root / "models", root / "cache"
-    assert run_retrain(versions["first"], models, *FLAGS, cache=cache) == 0
-    with pytest.MonkeyPatch.context() as patch:
-        save = TrainingLoop._save_if_due
+    with without_figures_and_music():
+        assert run_retrain(versions["first"], models, *FLAGS, cache=cache) == 0
+        with pytest.MonkeyPatch.context() as patch:
+            save = TrainingLoop._save_if_due
 
-        def request_stop(self):
-            self._stop.requested = self.steps == 3
-            save(self)
+            def request_stop(self):
+                self._stop.requested = self.steps == 3
+                save(self)
 
-        patch.setattr(TrainingLoop, "_save_if_due", request_stop)
-        assert run_retrain(versions["more"], models, *MORE_COEFFICIENTS, cache=cache) == STOPPED
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrain, "_evaluate", interrupt)
-        assert run_retrain(versions["more"], models, *MORE_COEFFICIENTS, cache=cache) == STOPPED
+            patch.setattr(TrainingLoop, "_save_if_due", request_stop)
+            assert run_retrain(versions["more"], models, *MORE_COEFFICIENTS, cache=cache) == STOPPED
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(retrain, "_evaluate", interrupt)
+            assert run_retrain(versions["more"], models, *MORE_COEFFICIENTS, cache=cache) == STOPPED
     assert len(list((models / "candidates").iterdir())) == 2
     return models
 

@@ -69,8 +69,9 @@ def test_an_unchanged_input_is_a_no_op(models, versions, tmp_path):
     flags = ["retrain", "--datasets", versions["first"], "--models", models, "--cache-dir", tmp_path, *FLAGS]
     command = [sys.executable, "-c", program, *flags, "--checkpoint-secs", "7"]
     answer = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60, check=False)
-    assert (answer.returncode, answer.stderr) == (0, "")
-    assert json.loads(answer.stdout)["decision"] == "unchanged"
+    decision = json.loads(answer.stdout)
+    assert (answer.returncode, decision["decision"]) == (0, "unchanged")
+    assert answer.stderr == f"unchanged: {decision['reason']}\n"
     assert bytes_of(models) == before
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,28 @@ class Cluster:
         """Run what `kubectl create job --from=cronjob/...` creates after the edited overlay was deployed."""
         return self._from_cron_job(self.edited, self.edited.workload("CronJob", name))
 
+    def changed_job(
+        self,
+        kind: str,
+        name: str,
+        *args: str,
+        job_name: str | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> FinishedJob:
+        """Run a Job, or the next one of a CronJob, with further arguments and variables."""
+        workload = with_changes(self.workload(kind, name), args, environment or {})
+        return run_job(self._node, self.rendered, workload, job_name or f"{name}-{next(self._numbers)}")
+
+    def changed_pod(self, name: str, *args: str, environment: dict[str, str]) -> tuple[Workload, Pod]:
+        """Start a single pod of a Job, with further arguments and variables."""
+        workload = with_changes(self.workload("Job", name), args, environment)
+        return workload, self._node.start(self.rendered, workload, f"{name}-{next(self._numbers)}")
+
+    def run_of(self, job_name: str) -> str:
+        """Return the run directory of a Job made from the Job `train`."""
+        args = self.rendered.args(self.workload("Job", "train"), job_name)
+        return build_parser().parse_args(args).run
+
     def in_parallel(self, *jobs: Callable[[], FinishedJob]) -> list[FinishedJob]:
         """Run Jobs in parallel until all have ended."""
         with ThreadPoolExecutor(len(jobs)) as threads:
@@ -110,6 +133,15 @@ class Cluster:
         """Return the name and modification time of every file in the folder of models."""
         models = StorageFolder(self.models)
         return {name: models.updated(name) for name in models.list_names()}
+
+
+def with_changes(workload: Workload, args: Sequence[str], environment: dict[str, str]) -> Workload:
+    """Return a copy of a workload whose container has further arguments and variables."""
+    workload = copy.deepcopy(workload)
+    workload.container["args"] += args
+    variables = workload.container.setdefault("env", [])
+    variables += [{"name": name, "value": value} for name, value in environment.items()]
+    return workload
 
 
 def require_complete(job: FinishedJob) -> None:

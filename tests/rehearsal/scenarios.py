@@ -9,6 +9,7 @@ from typing import Any
 from preprocessing.dataset.splits import SPLITS
 from preprocessing.errors import BAD_DATA, DONE, STOPPED
 from rehearsal.cluster import Cluster, decision_of, require, require_complete, require_immediate_failure
+from rehearsal.faults import FAULTS
 from rehearsal.node import POLL_SECS, TIMEOUT_SECS, Pod, failed, last_line
 from trainer.registry.promotion import PROMOTED, REFUSED, UNCHANGED
 from trainer.runs.directory import METRICS, POINTER, REPORT
@@ -121,6 +122,7 @@ SCENARIOS = (
     ("training, stopped by SIGTERM and resumed", train),
     ("the first champion", first_champion),
     ("unchanged input", unchanged_input),
+    *FAULTS,
     ("new clips and a better candidate", better_candidate),
     ("a dataset of noise and a worse candidate", noise_dataset),
     ("two concurrent retrainings", concurrent_retraining),

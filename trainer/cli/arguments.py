@@ -7,10 +7,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from preprocessing.cli import SentenceParser, bounded_int
+from preprocessing.cli import SentenceParser, add_log_format, bounded_int
 from preprocessing.errors import flag
 from trainer.config import CHECKPOINT_CHOICES, Config
-from trainer.event_log import LOG_FORMATS
 from trainer.presets import PRESETS
 
 SubParsers: TypeAlias = "argparse._SubParsersAction[SentenceParser]"
@@ -56,11 +55,12 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         help="devices to train on; without a GPU, logical CPU devices (default: all GPUs, or else one CPU)",
     )
     parser.add_argument(
-        "--log-format",
-        choices=LOG_FORMATS,
-        default=LOG_FORMATS[0],
-        help="text lines and a progress bar, or one JSON object per line for log collectors "
-        "(default: %(default)s)",
+        "--require-gpus",
+        type=bounded_int(0),
+        default=0,
+        metavar="N",
+        help="end, and do not train on the CPU, if there are fewer GPUs: with exit code 2, or 75 if one is lost or "
+        "busy (default: %(default)s)",
     )
     parser.add_argument(
         "--track",
@@ -74,6 +74,13 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         help="YAML or JSON file with fields of the configuration, such as a run's config.json, local or gs://; flags "
         "override it",
     )
+    parser.add_argument(
+        "--progress-file",
+        type=Path,
+        metavar="FILE",
+        help="touch FILE at most once a second while there is progress, for a liveness probe",
+    )
+    add_log_format(parser)
     group = parser.add_argument_group(
         "configuration",
         f"saved in the run's config.json; the defaults are those of the preset {Config.preset}",

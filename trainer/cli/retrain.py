@@ -7,7 +7,9 @@ import contextlib
 import json
 import sys
 
+from preprocessing import progress_file
 from preprocessing.cli import SentenceParser, bounded_float, bounded_int
+from preprocessing.errors import DataError
 from trainer.cli.arguments import (
     SubParsers,
     add_common_arguments,
@@ -16,7 +18,7 @@ from trainer.cli.arguments import (
     given_settings,
 )
 from trainer.registry.options import INITIALIZATIONS, Options
-from trainer.registry.promotion import METRICS, Criteria
+from trainer.registry.promotion import METRICS, STALE, Criteria
 from trainer.run_config import resolve
 
 
@@ -60,6 +62,19 @@ def add_parser(commands: SubParsers) -> SentenceParser:
         help="newest candidates to keep, besides the champions that a rollback may need "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--max-dataset-age-days",
+        type=bounded_float(0, low_is_open=True),
+        metavar="DAYS",
+        help="warn if no preprocessing job has succeeded for longer, and end with exit code 3 if there is nothing new "
+        "(default: any age)",
+    )
+    parser.add_argument(
+        "--notify",
+        default="",
+        metavar="URL",
+        help="post each decision as JSON to this http or https URL (default: none)",
+    )
     add_training_arguments(parser)
     add_common_arguments(parser)
     return parser
@@ -96,6 +111,8 @@ def run(flags: argparse.Namespace) -> None:
         from trainer.training.tracking import parse_target
 
         parse_target(flags.track)
+    progress_file.configure(flags.progress_file)
+    from trainer.registry.notification import check_url
     from trainer.registry.retrain import retrain
 
     options = Options(
@@ -107,9 +124,14 @@ def run(flags: argparse.Namespace) -> None:
         init_from=flags.init_from,
         count=flags.count,
         max_candidates=flags.max_candidates,
+        max_dataset_age_days=flags.max_dataset_age_days,
+        notify=check_url(flags.notify),
         replicas=flags.replicas,
         track=flags.track,
+        require_gpus=flags.require_gpus,
     )
     with contextlib.redirect_stdout(sys.stderr):
         decision = retrain(options)
     print(json.dumps(decision, allow_nan=False))
+    if decision["decision"] == STALE:
+        raise DataError(decision["reason"])

@@ -6,9 +6,9 @@ import argparse
 import os
 from typing import Any
 
-from preprocessing.cli import SentenceParser
+from preprocessing import event_log, progress_file
+from preprocessing.cli import SentenceParser, bounded_float
 from preprocessing.errors import UsageError
-from trainer import event_log
 from trainer.cli.arguments import (
     SubParsers,
     add_common_arguments,
@@ -17,7 +17,7 @@ from trainer.cli.arguments import (
     given_settings,
 )
 from trainer.run_config import resolve
-from trainer.training.cluster import find_cluster
+from trainer.training.cluster import PEER_TIMEOUT_SECS, find_cluster
 
 
 def add_parser(commands: SubParsers) -> SentenceParser:
@@ -45,6 +45,14 @@ def add_parser(commands: SubParsers) -> SentenceParser:
         action="store_true",
         help="print what would be trained, and estimate time, disk and memory from a few steps on noise; write nothing",
     )
+    parser.add_argument(
+        "--peer-timeout-secs",
+        type=bounded_float(0, low_is_open=True),
+        default=PEER_TIMEOUT_SECS,
+        metavar="SECS",
+        help="with several workers, how long to wait for all of them before ending with exit code 75 "
+        "(default: %(default)g)",
+    )
     add_training_arguments(parser)
     add_common_arguments(parser)
     return parser
@@ -52,7 +60,7 @@ def add_parser(commands: SubParsers) -> SentenceParser:
 
 def run(flags: argparse.Namespace) -> None:
     """Train until all epochs are done."""
-    settings, cluster = given_settings(flags), find_cluster(os.environ)
+    settings, cluster = given_settings(flags), find_cluster(os.environ, flags.peer_timeout_secs)
     resolve(settings, None)  # rejects invalid settings before the slow import of TensorFlow
     if flags.track:
         from trainer.training.tracking import parse_target
@@ -61,8 +69,11 @@ def run(flags: argparse.Namespace) -> None:
     if flags.dry_run:
         _dry_run(flags, settings, is_alone=cluster is None)
         return
+    progress_file.configure(flags.progress_file)
+    from trainer.training.gpus import require_gpus
     from trainer.training.train import train_and_evaluate
 
+    require_gpus(flags.require_gpus)
     report = train_and_evaluate(
         flags.data,
         flags.run,

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from preprocessing.errors import DataError, UsageError
+from preprocessing.progress import Progress
 from trainer.config import GUIDANCE, UNCONDITIONAL_GUIDANCE
 from trainer.data.fetch import open_dataset
 from trainer.evaluation import compared_clips, musical_distances
@@ -143,11 +143,11 @@ def _evaluate_all(
         lambda: compared_clips.baseline_clips(train, held_out, count, seed),
     ]
     steps = len(reconstructions) + len(sources) + 3
-    with tqdm(total=steps, desc="evaluating", unit=" steps", leave=False) as progress:
+    with Progress("evaluating", steps, "steps") as progress:
 
         def track(stage: Callable[[], Stage]) -> Stage:
             result = stage()
-            progress.update()
+            progress.advance()
             return result
 
         tables: dict[str, list[Row]] = {"reconstruction_quality": [track(stage) for stage in reconstructions]}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from preprocessing import progress_file
 from trainer.conditioning import Condition
 from trainer.dsp.sizes import Size
 
@@ -28,6 +29,7 @@ def in_batches(generate: Callable[[Condition, range], Any], condition: Condition
         indices = range(first, min(first + CLIPS_PER_BATCH, count))
         batch = Condition(*(tf.constant(rows(values, indices)) for values in condition))
         batches.append(tf.nest.map_structure(np.asarray, generate(batch, indices)))
+        progress_file.touch()
     return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
+from preprocessing.progress import Progress
 from trainer.generation.generator import Generator
 from trainer.generation.options import Options
 from trainer.generation.sources import SourceClip
@@ -44,8 +44,10 @@ def generate_all(
             f"no source clip has the genre {options.genre}: generating in the mode prior only; to use other source "
             "clips, name a dataset with --data or files with --from"
         )
-    for mode in tqdm(modes, desc="generating", unit=" modes", leave=False):
-        yield generate_mode(generator, mode, sources, options)
+    with Progress("generating", len(modes), "modes") as progress:
+        for mode in modes:
+            yield generate_mode(generator, mode, sources, options)
+            progress.advance()
 
 
 def generate_mode(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -11,7 +12,7 @@ from typing import Any
 
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.dataset.run_files import CONFIG_NAME
-from preprocessing.errors import UsageError
+from preprocessing.errors import CommandError, UsageError
 from preprocessing.storage import lease
 from trainer.config import Config
 from trainer.presets import architecture
@@ -19,7 +20,7 @@ from trainer.registry import champion as champions
 from trainer.registry.champion import Champion
 from trainer.run_config import RunConfig, metadata_of, parse
 from trainer.runs.champion_pointer import CANDIDATE_NAME, CANDIDATES, candidate_uri, join
-from trainer.runs.directory import POINTER
+from trainer.runs.directory import POINTER, PROMOTION, REPORT
 from trainer.runs.storage import StorageFolder, is_remote
 
 _NEVER_MODIFIED = datetime.min.replace(tzinfo=UTC)
@@ -62,6 +63,37 @@ def can_start_from(models: str, champion: Champion, config: Config, manifest: Ma
 def have_same_weights_shape(first: RunConfig, second: RunConfig) -> bool:
     """Return whether two runs' weights have the same shapes and the same meaning."""
     return _weights_shape(first) == _weights_shape(second)
+
+
+def list_unfinished(models: str, config: Config) -> list[tuple[str, str]]:
+    """Return the candidates with these settings about which nothing has been decided, with their datasets' digests."""
+    folder = StorageFolder(join(models, CANDIDATES))
+    files = set(folder.list_names())
+    unfinished = []
+    for name in sorted({file.partition("/")[0] for file in files}):
+        content = folder.read(f"{name}/{CONFIG_NAME}") if CANDIDATE_NAME.fullmatch(name) else None
+        if content is None or f"{name}/{PROMOTION}" in files:
+            continue
+        with contextlib.suppress(CommandError):  # of another version of this program
+            saved = parse(content, join(candidate_uri(models, name), CONFIG_NAME))
+            if result_settings(saved.config) == result_settings(config):
+                unfinished.append((name, saved.dataset.digest))
+    return unfinished
+
+
+def is_in_use(models: str, name: str) -> bool:
+    """Return whether another process works on a candidate; on `gs://`, wait until the lease of a dead one expires."""
+    try:
+        with lease.acquire(candidate_uri(models, name)):
+            return False
+    except UsageError:
+        return True
+
+
+def delete_incomplete(models: str, name: str) -> bool:
+    """Delete a candidate that is not completely trained and not in use; return whether it was deleted."""
+    is_complete = StorageFolder(candidate_uri(models, name)).updated(REPORT) is not None
+    return not is_complete and _delete(models, name)
 
 
 def prune(models: str, max_candidates: int) -> list[str]:

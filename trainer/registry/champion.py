@@ -9,7 +9,8 @@ from typing import Any
 
 from preprocessing.dataset.run_files import CHAMPION_NAME, CONFIG_NAME
 from preprocessing.errors import DataError
-from preprocessing.html.numbers import format_significant, without_nan
+from preprocessing.event_log import without_nan
+from preprocessing.html.numbers import format_significant
 from preprocessing.storage import lease
 from trainer.registry.promotion import METRICS, Figures
 from trainer.run_config import PROVENANCE_FIELDS

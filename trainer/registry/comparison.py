@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from preprocessing.errors import DataError
 from preprocessing.html.media import AudioClip
+from preprocessing.progress import Progress
 from trainer.conditioning import Condition
 from trainer.evaluation import musical_distances
 from trainer.evaluation.clip_sets import ClipSet, read_clip_set
@@ -54,10 +54,10 @@ def compare(
     examples: ClipSet | None = None
     comparisons = []
     steps = len(models) * (1 + len(sets))
-    with tqdm(total=steps, desc="evaluating", unit=" tables", leave=False) as progress:
+    with Progress("evaluating", steps, "tables") as progress:
         for name, generator in models.items():
             generated[name] = generator.sample(count, seed)
-            progress.update()
+            progress.advance()
         for held_out in sets:
             figures: dict[str, Figures] = {}
             for name, generator in models.items():
@@ -69,7 +69,7 @@ def compare(
                     examples = _select_examples(clips)
                     reconstruction = generator.model.reconstruct(examples.audio, examples.condition)
                     reconstructions[name] = reconstruction.numpy()
-                progress.update()
+                progress.advance()
             comparisons.append(
                 SetComparison(
                     name=held_out.name,

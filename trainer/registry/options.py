@@ -24,5 +24,8 @@ class Options:
     init_from: str = FROM_CHAMPION  # initial weights of the candidate, one of `INITIALIZATIONS`
     count: int = GENERATED_CLIPS  # generated clips per model in the comparison
     max_candidates: int = 5  # newest candidates to keep; those that a rollback may need are kept, too
+    require_gpus: int = 0  # fewer are an error
+    max_dataset_age_days: float | None = None  # since a preprocessing job last succeeded; None: any
+    notify: str = ""  # http(s) URL to which decisions are posted
     replicas: int | None = None  # devices to train on; None: all GPUs, or else one CPU
     track: str | None = None  # where to track the candidate, as mlflow:URI

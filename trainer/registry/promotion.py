@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 PROMOTED, REFUSED, UNCHANGED = "promoted", "refused", "unchanged"
+STALE = "stale"  # unchanged, but only because no preprocessing job has succeeded for too long
 SILENCE_SNR_DB = 0.0  # a first candidate must reconstruct better than silence
 
 Figures = dict[str, float]  # the value of each of `METRICS`

@@ -8,128 +8,134 @@ from __future__ import annotations
 import dataclasses
 import json
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
 
-from preprocessing.dataset.forgotten import FORGOTTEN_NAME, Forgotten
-from preprocessing.dataset.manifest import Manifest
-from preprocessing.errors import UsageError
-from preprocessing.html.numbers import without_nan
+from preprocessing import event_log, progress_file
+from preprocessing.dataset.manifest import LATEST_NAME, MANIFEST_NAME
+from preprocessing.errors import DataError, UsageError
 from preprocessing.storage.atomic import write_atomically
-from trainer import event_log
-from trainer.data.fetch import find_dataset
-from trainer.registry import candidates, promotion, report
+from trainer.registry import candidates, notification, promotion, report
 from trainer.registry import champion as champions
-from trainer.registry.champion import RETRAINING, Champion, State
+from trainer.registry.champion import RETRAINING, State
 from trainer.registry.holdout import HeldOutSet, held_out_sets
-from trainer.registry.options import FROM_CHAMPION, Options
-from trainer.registry.promotion import PROMOTED, REFUSED, UNCHANGED
-from trainer.runs.champion_pointer import MovedError, candidate_uri, join
+from trainer.registry.options import Options
+from trainer.registry.plan import (
+    Decision,
+    Plan,
+    check_format,
+    criteria_of,
+    drop,
+    plan_newest,
+    plan_overtaken,
+    read_state,
+    reason_to_skip,
+)
+from trainer.registry.promotion import PROMOTED, REFUSED, STALE, UNCHANGED
+from trainer.runs.champion_pointer import MovedError, candidate_uri
 from trainer.runs.directory import COMPARISON, PROMOTION, REPORT, RunDirectory, fetch_run
 from trainer.runs.storage import StorageFolder
 
-Decision = dict[str, Any]  # the content of `promotion.json`
-
-
-class Plan(NamedTuple):
-    """A candidate and its inputs."""
-
-    candidate: str  # the champion's name if training would reproduce the champion
-    dataset_uri: str  # of the dataset version, local or `gs://`
-    manifest: Manifest
-    init_from: str | None  # the candidate whose weights it starts from
-
-    def describe(self, champion: Champion | None) -> Decision:
-        """Return the fields that every decision has."""
-        return {
-            "candidate": self.candidate,
-            "champion": champion.candidate if champion else None,
-            "dataset": self.manifest.digest,
-            "data": self.dataset_uri,
-            "init_from": self.init_from,
-        }
+SECS_PER_DAY = 86_400
 
 
 def retrain(options: Options) -> Decision:
-    """Plan, train, evaluate, decide, promote and prune; return the decision.
+    """Plan, train, evaluate, decide, promote and prune; return the decision about the newest dataset version.
+
+    A candidate that a newer version has overtaken while it was trained is finished or dropped first.
 
     Raises:
-        CommandError: The champion's clips have another format (2), bad or missing data (3), storage failed
-            (4), stopped on request (75): the same command resumes the same candidate.
+        CommandError: The champion's clips have another format, or there are too few GPUs (2), bad or missing data
+            (3), storage failed (4), stopped on request or a GPU is lost (75): the same command resumes the same
+            candidate.
     """
-    state = _read_state(options)
-    plan = _plan(options, state)
-    if reason := _reason_to_skip(options, state, plan):
+    age = _describe_excessive_age(options)
+    settled: set[str] = set()
+    while True:
+        state = read_state(options)
+        newest = plan_newest(options, state)
+        overtaken = plan_overtaken(options, state, newest, settled)
+        if overtaken is None:
+            decision = _carry_out(options, state, newest)
+            if age and decision["decision"] == UNCHANGED:
+                decision |= {"decision": STALE, "reason": age}
+            _announce(options, decision)
+            return decision
+        settled.add(overtaken.candidate)
+        event_log.log_event(
+            "candidate_overtaken",
+            f"candidate {overtaken.candidate} is finished first: a newer dataset version came while it was trained",
+            candidate=overtaken.candidate,
+            dataset=overtaken.manifest.digest,
+            newest=newest.manifest.digest,
+        )
+        try:
+            _announce(options, _carry_out(options, state, overtaken))
+        except (DataError, UsageError) as error:
+            if not _concerns_candidate(error):
+                raise
+            drop(options, overtaken.candidate, error.for_command_line())
+
+
+def _concerns_candidate(error: DataError | UsageError) -> bool:
+    """Return whether a candidate cannot succeed, but the next one may: its data is bad, or its training diverged."""
+    from trainer.training.divergence import DivergedError
+
+    return isinstance(error, DataError) or isinstance(error.__cause__, DivergedError)
+
+
+def _describe_excessive_age(options: Options) -> str:
+    """Return a sentence, and log it, if no preprocessing job has succeeded for too long; otherwise return nothing.
+
+    Every versioned job that succeeds writes `LATEST`, also without new music. A dataset that is not versioned has only
+    its own time.
+    """
+    folder = StorageFolder(options.datasets)
+    confirmed = folder.updated(LATEST_NAME) or folder.updated(MANIFEST_NAME)
+    if options.max_dataset_age_days is None or confirmed is None:
+        return ""
+    age_days = (datetime.now(UTC) - confirmed).total_seconds() / SECS_PER_DAY
+    if age_days <= options.max_dataset_age_days:
+        return ""
+    message = (
+        f"no preprocessing job has succeeded for {age_days:.3g} days, and {options.max_dataset_age_days:g} are "
+        f"allowed: see its log; {options.datasets} may lack new music"
+    )
+    event_log.log_event(
+        "dataset_too_old",
+        message,
+        event_log.WARNING,
+        datasets=options.datasets,
+        age_days=round(age_days, 3),
+        max_age_days=options.max_dataset_age_days,
+        confirmed=confirmed.isoformat(timespec="seconds"),
+    )
+    return message
+
+
+def _announce(options: Options, decision: Decision) -> None:
+    """Log a decision, and post it to the webhook."""
+    fields = {name: decision[name] for name in ("decision", "reason", "candidate", "champion", "dataset")}
+    event_log.log_event("decision", f"{decision['decision']}: {decision['reason']}", **fields)
+    if options.notify:
+        notification.post(options.notify, notification.message_of(decision, options.models))
+
+
+def _carry_out(options: Options, state: State, plan: Plan) -> Decision:
+    """Train, evaluate and decide, as far as that is needed."""
+    if reason := reason_to_skip(options, state, plan):
         return {"decision": UNCHANGED, "reason": reason, **plan.describe(state.champion)}
+    if options.require_gpus:
+        from trainer.training.gpus import require_gpus
+
+        require_gpus(options.require_gpus)
     # Fail before hours of training if something is missing that the evaluation will need.
     _held_out_sets(options, plan, state)
     if state.champion:
         champions.describe_candidate(options.models, state.champion.candidate, RETRAINING)
     _train(options, plan)
+    progress_file.start_phase()  # generates and compares clips
     decision = _evaluate_and_promote(options, plan)
     decision["pruned"] = candidates.prune(options.models, options.max_candidates)
     return decision
-
-
-def _read_state(options: Options) -> State:
-    """Read the champions, without those that were trained on a recording that `forget` has deleted."""
-    content = StorageFolder(options.datasets).read(FORGOTTEN_NAME)
-    forgotten = Forgotten.from_json(content, join(options.datasets, FORGOTTEN_NAME))
-    state = champions.read(options.models)
-    remaining = state.without(forgotten.datasets)
-    if state.champion and not remaining.champion:
-        event_log.log_event(
-            "forgotten",
-            f"the champion {state.champion.candidate} was trained on a recording that has been forgotten: the "
-            "candidate starts from random weights, and is not compared with it",
-            event_log.WARNING,
-            champion=state.champion.candidate,
-        )
-    return remaining
-
-
-def _plan(options: Options, state: State) -> Plan:
-    dataset_uri, manifest = find_dataset(options.datasets)
-    champion, config, init_from = state.champion, options.config, None
-    if champion is not None:
-        _check_format(options, champion, manifest)
-        if candidates.was_trained_on(champion, config, manifest.digest):
-            return Plan(champion.candidate, dataset_uri, manifest, None)
-        if options.init_from == FROM_CHAMPION and candidates.can_start_from(
-            options.models, champion, config, manifest, dataset_uri
-        ):
-            init_from = champion.candidate
-    name = candidates.candidate_name(config, manifest.digest, init_from)
-    return Plan(name, dataset_uri, manifest, init_from)
-
-
-def _check_format(options: Options, champion: Champion, manifest: Manifest) -> None:
-    old = f"{champion.dataset['clip_samples']} samples at {champion.dataset['sample_rate_hz']} Hz"
-    new = f"{manifest.clip_samples} samples at {manifest.sample_rate_hz} Hz"
-    if old != new:
-        raise UsageError(
-            f"the champion of `models` {options.models} has clips of {old}, `datasets` {options.datasets} of "
-            f"{new}, and the two cannot be compared: use another folder of models",
-        )
-
-
-def _reason_to_skip(options: Options, state: State, plan: Plan) -> str:
-    """Return why no candidate needs to be trained, or an empty string."""
-    champion = state.champion
-    if champion and plan.candidate == champion.candidate:
-        return "neither the dataset nor the configuration has changed since the champion was trained"
-    if plan.candidate in state.rejected:
-        return "this candidate was rolled back by hand"
-    content = StorageFolder(candidate_uri(options.models, plan.candidate)).read(PROMOTION)
-    earlier = json.loads(content) if content else {}
-    incumbent = champion.candidate if champion else None
-    is_same = earlier.get("champion") == incumbent and earlier.get("criteria") == _criteria(options)
-    if earlier.get("decision") == REFUSED and is_same:
-        return f"this candidate was refused before: {earlier['reason']}"
-    return ""
-
-
-def _criteria(options: Options) -> dict[str, Any]:
-    return {**options.criteria._asdict(), "count": options.count}
 
 
 def _held_out_sets(options: Options, plan: Plan, state: State) -> tuple[list[HeldOutSet], list[str]]:
@@ -162,7 +168,7 @@ def _train(options: Options, plan: Plan) -> None:
 def _evaluate_and_promote(options: Options, plan: Plan) -> Decision:
     """Evaluate and promote; evaluate again if another process changes the champion meanwhile."""
     while True:
-        state = _read_state(options)
+        state = read_state(options)
         if state.champion and state.champion.candidate == plan.candidate:
             reason = "another process has promoted this candidate"
             return {"decision": UNCHANGED, "reason": reason, **plan.describe(state.champion)}
@@ -184,19 +190,19 @@ def _evaluate(options: Options, plan: Plan, state: State) -> Decision:
 
     champion = state.champion
     if champion:
-        _check_format(options, champion, plan.manifest)
+        check_format(options, champion, plan.manifest)
     sets, notes = _held_out_sets(options, plan, state)
     with RunDirectory(candidate_uri(options.models, plan.candidate), options.cache) as directory:
         incumbent = load_champion(options.models, champion.candidate, options.cache) if champion else None
         candidate = load(directory.path, cache=options.cache)
         comparison = compare(candidate, incumbent, sets, options.count, options.config.seed)
         is_promoted, reason = promotion.decide(comparison.sets, options.criteria)
-        decision: Decision = without_nan(
+        decision: Decision = event_log.without_nan(
             {
                 "decision": PROMOTED if is_promoted else REFUSED,
                 "reason": reason,
                 **plan.describe(champion),
-                "criteria": _criteria(options),
+                "criteria": criteria_of(options),
                 "sets": [each.to_json() for each in comparison.sets],
                 "notes": notes,
                 "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -8,7 +8,8 @@ from typing import Any
 
 from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import DataError
-from preprocessing.html.numbers import format_duration, format_number, format_significant, without_nan
+from preprocessing.event_log import without_nan
+from preprocessing.html.numbers import format_duration, format_number, format_significant
 from trainer.reporting.evaluation_section import TABLES, own_figures
 from trainer.run_config import PROVENANCE_FIELDS, UNKNOWN_PROGRAM
 from trainer.runs.directory import EVALUATION, EVALUATION_JSON, PROMOTION

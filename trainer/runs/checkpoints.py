@@ -12,8 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from preprocessing import event_log
 from preprocessing.errors import DataError
-from trainer import event_log
 from trainer.config import BEST, Config
 from trainer.runs.directory import CHECKPOINTS, best_checkpoint
 

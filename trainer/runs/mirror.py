@@ -16,10 +16,10 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
+from preprocessing import event_log
 from preprocessing.errors import StorageError
 from preprocessing.storage import lease
 from preprocessing.storage.atomic import is_temporary, write_atomically
-from trainer import event_log
 from trainer.runs.storage import GcsPrefix
 
 SYNC_LAG_SECS = 60.0  # a shorter lag of the bucket is not reported; also the time between two warnings
@@ -188,7 +188,14 @@ class Uploader:
             reason = f" ({self.prefix.last_error})" if self.prefix.last_error else ""
             lag = f"{len(self._waiting_since)} checkpoint(s), {now - since:.0f} s"
             message = f"the bucket lags by {lag}{reason}: training continues, and {self.path} has all files"
-            event_log.log_event("sync_lag", message, event_log.WARNING)
+            checkpoints = len(self._waiting_since)
+            event_log.log_event(
+                "sync_lag",
+                message,
+                event_log.WARNING,
+                lag_secs=round(now - since, 1),
+                checkpoints=checkpoints,
+            )
 
     def _list_remote(self) -> set[str]:
         return {name for name in self.prefix.list_names() if not name.startswith(self._upload_only)}

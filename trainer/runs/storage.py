@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import google_crc32c
 from google.api_core.exceptions import BadRequest, NotFound
@@ -23,15 +23,20 @@ from google.api_core.retry import Retry
 from google.cloud import storage
 from google.resumable_media.common import InvalidResponse
 
+from preprocessing import progress_file
 from preprocessing.errors import UsageError
 from preprocessing.storage.gcs import (
     GenerationMismatchError,
     TransientError,
     compare_and_swap,
+    connect,
     retry_policy,
     single_attempt,
     storage_errors,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 Result = TypeVar("Result")
 
@@ -108,7 +113,7 @@ class GcsPrefix:
         self._generations: dict[str, int] = {}  # last known ones; a name that is missing does not exist
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         with storage_errors(uri):
-            self._bucket = storage.Client().bucket(bucket)
+            self._bucket = connect().bucket(bucket)
 
     def list_names(self) -> list[str]:
         """Return the names of all objects, sorted."""
@@ -172,7 +177,8 @@ class GcsPrefix:
         def attempt(name: str) -> None:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:  # restarts at 0: the client does not verify a resumed download
+            # Restarts at 0, since the client does not verify a resumed download.
+            with _Download(io.FileIO(path, "wb")) as file:
                 self._blob(name).download_to_file(file, checksum="crc32c", **single_attempt())
 
         with storage_errors(self.uri):
@@ -235,6 +241,14 @@ class GcsPrefix:
 
     def _note_error(self, error: Exception) -> None:
         self.last_error = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+
+
+class _Download(io.BufferedWriter):
+    """A file whose every arriving part is progress."""
+
+    def write(self, data: Buffer) -> int:
+        progress_file.touch()
+        return super().write(data)
 
 
 def _for_each_in_parallel(call: Callable[[str], None], names: list[str]) -> None:

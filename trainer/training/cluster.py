@@ -9,6 +9,7 @@ from typing import NamedTuple
 from preprocessing.errors import UsageError
 
 PORT = 2222  # on which every worker of an Indexed Job listens
+PEER_TIMEOUT_SECS = 600.0  # a node pool that scales up needs minutes for a GPU
 INDEX = "JOB_COMPLETION_INDEX"  # set by Kubernetes in the pods of an Indexed Job
 WORKERS, SERVICE, JOB = "GTZAN_CVAE_WORKERS", "GTZAN_CVAE_SERVICE", "GTZAN_CVAE_JOB"
 
@@ -18,6 +19,7 @@ class Cluster(NamedTuple):
 
     addresses: tuple[str, ...]  # host:port of each worker
     worker: int  # index of this process in `addresses`; 0 is the chief
+    peer_timeout_secs: float = PEER_TIMEOUT_SECS  # how long to wait for all of them
 
     def tf_config(self) -> str:
         """Return the value of `TF_CONFIG` for TensorFlow."""
@@ -25,7 +27,9 @@ class Cluster(NamedTuple):
         return json.dumps({"cluster": {"worker": self.addresses}, "task": task})
 
 
-def find_cluster(environment: Mapping[str, str]) -> Cluster | None:
+def find_cluster(
+    environment: Mapping[str, str], peer_timeout_secs: float = PEER_TIMEOUT_SECS
+) -> Cluster | None:
     """Read the cluster from `TF_CONFIG`, otherwise from the variables of an Indexed Job.
 
     Pod `i` of the Indexed Job `train` with the headless Service `workers` has the address `train-i.workers`.
@@ -46,7 +50,9 @@ def find_cluster(environment: Mapping[str, str]) -> Cluster | None:
         raise UsageError(
             f"worker index {cluster.worker} is out of range: the cluster has {len(cluster.addresses)} worker(s)",
         )
-    return cluster if len(cluster.addresses) > 1 else None
+    if len(cluster.addresses) == 1:
+        return None
+    return cluster._replace(peer_timeout_secs=peer_timeout_secs)
 
 
 def _from_tf_config(text: str) -> Cluster:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,9 @@ import tensorflow as tf
 
 from preprocessing.errors import StoppedError, UsageError
 from trainer.training.cluster import Cluster
+from trainer.training.rendezvous import meet
+
+CONNECT_SECS = 120.0  # longest time in which TensorFlow connects workers that are all there
 
 # Raised by a collective operation when a participating process has ended.
 PEER_FAILURES = (
@@ -44,7 +48,7 @@ class Distribution:
 
         Raises:
             CommandError: There are fewer devices than `replicas`, or each of several workers has more
-                (exit code 2).
+                (exit code 2); another worker has not come in time (75).
         """
         self.workers = len(cluster.addresses) if cluster else 1
         self.index = cluster.worker if cluster else 0
@@ -133,12 +137,17 @@ def _divide_devices(replicas: int | None) -> list[str]:
 def _make_strategy(cluster: Cluster | None, devices: list[str]) -> tf.distribute.Strategy:
     kind = devices[0].split(":")[0]
     if cluster is not None:
+        meet(cluster)
         os.environ["TF_CONFIG"] = cluster.tf_config()
         communication = tf.distribute.experimental.CommunicationImplementation
         options = tf.distribute.experimental.CommunicationOptions(
             implementation=communication.NCCL if kind == "GPU" else communication.RING
         )
+        # TensorFlow holds Python's lock while it connects, so that only this timer can end the process if a worker ends
+        # between the rendezvous and here.
+        faulthandler.dump_traceback_later(CONNECT_SECS, exit=True)
         strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        faulthandler.cancel_dump_traceback_later()
         available = len(strategy.extended.worker_devices)
         if available != len(devices):
             raise UsageError(

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from preprocessing import event_log
 from preprocessing.errors import DataError
 from preprocessing.storage.atomic import write_atomically
-from trainer import event_log, run_config
+from trainer import run_config
 from trainer.runs.directory import EVENTS, METRICS
 from trainer.runs.metrics import VALIDATION_ELBO
 from trainer.training.samples import RenderedSamples

@@ -26,7 +26,7 @@ from trainer.training.distribution import Distribution
 from trainer.training.divergence import CHECK_STEPS, DivergedError, DivergenceDetector
 from trainer.training.evaluation import evaluation_totals
 from trainer.training.profiling import Profile
-from trainer.training.progress import Progress
+from trainer.training.progress import EpochProgress
 from trainer.training.signals import StopRequest
 from trainer.training.train_step import Totals, TrainState
 
@@ -180,7 +180,7 @@ class TrainingLoop:
         steps = input_pipeline.count_steps(manifest, config)
         started = time.monotonic() - self.position.secs
         first, total_steps = self.position.step, steps * config.epochs
-        with Progress(epoch, config.epochs, steps, first) as progress:
+        with EpochProgress(epoch, config.epochs, steps, first) as progress:
             batches = self._remaining_batches(input_shards, manifest)
             for index, batch in zip(range(first, steps), batches, strict=False):
                 step = steps * (epoch - 1) + index

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from preprocessing import event_log
 from preprocessing.errors import UsageError
-from trainer import event_log
 
 
 def parse_range(text: str) -> range:

@@ -18,9 +18,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
+from preprocessing import event_log
 from preprocessing.errors import StoppedError, UsageError
 from preprocessing.storage.atomic import write_atomically
-from trainer import event_log
 from trainer.runs.directory import EVALUATION, REPORT, TRACKING
 from trainer.runs.storage import StorageFolder
 

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from preprocessing import event_log
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import DataError, UsageError
-from trainer import event_log, run_config
+from trainer import run_config
 from trainer.config import Config
 from trainer.data import dataset
 from trainer.data.dataset import Clips
@@ -33,6 +34,7 @@ from trainer.training.cluster import Cluster
 from trainer.training.configuration import agree_on_config, ancestor_datasets
 from trainer.training.distribution import Distribution
 from trainer.training.divergence import DivergedError
+from trainer.training.gpus import log_devices
 from trainer.training.history import History
 from trainer.training.loop import TrainingLoop
 from trainer.training.profiling import Profile, parse_range
@@ -78,6 +80,7 @@ def train_and_evaluate(
     tracking_uri = parse_target(track) if track else None
     distribution = Distribution(cluster, replicas)
     dataset_uri, manifest = find_dataset(data)
+    log_devices(distribution.strategy.num_replicas_in_sync)
     with (
         distribution.peer_failure_guard(),
         _run_directory(run, cache, distribution) as directory,

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 
 import pytest
 
+from preprocessing import event_log
 from preprocessing.cli import SentenceParser, bounded_float, bounded_int, run_command
 from preprocessing.errors import (
     BAD_DATA,
@@ -129,15 +131,19 @@ def test_verbose_prints_the_traceback_before_the_line(capsys):
     assert lines[0].startswith("Traceback") and lines[-1] == "program: error: no dataset"
 
 
-def test_report_error_gets_the_line_and_the_exit_code_in_place_of_stderr(capsys):
-    reported = []
-
+def test_with_json_logs_an_error_is_an_event_with_its_exit_code(capsys):
     def command() -> None:
         raise DataError("no dataset")
 
-    code = run_command("program", command, False, lambda line, code: reported.append((line, code)))
-    assert reported == [("program: error: no dataset", BAD_DATA)] and code == BAD_DATA
-    assert capsys.readouterr().err == ""
+    event_log.configure("json")
+    try:
+        assert run_command("program", command, verbose=False) == BAD_DATA
+    finally:
+        event_log.configure()
+    output = capsys.readouterr()
+    entry = json.loads(output.out)
+    assert (entry["event"], entry["message"]) == ("error", "program: error: no dataset")
+    assert (entry["exit_code"], entry["severity"], output.err) == (BAD_DATA, "ERROR", "")
 
 
 def test_a_command_that_returns_is_done(capsys):

@@ -36,6 +36,12 @@ def caused(error, cause):
             "403 no access",
         ),
         (
+            OSError(
+                "Match failed: HttpError 403: a@b.c does not have storage.objects.create access to the bucket"
+            ),
+            "a@b.c lacks the permission storage.objects.create: grant it roles/storage.objectUser on the bucket",
+        ),
+        (
             ValueError(
                 "{{function_node __wrapped__SaveV2}} /run/step-36_temp; No space left on device [Op:SaveV2]"
             ),

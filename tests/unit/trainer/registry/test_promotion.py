@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from preprocessing.html.numbers import without_nan
+from preprocessing.event_log import without_nan
 from trainer.registry.promotion import METRICS, Criteria, SetComparison, decide, gain
 
 CRITERIA = Criteria("snr_db", min_gain=0.02, max_loss=0.1)

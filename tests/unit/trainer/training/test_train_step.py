@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 from support.tiny_corpus import WAVE, without_figures_and_music
 
+from preprocessing import event_log, progress
 from preprocessing.errors import STOPPED, USAGE, CommandError
-from trainer import event_log, run_config
+from trainer import run_config
 from trainer.conditioning import Condition
 from trainer.config import Config
 from trainer.data import dataset as datasets
@@ -20,7 +21,6 @@ from trainer.data.input_pipeline import Batch, evaluation_batches, training_batc
 from trainer.generation.load import load
 from trainer.presets import PRESETS
 from trainer.runs import checkpoints
-from trainer.training import progress
 from trainer.training.distribution import Distribution
 from trainer.training.loop import TrainingLoop
 from trainer.training.train import train_and_evaluate
@@ -226,9 +226,15 @@ def test_a_training_writes_a_profile_and_logs_json_lines(dataset, tmp_path, json
     train(dataset, tmp_path / "run", WAVE, 1, profile="2:4")
     assert list((tmp_path / "run/events/plugins/profile").glob("*/*.xplane.pb"))
     lines = json_lines()
-    assert [line["event"] for line in lines] == ["start", "progress", "profile", "epoch"]
+    assert list(dict.fromkeys(line["event"] for line in lines)) == [
+        "devices",
+        "start",
+        "progress",
+        "profile",
+        "epoch",
+    ]
     assert all(line["severity"] == "INFO" and line["time"] and line["message"] for line in lines)
-    assert lines[1]["step"] == 1
+    assert (lines[2]["task"], lines[2]["done"], lines[2]["unit"]) == ("epoch 1/1", 1, "steps")
     assert lines[-1]["epoch"] == 1
     assert np.isfinite(lines[-1]["test_snr_db"])
     event_log.log_event("epoch", "not a number", event_log.WARNING, train_elbo=float("nan"))

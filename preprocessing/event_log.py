@@ -1,25 +1,26 @@
-"""Log events through the logger `trainer`: text lines for a terminal, or one JSON object per line for log
-collectors.
+"""Log events of both programs: text lines for a terminal, or one JSON object per line for log collectors.
 
-The JSON keys `time`, `severity` and `message` are those that Google Cloud Logging recognizes. Imports no
-TensorFlow: the command line needs the names of the formats.
+The JSON keys `time`, `severity` and `message` are those that Google Cloud Logging recognizes. docs/training.md lists
+the events, which alerts count. Imports no heavy package: the command line needs the names of the formats.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from pythonjsonlogger.json import JsonFormatter
 from tqdm import tqdm
 
 LOG_FORMATS = ("text", "json")
 INFO, WARNING, ERROR = logging.INFO, logging.WARNING, logging.ERROR
+# The event of `Progress`. As text it goes to stderr, as a progress bar does.
+PROGRESS = "progress"
 
-_logger = logging.getLogger("trainer")
+_logger = logging.getLogger("gtzan_cvae")
 
 
 def log_event(event: str, message: str, level: int = INFO, /, **fields: Any) -> None:
@@ -31,7 +32,7 @@ def log_event(event: str, message: str, level: int = INFO, /, **fields: Any) -> 
         level: `INFO`, `WARNING` or `ERROR`.
         fields: Further JSON keys, which the text format omits; NaN and infinity become null.
     """
-    _logger.log(level, message, extra={"event": event, **fields})
+    _logger.log(level, message, extra={"event": event, "fields": fields})
 
 
 def configure(log_format: str = LOG_FORMATS[0], *, third_party_warnings: bool = True) -> None:
@@ -59,11 +60,11 @@ def is_json() -> bool:
 
 
 class _TextHandler(logging.Handler):
-    """Prints messages, above a progress bar if there is one; errors go to stderr."""
+    """Prints messages, above a progress bar if there is one; errors and progress go to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        if record.levelno >= ERROR:
+        if record.levelno >= ERROR or vars(record)["event"] == PROGRESS:
             print(message, file=sys.stderr)
         else:
             tqdm.write(f"warning: {message}" if record.levelno >= WARNING else message)
@@ -72,28 +73,24 @@ class _TextHandler(logging.Handler):
 class _JsonHandler(logging.Handler):
     """Prints JSON lines to stdout, errors included."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        names = ["asctime", "levelname", "event", "message"]
-        self.setFormatter(
-            _StrictJsonFormatter(names, rename_fields={"asctime": "time", "levelname": "severity"})
-        )
-
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), flush=True)
-
-
-class _StrictJsonFormatter(JsonFormatter):
-    """Formats times as ISO 8601 in UTC, and NaN and infinity as null."""
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-
-    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in log_data.items()
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "severity": record.levelname,
+            "event": vars(record)["event"],
+            "message": record.getMessage(),
+            **without_nan(vars(record)["fields"]),
         }
+        print(json.dumps(entry, allow_nan=False, default=str), flush=True)
+
+
+def without_nan(value: Any) -> Any:
+    """Replace NaN and infinity by None, at any depth, as strict JSON requires."""
+    if isinstance(value, dict):
+        return {name: without_nan(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 configure()

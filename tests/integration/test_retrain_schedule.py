@@ -1,0 +1,211 @@
+"""Retraining on a schedule: candidates that new music overtakes, datasets that nobody renews, and notifications.
+
+No test trains: `better` is a candidate of the version `more` that is trained and undecided, `noise` is a newer version.
+"""
+
+import json
+import os
+import shutil
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from support.retraining import FLAGS, MORE_COEFFICIENTS, run_retrain
+from urllib3 import Retry
+
+from preprocessing import progress_file
+from preprocessing.dataset.manifest import LATEST_NAME
+from preprocessing.errors import BAD_DATA, STOPPED, USAGE, DataError
+from preprocessing.storage import lease
+from trainer.registry import champion, notification, retrain
+from trainer.training import train
+
+
+@pytest.fixture
+def better(models):
+    """The folder of the candidate that is trained on `more`, and not decided about."""
+    first = champion.read(str(models)).champion.candidate
+    (name,) = {path.name for path in (models / "candidates").iterdir()} - {first}
+    return models / "candidates" / name
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """The dataset versions of the trainings that a retraining begins; each ends at once with an error of `errors`."""
+    begun = []
+
+    def begin(data, *_, **__):
+        begun.append(data.rpartition("/")[2])
+        raise begin.errors.pop(0) if begin.errors else KeyboardInterrupt
+
+    begin.errors = []
+    monkeypatch.setattr(train, "train_and_evaluate", begin)
+    return begun, begin.errors
+
+
+def digest_of(datasets):
+    return (datasets / LATEST_NAME).read_text().strip()
+
+
+def test_a_trained_candidate_that_new_music_overtook_is_decided_about_before_the_newest_is_trained(
+    models, better, versions, trainings, tmp_path, capsys, monkeypatch
+):
+    def promote(options, plan, state):
+        return {"decision": "promoted", "reason": "better", **plan.describe(state.champion)}
+
+    monkeypatch.setattr(retrain, "_evaluate", promote)  # measured in test_retrain.py
+    assert run_retrain(versions["noise"], models, *MORE_COEFFICIENTS, cache=tmp_path) == STOPPED
+    assert champion.read(str(models)).champion.candidate == better.name
+    assert trainings[0] == [digest_of(versions["noise"])]
+    output = capsys.readouterr()
+    assert f"candidate {better.name} is finished first" in output.err
+    assert "promoted: better" in output.err
+    assert output.out == ""  # the decision about the newest version is still open
+
+
+def test_an_incomplete_candidate_that_new_music_overtook_is_resumed(
+    models, better, versions, trainings, tmp_path
+):
+    (better / "report.html").unlink()
+    assert run_retrain(versions["noise"], models, *MORE_COEFFICIENTS, cache=tmp_path) == STOPPED
+    assert trainings[0] == [digest_of(versions["more"])]
+    assert better.exists()
+
+
+@pytest.mark.parametrize("change", ["champion", "version", "data"])
+def test_an_incomplete_candidate_that_cannot_be_resumed_is_deleted(
+    models, better, versions, trainings, tmp_path, capsys, change
+):
+    (better / "report.html").unlink()
+    datasets, begun = tmp_path / "datasets", [digest_of(versions["noise"])]
+    shutil.copytree(versions["noise"], datasets)
+    flags = MORE_COEFFICIENTS
+    if change == "champion":
+        flags = [*flags, "--init-from", "scratch"]
+    elif change == "version":
+        shutil.rmtree(datasets / digest_of(versions["more"]))
+    else:
+        trainings[1].append(DataError("a shard is corrupt"))
+        begun = [digest_of(versions["more"]), *begun]
+    assert run_retrain(datasets, models, *flags, cache=tmp_path) == STOPPED
+    assert trainings[0] == begun
+    assert not better.exists()
+    assert f"warning: the incomplete candidate {better.name} is deleted" in capsys.readouterr().err
+
+
+def test_candidates_in_use_and_those_with_other_settings_are_left_alone(
+    models, better, versions, trainings, tmp_path
+):
+    (better / "report.html").unlink()
+    newest = [digest_of(versions["noise"])]
+    with lease.acquire(str(better)):
+        assert run_retrain(versions["noise"], models, *MORE_COEFFICIENTS, cache=tmp_path) == STOPPED
+        assert trainings[0] == newest
+    assert run_retrain(versions["noise"], models, *FLAGS, cache=tmp_path) == STOPPED
+    assert trainings[0] == 2 * newest
+    assert better.exists()
+
+
+def test_nothing_new_is_an_error_if_no_preprocessing_job_has_succeeded_for_too_long(
+    models, versions, tmp_path, capsys
+):
+    datasets = tmp_path / "datasets"
+    shutil.copytree(versions["first"], datasets)
+    nine_days_ago = time.time() - 9 * 86_400
+    os.utime(datasets / LATEST_NAME, (nine_days_ago, nine_days_ago))
+    allowed, exceeded = (["--max-dataset-age-days", days] for days in ("10", "8"))
+    assert run_retrain(datasets, models, *FLAGS, *allowed, cache=tmp_path) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["decision"] == "unchanged"
+    assert "warning" not in output.err
+    assert (
+        run_retrain(datasets, models, *FLAGS, *exceeded, "--log-format", "json", cache=tmp_path) == BAD_DATA
+    )
+    output = capsys.readouterr()
+    assert json.loads(output.out.splitlines()[0])["decision"] == "stale"
+    entries = [json.loads(line) for line in (output.err + output.out).splitlines()]
+    (warning,) = [entry for entry in entries if entry.get("event") == "dataset_too_old"]
+    assert (warning["severity"], warning["age_days"], warning["max_age_days"]) == ("WARNING", 9.0, 8.0)
+    (error,) = [entry for entry in entries if entry.get("event") == "error"]
+    assert error["exit_code"] == BAD_DATA
+    os.utime(datasets / LATEST_NAME)
+    assert run_retrain(datasets, models, *FLAGS, *exceeded, cache=tmp_path) == 0
+
+
+def test_the_progress_file_is_touched(models, versions, tmp_path, capsys):
+    path = tmp_path / "new/progress"
+    try:
+        assert (
+            run_retrain(versions["first"], models, *FLAGS, "--progress-file", str(path), cache=tmp_path) == 0
+        )
+        assert path.exists()
+        flags = ["--progress-file", str(path / "below")]
+        assert run_retrain(versions["first"], models, *FLAGS, *flags, cache=tmp_path) == USAGE
+        assert "--progress-file" in capsys.readouterr().err
+    finally:
+        progress_file.configure(None)
+
+
+@pytest.fixture
+def webhook():
+    """A server that collects what is posted; it answers with `statuses`, then with 200."""
+    received, statuses = [], []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(statuses.pop(0) if statuses else 200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/hook?key=secret", received, statuses
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_decision_is_posted_and_retried(models, versions, webhook, tmp_path, capsys):
+    url, received, statuses = webhook
+    statuses.append(503)
+    assert run_retrain(versions["first"], models, *FLAGS, "--notify", url, cache=tmp_path) == 0
+    printed = json.loads(capsys.readouterr().out)
+    first, second = received
+    assert first == second
+    assert {name: first[name] for name in ("decision", "reason", "candidate", "champion", "dataset")} == {
+        name: printed[name] for name in ("decision", "reason", "candidate", "champion", "dataset")
+    }
+    assert first["time"]
+    assert first["text"].startswith(f"{models}: unchanged: ")
+
+
+def test_the_metrics_of_both_models_are_posted():
+    figures = {"candidate": {"snr_db": 2.0}, "champion": {"snr_db": float("inf")}, "gains": {"snr_db": 0.1}}
+    decision = dict.fromkeys(("reason", "candidate", "champion", "dataset"), "") | {"decision": "promoted"}
+    message = notification.message_of(decision | {"sets": [figures, {}]}, "models")
+    assert message["metrics"] == {**figures, "champion": {"snr_db": None}}
+
+
+@pytest.mark.parametrize("is_down", [True, False])
+def test_a_webhook_that_fails_is_a_warning_that_tells_no_secret(
+    models, versions, webhook, tmp_path, monkeypatch, capsys, is_down
+):
+    monkeypatch.setattr(notification, "RETRIES", Retry(total=1, backoff_factor=0, allowed_methods=None))
+    url, _, statuses = webhook
+    statuses.append(404)
+    if is_down:
+        url = "http://127.0.0.1:1/hook?key=secret"
+    assert run_retrain(versions["first"], models, *FLAGS, "--notify", url, cache=tmp_path) == 0
+    error = capsys.readouterr().err
+    assert "warning: the decision could not be posted to 127.0.0.1 (" in error
+    assert "secret" not in error
+
+
+@pytest.mark.parametrize("url", ["ftp://host/x", "file:///etc/passwd", "host/x", "http://"])
+def test_a_webhook_is_on_http_or_https(models, versions, tmp_path, capsys, url):
+    assert run_retrain(versions["first"], models, *FLAGS, "--notify", url, cache=tmp_path) == USAGE
+    assert "--notify must be a URL that begins with http:// or https://" in capsys.readouterr().err
