@@ -24,7 +24,7 @@ from preprocessing.options import Options
 from preprocessing.pipeline import graph, incremental, staging
 from preprocessing.pipeline.beam_flags import complete_beam_flags
 from preprocessing.pipeline.plan import Plan, make_plan
-from preprocessing.pipeline.shards import ShardResult
+from preprocessing.pipeline.shard_files import StagedShard
 from preprocessing.pipeline.staging import Outcome
 from preprocessing.sources.exclusions import read_exclusions
 from preprocessing.storage import beam_files, lease
@@ -58,7 +58,7 @@ def run(options: Options, beam_flags: list[str], exclude: str = "") -> None:
             print(f"{options.output} is up to date: same inputs and options, nothing to do")
             outcome = _outcome_of(previous)
         else:
-            reused = incremental.reusable_shards(previous, options, plan) if previous else []
+            reused = incremental.reusable_shards(previous, options, plan, folder) if previous else []
             outcome = _run_pipeline(options, plan, reused, folder, beam_flags)
         _check_outcome(outcome, options)
     uri = beam_files.join(outcome.folder, MANIFEST_NAME)
@@ -91,7 +91,7 @@ def _outcome_of(dataset: incremental.CommittedDataset) -> Outcome:
 
 
 def _run_pipeline(
-    options: Options, plan: Plan, reused: list[ShardResult], folder: str, beam_flags: list[str]
+    options: Options, plan: Plan, reused: list[StagedShard], folder: str, beam_flags: list[str]
 ) -> Outcome:
     """Run the pipeline to its end, with `folder` for staged files."""
     if reused:
@@ -104,13 +104,14 @@ def _run_pipeline(
 
 
 def _submit(
-    options: Options, plan: Plan, reused: list[ShardResult], folder: str, beam_flags: list[str]
+    options: Options, plan: Plan, reused: list[StagedShard], folder: str, beam_flags: list[str]
 ) -> PipelineResult:
     """Stage the plan, clear its file list and start the job; local runners return when it has ended."""
     staging.write_plan(plan, reused, folder)
+    recordings = len(plan.source_files)
     plan.source_files.clear()  # frees hundreds of bytes per file for local workers
     pipeline = beam.Pipeline(options=PipelineOptions(beam_flags))
-    graph.build(pipeline, options, plan.fingerprint, folder)
+    graph.build(pipeline, options, plan.fingerprint, recordings, folder)
     return pipeline.run()
 
 
