@@ -23,7 +23,9 @@ from preprocessing.features.fingerprint import FINGERPRINT_BYTES, MAX_DIFFERENCE
 
 TREES = 6
 MAX_LEAF = 2048  # fingerprints that are all compared with each other: below that, none is missed
-MAX_NEIGHBORS = 16  # of each fingerprint; in a collection of noises, all fingerprints are similar
+MAX_NEIGHBORS = (
+    16  # that each fingerprint is paired with; in a collection of noises, all fingerprints are similar
+)
 SUM_COEFFICIENTS, DIFFERENCE_COEFFICIENTS = 12, 4
 LEVELS = 40  # enough for 2**40 leaves
 DIRECTION_SCALE = 256  # rounding to integers changes a direction by a thousandth
@@ -32,10 +34,10 @@ MAX_SQUARED_DISTANCE = FINGERPRINT_BYTES * round((MAX_DIFFERENCE_DB / STEP_DB) *
 
 
 class Neighbors(NamedTuple):
-    """Similar fingerprints: each pair is listed in both directions.
+    """Pairs of similar fingerprints.
 
-    `first`, `second` are `[pairs]` int64 indices, and `squared_distance` is `[pairs]` int64, in steps of the
-    fingerprint's quantization.
+    `first`, `second` are `[pairs]` int64 indices, of which the first is smaller, and `squared_distance` is `[pairs]`
+    int64, in steps of the fingerprint's quantization.
     """
 
     first: np.ndarray
@@ -96,7 +98,7 @@ def cells_of(fingerprints: np.ndarray, tree: int, medians: np.ndarray) -> np.nda
 
 
 def find_in_cell(fingerprints: np.ndarray, tree: int, depth: int) -> Neighbors:
-    """Return the similar fingerprints in a cell, at most `MAX_NEIGHBORS` of each.
+    """Return the pairs of similar fingerprints in a cell, of each one at most `MAX_NEIGHBORS`; see `nearest`.
 
     Args:
         fingerprints: `[n, FINGERPRINT_BYTES]` uint8.
@@ -108,7 +110,7 @@ def find_in_cell(fingerprints: np.ndarray, tree: int, depth: int) -> Neighbors:
 
 
 def nearest(neighbors: Neighbors) -> Neighbors:
-    """Return the nearest `MAX_NEIGHBORS` of each fingerprint, without repetitions.
+    """Return the pairs of each fingerprint with the nearest `MAX_NEIGHBORS` of the later ones, without repetitions.
 
     Of equally near ones, those with the smallest index are kept.
     """
@@ -158,10 +160,7 @@ def _find_in_leaf(fingerprints: np.ndarray, leaf: np.ndarray) -> Neighbors:
         firsts.append(leaf[first + start])
         seconds.append(leaf[second + start])
     first, second, distance = map(np.concatenate, (firsts, seconds, distances))
-    both = Neighbors(
-        np.concatenate([first, second]), np.concatenate([second, first]), np.concatenate([distance, distance])
-    )
-    return nearest(both)
+    return nearest(Neighbors(np.minimum(first, second), np.maximum(first, second), distance))
 
 
 def _directions() -> np.ndarray:

@@ -23,8 +23,8 @@ ROW_BITS = 32  # of a recording's id, which is the number of its shard and its r
 
 CONTENT = np.dtype([("sha256", "S32"), ("id", "<i8"), ("fingerprint", "u1", FINGERPRINT_BYTES)])
 FINGERPRINT = np.dtype([("id", "<i8"), ("fingerprint", "u1", FINGERPRINT_BYTES)])
-NEIGHBOR = np.dtype([("id", "<i8"), ("other", "<i8"), ("squared_distance", "<i8")])
-PAIR = np.dtype([("first", "<i8"), ("second", "<i8"), ("is_identical", "?")])  # first < second
+PAIR = np.dtype([("first", "<i8"), ("second", "<i8"), ("squared_distance", "<i8")])  # first < second
+IDENTICAL_FILES = -1  # in place of a distance
 
 Block = tuple[int, bytes]  # the bytes of an array of one of these types, with the key that all its rows have
 IDENTICAL, SAMPLE = "identical", "sample"  # outputs beside the main one
@@ -41,20 +41,21 @@ def key_count(recordings: int) -> int:
 
 
 class ReadRecordings(beam.DoFn):
-    """`StagedShard` -> blocks of `CONTENT`, keyed by a hash of the content."""
+    """`(shard number, StagedShard)` -> blocks of `CONTENT`, keyed by a hash of the content."""
 
     def __init__(self, keys: int) -> None:
         self.keys = keys
 
-    def process(self, shard: StagedShard) -> Iterator[Block]:
+    def process(self, element: tuple[int, StagedShard]) -> Iterator[Block]:
         """Read the shard's description."""
+        number, shard = element
         description = shard.describe()
         rows = []
         for row, (recording_id, positions) in enumerate(description.recordings().items()):
             entry = description.entries[positions[0]]
             if recording_id not in description.invalid and entry.fingerprint:
                 fingerprint = np.frombuffer(bytes.fromhex(entry.fingerprint), np.uint8)
-                rows.append((bytes.fromhex(entry.source_sha256), shard.number << ROW_BITS | row, fingerprint))
+                rows.append((bytes.fromhex(entry.source_sha256), number << ROW_BITS | row, fingerprint))
         content = np.array(rows, CONTENT)
         yield from _by_key(content, _uniform(content) % self.keys)
 
@@ -75,70 +76,82 @@ class FindIdentical(beam.DoFn):
         is_first = np.ones(len(rows), bool)
         is_first[1:] = rows["sha256"][1:] != rows["sha256"][:-1]
         first_of = rows["id"][np.maximum.accumulate(np.where(is_first, np.arange(len(rows)), 0))]
-        for block in _pairs(first_of[~is_first], rows["id"][~is_first], is_identical=True):
+        for block in _pairs(first_of[~is_first], rows["id"][~is_first], IDENTICAL_FILES):
             yield beam.pvalue.TaggedOutput(IDENTICAL, block)
         distinct = rows[is_first]
-        is_sampled = _uniform(distinct) < self.sampled_fraction * 2**32
-        yield beam.pvalue.TaggedOutput(SAMPLE, distinct["fingerprint"][is_sampled].tobytes())
+        if self.sampled_fraction:
+            is_sampled = _uniform(distinct) < self.sampled_fraction * 2**32
+            yield beam.pvalue.TaggedOutput(SAMPLE, distinct["fingerprint"][is_sampled].tobytes())
         yield distinct[["id", "fingerprint"]].astype(FINGERPRINT).tobytes()
-
-
-def estimate_medians(sample: list[bytes], keys: int) -> np.ndarray:
-    """Return where the trees are split; see `preprocessing.features.neighbors.cell_medians`."""
-    fingerprints = np.frombuffer(b"".join(sample), np.uint8).reshape(-1, FINGERPRINT_BYTES)
-    return neighbors.cell_medians(fingerprints, keys.bit_length() - 1)
 
 
 class AssignCells(beam.DoFn):
     """A block of `FINGERPRINT` -> blocks keyed by tree and cell."""
 
-    def __init__(self, trees: int) -> None:
+    def __init__(self, keys: int, trees: int) -> None:
+        self.depth = keys.bit_length() - 1
         self.trees = trees
 
-    def process(self, block: bytes, medians: np.ndarray) -> Iterator[Block]:
-        """Sort the rows into the cells of each tree."""
+    def start_bundle(self) -> None:
+        """Forget the medians."""
+        self.medians: np.ndarray | None = None
+
+    def process(self, block: bytes, sample: Iterable[bytes]) -> Iterator[Block]:
+        """Sort the rows into the cells of each tree, whose medians are those of a sample."""
+        if self.medians is None:
+            fingerprints = np.frombuffer(b"".join(sample), np.uint8).reshape(-1, FINGERPRINT_BYTES)
+            self.medians = neighbors.cell_medians(fingerprints, self.depth)
         rows = np.frombuffer(block, FINGERPRINT)
         for tree in range(self.trees):
-            cells = neighbors.cells_of(rows["fingerprint"], tree, medians)
-            yield from _by_key(rows, tree * medians.shape[1] + cells)
+            cells = neighbors.cells_of(rows["fingerprint"], tree, self.medians)
+            yield from _by_key(rows, (tree << self.depth) + cells)
 
 
-class FindNeighbors(beam.DoFn):
-    """Blocks of `FINGERPRINT` in one cell of a tree -> blocks of `NEIGHBOR`, keyed by shard."""
+class FindSimilar(beam.DoFn):
+    """Blocks of `FINGERPRINT` in one cell of a tree -> blocks of `PAIR`, keyed by the first one's shard."""
 
     def __init__(self, keys: int) -> None:
-        self.keys = keys
+        self.depth = keys.bit_length() - 1
 
     def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[Block]:
-        """Find similar fingerprints; each pair is listed in both directions."""
-        rows = _concatenate(group[1], FINGERPRINT)
-        rows = rows[np.argsort(rows["id"])]  # the order of arrival is not reproducible
-        found = neighbors.find_in_cell(rows["fingerprint"], group[0] // self.keys, self.keys.bit_length() - 1)
-        table = np.empty(len(found.first), NEIGHBOR)
-        table["id"], table["other"] = rows["id"][found.first], rows["id"][found.second]
-        table["squared_distance"] = found.squared_distance
-        yield from _by_key(table, table["id"] >> ROW_BITS)
+        """Search the cell."""
+        key, blocks = group
+        yield from _find_similar(_concatenate(blocks, FINGERPRINT), key >> self.depth, self.depth)
 
 
-class KeepNearest(beam.DoFn):
-    """Blocks of `NEIGHBOR` of one shard, from all trees -> blocks of `PAIR`, keyed by the first one's shard."""
-
-    def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[Block]:
-        """Keep the nearest neighbors of each recording."""
-        rows = _concatenate(group[1], NEIGHBOR)
-        kept = neighbors.nearest(neighbors.Neighbors(rows["id"], rows["other"], rows["squared_distance"]))
-        yield from _pairs(kept.first, kept.second, is_identical=False)
+def find_in_block(block: bytes, trees: int) -> Iterator[Block]:
+    """Yield the same as `FindSimilar`, from a block of `FINGERPRINT` that has all rows."""
+    for tree in range(trees):
+        yield from _find_similar(np.frombuffer(block, FINGERPRINT), tree, depth=0)
 
 
-def read_pairs(blocks: Iterable[bytes]) -> list[tuple[int, int, bool]]:
-    """Return the distinct rows of blocks of `PAIR`, sorted."""
-    return np.unique(_concatenate(blocks, PAIR)).tolist()
+def select_pairs(blocks: Iterable[bytes]) -> list[tuple[int, int, bool]]:
+    """Select, from the blocks of `PAIR` of one shard, what is to be compared.
+
+    Returns:
+        Ids of the first and the second recording, and whether the files are identical, so that no comparison is needed.
+    """
+    pairs = _concatenate(blocks, PAIR)
+    is_identical = pairs["squared_distance"] == IDENTICAL_FILES
+    identical, similar = pairs[is_identical], pairs[~is_identical]
+    nearest = neighbors.nearest(neighbors.Neighbors(*(similar[name] for name in neighbors.Neighbors._fields)))
+    selected = [(first, second, True) for first, second, _ in identical.tolist()]
+    selected += [
+        (int(first), int(second), False) for first, second in zip(nearest.first, nearest.second, strict=True)
+    ]
+    return selected
 
 
-def _pairs(left: np.ndarray, right: np.ndarray, is_identical: bool) -> Iterator[Block]:
-    pairs = np.empty(len(left), PAIR)
-    pairs["first"], pairs["second"] = np.minimum(left, right), np.maximum(left, right)
-    pairs["is_identical"] = is_identical
+def _find_similar(rows: np.ndarray, tree: int, depth: int) -> Iterator[Block]:
+    rows = rows[np.argsort(rows["id"])]  # the order of arrival is not reproducible
+    found = neighbors.find_in_cell(rows["fingerprint"], tree, depth)
+    yield from _pairs(rows["id"][found.first], rows["id"][found.second], found.squared_distance)
+
+
+def _pairs(first: np.ndarray, second: np.ndarray, squared_distance: np.ndarray | int) -> Iterator[Block]:
+    """Return blocks of `PAIR`; `first` is the smaller one."""
+    pairs = np.empty(len(first), PAIR)
+    pairs["first"], pairs["second"], pairs["squared_distance"] = first, second, squared_distance
     yield from _by_key(pairs, pairs["first"] >> ROW_BITS)
 
 

@@ -7,17 +7,17 @@ compares them.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
 
 from preprocessing.dataset import example, tfrecord
 from preprocessing.features import fingerprint
-from preprocessing.pipeline.candidates import ROW_BITS, read_pairs, shard_and_row
-from preprocessing.pipeline.components import Node
-from preprocessing.pipeline.shard_files import StagedShard
+from preprocessing.pipeline.candidates import ROW_BITS, select_pairs, shard_and_row
+from preprocessing.pipeline.components import Edge, Node
+from preprocessing.pipeline.shard_files import StagedShard, take_shard
 from preprocessing.storage import beam_files
 
 COMPARED_CLIPS = 3  # of a long recording: the first, a middle and the last one
@@ -49,36 +49,32 @@ class Candidate(NamedTuple):
 
 
 class LocateFirst(beam.DoFn):
-    """`(shard number, its StagedShard and blocks of PAIR)` -> `(shard number of the second, Candidate)`."""
+    """`(shard number, its StagedShard and its blocks of PAIR)` -> `(shard number of the second, Candidate)`."""
 
-    def process(self, element: tuple[int, dict[str, list[Any]]]) -> Iterator[tuple[int, Candidate]]:
+    def process(self, group: tuple[int, Iterable[StagedShard | bytes]]) -> Iterator[tuple[int, Candidate]]:
         """Look up the first recording of each pair."""
-        _, group = element
-        if not group["pairs"]:
+        shard, blocks = take_shard(group[1])
+        if not blocks:
             return
-        (shard,) = group["shard"]
         recordings = _Recordings(shard)
-        for first, second, is_identical in read_pairs(group["pairs"]):
+        for first, second, is_identical in select_pairs(blocks):
             number, row = shard_and_row(second)
             yield number, Candidate(recordings[shard_and_row(first)[1]], row, is_identical)
 
 
 class Compare(beam.DoFn):
-    """`(shard number, its StagedShard and candidates)` -> pairs of nodes that are the same recording."""
+    """`(shard number, its StagedShard and its Candidates)` -> pairs of nodes that are the same recording."""
 
     def __init__(self, sample_rate_hz: int) -> None:
         self.sample_rate_hz = sample_rate_hz
 
-    def process(self, element: tuple[int, dict[str, list[Any]]]) -> Iterator[tuple[Node, Node]]:
+    def process(self, group: tuple[int, Iterable[StagedShard | Candidate]]) -> Iterator[Edge]:
         """Read the clips of each pair; files of identical content need no comparison."""
-        _, group = element
-        if not group["candidates"]:
+        shard, found = take_shard(group[1])
+        if not found:
             return
-        (shard,) = group["shard"]
         recordings, read_clip = _Recordings(shard), functools.lru_cache(CACHED_CLIPS)(_read_clip)
-        candidates: list[Candidate] = sorted(
-            group["candidates"], key=lambda pair: (pair.second_row, pair.first.id)
-        )
+        candidates: list[Candidate] = sorted(found, key=lambda pair: (pair.second_row, pair.first.id))
         for first, second_row, is_identical in candidates:
             second = recordings[second_row]
             left, right = sorted((first, second))

@@ -2,7 +2,7 @@
 
 The sets are the connected components of a graph, and no worker holds all of it. Copies of one recording are mostly
 similar to each other, and then one round suffices: each node sends its smallest neighbor to the others. Only chains,
-whose ends are not similar to each other, remain to be joined; their links, and nothing else, go to one worker.
+whose ends are not similar to each other, remain to be joined; their links, and nothing else, go to every worker.
 
 Source: large-star of R. Kiveris et al., Connected Components in MapReduce and Beyond, SoCC 2014.
 """
@@ -15,6 +15,7 @@ import apache_beam as beam
 
 Node = tuple[bytes, int]  # the name of a recording and its id: nodes sort by name
 Edge = tuple[Node, Node]
+LINKS = "links"  # output of `Label` beside the main one
 
 
 class FindComponents(beam.PTransform):
@@ -22,17 +23,30 @@ class FindComponents(beam.PTransform):
 
     def expand(self, edges: beam.PCollection) -> beam.PCollection:
         """Add the steps."""
-        stars = edges | "To neighbors" >> beam.FlatMap(both_directions)
+        neighbors = edges | "In both directions" >> beam.FlatMap(both_directions)
         stars = (
-            stars
+            neighbors
             | "Group neighbors" >> beam.GroupByKey()
             | "Link to smallest" >> beam.FlatMap(link_to_smallest)
         )
-        nodes = stars | "To nodes" >> beam.FlatMap(both_directions) | "Group nodes" >> beam.GroupByKey()
-        labels = nodes | "Label" >> beam.FlatMap(label)
-        links = nodes | "Find links" >> beam.FlatMap(links_between_labels)
-        roots = links | "Collect links" >> beam.combiners.ToList() | "Join chains" >> beam.Map(find_roots)
-        return labels | "Find root" >> beam.Map(_with_root, roots=beam.pvalue.AsSingleton(roots))
+        nodes = stars | "Group nodes" >> beam.GroupByKey()
+        labeled = nodes | "Label" >> beam.ParDo(Label()).with_outputs(LINKS, main="labels")
+        return labeled["labels"] | "Join chains" >> beam.ParDo(
+            _JoinChains(), beam.pvalue.AsIter(labeled[LINKS])
+        )
+
+
+class _JoinChains(beam.DoFn):
+    """`(node, label)` -> `(node, smallest node of its component)`."""
+
+    def start_bundle(self) -> None:
+        self.roots: dict[Node, Node] | None = None
+
+    def process(self, labeled: Edge, links: Iterable[Edge]) -> Iterator[Edge]:
+        if self.roots is None:
+            self.roots = find_roots(links)
+        node, label = labeled
+        yield node, self.roots.get(label, label)
 
 
 def both_directions(edge: Edge) -> Iterator[Edge]:
@@ -42,34 +56,35 @@ def both_directions(edge: Edge) -> Iterator[Edge]:
 
 
 def link_to_smallest(group: tuple[Node, Iterable[Node]]) -> Iterator[Edge]:
-    """Yield edges from a node's larger neighbors to the smallest one of the neighbors and the node."""
+    """Yield edges between a node's larger neighbors and the smallest one of the neighbors and the node."""
     node, others = group
     neighbors = set(others)
     smallest = min(node, *neighbors)
-    yield from ((other, smallest) for other in sorted(neighbors) if other > node)
+    for other in neighbors:
+        if other > node:
+            yield from both_directions((other, smallest))
 
 
-def label(group: tuple[Node, Iterable[Node]]) -> Iterator[Edge]:
-    """Yield a node with its label: the smallest one of its neighbors and itself."""
-    node, others = group
-    yield node, min(node, *others)
+class Label(beam.DoFn):
+    """A node and its neighbors -> the node with its label, which is the smallest of these.
 
-
-def links_between_labels(group: tuple[Node, Iterable[Node]]) -> Iterator[Edge]:
-    """Yield the pairs of labels that are in one component; there are none in a star around its smallest node.
-
-    The smaller neighbors of a node are in one component. So are its own label and the node, if that is the label of a
-    larger neighbor.
+    Another output has pairs of labels that are in one component: the smaller neighbors of a node are, and so are its
+    label and the node, if that is the label of a larger neighbor. A star around its smallest node has none.
     """
-    node, others = group
-    neighbors = set(others)
-    smaller = sorted(other for other in neighbors if other < node)
-    yield from ((other, smaller[0]) for other in smaller[1:])
-    if smaller and max(neighbors) > node:
-        yield node, smaller[0]
+
+    def process(self, group: tuple[Node, Iterable[Node]]) -> Iterator[Edge | beam.pvalue.TaggedOutput]:
+        """Yield label and links."""
+        node, others = group
+        neighbors = set(others)
+        label, *smaller = sorted(other for other in {*neighbors, node} if other <= node)
+        yield node, label
+        links = [(other, label) for other in smaller if other < node]
+        if label < node < max(neighbors):
+            links.append((node, label))
+        yield from (beam.pvalue.TaggedOutput(LINKS, link) for link in links)
 
 
-def find_roots(edges: list[Edge]) -> dict[Node, Node]:
+def find_roots(edges: Iterable[Edge]) -> dict[Node, Node]:
     """Return the smallest node of its component for each node of the edges."""
     roots: dict[Node, Node] = {}
 
@@ -83,8 +98,3 @@ def find_roots(edges: list[Edge]) -> dict[Node, Node]:
         smaller, larger = sorted((find(left), find(right)))
         roots[larger] = smaller
     return {node: find(node) for node in list(roots)}
-
-
-def _with_root(labeled: Edge, roots: dict[Node, Node]) -> Edge:
-    node, label = labeled
-    return node, roots.get(label, label)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import apache_beam as beam
-from apache_beam.pvalue import AsSingleton
 
 from preprocessing.features.neighbors import MAX_LEAF, TREES
 from preprocessing.pipeline import candidates
@@ -43,13 +42,15 @@ class FindDuplicates(beam.PTransform):
         """Add the steps."""
         pairs = shards | "Find candidates" >> FindCandidates(self.recordings)
         located = (
-            {"shard": shards, "pairs": pairs}
-            | "Group pairs" >> beam.CoGroupByKey()
+            (shards, pairs)
+            | "Join pairs" >> beam.Flatten()
+            | "Group pairs" >> beam.GroupByKey()
             | "Locate first" >> beam.ParDo(LocateFirst())
         )
         edges = (
-            {"shard": shards, "candidates": located}
-            | "Group candidates" >> beam.CoGroupByKey()
+            (shards, located)
+            | "Join candidates" >> beam.Flatten()
+            | "Group candidates" >> beam.GroupByKey()
             | "Compare" >> beam.ParDo(Compare(self.sample_rate_hz))
         )
         return edges | "Join sets" >> FindComponents() | "Select copies" >> beam.FlatMap(_duplicates)
@@ -62,13 +63,12 @@ class FindCandidates(beam.PTransform):
         super().__init__()
         self.keys = candidates.key_count(recordings)
         self.trees = TREES if recordings > MAX_LEAF else 1  # a single leaf is searched completely
-        self.sampled_fraction = min(1.0, candidates.SAMPLES_PER_CELL * self.keys / max(1, recordings))
+        self.sampled_fraction = candidates.SAMPLES_PER_CELL * self.keys / recordings if self.keys > 1 else 0.0
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         """Add the steps."""
-        distinct = (
+        distinct, identical, sample = (
             shards
-            | "Shards" >> beam.Values()
             | "Read recordings" >> beam.ParDo(candidates.ReadRecordings(self.keys))
             | "Group contents" >> beam.GroupByKey()
             | "Find identical files"
@@ -76,20 +76,13 @@ class FindCandidates(beam.PTransform):
                 candidates.IDENTICAL, candidates.SAMPLE, main="distinct"
             )
         )
-        medians = (
-            distinct[candidates.SAMPLE]
-            | "Collect sample" >> beam.combiners.ToList()
-            | "Estimate medians" >> beam.Map(candidates.estimate_medians, keys=self.keys)
-        )
-        similar = (
-            distinct["distinct"]
-            | "Assign cells" >> beam.ParDo(candidates.AssignCells(self.trees), AsSingleton(medians))
-            | "Group cells" >> beam.GroupByKey()
-            | "Find neighbors" >> beam.ParDo(candidates.FindNeighbors(self.keys))
-            | "Group neighbors" >> beam.GroupByKey()
-            | "Keep nearest" >> beam.ParDo(candidates.KeepNearest())
-        )
-        return (distinct[candidates.IDENTICAL], similar) | "Merge candidates" >> beam.Flatten()
+        if self.keys > 1:
+            assign = beam.ParDo(candidates.AssignCells(self.keys, self.trees), beam.pvalue.AsIter(sample))
+            cells = distinct | "Assign cells" >> assign | "Group cells" >> beam.GroupByKey()
+            similar = cells | "Find similar" >> beam.ParDo(candidates.FindSimilar(self.keys))
+        else:  # one block has all rows
+            similar = distinct | "Find similar" >> beam.FlatMap(candidates.find_in_block, trees=self.trees)
+        return (identical, similar) | "Merge candidates" >> beam.Flatten()
 
 
 def _duplicates(labeled: tuple[Node, Node]) -> Iterator[tuple[int, Duplicate]]:

@@ -8,7 +8,7 @@ a shuffle; nor do the descriptions of records, which are files beside the shards
 from __future__ import annotations
 
 import apache_beam as beam
-from apache_beam.pvalue import AsSingleton
+from apache_beam.pvalue import AsIter
 
 from preprocessing.options import Options
 from preprocessing.pipeline.commit import Commit
@@ -17,10 +17,7 @@ from preprocessing.pipeline.plan import SourceFile
 from preprocessing.pipeline.selection import (
     SURVIVORS,
     DropRecordings,
-    Move,
-    Survivors,
     WriteSelected,
-    find_moves,
 )
 from preprocessing.pipeline.shard_files import StagedShard
 from preprocessing.pipeline.shards import ReuseShard, WriteShard
@@ -54,22 +51,19 @@ def build(pipeline: beam.Pipeline, options: Options, fingerprint: str, recording
         | "Parse reused shard" >> beam.Map(_parse_shard)
         | "Copy reused shard" >> beam.ParDo(ReuseShard(staging))
     )
-    shards = (
-        (written_shards, reused_shards)
-        | "Merge shards" >> beam.Flatten()
-        | "Number" >> beam.Map(_with_number)
-    )
+    shards = (written_shards, reused_shards) | "Merge shards" >> beam.Flatten()
     duplicates = shards | "Find duplicates" >> FindDuplicates(options.audio.sample_rate_hz, recordings)
+    drop = DropRecordings(fills_splits=options.split == "hash")
     selected = (
-        {"shard": shards, "duplicates": duplicates}
-        | "Group duplicates" >> beam.CoGroupByKey()
-        | "Drop recordings" >> beam.ParDo(DropRecordings()).with_outputs(SURVIVORS, main="selections")
+        (shards, duplicates)
+        | "Join duplicates" >> beam.Flatten()
+        | "Group duplicates" >> beam.GroupByKey()
+        | "Drop recordings" >> beam.ParDo(drop).with_outputs(SURVIVORS, main="selections")
     )
-    survivors = selected[SURVIVORS] | "Collect survivors" >> beam.combiners.ToList()
-    moves = survivors | "Fill empty splits" >> beam.Map(find_moves if options.split == "hash" else _no_moves)
     _ = (
         selected["selections"]
-        | "Write selected records" >> beam.ParDo(WriteSelected(staging, options.shards), AsSingleton(moves))
+        | "Write selected records"
+        >> beam.ParDo(WriteSelected(staging, options.shards), AsIter(selected[SURVIVORS]))
         | "Collect final shards" >> beam.combiners.ToList()
         | "Commit dataset" >> beam.ParDo(Commit(options, fingerprint, staging))
     )
@@ -82,11 +76,3 @@ def _parse_source_file(line: str) -> SourceFile:
 
 def _parse_shard(line: str) -> StagedShard:
     return StagedShard.from_json(line)
-
-
-def _with_number(shard: StagedShard) -> tuple[int, StagedShard]:
-    return shard.number, shard
-
-
-def _no_moves(survivors: list[Survivors]) -> list[Move]:
-    return []

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
 
 from preprocessing.dataset import tfrecord
 from preprocessing.dataset.quarantine import Rejected
 from preprocessing.dataset.splits import SPLITS, fill_empty_splits, id_digest
+from preprocessing.pipeline.deduplicate import Duplicate
 from preprocessing.pipeline.plan import shard_of
 from preprocessing.pipeline.shard_files import (
     FinalShard,
@@ -23,6 +24,7 @@ from preprocessing.pipeline.shard_files import (
     StagedShard,
     finish_shard,
     split_of,
+    take_shard,
 )
 from preprocessing.storage import beam_files
 
@@ -46,43 +48,39 @@ class Survivors(NamedTuple):
 
 
 class DropRecordings(beam.DoFn):
-    """`(shard number, its StagedShard and Duplicates)` -> `Selection`, and beside it `Survivors`."""
+    """`(shard number, its StagedShard and its Duplicates)` -> `Selection`, and beside it `Survivors`."""
+
+    def __init__(self, fills_splits: bool) -> None:
+        self.fills_splits = fills_splits
 
     def process(
-        self, element: tuple[int, dict[str, list[Any]]]
+        self, group: tuple[int, Iterable[StagedShard | Duplicate]]
     ) -> Iterator[Selection | beam.pvalue.TaggedOutput]:
         """Drop duplicates and failed recordings."""
-        _, group = element
-        (shard,) = group["shard"]
+        shard, found = take_shard(group[1])
         description = shard.describe()
         recordings = description.recordings()
         ids = list(recordings)
         duplicates, dropped = [], set(description.invalid)
-        for row, original in sorted(group["duplicates"]):
+        for row, original in sorted(found):
             uri = description.entries[recordings[ids[row]][0]].source_uri
             duplicates.append(Rejected(uri, "duplicate", f"the same recording as {original}"))
             dropped.add(ids[row])
-        left = recordings.keys() - dropped
-        smallest = heapq.nsmallest(len(SPLITS), left, key=id_digest)
-        yield beam.pvalue.TaggedOutput(SURVIVORS, Survivors(split_of(shard.name), len(left), smallest))
+        if self.fills_splits:
+            left = recordings.keys() - dropped
+            smallest = heapq.nsmallest(len(SPLITS), left, key=id_digest)
+            yield beam.pvalue.TaggedOutput(SURVIVORS, Survivors(split_of(shard.name), len(left), smallest))
         yield Selection(shard, frozenset(dropped), duplicates)
 
 
-class Move(NamedTuple):
-    """A recording that fills an empty split."""
-
-    recording_id: str
-    split: str
-
-
-def find_moves(survivors: Iterable[Survivors]) -> list[Move]:
-    """Return the recordings that fill empty splits."""
+def find_moves(survivors: Iterable[Survivors]) -> dict[str, str]:
+    """Return the recordings that fill empty splits, with their new splits; none if there are no `Survivors`."""
     counts = dict.fromkeys(SPLITS, 0)
     smallest: dict[str, list[str]] = {split: [] for split in SPLITS}
     for split, recordings, ids in survivors:
         counts[split] += recordings
         smallest[split] = heapq.nsmallest(len(SPLITS), [*smallest[split], *ids], key=id_digest)
-    return [Move(*item) for item in fill_empty_splits(counts, smallest).items()]
+    return fill_empty_splits(counts, smallest)
 
 
 class WriteSelected(beam.DoFn):
@@ -92,18 +90,22 @@ class WriteSelected(beam.DoFn):
         self.staging = staging
         self.train_shards = train_shards
 
-    def process(self, selection: Selection, moves: list[Move]) -> Iterator[FinalShard]:
+    def start_bundle(self) -> None:
+        """Forget what moves."""
+        self.moves: dict[str, str] | None = None
+
+    def process(self, selection: Selection, survivors: Iterable[Survivors]) -> Iterator[FinalShard]:
         """Copy the selected records to a new file without decoding them, unless all are selected."""
+        if self.moves is None:
+            self.moves = find_moves(survivors)
         shard, dropped, duplicates = selection
         entries, rejected, _ = shard.describe()
         ids = {entry.recording_id for entry in entries}
-        new_split = {move.recording_id: move.split for move in moves if move.recording_id in ids - dropped}
+        moved = ids & self.moves.keys() - dropped
         description = ShardDescription(entries, [*rejected, *duplicates])
-        yield self._write(
-            shard.name, shard, ids - dropped - new_split.keys(), description, is_reusable=not new_split
-        )
-        for recording_id, split in sorted(new_split.items()):
-            name = shard_of(recording_id, split, self.train_shards)
+        yield self._write(shard.name, shard, ids - dropped - moved, description, is_reusable=not moved)
+        for recording_id in sorted(moved):
+            name = shard_of(recording_id, self.moves[recording_id], self.train_shards)
             yield self._write(name, shard, {recording_id}, ShardDescription(entries, []), is_reusable=False)
 
     def _write(

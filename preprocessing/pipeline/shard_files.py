@@ -12,7 +12,7 @@ import json
 import time
 import zlib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from preprocessing.dataset.quarantine import Rejected
 from preprocessing.dataset.records import RecordEntry
@@ -44,9 +44,20 @@ class StagedShard(NamedTuple):
         split, index = self.name.split("-")[:2]
         return int(index) * len(SPLITS) + SPLITS.index(split)
 
+    def keyed(self) -> tuple[int, StagedShard]:
+        """Return the shard with its number, which is its key in the job."""
+        return self.number, self
+
     def describe(self) -> ShardDescription:
         """Read the description."""
         return ShardDescription.read(self.description)
+
+
+def take_shard(group: Iterable[Any]) -> tuple[StagedShard, list[Any]]:
+    """Split the values that have one shard's number as their key into the shard and the others."""
+    values = list(group)
+    (shard,) = (value for value in values if isinstance(value, StagedShard))
+    return shard, [value for value in values if not isinstance(value, StagedShard)]
 
 
 class ShardDescription(NamedTuple):

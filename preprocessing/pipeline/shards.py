@@ -36,7 +36,7 @@ COMPANION_REASONS = (
 
 
 class WriteShard(beam.DoFn):
-    """`(shard name, its source files)` -> `StagedShard`."""
+    """`(shard name, its source files)` -> `StagedShard`, keyed by its number."""
 
     def __init__(
         self, audio_format: AudioFormat, staging: str, excluded_sha256: frozenset[str] = frozenset()
@@ -45,7 +45,7 @@ class WriteShard(beam.DoFn):
         self.staging = staging
         self.excluded_sha256 = excluded_sha256
 
-    def process(self, element: tuple[str, Iterable[SourceFile]]) -> Iterator[StagedShard]:
+    def process(self, element: tuple[str, Iterable[SourceFile]]) -> Iterator[tuple[int, StagedShard]]:
         """Decode each file, write the records of the good ones and collect the reasons of the others."""
         name, files = element
         writer, opener = ShardWriter(self.staging, name), Opener(self.staging)
@@ -67,7 +67,7 @@ class WriteShard(beam.DoFn):
         opener.close()
         invalid = frozenset(failed & {entry.recording_id for entry in entries})
         description = ShardDescription(entries, rejected, invalid).write(self.staging, name)
-        yield StagedShard(name, *writer.close(), description)
+        yield StagedShard(name, *writer.close(), description).keyed()
 
     def _records(
         self, file: SourceFile, opener: Opener, losses: list[str]
@@ -121,16 +121,16 @@ class WriteShard(beam.DoFn):
 
 
 class ReuseShard(beam.DoFn):
-    """`StagedShard` whose file is in the previous dataset -> the same, with a copy of the file."""
+    """`StagedShard` whose file is in the previous dataset -> the same with a copy of the file, keyed by its number."""
 
     def __init__(self, staging: str) -> None:
         self.staging = staging
 
-    def process(self, previous: StagedShard) -> Iterator[StagedShard]:
+    def process(self, previous: StagedShard) -> Iterator[tuple[int, StagedShard]]:
         """Copy the file."""
         path = staged_path(self.staging, previous.name)
         beam_files.copy(previous.path, path)
-        yield previous._replace(path=path)
+        yield previous._replace(path=path).keyed()
 
 
 def _hash_source(stream: BinaryIO, size: int) -> tuple[BinaryIO, str]:

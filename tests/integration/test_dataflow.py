@@ -48,11 +48,15 @@ def test_only_paths_are_grouped_before_audio_is_decoded(template, storage_server
 
 def test_the_steps_after_decoding_exchange_neither_audio_nor_the_descriptions_of_records(corpus, tmp_path):
     plan = make_plan(Options(input=str(corpus), output=str(tmp_path), audio=AUDIO))
-    (shard,) = WriteShard(AUDIO, str(tmp_path)).process((plan.source_files[0].shard, plan.source_files))
+    ((number, shard),) = WriteShard(AUDIO, str(tmp_path)).process(
+        (plan.source_files[0].shard, plan.source_files)
+    )
     assert len(shard.describe().entries) == len(plan.source_files) == 24
     assert len(pickle.dumps(shard)) < 800
-    blocks = ReadRecordings(keys=1).process(shard)
+    blocks = ReadRecordings(keys=1).process((number, shard))
     assert sum(len(block) for _, block in blocks) < 24 * 110
     selection = Selection(shard, frozenset(), [])
-    (final,) = WriteSelected(str(tmp_path), train_shards=8).process(selection, moves=[])
+    write = WriteSelected(str(tmp_path), train_shards=8)
+    write.start_bundle()
+    (final,) = write.process(selection, survivors=[])
     assert len(pickle.dumps(final)) < 1_200
