@@ -52,6 +52,13 @@ def build(pipeline: beam.Pipeline, options: Options, fingerprint: str, recording
         | "Copy reused shard" >> beam.ParDo(ReuseShard(staging))
     )
     shards = (written_shards, reused_shards) | "Merge shards" >> beam.Flatten()
+    finish(shards, options, fingerprint, recordings, staging)
+
+
+def finish(
+    shards: beam.PCollection, options: Options, fingerprint: str, recordings: int, staging: str
+) -> None:
+    """Add the steps after decoding: from `(shard number, StagedShard)` to the dataset; see `build`."""
     duplicates = shards | "Find duplicates" >> FindDuplicates(options.audio.sample_rate_hz, recordings)
     drop = DropRecordings(fills_splits=options.split == "hash")
     selected = (
