@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
-from apache_beam.runners.runner import PipelineResult, PipelineState
+from apache_beam.runners.runner import PipelineState
 from tqdm import tqdm
 
 from preprocessing.dataset.forget import read_forgotten
@@ -28,6 +28,9 @@ from preprocessing.pipeline.shard_files import StagedShard
 from preprocessing.pipeline.staging import Outcome
 from preprocessing.sources.exclusions import read_exclusions
 from preprocessing.storage import beam_files, lease
+
+LOST_WORKER = "Channel closed prematurely"  # of Beam's job server
+MAX_ATTEMPTS = 3
 
 
 def run(options: Options, beam_flags: list[str], exclude: str = "") -> None:
@@ -80,7 +83,7 @@ def _print_warnings(options: Options, plan: Plan) -> None:
 def _write_template(template: str, options: Options, plan: Plan, beam_flags: list[str]) -> None:
     """Write a Dataflow template, and the files that its job will read."""
     folder = beam_files.join(options.output, f".template-{uuid.uuid4().hex[:12]}")
-    _submit(options, plan, [], folder, beam_flags)
+    _build(options, plan, [], folder, beam_flags).run()
     print(f"{template}: a template of the job; {folder} holds its file list and must exist until it has run")
 
 
@@ -96,23 +99,43 @@ def _run_pipeline(
     """Run the pipeline to its end, with `folder` for staged files."""
     if reused:
         print(f"{len(reused)} of {len(plan.listings)} shards are reused: their source files are unchanged")
-    with _progress_bar(folder, len(plan.source_files), record_bytes=4 * options.audio.clip_samples):
-        state = _submit(options, plan, reused, folder, beam_flags).wait_until_finish()
+    clips = len(plan.source_files)
+    with _progress_bar(folder, clips, record_bytes=4 * options.audio.clip_samples):
+        pipeline = _build(options, plan, reused, folder, beam_flags)
+        state = _run_despite_lost_workers(pipeline)
     if state not in (PipelineState.DONE, None):
         raise StorageError(f"the job ended in state {state}: see the runner's log")
     return staging.read_outcome(folder)
 
 
-def _submit(
+def _build(
     options: Options, plan: Plan, reused: list[StagedShard], folder: str, beam_flags: list[str]
-) -> PipelineResult:
-    """Stage the plan, clear its file list and start the job; local runners return when it has ended."""
+) -> beam.Pipeline:
+    """Stage the plan, clear its file list and return the pipeline."""
     staging.write_plan(plan, reused, folder)
     recordings = len(plan.source_files)
     plan.source_files.clear()  # frees hundreds of bytes per file for local workers
     pipeline = beam.Pipeline(options=PipelineOptions(beam_flags))
     graph.build(pipeline, options, plan.fingerprint, recordings, folder)
-    return pipeline.run()
+    return pipeline
+
+
+def _run_despite_lost_workers(pipeline: beam.Pipeline) -> str | None:
+    """Run a pipeline and return its final state.
+
+    Flink, Spark and Dataflow repeat what a worker was doing when it died. Beam's own job server gives up instead, and
+    gets the job again: what the first attempt staged is not used.
+    """
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            state: str | None = pipeline.run().wait_until_finish()
+            return state
+        except RuntimeError as error:
+            if LOST_WORKER not in str(error):
+                raise
+            message = f"a worker of the runner died (attempt {attempt} of {MAX_ATTEMPTS})"
+            print(f"warning: {message}: see the runner's log")
+    raise CommandError(f"{message}: give workers more memory, or run the same command again", STORAGE_FAILED)
 
 
 @contextlib.contextmanager
