@@ -148,7 +148,7 @@ def _find_in_leaf(fingerprints: np.ndarray, leaf: np.ndarray) -> Neighbors:
     points = fingerprints[leaf].astype(np.float32)  # in which products of bytes and their sums are exact
     half_squares = np.einsum("ij,ij->i", points, points) / 2
     firsts, seconds, distances = [], [], []
-    for start in range(0, len(points), STRIP):
+    for start in range(0, max(1, len(points)), STRIP):
         strip = slice(start, start + STRIP)
         similarity = points[strip] @ points[start:].T
         similarity -= half_squares[strip, None]
@@ -156,7 +156,7 @@ def _find_in_leaf(fingerprints: np.ndarray, leaf: np.ndarray) -> Neighbors:
         first, second = np.nonzero(similarity > -MAX_SQUARED_DISTANCE / 2)
         above = first < second
         first, second = first[above], second[above]
-        distances.append(-2 * similarity[first, second].astype(np.int64))
+        distances.append((-2 * similarity[first, second]).astype(np.int64))
         firsts.append(leaf[first + start])
         seconds.append(leaf[second + start])
     first, second, distance = map(np.concatenate, (firsts, seconds, distances))

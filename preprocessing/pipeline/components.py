@@ -1,10 +1,11 @@
 """The steps that join pairs of duplicates to sets, of which the first recording by name is kept.
 
 The sets are the connected components of a graph, and no worker holds all of it. Copies of one recording are mostly
-similar to each other, and then one round suffices: each node sends its smallest neighbor to the others. Only chains,
-whose ends are not similar to each other, remain to be joined; their links, and nothing else, go to every worker.
+similar to each other, or identical to one of them, and then one round leaves a star around the smallest node, or two
+stars with a link: each node tells its smaller neighbors the smallest one. Chains, whose ends are not similar to each
+other, become chains of stars. Only links between stars, and no nodes, go to every worker.
 
-Source: large-star of R. Kiveris et al., Connected Components in MapReduce and Beyond, SoCC 2014.
+Source: small-star of R. Kiveris et al., Connected Components in MapReduce and Beyond, SoCC 2014.
 """
 
 from __future__ import annotations
@@ -56,13 +57,11 @@ def both_directions(edge: Edge) -> Iterator[Edge]:
 
 
 def link_to_smallest(group: tuple[Node, Iterable[Node]]) -> Iterator[Edge]:
-    """Yield edges between a node's larger neighbors and the smallest one of the neighbors and the node."""
+    """Yield edges between the smallest neighbor of a node and the node with its other smaller neighbors."""
     node, others = group
-    neighbors = set(others)
-    smallest = min(node, *neighbors)
-    for other in neighbors:
-        if other > node:
-            yield from both_directions((other, smallest))
+    smallest, *larger = sorted({node, *(other for other in others if other < node)})
+    for other in larger:
+        yield from both_directions((other, smallest))
 
 
 class Label(beam.DoFn):
