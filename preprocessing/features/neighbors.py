@@ -21,7 +21,7 @@ import numpy as np
 
 from preprocessing.features.fingerprint import FINGERPRINT_BYTES, MAX_DIFFERENCE_DB, SLICES, STEP_DB
 
-TREES = 6
+TREES = 8
 MAX_LEAF = 2048  # fingerprints that are all compared with each other: below that, none is missed
 MAX_NEIGHBORS = (
     16  # that each fingerprint is paired with; in a collection of noises, all fingerprints are similar

@@ -3,6 +3,7 @@
 Launcher, engine and workers speak the protocols by which Flink, Spark and Dataflow run a job.
 """
 
+import re
 import shlex
 import subprocess
 import sys
@@ -13,7 +14,10 @@ import pytest
 from support.tiny_corpus import TINY, write_clip
 
 from preprocessing.__main__ import main
+from preprocessing.commands.job import build_parser
+from preprocessing.pipeline.beam_flags import complete_beam_flags
 
+ROOT = Path(__file__).parents[2]
 WORKER = [sys.executable, "-m", "apache_beam.runners.worker.sdk_worker_main"]
 DYING_WORKER = [sys.executable, "-m", "support.dying_worker"]
 STARTUP_SECS = 60
@@ -26,7 +30,7 @@ def job_server(tmp_path_factory):
     port = folder / "port"
     command = [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main"]
     with (folder / "log").open("w") as log, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", ":".join(map(str, (Path(__file__).parents[2], Path(__file__).parents[1]))))
+        patch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'tests'}")
         flags = ["--port_file", port, "--staging_dir", folder / "staged"]
         process = subprocess.Popen([*command, *map(str, flags)], stdout=log, stderr=log)
         deadline = time.monotonic() + STARTUP_SECS
@@ -94,3 +98,15 @@ def test_a_job_whose_worker_is_killed_writes_the_same_bytes(music, expected, job
     assert died.exists()
     assert "a worker of the runner died (attempt 1 of 3)" in capsys.readouterr().out
     assert contents(output) == expected
+
+
+def test_beam_knows_all_flags_of_the_documented_commands():
+    page = (ROOT / "docs/dataset.md").read_text().replace("\\\n", " ")
+    commands = re.findall(r"^(?:python -m preprocessing|  \.\.\.) (.*--runner.*)$", page, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        given = [flag for flag in shlex.split(command, comments=True) if flag != "..."]
+        if "--input" not in given:  # it continues another command
+            given += ["--input", "IN", "--output", "OUT"]
+        _, beam_flags = build_parser("").parse_known_args(given)
+        assert complete_beam_flags(beam_flags) == beam_flags
