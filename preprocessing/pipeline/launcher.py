@@ -24,7 +24,7 @@ from preprocessing.options import Options
 from preprocessing.pipeline import graph, incremental, staging
 from preprocessing.pipeline.beam_flags import complete_beam_flags
 from preprocessing.pipeline.plan import Plan, make_plan
-from preprocessing.pipeline.shard_files import StagedShard
+from preprocessing.pipeline.shard_files import DESCRIPTION_ENDING, StagedShard
 from preprocessing.pipeline.staging import Outcome
 from preprocessing.sources.exclusions import read_exclusions
 from preprocessing.storage import beam_files, lease
@@ -99,8 +99,8 @@ def _run_pipeline(
     """Run the pipeline to its end, with `folder` for staged files."""
     if reused:
         print(f"{len(reused)} of {len(plan.listings)} shards are reused: their source files are unchanged")
-    clips = len(plan.source_files)
-    with _progress_bar(folder, clips, record_bytes=4 * options.audio.clip_samples):
+    clips, shards = len(plan.source_files), len(plan.listings)
+    with _progress_bar(folder, clips, shards, record_bytes=4 * options.audio.clip_samples):
         pipeline = _build(options, plan, reused, folder, beam_flags)
         state = _run_despite_lost_workers(pipeline)
     if state not in (PipelineState.DONE, None):
@@ -139,17 +139,20 @@ def _run_despite_lost_workers(pipeline: beam.Pipeline) -> str | None:
 
 
 @contextlib.contextmanager
-def _progress_bar(folder: str, clips: int, record_bytes: int) -> Iterator[None]:
-    """Show a progress bar on any runner, by measuring the staged shards in `folder`."""
+def _progress_bar(folder: str, clips: int, shards: int, record_bytes: int) -> Iterator[None]:
+    """Show a progress bar on any runner, by measuring the staged shards in `folder`; say when all are decoded."""
     finished = threading.Event()
-    pattern = beam_files.join(beam_files.literal(folder), "*.tfrecord")
+    pattern = beam_files.join(beam_files.literal(folder), "*.tfrecord*")
     with tqdm(total=clips, desc="preprocessing", unit=" clips", dynamic_ncols=True) as bar:
 
         def watch() -> None:
             while not finished.wait(0.5 if "://" not in folder else 5.0):
                 with contextlib.suppress(OSError):  # a failed listing is retried at the next interval
-                    done = sum(file.size_in_bytes for file in beam_files.find(pattern)) // record_bytes
+                    sizes = {file.path: file.size_in_bytes for file in beam_files.find(pattern)}
+                    done = sum(sizes[path] for path in sizes if path.endswith(".tfrecord")) // record_bytes
                     bar.update(max(0, min(done, clips) - bar.n))  # the commit empties `folder` again
+                    if sum(path.endswith(DESCRIPTION_ENDING) for path in sizes) >= shards:
+                        bar.set_description("finding duplicates")
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()

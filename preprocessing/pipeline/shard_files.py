@@ -19,6 +19,8 @@ from preprocessing.dataset.records import RecordEntry
 from preprocessing.dataset.splits import SPLITS
 from preprocessing.storage import beam_files
 
+DESCRIPTION_ENDING = ".description"  # of the staged files that describe a shard which is decoded
+
 
 class StagedShard(NamedTuple):
     """A shard's file before recordings are dropped from it."""
@@ -69,7 +71,7 @@ class ShardDescription(NamedTuple):
 
     def write(self, staging: str, shard: str) -> str:
         """Write a staged file; return its path."""
-        path = staged_path(staging, f"{shard}.description")
+        path = staged_path(staging, f"{shard}{DESCRIPTION_ENDING}")
         content = json.dumps((self.entries, self.rejected, sorted(self.invalid))).encode()
         beam_files.write(path, zlib.compress(content, 1))
         return path
