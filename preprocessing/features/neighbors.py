@@ -59,25 +59,25 @@ def project(fingerprints: np.ndarray, tree: int, levels: int = LEVELS) -> np.nda
     return fingerprints.astype(np.float64) @ _DIRECTIONS[tree, :, :levels]
 
 
-def cell_medians(sample: np.ndarray, depth: int) -> np.ndarray:
-    """Return where the upper `depth` levels of each tree are split, estimated from a sample of fingerprints.
+def cell_medians(sample: np.ndarray, tree: int, depth: int) -> np.ndarray:
+    """Return where the upper `depth` levels of a tree are split, estimated from a sample of fingerprints.
 
     Args:
         sample: `[n, FINGERPRINT_BYTES]` uint8.
+        tree: The number of the tree.
         depth: The number of levels; a tree has `2**depth` cells.
 
     Returns:
-        `[TREES, 2**depth]` float64: the children of node `i` are `2 * i` and `2 * i + 1`, and the root is node 1.
+        `[2**depth]` float64: the children of node `i` are `2 * i` and `2 * i + 1`, and the root is node 1.
     """
-    medians = np.zeros((TREES, 2**depth))
-    for tree in range(TREES):
-        projections = project(sample, tree, depth)
-        nodes = np.ones(len(sample), np.int64)
-        for level in range(depth):
-            for node in range(2**level, 2 ** (level + 1)):
-                values = np.sort(projections[nodes == node, level])
-                medians[tree, node] = values[len(values) // 2] if len(values) else 0.0
-            nodes = 2 * nodes + (projections[:, level] >= medians[tree, nodes])
+    medians = np.zeros(2**depth)
+    projections = project(sample, tree, depth)
+    nodes = np.ones(len(sample), np.int64)
+    for level in range(depth):
+        for node in range(2**level, 2 ** (level + 1)):
+            values = np.sort(projections[nodes == node, level])
+            medians[node] = values[len(values) // 2] if len(values) else 0.0
+        nodes = 2 * nodes + (projections[:, level] >= medians[nodes])
     return medians
 
 
@@ -89,11 +89,11 @@ def cells_of(fingerprints: np.ndarray, tree: int, medians: np.ndarray) -> np.nda
         tree: The number of the tree.
         medians: See `cell_medians`.
     """
-    depth = medians.shape[1].bit_length() - 1
+    depth = len(medians).bit_length() - 1
     projections = project(fingerprints, tree, depth)
     nodes = np.ones(len(fingerprints), np.int64)
     for level in range(depth):
-        nodes = 2 * nodes + (projections[:, level] >= medians[tree, nodes])
+        nodes = 2 * nodes + (projections[:, level] >= medians[nodes])
     return nodes - 2**depth
 
 

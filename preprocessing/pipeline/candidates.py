@@ -86,37 +86,35 @@ class FindIdentical(beam.DoFn):
 
 
 class AssignCells(beam.DoFn):
-    """A block of `FINGERPRINT` -> blocks keyed by tree and cell."""
+    """A block of `FINGERPRINT` -> blocks keyed by the cells of a tree."""
 
-    def __init__(self, keys: int, trees: int) -> None:
-        self.depth = keys.bit_length() - 1
-        self.trees = trees
+    def __init__(self, tree: int, cells: int) -> None:
+        self.tree = tree
+        self.depth = cells.bit_length() - 1
 
     def start_bundle(self) -> None:
         """Forget the medians."""
         self.medians: np.ndarray | None = None
 
     def process(self, block: bytes, sample: Iterable[bytes]) -> Iterator[Block]:
-        """Sort the rows into the cells of each tree, whose medians are those of a sample."""
+        """Sort the rows into cells, which are bounded by medians of the sample."""
         if self.medians is None:
             fingerprints = np.frombuffer(b"".join(sample), np.uint8).reshape(-1, FINGERPRINT_BYTES)
-            self.medians = neighbors.cell_medians(fingerprints, self.depth)
+            self.medians = neighbors.cell_medians(fingerprints, self.tree, self.depth)
         rows = np.frombuffer(block, FINGERPRINT)
-        for tree in range(self.trees):
-            cells = neighbors.cells_of(rows["fingerprint"], tree, self.medians)
-            yield from _by_key(rows, (tree << self.depth) + cells)
+        yield from _by_key(rows, neighbors.cells_of(rows["fingerprint"], self.tree, self.medians))
 
 
 class FindSimilar(beam.DoFn):
     """Blocks of `FINGERPRINT` in one cell of a tree -> blocks of `PAIR`, keyed by the first one's shard."""
 
-    def __init__(self, keys: int) -> None:
-        self.depth = keys.bit_length() - 1
+    def __init__(self, tree: int, cells: int) -> None:
+        self.tree = tree
+        self.depth = cells.bit_length() - 1
 
     def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[Block]:
         """Search the cell."""
-        key, blocks = group
-        yield from _find_similar(_concatenate(blocks, FINGERPRINT), key >> self.depth, self.depth)
+        yield from _find_similar(_concatenate(group[1], FINGERPRINT), self.tree, self.depth)
 
 
 def find_in_block(block: bytes, trees: int) -> Iterator[Block]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import apache_beam as beam
+from apache_beam.pvalue import AsIter
 
 from preprocessing.features.neighbors import MAX_LEAF, TREES
 from preprocessing.pipeline import candidates
@@ -32,7 +33,7 @@ class FindDuplicates(beam.PTransform):
 
         Args:
             sample_rate_hz: Of the clips in the shards.
-            recordings: About how many there are: it determines how the work is divided, and not what is found.
+            recordings: About how many there are, which determines how the work is divided.
         """
         super().__init__()
         self.sample_rate_hz = sample_rate_hz
@@ -77,12 +78,35 @@ class FindCandidates(beam.PTransform):
             )
         )
         if self.keys > 1:
-            assign = beam.ParDo(candidates.AssignCells(self.keys, self.trees), beam.pvalue.AsIter(sample))
-            cells = distinct | "Assign cells" >> assign | "Group cells" >> beam.GroupByKey()
-            similar = cells | "Find similar" >> beam.ParDo(candidates.FindSimilar(self.keys))
+            similar = [
+                distinct | f"Tree {tree}" >> SearchTree(tree, self.keys, sample) for tree in range(self.trees)
+            ]
         else:  # one block has all rows
-            similar = distinct | "Find similar" >> beam.FlatMap(candidates.find_in_block, trees=self.trees)
-        return (identical, similar) | "Merge candidates" >> beam.Flatten()
+            search = beam.FlatMap(candidates.find_in_block, trees=self.trees)
+            similar = [distinct | "Find similar" >> search]
+        return (identical, *similar) | "Merge candidates" >> beam.Flatten()
+
+
+class SearchTree(beam.PTransform):
+    """Blocks of `candidates.FINGERPRINT` -> blocks of `candidates.PAIR`, as `FindCandidates`.
+
+    Each tree groups all fingerprints anew, in steps of its own: the local runner holds what a step groups in memory.
+    """
+
+    def __init__(self, tree: int, cells: int, sample: beam.PCollection) -> None:
+        super().__init__()
+        self.tree = tree
+        self.cells = cells
+        self.sample = sample
+
+    def expand(self, fingerprints: beam.PCollection) -> beam.PCollection:
+        """Add the steps."""
+        return (
+            fingerprints
+            | "Assign cells" >> beam.ParDo(candidates.AssignCells(self.tree, self.cells), AsIter(self.sample))
+            | "Group cells" >> beam.GroupByKey()
+            | "Find similar" >> beam.ParDo(candidates.FindSimilar(self.tree, self.cells))
+        )
 
 
 def _duplicates(labeled: tuple[Node, Node]) -> Iterator[tuple[int, Duplicate]]:

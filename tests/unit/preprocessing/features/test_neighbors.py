@@ -47,10 +47,9 @@ def test_trees_find_copies_among_more_than_a_leaf():
 
 def test_cells_are_of_similar_size_and_keep_copies_together():
     points = with_copies(curves(4_000), 400)
-    medians = neighbors.cell_medians(points[::4], depth=3)
-    assert medians.shape == (neighbors.TREES, 8)
     together = np.zeros(400, int)
     for tree in range(neighbors.TREES):
+        medians = neighbors.cell_medians(points[::4], tree, depth=3)
         cells = neighbors.cells_of(points, tree, medians)
         assert np.bincount(cells, minlength=8).min() > 250
         together += cells[:400] == cells[4_000:]
@@ -60,7 +59,7 @@ def test_cells_are_of_similar_size_and_keep_copies_together():
 
 def test_without_a_sample_all_fingerprints_are_in_one_cell():
     empty = np.empty((0, FINGERPRINT_BYTES), np.uint8)
-    medians = neighbors.cell_medians(empty, depth=2)
+    medians = neighbors.cell_medians(empty, tree=0, depth=2)
     assert len(set(neighbors.cells_of(curves(9), 0, medians).tolist())) == 1
     assert neighbors.find_in_cell(empty, tree=0, depth=2).first.size == 0
 
