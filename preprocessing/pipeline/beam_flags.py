@@ -40,9 +40,7 @@ def complete_beam_flags(flags: list[str]) -> list[str]:
 def _check_runner(name: str | None) -> None:
     for runner, reason in UNSUPPORTED_RUNNERS.items():
         if name and name.rpartition(".")[2].lower() == runner.lower():
-            raise CommandError(
-                f"--runner {name} is not supported: {reason}; leave out --runner to run locally", USAGE
-            )
+            raise UsageError(f"`runner` {name} is not supported: {reason}; leave out `runner` to run locally")
     try:
         create_runner(name or LOCAL_RUNNERS[0])
     except (ValueError, ImportError, AttributeError) as error:

@@ -135,7 +135,7 @@ def _run_despite_lost_workers(pipeline: beam.Pipeline) -> str | None:
                 raise
             message = f"a worker of the runner died (attempt {attempt} of {MAX_ATTEMPTS})"
             print(f"warning: {message}: see the runner's log")
-    raise CommandError(f"{message}: give workers more memory, or run the same command again", STORAGE_FAILED)
+    raise StorageError(f"{message}: give workers more memory, or run the same command again")
 
 
 @contextlib.contextmanager
