@@ -8,6 +8,7 @@
 #   make test-slow                 run the tests that take minutes, such as killing twenty jobs
 #   make fuzz                      change audio files, archives and lists at random for FUZZ_SECS (600) seconds
 #   make bench-preprocessing       compare the Beam job with a plain loop and a typical pipeline
+#   make bench-scale               time planning, and finding duplicates among up to a million synthesized fingerprints
 #   make bench-training            time training and generation, compared with their alternatives
 #   make lock                      update the lock files
 #   make image image-test          build and test the images with docker, podman or buildah (BUILDER=buildah)
@@ -32,7 +33,7 @@ export UV_DEFAULT_INDEX := $(or $(shell python3 -m pip config get global.index-u
 endif
 UV := $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: demo test rehearsal test-slow bench-preprocessing bench-training fuzz setup lock image image-test deploy submit-preprocessing clean
+.PHONY: demo test rehearsal test-slow bench-preprocessing bench-scale bench-training fuzz setup lock image image-test deploy submit-preprocessing clean
 setup: $(INSTALLED)
 
 .tools/bin/uv:
@@ -64,6 +65,9 @@ test-slow: $(INSTALLED)
 
 bench-preprocessing: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bench_preprocessing.py --clips $(or $(CLIPS),400 4000)
+
+bench-scale: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/bench_scale.py --recordings $(or $(RECORDINGS),10000 100000 1000000)
 
 bench-training: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bench_training.py

@@ -69,7 +69,7 @@ def hash_splits(track: Track) -> tuple[str, ...]:
     return ("train" if percent < 80 else "validation" if percent < 90 else "test",)
 
 
-def fill_empty_splits(split_of: dict[str, str]) -> dict[str, str]:
+def fill_empty_splits(counts: dict[str, int], smallest: dict[str, list[str]]) -> dict[str, str]:
     """Return the recordings to move, so that no split is empty, with the split that each moves to.
 
     A small collection may have no digest that belongs to the test or validation split. Of the largest split, the
@@ -77,18 +77,18 @@ def fill_empty_splits(split_of: dict[str, str]) -> dict[str, str]:
     cannot be split.
 
     Args:
-        split_of: Recording id -> split.
+        counts: The number of recordings in each split.
+        smallest: The ids of those with the smallest digests in each split, in that order; `len(SPLITS)` are enough.
     """
-    split_of = dict(split_of)
+    counts = dict(counts)
+    left = {split: iter(ids) for split, ids in smallest.items()}
     moves = {}
     for split in (*REQUIRED_SPLITS, "validation"):
-        members = {
-            name: [recording for recording, place in split_of.items() if place == name] for name in SPLITS
-        }
-        donor = max(SPLITS, key=lambda name: len(members[name]))
-        if not members[split] and len(members[donor]) > 1:
-            moved = min(members[donor], key=id_digest)
-            split_of[moved] = moves[moved] = split
+        donor = max(SPLITS, key=lambda name: counts[name])
+        if not counts[split] and counts[donor] > 1:
+            moves[next(left[donor])] = split
+            counts[donor] -= 1
+            counts[split] += 1
     return moves
 
 

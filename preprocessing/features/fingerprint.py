@@ -1,4 +1,4 @@
-"""Detect duplicate recordings: fingerprints select candidate pairs, cross-correlation confirms them.
+"""Detect duplicate recordings: similar fingerprints select candidate pairs, cross-correlation confirms them.
 
 A fingerprint describes how the energy of a recording's first clip is distributed over time, once for the
 waveform and once for its first difference. It hardly depends on container, codec and sample rate, so duplicates
@@ -11,13 +11,13 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from scipy import fft, spatial
+from scipy import fft
 
 SLICES = 32
+FINGERPRINT_BYTES = 2 * SLICES
 MIN_LEVEL_DB = -40.0  # relative to the clip's mean; quieter slices differ by the noise of a codec
 STEP_DB = 0.5
 MAX_DIFFERENCE_DB = 0.75  # RMS difference between the fingerprints of a pair; lossy duplicates differ by 0.2
-MAX_NEIGHBOURS = 16  # compared with each clip; in a collection of noises, all fingerprints are similar
 MIN_CORRELATION = 0.9  # of duplicates; a lossy one at 64 kbit/s reaches 0.98
 MIN_EXCERPT_CORRELATION = 0.7  # of the loudest excerpt, which rules out most pairs in a tenth of the time
 EXCERPT_SECS = 4.0
@@ -46,22 +46,6 @@ def fingerprint(audio: np.ndarray) -> str:
     levels_db[1] = np.clip(levels_db[1] + ratio_db, 2 * MIN_LEVEL_DB, -MIN_LEVEL_DB)
     values = np.concatenate(levels_db) - 2 * MIN_LEVEL_DB
     return np.clip(np.round(values / STEP_DB), 0, 255).astype(np.uint8).tobytes().hex()
-
-
-def candidate_pairs(fingerprints: list[str]) -> list[tuple[int, int]]:
-    """Return the sorted pairs of indices whose fingerprints are similar enough for duplicates.
-
-    Each clip is paired with at most `MAX_NEIGHBOURS` nearest ones; the smaller index comes first.
-    """
-    if len(fingerprints) < 2:
-        return []
-    points = np.stack([np.frombuffer(bytes.fromhex(digits), np.uint8) for digits in fingerprints]) * STEP_DB
-    radius = MAX_DIFFERENCE_DB * np.sqrt(points.shape[1])
-    count = min(MAX_NEIGHBOURS + 1, len(points))  # a point is its own nearest neighbour
-    _, nearest = spatial.cKDTree(points).query(points, count, distance_upper_bound=radius)
-    pairs = ((index, int(other)) for index, others in enumerate(nearest) for other in others)
-    # SciPy fills up missing neighbours with the index `len(points)`.
-    return sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1] < len(points)})
 
 
 def is_same_recording(first: np.ndarray, second: np.ndarray, sample_rate_hz: int) -> bool:

@@ -11,6 +11,7 @@ from preprocessing.cli import SentenceParser
 from preprocessing.errors import UsageError
 
 LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
+UNSUPPORTED_RUNNERS = {"DaskRunner": "in this version of Beam, it cannot group what it reads from text files"}
 ALL_CORES = "--direct_num_workers=0"
 
 
@@ -37,6 +38,9 @@ def complete_beam_flags(flags: list[str]) -> list[str]:
 
 
 def _check_runner(name: str | None) -> None:
+    for runner, reason in UNSUPPORTED_RUNNERS.items():
+        if name and name.rpartition(".")[2].lower() == runner.lower():
+            raise UsageError(f"`runner` {name} is not supported: {reason}; leave out `runner` to run locally")
     try:
         create_runner(name or LOCAL_RUNNERS[0])
     except (ValueError, ImportError, AttributeError) as error:

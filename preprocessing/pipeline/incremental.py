@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from preprocessing.dataset.versions import latest_version
 from preprocessing.errors import CommandError
 from preprocessing.options import Options
 from preprocessing.pipeline.plan import Plan
-from preprocessing.pipeline.shards import ShardResult, pack_entries
+from preprocessing.pipeline.shard_files import ShardDescription, StagedShard
 from preprocessing.sources.exclusions import parse_exclusions
 from preprocessing.storage import beam_files
 
@@ -53,8 +54,10 @@ def is_up_to_date(dataset: CommittedDataset, options: Options, plan: Plan) -> bo
     )
 
 
-def reusable_shards(dataset: CommittedDataset, options: Options, plan: Plan) -> list[ShardResult]:
-    """Return the shards that need not be decoded again, as if a job had written them.
+def reusable_shards(
+    dataset: CommittedDataset, options: Options, plan: Plan, staging: str
+) -> list[StagedShard]:
+    """Return the shards that need not be decoded again, with staged descriptions as if this job had written them.
 
     A shard from which a duplicate was dropped is decoded again: the other recording may be gone.
     """
@@ -70,27 +73,29 @@ def reusable_shards(dataset: CommittedDataset, options: Options, plan: Plan) -> 
         return []
     if hashlib.sha256(records).hexdigest() != manifest.records_sha256:
         return []
-    entries = defaultdict(list)
-    for line in records.decode().splitlines():
-        entry = RecordEntry.from_json(line)
-        entries[entry.shard].append(entry)
+    lines = defaultdict(list)  # parsed shard by shard, since entries take several times as much memory
+    for line in records.splitlines():
+        lines[json.loads(line)["shard"]].append(line)
     shard_of = {file.uri: file.shard for file in plan.source_files}
     rejected = defaultdict(list)
-    for line in quarantine.decode().splitlines():
-        file = Rejected.from_json(line)
+    for line in quarantine.splitlines():
+        file = Rejected.from_json(line.decode())
         rejected[shard_of.get(file.uri, "")].append(file)
     reusable = []
     for shard in manifest.shards:
         if plan.listings.get(shard.name) != shard.listing_sha256:
             continue
+        entries = [RecordEntry.from_json(line.decode()) for line in lines[shard.name]]
         if not has_same_exclusions and (
-            excluded_sha256 & {entry.source_sha256 for entry in entries[shard.name]}
+            excluded_sha256 & {entry.source_sha256 for entry in entries}
             or any(file.reason == "excluded" for file in rejected[shard.name])
         ):
             continue
-        result = _reuse(folder, shard, entries[shard.name], rejected[shard.name])
-        if result is not None:
-            reusable.append(result)
+        if _is_reusable(folder, shard, entries, rejected[shard.name]):
+            in_file_order = sorted(entries, key=lambda entry: (entry.recording_id, entry.start_secs))
+            description = ShardDescription(in_file_order, rejected[shard.name]).write(staging, shard.name)
+            path = beam_files.join(folder, shard.name)
+            reusable.append(StagedShard(shard.name, path, shard.bytes, shard.sha256, description))
     return reusable
 
 
@@ -99,14 +104,10 @@ def _read(folder: str, name: str) -> bytes | None:
     return beam_files.read(uri) if beam_files.exists(uri) else None
 
 
-def _reuse(
-    folder: str, shard: Shard, entries: list[RecordEntry], rejected: list[Rejected]
-) -> ShardResult | None:
-    """Return a shard of which no source file has changed; None if it must be decoded nevertheless."""
-    if {file.reason for file in rejected} & {"duplicate", *TRANSIENT_REASONS}:
-        return None
-    path = beam_files.join(folder, shard.name)
-    if len(entries) != shard.records or beam_files.size(path) != shard.bytes:
-        return None
-    in_file_order = sorted(entries, key=lambda entry: (entry.recording_id, entry.start_secs))
-    return ShardResult(shard.name, path, shard.bytes, shard.sha256, pack_entries(in_file_order), rejected)
+def _is_reusable(folder: str, shard: Shard, entries: list[RecordEntry], rejected: list[Rejected]) -> bool:
+    """Return whether a shard of which no source file has changed is as good as a new one."""
+    return (
+        not {file.reason for file in rejected} & {"duplicate", *TRANSIENT_REASONS}
+        and len(entries) == shard.records
+        and beam_files.size(beam_files.join(folder, shard.name)) == shard.bytes
+    )

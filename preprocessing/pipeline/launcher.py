@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
-from apache_beam.runners.runner import PipelineResult, PipelineState
+from apache_beam.runners.runner import PipelineState
 
 from preprocessing import event_log
 from preprocessing.dataset import versions
@@ -25,12 +25,15 @@ from preprocessing.options import Options
 from preprocessing.pipeline import graph, incremental, staging
 from preprocessing.pipeline.beam_flags import complete_beam_flags
 from preprocessing.pipeline.plan import Plan, make_plan
-from preprocessing.pipeline.shards import ShardResult
+from preprocessing.pipeline.shard_files import DESCRIPTION_ENDING, StagedShard
 from preprocessing.pipeline.staging import Outcome
 from preprocessing.progress import Progress
 from preprocessing.sources.exclusions import read_exclusions
 from preprocessing.storage import beam_files, lease
 from preprocessing.storage.gcs import await_credentials
+
+LOST_WORKER = "Channel closed prematurely"  # of Beam's job server
+MAX_ATTEMPTS = 3
 
 
 def run(options: Options, beam_flags: list[str], exclude: str = "") -> None:
@@ -65,7 +68,7 @@ def run(options: Options, beam_flags: list[str], exclude: str = "") -> None:
                 versions.confirm_latest(options.output)
             outcome = _outcome_of(previous)
         else:
-            reused = incremental.reusable_shards(previous, options, plan) if previous else []
+            reused = incremental.reusable_shards(previous, options, plan, folder) if previous else []
             outcome = _run_pipeline(options, plan, reused, folder, beam_flags)
         _check_outcome(outcome, options)
     uri = beam_files.join(outcome.folder, MANIFEST_NAME)
@@ -90,7 +93,7 @@ def _log_warnings(options: Options, plan: Plan) -> None:
 def _write_template(template: str, options: Options, plan: Plan, beam_flags: list[str]) -> None:
     """Write a Dataflow template, and the files that its job will read."""
     folder = beam_files.join(options.output, f".template-{uuid.uuid4().hex[:12]}")
-    _submit(options, plan, [], folder, beam_flags)
+    _build(options, plan, [], folder, beam_flags).run()
     message = (
         f"{template}: a template of the job; {folder} holds its file list and must exist until it has run"
     )
@@ -104,44 +107,69 @@ def _outcome_of(dataset: incremental.CommittedDataset) -> Outcome:
 
 
 def _run_pipeline(
-    options: Options, plan: Plan, reused: list[ShardResult], folder: str, beam_flags: list[str]
+    options: Options, plan: Plan, reused: list[StagedShard], folder: str, beam_flags: list[str]
 ) -> Outcome:
     """Run the pipeline to its end, with `folder` for staged files."""
     if reused:
         message = f"{len(reused)} of {len(plan.listings)} shards are reused: their source files are unchanged"
         event_log.log_event("reused", message, reused_shards=len(reused), shards=len(plan.listings))
-    with _progress(folder, len(plan.source_files), record_bytes=4 * options.audio.clip_samples):
-        state = _submit(options, plan, reused, folder, beam_flags).wait_until_finish()
+    clips, shards = len(plan.source_files), len(plan.listings)
+    with _progress(folder, clips, shards, record_bytes=4 * options.audio.clip_samples):
+        pipeline = _build(options, plan, reused, folder, beam_flags)
+        state = _run_despite_lost_workers(pipeline)
     if state not in (PipelineState.DONE, None):
         raise StorageError(f"the job ended in state {state}: see the runner's log")
     return staging.read_outcome(folder)
 
 
-def _submit(
-    options: Options, plan: Plan, reused: list[ShardResult], folder: str, beam_flags: list[str]
-) -> PipelineResult:
-    """Stage the plan, clear its file list and start the job; local runners return when it has ended."""
+def _build(
+    options: Options, plan: Plan, reused: list[StagedShard], folder: str, beam_flags: list[str]
+) -> beam.Pipeline:
+    """Stage the plan, clear its file list and return the pipeline."""
     staging.write_plan(plan, reused, folder)
+    recordings = len(plan.source_files)
     plan.source_files.clear()  # frees hundreds of bytes per file for local workers
     pipeline = beam.Pipeline(options=PipelineOptions(beam_flags))
-    graph.build(pipeline, options, plan.fingerprint, folder)
-    return pipeline.run()
+    graph.build(pipeline, options, plan.fingerprint, recordings, folder)
+    return pipeline
+
+
+def _run_despite_lost_workers(pipeline: beam.Pipeline) -> str | None:
+    """Run a pipeline and return its final state.
+
+    Flink, Spark and Dataflow repeat what a worker was doing when it died. Beam's own job server gives up instead, and
+    gets the job again: what the first attempt staged is not used.
+    """
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            state: str | None = pipeline.run().wait_until_finish()
+            return state
+        except RuntimeError as error:
+            if LOST_WORKER not in str(error):
+                raise
+            message = f"a worker of the runner died (attempt {attempt} of {MAX_ATTEMPTS})"
+            event_log.log_event(
+                "lost_worker", f"{message}: see the runner's log", event_log.WARNING, attempt=attempt
+            )
+    raise StorageError(f"{message}: give workers more memory, or run the same command again")
 
 
 @contextlib.contextmanager
-def _progress(folder: str, clips: int, record_bytes: int) -> Iterator[None]:
-    """Show the progress on any runner, by measuring the staged shards in `folder`."""
+def _progress(folder: str, clips: int, shards: int, record_bytes: int) -> Iterator[None]:
+    """Show the progress on any runner, by measuring the staged shards in `folder`; say when all are decoded."""
     finished = threading.Event()
-    pattern = beam_files.join(beam_files.literal(folder), "*.tfrecord")
+    pattern = beam_files.join(beam_files.literal(folder), "*.tfrecord*")
     with Progress("preprocessing", clips, "clips", leave=True) as progress:
 
         def watch() -> None:
             while not finished.wait(0.5 if "://" not in folder else 5.0):
                 with contextlib.suppress(OSError):  # a failed listing is retried at the next interval
-                    done = sum(file.size_in_bytes for file in beam_files.find(pattern)) // record_bytes
-                    progress.advance(
-                        max(0, min(done, clips) - progress.done)
-                    )  # the commit empties `folder` again
+                    sizes = {file.path: file.size_in_bytes for file in beam_files.find(pattern)}
+                    if sum(path.endswith(DESCRIPTION_ENDING) for path in sizes) >= shards:
+                        progress.note("finding duplicates")
+                    done = sum(sizes[path] for path in sizes if path.endswith(".tfrecord")) // record_bytes
+                    # Not less than before: the commit empties `folder` again.
+                    progress.advance(max(0, min(done, clips) - progress.done))
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()

@@ -6,88 +6,120 @@ small collection is known only after decoding, so the plan cannot see to that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import apache_beam as beam
 
 from preprocessing.dataset import tfrecord
-from preprocessing.dataset.splits import SPLITS, fill_empty_splits
-from preprocessing.options import Options
+from preprocessing.dataset.quarantine import Rejected
+from preprocessing.dataset.splits import SPLITS, fill_empty_splits, id_digest
+from preprocessing.pipeline.deduplicate import Duplicate
 from preprocessing.pipeline.plan import shard_of
-from preprocessing.pipeline.shards import ShardResult, ShardWriter, pack_entries
+from preprocessing.pipeline.shard_files import (
+    FinalShard,
+    ShardDescription,
+    ShardWriter,
+    StagedShard,
+    finish_shard,
+    split_of,
+    take_shard,
+)
 from preprocessing.storage import beam_files
+
+SURVIVORS = "survivors"  # output of `DropRecordings` beside the main one
 
 
 class Selection(NamedTuple):
-    """The records of a final shard: those of `shard` without some recordings, or only one of its recordings."""
+    """The records of a shard that are kept."""
 
-    name: str  # of the final shard
-    shard: ShardResult
+    shard: StagedShard
     dropped: frozenset[str]  # recording ids
-    only: str = ""  # a recording id; empty for all that are not dropped
+    duplicates: list[Rejected]
 
 
-class SelectRecordings(beam.DoFn):
-    """All shards, each with the recording ids to drop -> `Selection`s."""
+class Survivors(NamedTuple):
+    """What is left of a shard: as much as is needed to fill empty splits."""
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    split: str
+    recordings: int
+    smallest: list[str]  # the recording ids with the smallest digests, one for each split that may be empty
 
-    def process(self, shards: list[tuple[ShardResult, frozenset[str]]]) -> Iterator[Selection]:
-        """Drop recordings; with the split `hash`, fill the splits that would be empty."""
-        moves = _moves(shards) if self.options.split == "hash" else {}
-        for shard, dropped in shards:
-            moved = {entry.recording_id for entry in shard.entries} & moves.keys() - dropped
-            if moved:
-                shard = shard._replace(is_reusable=False)
-            yield Selection(shard.name, shard, dropped | moved)
-            for recording_id in sorted(moved):
-                name = shard_of(recording_id, moves[recording_id], self.options.shards)
-                yield Selection(name, shard._replace(rejected=[]), frozenset(), only=recording_id)
+
+class DropRecordings(beam.DoFn):
+    """`(shard number, its StagedShard and its Duplicates)` -> `Selection`, and beside it `Survivors`."""
+
+    def __init__(self, fills_splits: bool) -> None:
+        self.fills_splits = fills_splits
+
+    def process(
+        self, group: tuple[int, Iterable[StagedShard | Duplicate]]
+    ) -> Iterator[Selection | beam.pvalue.TaggedOutput]:
+        """Drop duplicates and failed recordings."""
+        shard, found = take_shard(group[1])
+        description = shard.describe()
+        recordings = description.recordings()
+        ids = list(recordings)
+        duplicates, dropped = [], set(description.invalid)
+        for row, original in sorted(found):
+            uri = description.entries[recordings[ids[row]][0]].source_uri
+            duplicates.append(Rejected(uri, "duplicate", f"the same recording as {original}"))
+            dropped.add(ids[row])
+        if self.fills_splits:
+            left = recordings.keys() - dropped
+            smallest = heapq.nsmallest(len(SPLITS), left, key=id_digest)
+            yield beam.pvalue.TaggedOutput(SURVIVORS, Survivors(split_of(shard.name), len(left), smallest))
+        yield Selection(shard, frozenset(dropped), duplicates)
+
+
+def find_moves(survivors: Iterable[Survivors]) -> dict[str, str]:
+    """Return the recordings that fill empty splits, with their new splits; none if there are no `Survivors`."""
+    counts = dict.fromkeys(SPLITS, 0)
+    smallest: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for split, recordings, ids in survivors:
+        counts[split] += recordings
+        smallest[split] = heapq.nsmallest(len(SPLITS), [*smallest[split], *ids], key=id_digest)
+    return fill_empty_splits(counts, smallest)
 
 
 class WriteSelected(beam.DoFn):
-    """`Selection` -> the `ShardResult` of the final shard."""
+    """`Selection` -> its `FinalShard`, which may be empty, and one for each recording that moves to another split."""
 
-    def __init__(self, staging: str) -> None:
+    def __init__(self, staging: str, train_shards: int) -> None:
         self.staging = staging
+        self.train_shards = train_shards
 
-    def process(self, selection: Selection) -> Iterator[ShardResult]:
+    def start_bundle(self) -> None:
+        """Forget what moves."""
+        self.moves: dict[str, str] | None = None
+
+    def process(self, selection: Selection, survivors: Iterable[Survivors]) -> Iterator[FinalShard]:
         """Copy the selected records to a new file without decoding them, unless all are selected."""
-        name, shard, dropped, only = selection
-        if not dropped and not only:
-            yield shard
-            return
-        writer, entries = ShardWriter(self.staging, name), []
-        with beam_files.open_stream(shard.path) as stream:
-            for entry, payload in zip(shard.entries, tfrecord.read_frames(stream), strict=True):
-                if entry.recording_id not in dropped and only in ("", entry.recording_id):
-                    writer.append(tfrecord.frame(payload))
-                    entries.append(entry._replace(shard=name, split=_split_of(name)))
-        path, size_bytes, sha256 = writer.close()
-        yield shard._replace(
-            name=name,
-            path=path,
-            size_bytes=size_bytes,
-            sha256=sha256,
-            packed_entries=pack_entries(entries),
-            invalid=frozenset(),
-        )
+        if self.moves is None:
+            self.moves = find_moves(survivors)
+        shard, dropped, duplicates = selection
+        entries, rejected, _ = shard.describe()
+        ids = {entry.recording_id for entry in entries}
+        moved = ids & self.moves.keys() - dropped
+        description = ShardDescription(entries, [*rejected, *duplicates])
+        yield self._write(shard.name, shard, ids - dropped - moved, description, is_reusable=not moved)
+        for recording_id in sorted(moved):
+            name = shard_of(recording_id, self.moves[recording_id], self.train_shards)
+            yield self._write(name, shard, {recording_id}, ShardDescription(entries, []), is_reusable=False)
 
-
-def _split_of(shard_name: str) -> str:
-    return shard_name.partition("-")[0]
-
-
-def _moves(shards: list[tuple[ShardResult, frozenset[str]]]) -> dict[str, str]:
-    """Return the recordings that fill empty splits, with their new splits."""
-    recordings = {split: set[str]() for split in SPLITS}
-    for shard, dropped in shards:
-        if shard.size_bytes:
-            recordings[_split_of(shard.name)] |= {entry.recording_id for entry in shard.entries} - dropped
-    if all(recordings.values()):
-        return {}
-    return fill_empty_splits(
-        {recording: split for split, members in recordings.items() for recording in members}
-    )
+    def _write(
+        self, name: str, shard: StagedShard, kept: set[str], description: ShardDescription, is_reusable: bool
+    ) -> FinalShard:
+        entries, rejected, _ = description
+        if name == shard.name and all(entry.recording_id in kept for entry in entries):
+            written = (shard.path, shard.size_bytes, shard.sha256)
+        else:
+            writer, selected = ShardWriter(self.staging, name), []
+            with beam_files.open_stream(shard.path) as stream:
+                for entry, payload in zip(entries, tfrecord.read_frames(stream), strict=True):
+                    if entry.recording_id in kept:
+                        writer.append(tfrecord.frame(payload))
+                        selected.append(entry._replace(shard=name, split=split_of(name)))
+            entries, written = selected, writer.close()
+        return finish_shard(name, written, ShardDescription(entries, rejected), self.staging, is_reusable)

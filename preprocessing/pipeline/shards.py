@@ -1,20 +1,12 @@
-"""The steps that produce shard files: decode source files into a new shard, or reuse an unchanged one.
-
-Each attempt writes a staged file of its own, so a worker that dies or is retried leaves nothing behind that
-the commit would use.
-"""
+"""The steps that produce staged shards: decode source files into a new one, or reuse an unchanged one."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
-import json
 import math
-import time
-import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import apache_beam as beam
 
@@ -28,6 +20,7 @@ from preprocessing.features import fingerprint
 from preprocessing.features.attributes import measure
 from preprocessing.options import AudioFormat
 from preprocessing.pipeline.plan import SourceFile
+from preprocessing.pipeline.shard_files import ShardDescription, ShardWriter, StagedShard, staged_path
 from preprocessing.sources.archives import CORRUPT_ARCHIVE_ERRORS
 from preprocessing.sources.opener import Opener
 from preprocessing.storage import beam_files
@@ -42,46 +35,8 @@ COMPANION_REASONS = (
 )  # unless the name claims audio
 
 
-class ShardResult(NamedTuple):
-    """A shard's file, the entries of the records in it, and the source files that were rejected."""
-
-    name: str
-    path: str  # of the file: staged, or in the previous dataset before `ReuseShard` has copied it
-    size_bytes: int
-    sha256: str
-    packed_entries: bytes  # see `pack_entries`; a runner keeps several copies of each element
-    rejected: list[Rejected]
-    invalid: frozenset[str] = frozenset()  # ids of recordings that failed after some records were written
-    is_reusable: bool = True  # by a later job: False if it lost or took recordings to fill an empty split
-
-    @property
-    def entries(self) -> list[RecordEntry]:
-        """The entries, in the order of the file."""
-        lines = zlib.decompress(self.packed_entries).decode().splitlines()
-        return [RecordEntry.from_json(line) for line in lines]
-
-    def to_json(self) -> str:
-        """Serialize a shard without invalid recordings to one line."""
-        packed = base64.b64encode(self.packed_entries).decode()
-        return json.dumps(self._asdict() | {"packed_entries": packed, "invalid": []})
-
-    @classmethod
-    def from_json(cls, line: str) -> ShardResult:
-        """Parse one line."""
-        fields: dict[str, Any] = json.loads(line)
-        fields["packed_entries"] = base64.b64decode(fields["packed_entries"])
-        fields["rejected"] = [Rejected(*rejected) for rejected in fields["rejected"]]
-        fields["invalid"] = frozenset()
-        return cls(**fields)
-
-
-def pack_entries(entries: list[RecordEntry]) -> bytes:
-    """Compress entries to `ShardResult.packed_entries`: lines as in `records.jsonl`."""
-    return zlib.compress("\n".join(entry.to_json() for entry in entries).encode())
-
-
 class WriteShard(beam.DoFn):
-    """`(shard name, its source files)` -> `ShardResult`."""
+    """`(shard name, its source files)` -> `StagedShard`, keyed by its number."""
 
     def __init__(
         self, audio_format: AudioFormat, staging: str, excluded_sha256: frozenset[str] = frozenset()
@@ -90,7 +45,7 @@ class WriteShard(beam.DoFn):
         self.staging = staging
         self.excluded_sha256 = excluded_sha256
 
-    def process(self, element: tuple[str, Iterable[SourceFile]]) -> Iterator[ShardResult]:
+    def process(self, element: tuple[str, Iterable[SourceFile]]) -> Iterator[tuple[int, StagedShard]]:
         """Decode each file, write the records of the good ones and collect the reasons of the others."""
         name, files = element
         writer, opener = ShardWriter(self.staging, name), Opener(self.staging)
@@ -111,7 +66,8 @@ class WriteShard(beam.DoFn):
                     rejected.append(Rejected(file.uri, "partly_read", "; ".join(dict.fromkeys(losses))))
         opener.close()
         invalid = frozenset(failed & {entry.recording_id for entry in entries})
-        yield ShardResult(name, *writer.close(), pack_entries(entries), rejected, invalid)
+        description = ShardDescription(entries, rejected, invalid).write(self.staging, name)
+        yield StagedShard(name, *writer.close(), description).keyed()
 
     def _records(
         self, file: SourceFile, opener: Opener, losses: list[str]
@@ -165,42 +121,16 @@ class WriteShard(beam.DoFn):
 
 
 class ReuseShard(beam.DoFn):
-    """`ShardResult` of an unchanged shard of the previous dataset -> the same, as a staged file."""
+    """`StagedShard` whose file is in the previous dataset -> the same with a copy of the file, keyed by its number."""
 
     def __init__(self, staging: str) -> None:
         self.staging = staging
 
-    def process(self, previous: ShardResult) -> Iterator[ShardResult]:
+    def process(self, previous: StagedShard) -> Iterator[tuple[int, StagedShard]]:
         """Copy the file."""
-        path = _staged_path(self.staging, previous.name)
+        path = staged_path(self.staging, previous.name)
         beam_files.copy(previous.path, path)
-        yield previous._replace(path=path)
-
-
-class ShardWriter:
-    """A staged shard file that records are appended to."""
-
-    def __init__(self, staging: str, name: str) -> None:
-        self.path = _staged_path(staging, name)
-        self.size_bytes = 0
-        self._digest = hashlib.sha256()
-        self._stream = beam_files.create(self.path)
-
-    def append(self, framed: bytes) -> None:
-        """Append one TFRecord."""
-        self._stream.write(framed)
-        self._digest.update(framed)
-        self.size_bytes += len(framed)
-
-    def close(self) -> tuple[str, int, str]:
-        """Finish the file; return its path, size in bytes and SHA-256."""
-        self._stream.close()
-        return self.path, self.size_bytes, self._digest.hexdigest()
-
-
-def _staged_path(staging: str, name: str) -> str:
-    # Unique: a retried or duplicated attempt writes a second file, and the commit takes exactly one of them.
-    return beam_files.join(staging, f"{time.time_ns():x}-{name}")
+        yield previous._replace(path=path).keyed()
 
 
 def _hash_source(stream: BinaryIO, size: int) -> tuple[BinaryIO, str]:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from preprocessing.dataset.quarantine import Rejected, bad_fraction
-from preprocessing.pipeline.plan import Plan
-from preprocessing.pipeline.shards import ShardResult
+from preprocessing.pipeline.plan import Plan, SourceFile
+from preprocessing.pipeline.shard_files import StagedShard
 from preprocessing.sources.opener import stage_archives
 from preprocessing.storage import beam_files
 
@@ -48,22 +48,16 @@ def staging_folder(output: str) -> Iterator[str]:
         beam_files.delete_folder(root)
 
 
-def write_plan(plan: Plan, reused: list[ShardResult], staging: str) -> None:
+def write_plan(plan: Plan, reused: list[StagedShard], staging: str) -> None:
     """Write a plan and the shards that need not be decoded."""
     reused_names = {shard.name for shard in reused}
     to_decode = (file for file in plan.source_files if file.shard not in reused_names)
     beam_files.make_folder(staging)
-    _write_lines(staging, SOURCE_FILES_NAME, (file.to_json() for file in to_decode))
-    _write_lines(staging, REUSED_NAME, (shard.to_json() for shard in reused))
-    _write_lines(staging, REJECTED_NAME, (rejected.to_json() for rejected in plan.rejected))
+    _write_lines(staging, SOURCE_FILES_NAME, to_decode)
+    _write_lines(staging, REUSED_NAME, reused)
+    _write_lines(staging, REJECTED_NAME, sorted(set(plan.rejected)))
     beam_files.write(beam_files.join(staging, LISTINGS_NAME), json.dumps(plan.listings).encode())
     stage_archives(plan.compressed_archives, staging)
-
-
-def read_rejected(staging: str) -> set[Rejected]:
-    """Return the files that the plan rejected."""
-    lines = beam_files.read(beam_files.join(staging, REJECTED_NAME)).decode().splitlines()
-    return {Rejected.from_json(line) for line in lines}
 
 
 def read_listings(staging: str) -> dict[str, str]:
@@ -82,5 +76,7 @@ def read_outcome(staging: str) -> Outcome:
     return Outcome(**json.loads(beam_files.read(beam_files.join(staging, OUTCOME_NAME))))
 
 
-def _write_lines(staging: str, name: str, lines: Iterable[str]) -> None:
-    beam_files.write(beam_files.join(staging, name), "".join(f"{line}\n" for line in lines).encode())
+def _write_lines(staging: str, name: str, rows: Iterable[SourceFile | StagedShard | Rejected]) -> None:
+    with beam_files.create(beam_files.join(staging, name)) as stream:
+        for row in rows:  # one by one: there may be millions
+            stream.write(f"{row.to_json()}\n".encode())

@@ -9,7 +9,9 @@ from support.tiny_corpus import CLIP_SAMPLES, TINY
 
 from preprocessing.__main__ import main
 from preprocessing.options import AudioFormat, Options
+from preprocessing.pipeline.candidates import ReadRecordings
 from preprocessing.pipeline.plan import make_plan
+from preprocessing.pipeline.selection import Selection, WriteSelected
 from preprocessing.pipeline.shards import WriteShard
 from preprocessing.storage import beam_files
 
@@ -39,16 +41,22 @@ def test_only_paths_are_grouped_before_audio_is_decoded(template, storage_server
     decode = parts["Decode and write shard"]
     grouped = [name for name, part in parts.items() if part.spec.urn == "beam:transform:group_by_key:v1"]
     assert "Group paths by shard" in above(decode)
-    # What is grouped later are the shards' descriptions, for the two lists.
-    later = [name for name in grouped if decode.unique_name in above(parts[name])]
-    assert len(later) == 2
-    assert all(name.startswith("Collect") for name in later)
+    assert not [name for name in grouped if name in above(decode) and name != "Group paths by shard"]
     (plan,) = {file.path.rpartition("/")[0] for file in beam_files.find(f"{storage_server}/dataflow/dataset")}
     assert ".template-" in plan
 
 
-def test_the_description_of_a_shard_has_no_audio(corpus, tmp_path):
+def test_the_steps_after_decoding_exchange_neither_audio_nor_the_descriptions_of_records(corpus, tmp_path):
     plan = make_plan(Options(input=str(corpus), output=str(tmp_path), audio=AUDIO))
-    (result,) = WriteShard(AUDIO, str(tmp_path)).process((plan.source_files[0].shard, plan.source_files))
-    assert len(result.entries) == len(plan.source_files) == 24
-    assert len(pickle.dumps(result)) < 24 * 800 < result.size_bytes / 4
+    ((number, shard),) = WriteShard(AUDIO, str(tmp_path)).process(
+        (plan.source_files[0].shard, plan.source_files)
+    )
+    assert len(shard.describe().entries) == len(plan.source_files) == 24
+    assert len(pickle.dumps(shard)) < 800
+    blocks = ReadRecordings(keys=1).process((number, shard))
+    assert sum(len(block) for _, block in blocks) < 24 * 110
+    selection = Selection(shard, frozenset(), [])
+    write = WriteSelected(str(tmp_path), train_shards=8)
+    write.start_bundle()
+    (final,) = write.process(selection, survivors=[])
+    assert len(pickle.dumps(final)) < 1_200

@@ -260,6 +260,7 @@ def test_input_without_a_readable_file_leaves_no_dataset(tmp_path, capsys, verbo
         (["--input", "{corpus}", "--max-bad-fraction", "2"], 2, "--max-bad-fraction must be"),
         (["--input", "{corpus}/rock/rock.00001.wav"], 3, "neither an archive"),
         (["--input", "{corpus}", "--runner", "NoSuchRunner"], 2, "NoSuchRunner"),
+        (["--input", "{corpus}", "--runner", "DaskRunner"], 2, "--runner DaskRunner is not supported"),
         (["--input", "{corpus}", "--output", "/proc/nothing"], 4, "/proc/nothing"),
     ],
 )
