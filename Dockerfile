@@ -1,15 +1,21 @@
 # One image per program. The entry point is the program's module, so a container's args are the program's flags.
 #
 #   make image                   all images for k8s/overlays/local, with docker, podman or buildah
-#   docker build --target preprocessing -t gtzan-cvae-preprocessing:0.1.0 .
-#   docker build --target trainer -t gtzan-cvae-trainer:0.1.0 .
-#   docker build --target trainer -t gtzan-cvae-trainer:0.1.0-cuda --build-arg REQUIREMENTS=requirements/trainer-cuda.lock .
+#   make push OVERLAY=gke-gpu    the images of a GKE overlay, pushed to its project's repository
+#   docker build --target preprocessing -t gtzan-cvae-preprocessing .
+#   docker build --target trainer -t gtzan-cvae-trainer .
+#   docker build --target trainer -t gtzan-cvae-trainer:cuda --build-arg REQUIREMENTS=requirements/trainer-cuda.lock .
 #
 # The last image can use a GPU: its lock file adds CUDA 12.2 and cuDNN 8.9 as wheels, which TensorFlow finds by itself.
-# The node provides only the NVIDIA driver.
+# The node provides only the NVIDIA driver, version 525.60.13 or newer.
 
 # Python 3.11.16 on Debian 12; the digest of the multi-architecture index.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
+
+# Of Apache Beam's own image, only the program that starts a worker is used. Its version is that of the lock file.
+ARG BEAM_SDK=docker.io/apache/beam_python3.11_sdk:2.72.0
+
+FROM ${BEAM_SDK} AS beam-sdk
 
 FROM ${BASE} AS build
 WORKDIR /src
@@ -71,6 +77,19 @@ LABEL org.opencontainers.image.title="gtzan-cvae-preprocessing" \
 COPY --from=build-preprocessing /venv /venv
 ENTRYPOINT ["python", "-m", "preprocessing"]
 CMD ["--help"]
+
+# Preprocessing as a worker of Dataflow, Flink or Spark (--sdk_container_image): the runner starts Beam's entry point.
+FROM preprocessing AS beam-worker
+LABEL org.opencontainers.image.title="gtzan-cvae-beam-worker" \
+      org.opencontainers.image.description="A worker of the preprocessing on a distributed runner"
+COPY --from=beam-sdk /opt/apache/beam /opt/apache/beam
+# The image has all packages: the entry point installs none. It runs as root, because it writes to a folder that the
+# runner mounts, which belongs to root.
+ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
+# hadolint ignore=DL3002
+USER 0:0
+ENTRYPOINT ["/opt/apache/beam/boot"]
+CMD []
 
 FROM runtime AS trainer
 LABEL org.opencontainers.image.title="gtzan-cvae-trainer" \

@@ -13,8 +13,10 @@
 #   make lock                      update the lock files
 #   make image image-test          build and test the images with docker, podman or buildah (BUILDER=buildah)
 #   make image REQUIREMENTS=requirements/trainer-cuda.lock     build the trainer's image with CUDA
-#   make deploy OVERLAY=gke-gpu    deploy to the current cluster of kubectl
-#   make submit-preprocessing PROJECT=... REGION=... BUCKET=...     preprocess on Dataflow
+#   make push OVERLAY=gke-gpu      build the images of an overlay, push them and pin their digests in it
+#   make deploy OVERLAY=gke-gpu    check the overlay's settings and deploy it to the current cluster of kubectl
+#   make watch JOB=preprocess      follow a Job to its end: events, logs and result
+#   make submit-preprocessing OVERLAY=gke-gpu     preprocess on Dataflow; FLAGS=... adds flags
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -33,7 +35,7 @@ export UV_DEFAULT_INDEX := $(or $(shell python3 -m pip config get global.index-u
 endif
 UV := $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: demo test rehearsal test-slow bench-preprocessing bench-scale bench-training fuzz setup lock image image-test deploy submit-preprocessing clean
+.PHONY: demo test rehearsal test-slow bench-preprocessing bench-scale bench-training fuzz setup lock image image-test push deploy watch submit-preprocessing clean
 setup: $(INSTALLED)
 
 .tools/bin/uv:
@@ -112,19 +114,19 @@ image:
 image-test:
 	$(IMAGES) test
 
+push:
+	$(IMAGES) push --overlay "$(OVERLAY)" $(if $(IMAGE_FLAGS),--flags='$(IMAGE_FLAGS)')
+
 deploy:
-	@test -f "k8s/overlays/$(OVERLAY)/kustomization.yaml" || \
-	  { echo "deploy: OVERLAY must be one of: $(notdir $(wildcard k8s/overlays/*))" >&2; exit 2; }
+	python3 k8s/overlay_settings.py "$(OVERLAY)"
 	kubectl apply -k k8s/overlays/$(OVERLAY)
 
-# MUSIC accepts any --input. Like the preprocess Job, this creates a new dataset version only if something has changed.
-MUSIC = gs://$(BUCKET)/music
+watch:
+	@python3 k8s/watch.py "$(JOB)"
+
+# Like the preprocess Job, this creates a new dataset version only if something has changed.
 submit-preprocessing: $(INSTALLED)
-	@test -n "$(PROJECT)" -a -n "$(REGION)" -a -n "$(BUCKET)" || \
-	  { echo "submit-preprocessing: set PROJECT=... REGION=... BUCKET=..." >&2; exit 2; }
-	$(BIN)/python -m preprocessing --input $(MUSIC) --output gs://$(BUCKET)/datasets --versioned \
-	  --runner DataflowRunner --project $(PROJECT) --region $(REGION) --temp_location gs://$(BUCKET)/tmp \
-	  --setup_file ./setup.py
+	$(BIN)/python k8s/dataflow.py "$(OVERLAY)" $(FLAGS)
 
 clean:
 	rm -rf demo .venv .tools build *.egg-info

@@ -1,4 +1,4 @@
-"""Build and test the images with docker, podman or buildah: `make image`, `make image-test`.
+"""Build, test and push the images with docker, podman or buildah: `make image`, `make image-test`, `make push`.
 
 Standard library only: it runs before anything is installed.
 """
@@ -6,65 +6,70 @@ Standard library only: it runs before anything is installed.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from overlay_settings import OVERLAYS, ROOT, read_settings
+
 BUILD = {
     "docker": ["docker", "build"],
     "podman": ["podman", "build"],
     "buildah": ["buildah", "bud", "--isolation", "chroot"],
 }
-TARGETS = ("preprocessing", "trainer", "storage-emulator")
-USER = "10001"
-# The confinement of k8s/base: no privileges and no writable folder but /tmp; here, no network either.
-CONFINED = ["--read-only", "--user", f"{USER}:{USER}", "--cap-drop", "ALL", "--network", "none"]
-CONFINED += ["--security-opt", "no-new-privileges"]
-# The same for an engine without such flags: root remounts the file system read-only, then drops privileges.
-CONFINE = f"""mount -o remount,bind,ro / && exec setpriv --reuid {USER} --regid {USER} --clear-groups \
---no-new-privs --bounding-set=-all --inh-caps=-all "$@" """
+TARGETS = ("preprocessing", "trainer", "storage-emulator")  # of overlays/local
+PUSHED = ("preprocessing", "trainer", "beam-worker")  # of the other overlays; Dataflow runs the last one
+CPU, CUDA = "requirements/trainer.lock", "requirements/trainer-cuda.lock"
+# What the images are made of, for their tags.
+SOURCES = (
+    "Dockerfile",
+    "setup.py",
+    "pyproject.toml",
+    "requirements",
+    "preprocessing",
+    "trainer",
+    "k8s/emulator",
+)
+PINS = """# The images that were {how}. Written by `make {command}`.
+apiVersion: kustomize.config.k8s.io/v1alpha1
+kind: Component
 
-# Runs inside the image and checks what the manifests rely on.
-PROBE = """
-import errno, importlib.util, os, shutil, sys
-assert os.getuid() == 10001 and os.getgid() == 10001, (os.getuid(), os.getgid())
-open("/tmp/probe", "w").close()
-for folder in ("/var/tmp", "/venv"):
-    try:
-        open(os.path.join(folder, "probe"), "w").close()
-    except OSError as error:
-        assert error.errno == errno.EROFS, error
-    else:
-        sys.exit(f"{folder} is writable")
-found = [tool for tool in ("gcc", "cc", "make", "uv", "git") if shutil.which(tool)]
-found += [name for name in sys.argv[1:] if importlib.util.find_spec(name)]
-assert not found, f"the image must not contain {found}"
-"""
-SERVE = """
-import storage_emulator, urllib.request
-server = storage_emulator.start("127.0.0.1", 19023, "music", "/tmp/bucket")
-assert urllib.request.urlopen("http://127.0.0.1:19023/").status == 200
-server.stop()
+images:
 """
 
 
 def version() -> str:
-    """Return the project's version, which is the images' tag."""
+    """Return the project's version."""
     return re.search(r'version="(.+?)"', (ROOT / "setup.py").read_text())[1]
 
 
+def revision() -> str:
+    """Return the commit, followed by a digest of the changes to it in what the images are made of, if there are any.
+
+    So an image with other code has another tag, and a node never runs an old image under a new one's name.
+    """
+    head = _git("rev-parse", "--short=12", "HEAD").strip()
+    if not head:
+        return "unknown"
+    changes = _git("diff", "HEAD", "--", *SOURCES)
+    for name in _git("ls-files", "--others", "--exclude-standard", "--", *SOURCES).splitlines():
+        changes += name + (ROOT / name).read_text(errors="replace")
+    return head + (f"-{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else "")
+
+
+def _git(*args: str) -> str:
+    return subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True).stdout
+
+
 def image(target: str, suffix: str = "") -> str:
-    """Return the name of an image in the manifests."""
-    return f"gtzan-cvae-{target}:{version()}{suffix}"
+    """Return the name and tag of an image: the version and the revision."""
+    return f"gtzan-cvae-{target}:{version()}-{revision()}{suffix}"
 
 
 def cuda_suffix(requirements: str) -> str:
@@ -91,122 +96,111 @@ def find_builder(requested: str | None) -> str:
     sys.exit(f"no image without a container builder: {'; '.join(missing)}")
 
 
-def build(builder: str, requirements: str, flags: list[str]) -> None:
-    """Build all images; the trainer's with the packages of a lock file."""
-    revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    labels = {"VERSION": version(), "REVISION": revision.stdout.strip() or "unknown"}
-    for target in TARGETS:
-        suffix, args = "", labels
-        if target == "trainer":
-            suffix = cuda_suffix(requirements)
-            args = labels | {"REQUIREMENTS": requirements}
-        build_args = [part for name, value in args.items() for part in ("--build-arg", f"{name}={value}")]
-        name = image(target, suffix)
+def build(builder: str, targets: tuple[str, ...], requirements: str, flags: list[str]) -> dict[str, str]:
+    """Build images, the trainer's with the packages of a lock file; return their names by target."""
+    names = {
+        target: image(target, cuda_suffix(requirements) if target == "trainer" else "") for target in targets
+    }
+    labels = {"VERSION": version(), "REVISION": revision()}
+    for target, name in names.items():
+        args = labels | ({"REQUIREMENTS": requirements} if target == "trainer" else {})
+        build_args = [part for key, value in args.items() for part in ("--build-arg", f"{key}={value}")]
         print(f"image: {name} with {builder}", flush=True)
         subprocess.run(
             [*BUILD[builder], "--target", target, "-t", name, *build_args, *flags, "."], cwd=ROOT, check=True
         )
+    return names
 
 
-class Engine:
-    """Runs images with docker or podman; all containers share one /tmp."""
-
-    def __init__(self, name: str, volume: str) -> None:
-        self._command = [name, "run", "--rm", *CONFINED, "--volume", f"{volume}:/tmp"]
-
-    def run(self, name: str, *args: str, python: bool = False) -> None:
-        """Run an image with arguments, or its Python interpreter with them."""
-        entry = ["--entrypoint", "python"] if python else []
-        subprocess.run([*self._command, *entry, name, *args], check=True)
+def pin_tags(names: dict[str, str]) -> None:
+    """Write the tags of images that were built into overlays/local."""
+    pins = PINS.format(how="built, by tag", command="image")
+    for name in names.values():
+        repository, _, tag = name.partition(":")
+        pins += f"  - name: {repository}\n    newTag: {tag}\n"
+    (OVERLAYS / "local/images/kustomization.yaml").write_text(pins)
 
 
-class Buildah:
-    """Runs images with buildah, whose `run` has neither entry points nor read-only file systems."""
+def check_destination(overlay: str) -> None:
+    """Refuse an overlay that names no project of the user's, before anything is built.
 
-    def __init__(self, folder: str) -> None:
-        self._options = ["--isolation", "chroot", "--user", "root", "--cap-add", "CAP_SYS_ADMIN"]
-        self._options += ["--volume", f"{folder}:/tmp"]
-
-    def run(self, name: str, *args: str, python: bool = False) -> None:
-        """Run an image with arguments, or its Python interpreter with them."""
-        inspected = subprocess.run(
-            ["buildah", "inspect", "--type", "image", name], capture_output=True, check=True
-        )
-        config = json.loads(inspected.stdout)["OCIv1"]["config"]
-        assert config["User"] == f"{USER}:{USER}", f"{name} runs as {config['User']}"
-        entry = ["python"] if python else config["Entrypoint"]
-        created = subprocess.run(["buildah", "from", name], capture_output=True, text=True, check=True)
-        container = created.stdout.strip()
-        confined = ["sh", "-c", CONFINE, "sh", *entry, *args]
-        try:
-            subprocess.run(["buildah", "run", *self._options, container, "--", *confined], check=True)
-        finally:
-            subprocess.run(["buildah", "rm", container], stdout=subprocess.DEVNULL, check=True)
+    Raises:
+        SystemExit: It does not (exit code 2).
+    """
+    project = read_settings(overlay).get("PROJECT", "")
+    if not project or "YOUR-" in project:
+        reason = f"PROJECT still is {project}" if project else "it uses the images of `make image`"
+        print(f"push: overlays/{overlay}: {reason}", file=sys.stderr)
+        sys.exit(2)
 
 
-@contextmanager
-def engine(builder: str) -> Iterator[Engine | Buildah]:
-    """Yield an engine whose containers share a /tmp, which is deleted afterwards."""
-    if builder == "buildah":
-        with tempfile.TemporaryDirectory() as folder:
-            Path(folder).chmod(0o1777)
-            yield Buildah(folder)
-        return
-    volume = f"gtzan-cvae-image-test-{os.getpid()}"
-    subprocess.run([builder, "volume", "create", volume], stdout=subprocess.DEVNULL, check=True)
-    try:
-        yield Engine(builder, volume)
-    finally:
-        subprocess.run([builder, "volume", "rm", volume], stdout=subprocess.DEVNULL, check=True)
+def push(builder: str, names: dict[str, str], overlay: str) -> None:
+    """Push images to the project's repository, and write their digests into an overlay."""
+    settings = read_settings(overlay)
+    registry = f"{settings['REGION']}-docker.pkg.dev/{settings['PROJECT']}/gtzan-cvae"
+    pushed = {}
+    for target, name in names.items():
+        remote = f"{registry}/{target}:{name.partition(':')[2]}"
+        print(f"push: {remote}", flush=True)
+        subprocess.run([builder, "tag", name, remote], check=True)
+        pushed[target] = f"{registry}/{target}@{_push_one(builder, remote)}"
+    pins = PINS.format(how="pushed, by digest", command="push")
+    for target, reference in pushed.items():
+        repository, _, digest = reference.partition("@")
+        if target == "beam-worker":  # not of the cluster's; preprocessing on Dataflow reads this file
+            (OVERLAYS / overlay / "images/beam-worker").write_text(reference + "\n")
+        else:
+            pins += f"  - name: gtzan-cvae-{target}\n    newName: {repository}\n    digest: {digest}\n"
+    (OVERLAYS / overlay / "images/kustomization.yaml").write_text(pins)
 
 
-def test(builder: str, suffix: str) -> None:
-    """Synthesize music, preprocess it and train one epoch, each in its confined image."""
-    preprocessing, trainer, emulator = (
-        image("preprocessing"),
-        image("trainer", suffix),
-        image("storage-emulator"),
-    )
-    with engine(builder) as containers:
-        for name, unwanted in {
-            preprocessing: ["pip", "setuptools", "tensorflow"],
-            trainer: ["pip"],
-            emulator: ["pip", "setuptools"],
-        }.items():
-            print(f"image-test: {name}", flush=True)
-            containers.run(name, "--help")
-            containers.run(name, "-c", PROBE, *unwanted, python=True)
-        containers.run(emulator, "-c", SERVE, python=True)
-        containers.run(preprocessing, "-m", "preprocessing.synthetic", "--output", "/tmp/music", python=True)
-        containers.run(preprocessing, "--input=/tmp/music", "--output=/tmp/datasets", "--versioned")
-        containers.run(
-            trainer, "train", "--data=/tmp/datasets", "--run=/tmp/run", "--preset=tiny", "--epochs=1"
-        )
-    print("image-test: all images meet the manifests' requirements")
+def _push_one(builder: str, remote: str) -> str:
+    """Push an image and return its digest in the registry."""
+    if builder == "docker":  # it has no flag for the digest, but notes it at the local image
+        subprocess.run(["docker", "push", remote], check=True)
+        inspected = subprocess.run(["docker", "image", "inspect", remote], capture_output=True, check=True)
+        repository = remote.rpartition(":")[0]
+        references = [each.partition("@") for each in json.loads(inspected.stdout)[0]["RepoDigests"]]
+        return next(digest for name, _, digest in references if name == repository)
+    with tempfile.TemporaryDirectory() as folder:
+        digest = Path(folder, "digest")
+        subprocess.run([builder, "push", "--digestfile", digest, remote], check=True)
+        return digest.read_text().strip()
 
 
 def main() -> None:
-    """Parse the command line and build or test."""
+    """Parse the command line and build, test, push or list."""
     parser = argparse.ArgumentParser(prog="python3 k8s/images.py", description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("build", "test"))
+    parser.add_argument("what", choices=("build", "test", "push", "list"))
     parser.add_argument("--builder", choices=BUILD, help="container engine (default: the first that works)")
     parser.add_argument(
         "--requirements",
-        default="requirements/trainer.lock",
-        help="lock file of the trainer; requirements/trainer-cuda.lock adds CUDA, and -cuda to the tag",
+        help=f"lock file of the trainer (default: {CPU}; to push: {CUDA}, which adds CUDA, and -cuda to the tag)",
     )
     parser.add_argument(
         "--flags", default="", help="additional flags for the builder, e.g. '--build-arg BASE=...'"
     )
+    parser.add_argument("--overlay", help="to push: the overlay whose project the images are pushed to")
     arguments = parser.parse_args()
-    builder = find_builder(arguments.builder)
+    if arguments.what == "list":
+        print(*(image(target) for target in TARGETS), sep="\n")
+        return
+    if arguments.what == "push":
+        check_destination(arguments.overlay)
+    builder, flags = find_builder(arguments.builder), shlex.split(arguments.flags)
     try:
         if arguments.what == "build":
-            build(builder, arguments.requirements, shlex.split(arguments.flags))
+            names = build(builder, TARGETS, arguments.requirements or CPU, flags)
+            if not cuda_suffix(arguments.requirements or CPU):
+                pin_tags(names)
+        elif arguments.what == "push":
+            push(builder, build(builder, PUSHED, arguments.requirements or CUDA, flags), arguments.overlay)
         else:
-            test(builder, cuda_suffix(arguments.requirements))
+            import image_test
+
+            image_test.test(builder, cuda_suffix(arguments.requirements or CPU))
     except subprocess.CalledProcessError as error:
-        sys.exit(f"image: {shlex.join(error.cmd[:3])} ... ended with exit code {error.returncode}")
+        sys.exit(f"image: {shlex.join(map(str, error.cmd[:3]))} ... ended with exit code {error.returncode}")
 
 
 if __name__ == "__main__":

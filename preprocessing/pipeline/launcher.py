@@ -20,10 +20,11 @@ from preprocessing.dataset.manifest import MANIFEST_NAME, Manifest
 from preprocessing.dataset.output import check_output
 from preprocessing.dataset.quarantine import QUARANTINE_NAME
 from preprocessing.dataset.splits import MIN_TEST_RECORDINGS, REFERENCE_IN_BOTH, SPLITS
-from preprocessing.errors import CommandError, DataError, StorageError
+from preprocessing.errors import CommandError, DataError, StorageError, UsageError
 from preprocessing.options import Options
 from preprocessing.pipeline import graph, incremental, staging
 from preprocessing.pipeline.beam_flags import complete_beam_flags
+from preprocessing.pipeline.dataflow import dataflow_errors
 from preprocessing.pipeline.plan import Plan, make_plan
 from preprocessing.pipeline.shard_files import DESCRIPTION_ENDING, StagedShard
 from preprocessing.pipeline.staging import Outcome
@@ -114,7 +115,10 @@ def _run_pipeline(
         message = f"{len(reused)} of {len(plan.listings)} shards are reused: their source files are unchanged"
         event_log.log_event("reused", message, reused_shards=len(reused), shards=len(plan.listings))
     clips, shards = len(plan.source_files), len(plan.listings)
-    with _progress(folder, clips, shards, record_bytes=4 * options.audio.clip_samples):
+    with (
+        _progress(folder, clips, shards, record_bytes=4 * options.audio.clip_samples),
+        dataflow_errors(PipelineOptions(beam_flags)),
+    ):
         pipeline = _build(options, plan, reused, folder, beam_flags)
         state = _run_despite_lost_workers(pipeline)
     if state not in (PipelineState.DONE, None):
@@ -129,7 +133,10 @@ def _build(
     staging.write_plan(plan, reused, folder)
     recordings = len(plan.source_files)
     plan.source_files.clear()  # frees hundreds of bytes per file for local workers
-    pipeline = beam.Pipeline(options=PipelineOptions(beam_flags))
+    try:
+        pipeline = beam.Pipeline(options=PipelineOptions(beam_flags))
+    except ValueError as error:  # for example a project or a bucket with an invalid name
+        raise UsageError(str(error)) from error
     graph.build(pipeline, options, plan.fingerprint, recordings, folder)
     return pipeline
 

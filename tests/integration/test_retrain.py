@@ -127,7 +127,7 @@ def test_no_candidate_starts_from_a_champion_that_was_trained_on_a_forgotten_rec
     content = Forgotten(datasets=frozenset({forgotten.dataset["digest"]})).to_json()
     (datasets / "forgotten.json").write_bytes(content)
 
-    def train_nothing(*_, init_from, track):
+    def train_nothing(*_, cluster, init_from, track):
         assert init_from is None and track is None
         raise KeyboardInterrupt
 
@@ -218,6 +218,21 @@ def test_of_two_concurrent_retrainings_the_second_is_compared_again(
     assert json.loads(candidate_folder.read("promotion.json"))["champion"] == other
     assert b"<audio" in candidate_folder.read("comparison.html")
     assert load(uris["models"], cache=tmp_path / "reader").sample(1).shape == (1, CLIP_SAMPLES)
+
+
+def test_of_several_workers_only_the_chief_evaluates_and_prints(versions, tmp_path, monkeypatch, capsys):
+    clusters, evaluated = [], []
+    decision = dict.fromkeys(("decision", "reason", "candidate", "champion", "dataset"), "refused")
+    monkeypatch.setattr(train, "train_and_evaluate", lambda *_, cluster, **__: clusters.append(cluster))
+    monkeypatch.setattr(retrain, "_evaluate_and_promote", lambda *_: evaluated.append(1) or decision)
+    for index in (1, 0):
+        tasks = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": index}}
+        monkeypatch.setenv("TF_CONFIG", json.dumps(tasks))
+        assert run_retrain(versions["first"], tmp_path / "models", *FLAGS, cache=tmp_path / "cache") == 0
+        assert [cluster.worker for cluster in clusters] == [1, 0][: len(clusters)]
+        assert len(evaluated) == 1 - index
+        assert ("decision" in capsys.readouterr().out) == (index == 0)
+    assert len(clusters) == 2
 
 
 def test_another_format_is_refused_before_any_work(models, versions, tmp_path, monkeypatch, capsys):

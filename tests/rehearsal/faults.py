@@ -29,8 +29,7 @@ def late_credentials(cluster: Cluster) -> str:
             job = cluster.changed_job("CronJob", name, environment=server.environment)
             require_complete(job)
             require(bool(server.refused and server.tokens), f"{job.name} did not wait for its credentials")
-        output = job.pods[0].stdout + job.pods[0].log
-        told += "there are no credentials yet, waiting" in output
+        told += "there are no credentials yet, waiting" in job.pods[0].output
         if name == "retrain":
             require(
                 decision_of(job)["decision"] == UNCHANGED, "with unchanged input there was a new candidate"
@@ -43,7 +42,7 @@ def preset_of_another_rate(cluster: Cluster) -> str:
     """Train a preset that is made for another sample rate than the dataset's."""
     job = cluster.changed_job("Job", "train", "--preset=wave-large", job_name="train-wave-large")
     require_immediate_failure(job, USAGE)
-    require("Hz" in job.pods[0].log, f"{job.summary()}; it should name the sample rates")
+    require("Hz" in job.pods[0].output, f"{job.summary()}; it should name the sample rates")
     return f"refused with exit code {USAGE}, without a second pod"
 
 
@@ -57,7 +56,9 @@ def missing_gpu(cluster: Cluster) -> str:
         environment={"CUDA_VISIBLE_DEVICES": "-1"},  # also on a machine with GPUs
     )
     require_immediate_failure(job, USAGE)
-    require("TensorFlow sees 0: " in job.pods[0].log, f"{job.summary()}; it should give TensorFlow's reason")
+    require(
+        "TensorFlow sees 0: " in job.pods[0].output, f"{job.summary()}; it should give TensorFlow's reason"
+    )
     _require_no_run(cluster, job)
     return f"exit code {USAGE} with TensorFlow's reason, nothing trained on the CPU"
 
@@ -74,7 +75,10 @@ def missing_peer(cluster: Cluster) -> str:
     require(pod.wait(TIMEOUT_SECS), "a worker waits for its peer without end")
     waited_secs = time.monotonic() - started
     require(pod.exit_code == STOPPED, f"without its peer, a worker ended with exit code {pod.exit_code}")
-    require("worker 1 has not come within" in pod.log, f"the log does not name the missing worker: {pod.log}")
+    require(
+        "worker 1 has not come within" in pod.output,
+        f"the log does not name the missing worker: {pod.output}",
+    )
     action = action_on(workload.job, workload.container["name"], pod.exit_code)
     require(action == "Ignore", "a peer that does not come counts as a failure of the Job")
     return f"exit code {STOPPED} after {waited_secs:.0f} s, not counted as a failure"

@@ -64,6 +64,11 @@ class Pod:
     def log(self) -> str:
         return self._stderr.read_text(errors="replace")
 
+    @property
+    def output(self) -> str:
+        """What `kubectl logs` would print: with JSON logs, also errors are on stdout."""
+        return self.stdout + self.log
+
     def wait(self, secs: float) -> bool:
         """Wait up to `secs`; return whether the process has ended."""
         try:
@@ -178,5 +183,6 @@ def wait_until_ready(pod: Pod, workload: Workload, address: str) -> None:
 
 
 def last_line(pod: Pod) -> str:
-    """Return the last line that a pod logged, which may be a state of a progress bar."""
-    return next((line.strip() for line in reversed(re.split(r"[\r\n]", pod.log)) if line.strip()), "nothing")
+    """Return the last line that a pod logged, or else printed, which may be a state of a progress bar."""
+    lines = re.split(r"[\r\n]", f"{pod.stdout}\n{pod.log}")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "nothing")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sysconfig
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +16,13 @@ import yaml
 K8S = Path(__file__).parents[2] / "k8s"
 OVERLAYS = sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml"))
 JOB_NAME = "metadata.labels['batch.kubernetes.io/job-name']"
+
+# The schemas of custom resources, by kind. Google publishes none for ComputeClass: this one has what the manifests use.
+SCHEMAS = Path(__file__).with_name("schemas")
+CUSTOM = {
+    schema["properties"]["kind"]["const"]: schema
+    for schema in (yaml.safe_load(path.read_text()) for path in SCHEMAS.glob("*.yaml"))
+}
 
 Document = dict[str, Any]
 
@@ -92,6 +101,24 @@ def render(folder: Path) -> Rendered:
     process = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     return Rendered(list(yaml.safe_load_all(process.stdout)))
+
+
+@cache
+def with_components(
+    name: str = "gke-multiworker",
+    before: tuple[str, ...] = ("gke-reservation", "alerts"),
+    after: tuple[str, ...] = ("jobset", "kueue"),
+) -> Rendered:
+    """Render an overlay with optional components, listed before and after `wiring`."""
+    with tempfile.TemporaryDirectory() as folder:
+        k8s = Path(shutil.copytree(K8S, Path(folder) / "k8s"))
+        kustomization = k8s / "overlays" / name / "kustomization.yaml"
+        line = "  - ../../components/{}\n"
+        listed = [line.format(component) for component in (*before, "wiring", *after)]
+        text = kustomization.read_text()
+        assert line.format("wiring") in text
+        kustomization.write_text(text.replace(line.format("wiring"), "".join(listed)))
+        return render(kustomization.parent)
 
 
 @cache

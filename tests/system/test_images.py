@@ -2,15 +2,17 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import images
+import overlay_settings
 import pytest
 from support.dockerfile import STAGES, TEXT, entry_point
-from support.manifests import K8S, OVERLAYS, overlay
+from support.manifests import K8S, OVERLAYS, overlay, render
 
 ROOT = K8S.parent
 TARGETS = ["preprocessing", "trainer", "storage-emulator"]
@@ -31,7 +33,13 @@ def test_hadolint_finds_no_faults_in_the_dockerfile():
 def test_the_base_image_is_pinned_by_digest():
     (base,) = re.findall(r"^ARG BASE=(\S+)$", TEXT, re.M)
     assert re.fullmatch(r"docker\.io/library/python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}", base)
-    assert set(re.findall(r"^FROM (\S+)", TEXT, re.M)) == {"${BASE}", "build", "runtime"}
+    assert set(re.findall(r"^FROM (\S+)", TEXT, re.M)) == {
+        "${BASE}",
+        "${BEAM_SDK}",
+        "build",
+        "runtime",
+        "preprocessing",
+    }
 
 
 def test_only_hashed_packages_are_installed():
@@ -57,12 +65,95 @@ def test_images_run_their_module_as_the_user_of_the_manifests(target):
         assert "command" not in workload.container  # args are flags of the entry point
 
 
-def test_the_local_overlay_uses_the_images_of_make_image():
-    assert {images.image(target) for target in images.TARGETS} == {
-        workload.container["image"] for workload in overlay("local").workloads()
-    }
+def test_make_image_pins_what_it_builds_in_the_local_overlay(tmp_path, monkeypatch):
+    k8s = Path(shutil.copytree(K8S, tmp_path / "k8s"))
+    monkeypatch.setattr(images, "OVERLAYS", k8s / "overlays")
+    names = {target: images.image(target) for target in images.TARGETS}
+    images.pin_tags(names)
+    workloads = render(k8s / "overlays/local").workloads()
+    assert set(names.values()) == {workload.container["image"] for workload in workloads}
     (label,) = re.findall(r"^ARG VERSION=(\S+)$", TEXT, re.M)
     assert label == images.version()
+
+
+def test_tags_change_with_the_code_that_is_in_the_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "ROOT", tmp_path)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com"]
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer/model.py").write_text("layers = 1\n")
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "Begin"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    tags = [images.revision()]
+    (tmp_path / "README.md").write_text("not in the images\n")
+    assert images.revision() == tags[0]
+    for name, text in {
+        "trainer/model.py": "layers = 2\n",
+        "trainer/new.py": "a = 1\n",
+        "setup.py": "",
+    }.items():
+        (tmp_path / name).write_text(text)
+        tags.append(images.revision())
+    assert len(set(tags)) == 4
+    assert all(re.fullmatch(r"[0-9a-f]{12}(-[0-9a-f]{8})?", tag) for tag in tags)
+
+
+PUSHER = """#!{python}
+import sys
+from pathlib import Path
+state = Path({state!r})
+command, *args = sys.argv[1:]
+if command == "push":
+    with state.open("a") as log: print(args[-1], file=log)
+    if "--digestfile" in args:
+        Path(args[args.index("--digestfile") + 1]).write_text("sha256:" + 64 * "b")
+elif command == "image":
+    repository = args[-1].rpartition(":")[0]
+    print('[{{"RepoDigests": ["elsewhere/trainer@sha256:0", "%s@sha256:%s"]}}]' % (repository, 64 * "a"))
+"""
+
+
+@pytest.mark.parametrize(("builder", "digit"), [("docker", "a"), ("podman", "b")])
+def test_make_push_builds_pushes_and_pins_digests_in_the_overlay(tmp_path, monkeypatch, builder, digit):
+    k8s = Path(shutil.copytree(K8S, tmp_path / "k8s"))
+    for module in (images, overlay_settings):
+        monkeypatch.setattr(module, "OVERLAYS", k8s / "overlays")
+    program = tmp_path / builder
+    program.write_text(PUSHER.format(python=sys.executable, state=str(tmp_path / "pushed")))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    settings = k8s / "overlays/gke-gpu/cluster.env"
+    settings.write_text(settings.read_text().replace("YOUR-PROJECT", "my-project"))
+
+    images.push(builder, images.build(builder, images.PUSHED, images.CUDA, []), "gke-gpu")
+
+    registry = "europe-west4-docker.pkg.dev/my-project/gtzan-cvae"
+    pushed = (tmp_path / "pushed").read_text().split()
+    assert [name.rpartition(":")[0] for name in pushed] == [
+        f"{registry}/{target}" for target in images.PUSHED
+    ]
+    assert [name.endswith("-cuda") for name in pushed] == [False, True, False]
+    digest = f"sha256:{64 * digit}"
+    rendered = render(k8s / "overlays/gke-gpu")
+    used = {workload.container["image"] for workload in rendered.workloads()}
+    assert used == {f"{registry}/{target}@{digest}" for target in ("preprocessing", "trainer")}
+    assert (k8s / "overlays/gke-gpu/images/beam-worker").read_text() == f"{registry}/beam-worker@{digest}\n"
+
+
+@pytest.mark.parametrize(
+    ("overlay", "words"), [("gke-gpu", "YOUR-PROJECT"), ("local", "make image"), ("moon", "local")]
+)
+def test_nothing_is_built_for_an_overlay_without_a_project(overlay, words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        images.check_destination(overlay)
+    assert stopped.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_worker_image_has_the_entry_point_of_the_locked_version_of_beam():
+    (version,) = re.findall(r"^ARG BEAM_SDK=docker\.io/apache/beam_python3\.11_sdk:(\S+)$", TEXT, re.M)
+    assert version == locked("requirements/preprocessing.lock")["apache-beam"]
+    assert entry_point("beam-worker") == ["/opt/apache/beam/boot"]
+    assert STAGES["beam-worker"].startswith("FROM preprocessing ")
 
 
 @pytest.mark.parametrize("name", ["preprocessing", "build", "trainer-cuda", "emulator", "dev"])

@@ -1,57 +1,41 @@
 """The manifests, rendered, validated and parsed with the programs' own argument parsers."""
 
-import os
-import re
-import shutil
-import subprocess
 from datetime import timedelta
 from functools import cache
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import jsonschema
 import kubernetes_validate
 import kubernetes_validate.utils as schemas
 import pytest
-import storage_emulator
 import yaml
-from support.manifests import K8S, OVERLAYS, overlay, render
-
-import trainer.cli.parser
-from preprocessing.commands import job
-from preprocessing.pipeline.beam_flags import complete_beam_flags
+from support.container_flags import flags_of
+from support.manifests import CUSTOM, OVERLAYS, overlay, with_components
 
 NEWEST = int(kubernetes_validate.latest_version().split(".")[1])
-GKE = ["gke-gpu", "gke-multiworker"]
 TRAIN_JOBS = {"local": "train", "gke-gpu": "train", "gke-multiworker": "train-multiworker"}
 
 
-def preprocessing_flags(args):
-    flags, beam_flags = job.build_parser("preprocessing").parse_known_args(args)
-    complete_beam_flags(beam_flags)  # raises on a flag that Beam does not know
-    return flags
-
-
-PARSERS = {
-    "preprocessing": preprocessing_flags,
-    "trainer": lambda args: trainer.cli.parser.build_parser().parse_args(args),
-    "storage-emulator": lambda args: storage_emulator.build_parser().parse_args(args),
-}
-
-
-def flags_of(rendered, kind, name, job_name="a-job"):
-    """Parse a container's arguments with the program's own parser."""
-    workload = rendered.workload(kind, name)
-    return PARSERS[workload.container["name"]](rendered.args(workload, job_name))
+def validate(document, minor):
+    """Validate an object strictly; the Jobs of a custom resource are validated as such."""
+    if document["kind"] not in CUSTOM:
+        kubernetes_validate.validate(document, f"1.{minor}", strict=True)
+        return
+    jsonschema.validate(document, CUSTOM[document["kind"]])
+    for jobs in document["spec"].get("replicatedJobs", []):
+        metadata = {"name": jobs["name"]}
+        validate({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, **jobs["template"]}, minor)
 
 
 @pytest.mark.parametrize("minor", range(30, NEWEST + 1))
 def test_every_object_is_valid_in_every_supported_kubernetes_version(minor, monkeypatch):
     # Without a cache, the library parses a megabyte of schemas for every object.
     monkeypatch.setattr(schemas, "schema_contents", cache(schemas.schema_contents))
-    documents = [document for name in ("base", *OVERLAYS) for document in overlay(name).documents]
-    assert documents
+    rendered = [*map(overlay, ("base", *OVERLAYS)), with_components()]
+    documents = [document for one in rendered for document in one.documents]
+    assert CUSTOM.keys() == CUSTOM.keys() & {document["kind"] for document in documents}
     for document in {yaml.safe_dump(document): document for document in documents}.values():
-        kubernetes_validate.validate(document, f"1.{minor}", strict=True)
+        validate(document, minor)
 
 
 @pytest.mark.parametrize("name", ["base", *OVERLAYS])
@@ -131,83 +115,46 @@ def test_the_cron_job_runs_the_preprocess_jobs_pod(name):
     assert cron_job.job["podFailurePolicy"] == job.job["podFailurePolicy"]
 
 
-def test_the_workers_of_a_cluster_can_resolve_each_others_host_names():
+@pytest.mark.parametrize(("kind", "name"), [("Job", "train-multiworker"), ("CronJob", "retrain")])
+def test_the_workers_of_a_cluster_can_resolve_each_others_host_names(kind, name):
     rendered = overlay("gke-multiworker")
-    job, service = rendered.workload("Job", "train-multiworker"), rendered.of("Service")["train-multiworker"]
-    environment = rendered.environment(job, job.name)
-    assert job.spec["completionMode"] == "Indexed"
-    assert job.spec["completions"] == job.spec["parallelism"] == int(environment["GTZAN_CVAE_WORKERS"]) > 1
-    assert environment["GTZAN_CVAE_JOB"] == job.name
-    assert environment["GTZAN_CVAE_SERVICE"] == job.pod["subdomain"] == service["metadata"]["name"]
+    workload, service = rendered.workload(kind, name), rendered.of("Service")["workers"]
+    environment = rendered.environment(workload, "a-job")
+    job = workload.job
+    assert job["completionMode"] == "Indexed"
+    assert job["completions"] == job["parallelism"] == int(environment["GTZAN_CVAE_WORKERS"]) > 1
+    assert environment["GTZAN_CVAE_JOB"] == "a-job"
+    assert environment["GTZAN_CVAE_SERVICE"] == workload.pod["subdomain"] == service["metadata"]["name"]
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["publishNotReadyAddresses"]
-    assert service["spec"]["selector"].items() <= job.template["metadata"]["labels"].items()
+    assert service["spec"]["selector"].items() <= workload.template["metadata"]["labels"].items()
     assert [port["port"] for port in service["spec"]["ports"]] == [2222]
 
 
-EDITS = {
-    "YOUR-BUCKET": "vinyl",
-    "YOUR-PROJECT": "my-project",
-    "GPU_TYPE=nvidia-l4": "GPU_TYPE=nvidia-h100-80gb",
-    "GPUS=1": "GPUS=4",
-    "WORKERS=2": "WORKERS=3",
-    "RETRAIN_SCHEDULE=0 3 * * 1": "RETRAIN_SCHEDULE=30 4 * * 1",
-    "TIME_ZONE=Etc/UTC": "TIME_ZONE=Europe/Zurich",
-    "PRESET=wave": "PRESET=wave-large",
-    "REGION-docker": "europe-docker",
-    "newTag: 0.1.0-cuda": "newTag: 0.2.0-cuda",
-}
+def test_the_job_set_runs_the_jobs_workers_and_replaces_the_job():
+    job = overlay("gke-multiworker").of("Job")["train-multiworker"]["spec"]
+    rendered = with_components()
+    assert "train-multiworker" not in rendered.of("Job")
+    job_set = rendered.of("JobSet")["train-multiworker"]["spec"]
+    (workers,) = job_set["replicatedJobs"]
+    spec = workers["template"]["spec"]
+    assert spec["template"] == job["template"]
+    for field in ("completions", "parallelism", "completionMode", "activeDeadlineSeconds"):
+        assert spec[field] == job[field]
+    # Any worker that ends early ends the attempt, and only exit codes 2 and 3 end the set.
+    assert spec["backoffLimit"] == 0
+    assert spec["podFailurePolicy"]["rules"] == job["podFailurePolicy"]["rules"][:1]
+    assert job_set["failurePolicy"]["restartStrategy"] == "BlockingRecreate"
+    (rule,) = job_set["failurePolicy"]["rules"]
+    assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
 
 
-@pytest.mark.parametrize("name", GKE)
-def test_each_setting_is_edited_in_the_overlay_only(tmp_path, name):
-    k8s = Path(shutil.copytree(K8S, tmp_path / "k8s"))
-    settings = k8s / "overlays" / name / "kustomization.yaml"
-    edited = settings.read_text()
-    for before, after in EDITS.items():
-        edited = edited.replace(before, after)
-    settings.write_text(edited)
-    rendered = render(settings.parent)
-
-    assert not re.search("YOUR-|REGION-|nvidia-l4", yaml.safe_dump(rendered.documents))
-    retrain = rendered.workload("CronJob", "retrain")
-    assert retrain.spec["schedule"] == "30 4 * * 1"
-    assert {job["spec"]["timeZone"] for job in rendered.of("CronJob").values()} == {"Europe/Zurich"}
-    assert flags_of(rendered, "Job", "preprocess").input == "gs://vinyl/music"
-    train = rendered.workload("Job", TRAIN_JOBS[name])
-    assert flags_of(rendered, "Job", TRAIN_JOBS[name]).preset == "wave-large"
-    for workload in (train, retrain):
-        assert workload.container["image"] == "europe-docker.pkg.dev/my-project/gtzan-cvae/trainer:0.2.0-cuda"
-        assert int(workload.container["resources"]["limits"]["nvidia.com/gpu"]) == 4
-        assert workload.pod["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-h100-80gb"}
-    if "WORKERS=3" in edited:
-        assert train.spec["completions"] == train.spec["parallelism"] == 3
-        assert rendered.environment(train, "x")["GTZAN_CVAE_WORKERS"] == "3"
-
-
-@pytest.mark.parametrize("name", GKE)
-def test_pods_use_google_service_accounts(name):
-    key = "iam.gke.io/gcp-service-account"
-    accounts = overlay(name).of("ServiceAccount")
-    google = [accounts[account]["metadata"]["annotations"][key] for account in ("preprocessing", "trainer")]
-    assert len(set(google)) == 2  # each with the roles that it needs
-    assert all(account.endswith(".iam.gserviceaccount.com") for account in google)
-
-
-def make(*args):
-    environment = os.environ | {"UV_DEFAULT_INDEX": "unused"}  # so that make does not query pip for it
-    return subprocess.run(["make", *args], cwd=K8S.parent, capture_output=True, text=True, env=environment)
-
-
-def test_a_dataflow_job_writes_to_the_folder_that_the_manifests_read():
-    process = make("--dry-run", "submit-preprocessing", "PROJECT=p", "REGION=r", "BUCKET=YOUR-BUCKET")
-    (command,) = re.findall(r"-m preprocessing (--input .+)", process.stdout.replace("\\\n", ""))
-    flags = preprocessing_flags(command.split())
-    assert flags.versioned
-    assert flags.output == flags_of(overlay("gke-gpu"), "Job", "preprocess").output
-
-
-def test_deploying_an_unknown_overlay_is_an_error_that_lists_the_overlays():
-    process = make("deploy", "OVERLAY=moon")
-    assert process.returncode == 2
-    assert all(name in process.stderr for name in OVERLAYS)
+def test_kueue_admits_every_trainer_and_nothing_else():
+    rendered = with_components()
+    queue = {"kueue.x-k8s.io/queue-name": "gtzan-cvae"}
+    assert queue.items() <= rendered.of("JobSet")["train-multiworker"]["metadata"]["labels"].items()
+    retrain = rendered.of("CronJob")["retrain"]["spec"]["jobTemplate"]
+    assert queue.items() <= retrain["metadata"]["labels"].items()
+    assert "queue-name" not in yaml.safe_dump(rendered.of("Job")["preprocess"])
+    train = with_components("gke-gpu", before=(), after=("kueue",)).of("Job")["train"]
+    assert queue.items() <= train["metadata"]["labels"].items()

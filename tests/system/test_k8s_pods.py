@@ -3,7 +3,10 @@
 import re
 
 import pytest
+from support.container_flags import flags_of
 from support.manifests import OVERLAYS, every_workload, overlay
+
+from preprocessing.progress_file import PHASE_SECS
 
 # Pod Security Standards, level restricted: the kinds of volumes that a pod may have.
 RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim"}
@@ -29,7 +32,11 @@ def to_number(quantity):
 def test_the_namespace_enforces_the_restricted_profile(name):
     (namespace,) = overlay(name).of("Namespace").values()
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    namespaced = [d for d in overlay(name).documents if d["kind"] not in ("Namespace", "PersistentVolume")]
+    namespaced = [
+        d
+        for d in overlay(name).documents
+        if d["kind"] not in ("Namespace", "PersistentVolume", "ComputeClass")
+    ]
     assert {d["metadata"]["namespace"] for d in namespaced} == {namespace["metadata"]["name"]}
 
 
@@ -87,6 +94,22 @@ def test_trainers_have_shared_memory_and_time_to_save(name, workload):
     assert workload.pod["terminationGracePeriodSeconds"] >= 60
 
 
+@every_trainer
+def test_trainers_without_progress_are_killed(name, workload):
+    flags = flags_of(overlay(name), workload.kind, workload.name)
+    probe = workload.container["livenessProbe"]
+    (age_secs,) = map(
+        int, re.findall(rf"stat -c %Y {flags.progress_file}\) \)\) -lt (\d+)", probe["exec"]["command"][-1])
+    )
+    assert age_secs > PHASE_SECS  # of the longest phase without units of work
+    assert str(flags.progress_file).startswith("/tmp/")
+
+
+@every_job
+def test_programs_log_json(name, workload):
+    assert flags_of(overlay(name), workload.kind, workload.name).log_format == "json"
+
+
 @every_job
 def test_exit_codes_decide_what_is_retried(name, workload):
     assert workload.pod["restartPolicy"] == "Never"  # required for a podFailurePolicy
@@ -111,18 +134,25 @@ def test_jobs_have_deadlines_and_are_deleted_when_finished(name, workload):
 @every_pod
 def test_images_are_pinned(name, workload):
     image = workload.container["image"]
-    assert re.fullmatch(r"\S+?(:\d+\.\d+\.\d+(-\w+)?|@sha256:[0-9a-f]{64})", image), image
+    # By digest where they are pushed, by version and revision where they are built.
+    assert re.fullmatch(
+        r"\S+?:\d+\.\d+\.\d+-\w+" if name == "local" else r"\S+?@sha256:[0-9a-f]{64}", image
+    ), image
 
 
 @every_trainer
 def test_trainers_request_gpus_on_gke(name, workload):
+    required = flags_of(overlay(name), workload.kind, workload.name).require_gpus
     limits, tolerated = workload.container["resources"]["limits"], workload.pod.get("tolerations", [])
     if name == "local":
         assert not limits.keys() & {"nvidia.com/gpu"}
+        assert not required
     else:
-        assert int(limits["nvidia.com/gpu"]) >= 1
-        assert workload.container["image"].endswith("-cuda")
+        assert int(limits["nvidia.com/gpu"]) == required >= 1
+        assert workload.pod["nodeSelector"] == {"cloud.google.com/compute-class": "gtzan-gpus"}
+        assert overlay(name).of("ComputeClass").keys() == {"gtzan-gpus"}
         assert {toleration["key"] for toleration in tolerated} == {
+            "cloud.google.com/compute-class",
             "nvidia.com/gpu",
             "cloud.google.com/gke-spot",
         }
@@ -175,7 +205,7 @@ STORAGE = {
 
 @every_pod
 def test_network_policies_allow_storage_and_traffic_between_workers_only(name, workload):
-    workers = {(to("worker"), "any any")} if workload.name == "train-multiworker" else set()
+    workers = {(to("worker"), "any any")} if workload.pod.get("subdomain") == "workers" else set()
     assert rules(name, workload, "egress") == DNS_AND_TLS | STORAGE[name] | workers
     clients = {(str([{"podSelector": {}}]), "TCP 9023")} if workload.name == "storage-emulator" else set()
     assert rules(name, workload, "ingress") == workers | clients

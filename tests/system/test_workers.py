@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -68,20 +69,29 @@ def start(dataset, tmp_path):
     """Return a function that starts a training with several workers; they are killed at the end of the test."""
     started = []
 
-    def start(run, workers, *flags):
+    def start(run, workers, *flags, command=None):
         sockets = [socket.socket() for _ in range(workers)]
         for listener in sockets:
             listener.bind(("127.0.0.1", 0))
         addresses = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in sockets]
         for listener in sockets:
             listener.close()
-        command = [sys.executable, "-m", "trainer", "train", "--data", dataset, "--run", run, *WAVE_FLAGS]
-        command += ["--batch-size", "6", "--checkpoint-secs", "1", *flags]
+        train = ["train", "--data", dataset, "--run", run, "--checkpoint-secs", "1"]
+        argv = [
+            sys.executable,
+            "-m",
+            "trainer",
+            *(command or train),
+            *WAVE_FLAGS,
+            "--batch-size",
+            "6",
+            *flags,
+        ]
         for index in range(workers):
             environment = {**os.environ, "TF_CONFIG": tf_config(addresses, index)}
             log = (tmp_path / f"{run.name}-{workers}-{index}.log").open("w")
             started.append(
-                subprocess.Popen(list(map(str, command)), env=environment, stdout=log, stderr=log, text=True)
+                subprocess.Popen(list(map(str, argv)), env=environment, stdout=log, stderr=log, text=True)
             )
         return started[-workers:]
 
@@ -126,6 +136,24 @@ def test_two_workers_compute_what_one_computes(start, tmp_path):
     assert json.loads((together / "config.json").read_text())["input_shards"] == 2
     assert (together / "report.html").exists()
     assert_same_run(together, alone)
+
+
+@pytest.mark.slow
+def test_two_workers_retrain_and_the_chief_decides(start, dataset, tmp_path):
+    versions = tmp_path / "datasets"
+    digest = json.loads((dataset / "dataset.json").read_text())["digest"]
+    shutil.copytree(dataset, versions / digest)
+    (versions / "LATEST").write_text(digest)
+    models = tmp_path / "models"
+    command = ["retrain", "--datasets", versions, "--models", models, "--count", "4", "--epochs", "1"]
+    workers = start(models, 2, command=command)
+    assert [process.wait(300) for process in workers] == [0, 0]
+    logs = [(tmp_path / f"models-2-{index}.log").read_text() for index in range(2)]
+    decision = json.loads(logs[0].splitlines()[-1])
+    assert (decision["decision"], "decision" in logs[1]) == ("promoted", False)
+    assert decision["candidate"] in (models / "champion.json").read_text()
+    config = json.loads((models / "candidates" / decision["candidate"] / "config.json").read_text())
+    assert config["input_shards"] == 2
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 
 from preprocessing import progress_file
@@ -20,6 +21,7 @@ from trainer.cli.arguments import (
 from trainer.registry.options import INITIALIZATIONS, Options
 from trainer.registry.promotion import METRICS, STALE, Criteria
 from trainer.run_config import resolve
+from trainer.training.cluster import find_cluster
 
 
 def add_parser(commands: SubParsers) -> SentenceParser:
@@ -105,8 +107,14 @@ def _add_criteria(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Retrain, and print the decision as one line of JSON, the only line on standard output."""
-    config = resolve(given_settings(flags), None)
+    """Retrain, and print the decision as one line of JSON, the only line on standard output.
+
+    Of several workers, the chief prints it.
+    """
+    settings, cluster = given_settings(flags), find_cluster(os.environ)
+    if cluster:
+        settings.setdefault("input_shards", len(cluster.addresses))
+    config = resolve(settings, None)
     if flags.track:
         from trainer.training.tracking import parse_target
 
@@ -129,9 +137,12 @@ def run(flags: argparse.Namespace) -> None:
         replicas=flags.replicas,
         track=flags.track,
         require_gpus=flags.require_gpus,
+        cluster=cluster,
     )
     with contextlib.redirect_stdout(sys.stderr):
         decision = retrain(options)
+    if decision is None:
+        return
     print(json.dumps(decision, allow_nan=False))
     if decision["decision"] == STALE:
         raise DataError(decision["reason"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from trainer.config import Config
 from trainer.evaluation.options import GENERATED_CLIPS
 from trainer.registry.promotion import Criteria
+from trainer.training.cluster import Cluster
 
 FROM_CHAMPION, FROM_SCRATCH = INITIALIZATIONS = ("champion", "scratch")
 
@@ -29,3 +30,9 @@ class Options:
     notify: str = ""  # http(s) URL to which decisions are posted
     replicas: int | None = None  # devices to train on; None: all GPUs, or else one CPU
     track: str | None = None  # where to track the candidate, as mlflow:URI
+    cluster: Cluster | None = None  # the workers that train the candidate; None: this process alone
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process evaluates the candidate and decides."""
+        return self.cluster is None or self.cluster.worker == 0

@@ -37,15 +37,17 @@ from trainer.runs.storage import StorageFolder
 SECS_PER_DAY = 86_400
 
 
-def retrain(options: Options) -> Decision:
+def retrain(options: Options) -> Decision | None:
     """Plan, train, evaluate, decide, promote and prune; return the decision about the newest dataset version.
 
     A candidate that a newer version has overtaken while it was trained is finished or dropped first.
 
+    Of several workers, each plans and trains, and only the chief does the rest: the others return None.
+
     Raises:
         CommandError: The champion's clips have another format, or there are too few GPUs (2), bad or missing data
-            (3), storage failed (4), stopped on request or a GPU is lost (75): the same command resumes the same
-            candidate.
+            (3), storage failed (4), stopped on request, or a GPU or another worker is lost (75): the same command
+            resumes the same candidate.
     """
     age = _describe_excessive_age(options)
     settled: set[str] = set()
@@ -55,6 +57,8 @@ def retrain(options: Options) -> Decision:
         overtaken = plan_overtaken(options, state, newest, settled)
         if overtaken is None:
             decision = _carry_out(options, state, newest)
+            if decision is None:
+                return None
             if age and decision["decision"] == UNCHANGED:
                 decision |= {"decision": STALE, "reason": age}
             _announce(options, decision)
@@ -68,11 +72,13 @@ def retrain(options: Options) -> Decision:
             newest=newest.manifest.digest,
         )
         try:
-            _announce(options, _carry_out(options, state, overtaken))
+            if decision := _carry_out(options, state, overtaken):
+                _announce(options, decision)
         except (DataError, UsageError) as error:
             if not _concerns_candidate(error):
                 raise
-            drop(options, overtaken.candidate, error.for_command_line())
+            if options.is_chief:
+                drop(options, overtaken.candidate, error.for_command_line())
 
 
 def _concerns_candidate(error: DataError | UsageError) -> bool:
@@ -119,10 +125,11 @@ def _announce(options: Options, decision: Decision) -> None:
         notification.post(options.notify, notification.message_of(decision, options.models))
 
 
-def _carry_out(options: Options, state: State, plan: Plan) -> Decision:
-    """Train, evaluate and decide, as far as that is needed."""
+def _carry_out(options: Options, state: State, plan: Plan) -> Decision | None:
+    """Train, evaluate and decide, as far as that is needed; a worker that is not the chief only trains."""
     if reason := reason_to_skip(options, state, plan):
-        return {"decision": UNCHANGED, "reason": reason, **plan.describe(state.champion)}
+        decision = {"decision": UNCHANGED, "reason": reason, **plan.describe(state.champion)}
+        return decision if options.is_chief else None
     if options.require_gpus:
         from trainer.training.gpus import require_gpus
 
@@ -132,6 +139,8 @@ def _carry_out(options: Options, state: State, plan: Plan) -> Decision:
     if state.champion:
         champions.describe_candidate(options.models, state.champion.candidate, RETRAINING)
     _train(options, plan)
+    if not options.is_chief:
+        return None
     progress_file.start_phase()  # generates and compares clips
     decision = _evaluate_and_promote(options, plan)
     decision["pruned"] = candidates.prune(options.models, options.max_candidates)
@@ -160,6 +169,7 @@ def _train(options: Options, plan: Plan) -> None:
         settings,
         options.replicas,
         options.cache,
+        cluster=options.cluster,
         init_from=init_from,
         track=options.track,
     )
