@@ -11,7 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer import conditioning
-from trainer.conditioning import Condition, Guidance, Scale
+from trainer.conditioning import NO_GUIDANCE, Condition, Guidance, Scale
 from trainer.dsp.sizes import Size, sizes
 from trainer.generation import batches
 from trainer.generation.batches import normal_noise
@@ -43,9 +43,10 @@ def sample(
         condition = conditioning.complete_condition(metadata, specified, quantiles)
     noise = _latent_noise(model, sampling)
     latents = model.sample(condition, sampling.samples, noise, sampling.temperature, guidance)
-    clips = _decode_new(model, latents, condition, sampling)
+    noise = _decode_noise(model, sampling)
     if not model.capabilities.conditional:
-        return clips
+        return model.decode(latents, condition, sampling.samples, noise)
+    clips = model.synthesize(latents, condition, sampling.samples, noise, NO_GUIDANCE)
     loudness_db = conditioning.loudness_of(metadata, condition)
     return set_loudness(clips, loudness_db, metadata.sample_rate_hz)
 
@@ -99,7 +100,7 @@ def extend(model: WaveformVAE, audio: tf.Tensor, condition: Condition, sampling:
     guidance = conditioning.guidance_of(condition, sampling.guidance)
     noise = _latent_noise(model, sampling)
     latents = model.extend(audio, condition, sampling.samples, noise, sampling.temperature, guidance)
-    return _decode_new(model, latents, condition, sampling)
+    return model.decode(latents, condition, sampling.samples, _decode_noise(model, sampling))
 
 
 def decode(model: WaveformVAE, latents: Latents, condition: Condition, samples: Size) -> tf.Tensor:
@@ -113,8 +114,7 @@ def _latent_noise(model: WaveformVAE, sampling: Sampling) -> tf.Tensor:
     return normal_noise(sampling.seed, batches.LATENT_NOISE, sampling.indices, size)
 
 
-def _decode_new(model: WaveformVAE, latents: Latents, condition: Condition, sampling: Sampling) -> tf.Tensor:
-    """Decode with different noise for each clip."""
+def _decode_noise(model: WaveformVAE, sampling: Sampling) -> tf.Tensor:
+    """Different noise for each clip."""
     size = model.decode_noise_size(sampling.samples)
-    noise = normal_noise(sampling.seed, batches.COEFFICIENT_NOISE, sampling.indices, size)
-    return model.decode(latents, condition, sampling.samples, noise)
+    return normal_noise(sampling.seed, batches.COEFFICIENT_NOISE, sampling.indices, size)

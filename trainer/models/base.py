@@ -72,10 +72,16 @@ class WaveformVAE(tf.keras.Model):
         noise: tf.Tensor,
         guidance: Guidance = NO_GUIDANCE,
     ) -> tf.Tensor:
-        """Decode latents to waveforms `[batch, samples]` in [-1, 1].
+        """Decode latents to waveforms `[batch, samples]`, clipped to [-1, 1].
 
         `noise` is `[batch or 1, decode_noise_size(samples)]`; one row is used for all clips.
         """
+        return tf.clip_by_value(self.synthesize(latents, condition, samples, noise, guidance), -1.0, 1.0)
+
+    def synthesize(
+        self, latents: Latents, condition: Condition, samples: Size, noise: tf.Tensor, guidance: Guidance
+    ) -> tf.Tensor:
+        """Decode as `decode` does, without clipping: guidance may give levels far beyond full scale."""
         raise NotImplementedError
 
     def elbo_terms(

@@ -14,7 +14,7 @@ import math
 
 import tensorflow as tf
 
-from trainer.conditioning import NO_GUIDANCE, Condition, Guidance, Scale, as_column
+from trainer.conditioning import Condition, Guidance, Scale, as_column
 from trainer.config import MODES, Config
 from trainer.dsp import distances, mdct
 from trainer.dsp.sizes import Size, sizes
@@ -85,13 +85,13 @@ class HierarchicalVAE(WaveformVAE):
             global_latent, no_steps, embedding, beat, level_noise.sequence_latents, temperature
         )
 
-    def decode(
+    def synthesize(
         self,
         latents: HierarchicalLatents,
         condition: Condition,
         samples: Size,
         noise: tf.Tensor,
-        guidance: Guidance = NO_GUIDANCE,
+        guidance: Guidance,
     ) -> tf.Tensor:
         """Decode the envelope, sample the coefficients that are not kept, and synthesize the waveform."""
         frames = sizes(latents.sparse_coefficients)[1]
@@ -100,7 +100,7 @@ class HierarchicalVAE(WaveformVAE):
         coefficients, _ = self._decode_coefficients(
             latents, self.condition_encoder(condition, guidance), noise
         )
-        return tf.clip_by_value(mdct.synthesise(coefficients, samples), -1.0, 1.0)
+        return mdct.synthesise(coefficients, samples)
 
     def elbo_terms(
         self, audio: tf.Tensor, condition: Condition, noise: tf.Tensor, beta: tf.Tensor

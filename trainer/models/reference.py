@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow.keras import layers
 
-from trainer.conditioning import NO_GUIDANCE, Condition, Guidance, Scale, as_column
+from trainer.conditioning import Condition, Guidance, Scale, as_column
 from trainer.config import Config
 from trainer.dsp.sizes import Size
 from trainer.models.base import Capabilities, ElboTerms, WaveformVAE
@@ -50,13 +50,13 @@ class ReferenceCVAE(WaveformVAE):
         """Sample from N(0, temperature squared)."""
         return as_column(temperature) * noise
 
-    def decode(
+    def synthesize(
         self,
         latents: tf.Tensor,
         condition: Condition,
         samples: Size,
         noise: tf.Tensor,
-        guidance: Guidance = NO_GUIDANCE,
+        guidance: Guidance,
     ) -> tf.Tensor:
         """Decode to what the notebook plays, the sigmoid of the logits, in [0, 1]; whole clips only."""
         return tf.sigmoid(self.logits(latents))[:, :samples]
