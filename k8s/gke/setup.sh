@@ -136,6 +136,8 @@ allow_pods() {
   allow_on_bucket "$pods/preprocessing" roles/storage.objectUser datasets
   allow_on_bucket "$pods/trainer" roles/storage.objectViewer
   allow_on_bucket "$pods/trainer" roles/storage.objectUser runs models
+  ! grep -q "components/studio" "k8s/overlays/$OVERLAY/kustomization.yaml" ||
+    allow_on_bucket "$pods/studio" roles/storage.objectViewer
 }
 
 allow_dataflow() {

@@ -106,7 +106,7 @@ def render(folder: Path) -> Rendered:
 @cache
 def with_components(
     name: str = "gke-multiworker",
-    before: tuple[str, ...] = ("gke-reservation", "alerts"),
+    before: tuple[str, ...] = ("gke-reservation", "alerts", "studio"),
     after: tuple[str, ...] = ("jobset", "kueue"),
 ) -> Rendered:
     """Render an overlay with optional components, listed before and after `wiring`."""

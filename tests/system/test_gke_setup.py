@@ -252,6 +252,18 @@ def test_a_reservation_gets_a_pool_of_its_own(setup, first):
     assert "--reservation-affinity specific --reservation l4s" in command
 
 
+def test_the_studio_may_read_the_bucket_if_the_overlay_has_it(setup, first):
+    kustomization = setup.k8s / "overlays/gke-multiworker/kustomization.yaml"
+    text = kustomization.read_text()
+    kustomization.write_text(text.replace("  - images", "  - ../../components/studio\n  - images"))
+    result = setup("--dry-run")
+    kustomization.write_text(text)
+    commands = {*changes(result)} - {*changes(setup("--dry-run"))}
+    assert [command.partition("/sa/")[2] for command in commands] == [
+        "studio --role roles/storage.objectViewer --condition None"
+    ]
+
+
 def test_the_stand_in_refuses_a_binding_without_a_condition_beside_conditional_ones(setup, first):
     command = ["storage", "buckets", "add-iam-policy-binding", "gs://vinyl", "--member", TRAINER]
     state = setup.root / "copy.json"

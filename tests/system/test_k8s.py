@@ -149,6 +149,16 @@ def test_the_job_set_runs_the_jobs_workers_and_replaces_the_job():
     assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
 
 
+def test_the_objects_of_components_are_in_the_namespace_and_read_the_deployed_settings():
+    rendered = with_components()
+    (settings,) = (name for name in rendered.of("ConfigMap") if name.startswith("settings-"))
+    for document in rendered.documents:
+        if document["kind"] not in ("Namespace", "ComputeClass"):
+            assert document["metadata"]["namespace"] == "gtzan-cvae", document["metadata"]["name"]
+    for workload in rendered.workloads():
+        assert [source["configMapRef"]["name"] for source in workload.container["envFrom"]] == [settings]
+
+
 def test_kueue_admits_every_trainer_and_nothing_else():
     rendered = with_components()
     queue = {"kueue.x-k8s.io/queue-name": "gtzan-cvae"}
