@@ -37,7 +37,6 @@ setup(
             "tensorflow>=2.15.1,<2.16",
             "tensorflow-addons>=0.23,<0.24",
             "tensorflow-io>=0.36,<0.37",
-            "python-json-logger>=3",
             "pyyaml>=6",
             "scikit-learn>=1.3",
             "setuptools<81",  # TensorBoard 2.15 imports pkg_resources

@@ -46,8 +46,8 @@ from trainer.models.noise import LatentShape
 from trainer.presets import PRESETS
 from trainer.runs.checkpoints import Writer
 from trainer.training import train_step
-from trainer.training.distribution import Distribution
 from trainer.training.train_step import TrainState, replica_loss
+from trainer.training.workers.distribution import Distribution
 
 CHECKPOINT_SECS = 10.0
 MATRIX = 2_048

@@ -14,7 +14,7 @@ from rehearsal.controller import FinishedJob, action_on
 from rehearsal.node import TIMEOUT_SECS
 from trainer.registry.promotion import STALE, UNCHANGED
 from trainer.runs.storage import StorageFolder
-from trainer.training.cluster import Cluster as Workers
+from trainer.training.workers.cluster import Cluster as Workers
 
 LATE_SECS = 6.0  # after which the metadata server gives out tokens; Google's libraries wait for 4
 PEER_TIMEOUT_SECS = 3

@@ -15,8 +15,8 @@ import tensorflow as tf
 from support.tiny_corpus import WAVE_FLAGS
 
 from preprocessing.errors import STOPPED, USAGE, CommandError
-from trainer.training import cluster
-from trainer.training.cluster import Cluster
+from trainer.training.workers import cluster
+from trainer.training.workers.cluster import Cluster
 
 INDEXED = {
     "JOB_COMPLETION_INDEX": "1",

@@ -7,10 +7,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from preprocessing.cli import SentenceParser, add_log_format, bounded_int
+from preprocessing.cli import SentenceParser, add_log_format, bounded_float, bounded_int
 from preprocessing.errors import flag
 from trainer.config import CHECKPOINT_CHOICES, Config
 from trainer.presets import PRESETS
+from trainer.training.workers.cluster import PEER_TIMEOUT_SECS
 
 SubParsers: TypeAlias = "argparse._SubParsersAction[SentenceParser]"
 
@@ -79,6 +80,14 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="touch FILE at most once a second while there is progress, for a liveness probe",
+    )
+    parser.add_argument(
+        "--peer-timeout-secs",
+        type=bounded_float(0, low_is_open=True),
+        default=PEER_TIMEOUT_SECS,
+        metavar="SECS",
+        help="with several workers, how long to wait for all of them before ending with exit code 75 "
+        "(default: %(default)g)",
     )
     add_log_format(parser)
     group = parser.add_argument_group(

@@ -21,7 +21,7 @@ from trainer.cli.arguments import (
 from trainer.registry.options import INITIALIZATIONS, Options
 from trainer.registry.promotion import METRICS, STALE, Criteria
 from trainer.run_config import resolve
-from trainer.training.cluster import find_cluster
+from trainer.training.workers.cluster import find_cluster
 
 
 def add_parser(commands: SubParsers) -> SentenceParser:
@@ -111,7 +111,7 @@ def run(flags: argparse.Namespace) -> None:
 
     Of several workers, the chief prints it.
     """
-    settings, cluster = given_settings(flags), find_cluster(os.environ)
+    settings, cluster = given_settings(flags), find_cluster(os.environ, flags.peer_timeout_secs)
     if cluster:
         settings.setdefault("input_shards", len(cluster.addresses))
     config = resolve(settings, None)

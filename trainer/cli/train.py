@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from preprocessing import event_log, progress_file
-from preprocessing.cli import SentenceParser, bounded_float
+from preprocessing.cli import SentenceParser
 from preprocessing.errors import UsageError
 from trainer.cli.arguments import (
     SubParsers,
@@ -17,7 +17,7 @@ from trainer.cli.arguments import (
     given_settings,
 )
 from trainer.run_config import resolve
-from trainer.training.cluster import PEER_TIMEOUT_SECS, find_cluster
+from trainer.training.workers.cluster import find_cluster
 
 
 def add_parser(commands: SubParsers) -> SentenceParser:
@@ -45,14 +45,6 @@ def add_parser(commands: SubParsers) -> SentenceParser:
         action="store_true",
         help="print what would be trained, and estimate time, disk and memory from a few steps on noise; write nothing",
     )
-    parser.add_argument(
-        "--peer-timeout-secs",
-        type=bounded_float(0, low_is_open=True),
-        default=PEER_TIMEOUT_SECS,
-        metavar="SECS",
-        help="with several workers, how long to wait for all of them before ending with exit code 75 "
-        "(default: %(default)g)",
-    )
     add_training_arguments(parser)
     add_common_arguments(parser)
     return parser
@@ -70,8 +62,8 @@ def run(flags: argparse.Namespace) -> None:
         _dry_run(flags, settings, is_alone=cluster is None)
         return
     progress_file.configure(flags.progress_file)
-    from trainer.training.gpus import require_gpus
     from trainer.training.train import train_and_evaluate
+    from trainer.training.workers.gpus import require_gpus
 
     require_gpus(flags.require_gpus)
     report = train_and_evaluate(

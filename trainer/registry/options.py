@@ -8,7 +8,7 @@ from pathlib import Path
 from trainer.config import Config
 from trainer.evaluation.options import GENERATED_CLIPS
 from trainer.registry.promotion import Criteria
-from trainer.training.cluster import Cluster
+from trainer.training.workers.cluster import Cluster
 
 FROM_CHAMPION, FROM_SCRATCH = INITIALIZATIONS = ("champion", "scratch")
 

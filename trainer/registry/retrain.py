@@ -40,7 +40,8 @@ SECS_PER_DAY = 86_400
 def retrain(options: Options) -> Decision | None:
     """Plan, train, evaluate, decide, promote and prune; return the decision about the newest dataset version.
 
-    A candidate that a newer version has overtaken while it was trained is finished or dropped first.
+    A candidate that a newer version has overtaken while it was trained is finished or dropped first, unless there are
+    several workers: then it stays until it is pruned.
 
     Of several workers, each plans and trains, and only the chief does the rest: the others return None.
 
@@ -54,7 +55,8 @@ def retrain(options: Options) -> Decision | None:
     while True:
         state = read_state(options)
         newest = plan_newest(options, state)
-        overtaken = plan_overtaken(options, state, newest, settled)
+        # Workers plan on their own, and could differ: what one takes the lease of, another finds in use.
+        overtaken = None if options.cluster else plan_overtaken(options, state, newest, settled)
         if overtaken is None:
             decision = _carry_out(options, state, newest)
             if decision is None:
@@ -131,7 +133,7 @@ def _carry_out(options: Options, state: State, plan: Plan) -> Decision | None:
         decision = {"decision": UNCHANGED, "reason": reason, **plan.describe(state.champion)}
         return decision if options.is_chief else None
     if options.require_gpus:
-        from trainer.training.gpus import require_gpus
+        from trainer.training.workers.gpus import require_gpus
 
         require_gpus(options.require_gpus)
     # Fail before hours of training if something is missing that the evaluation will need.

@@ -15,7 +15,7 @@ from trainer.presets import check_sample_rate
 from trainer.run_config import DatasetMetadata, RunConfig
 from trainer.runs.directory import POINTER
 from trainer.runs.storage import StorageFolder
-from trainer.training.distribution import Distribution
+from trainer.training.workers.distribution import Distribution
 
 
 def agree_on_config(

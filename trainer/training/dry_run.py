@@ -34,8 +34,8 @@ from trainer.runs.settings_file import settings_yaml
 from trainer.runs.storage import StorageFolder, is_remote
 from trainer.training import samples
 from trainer.training.configuration import check_replicas, resolve_config
-from trainer.training.distribution import Distribution
 from trainer.training.train_step import TrainState
+from trainer.training.workers.distribution import Distribution
 
 WARM_UP_STEPS = 2  # compile the step and fill the caches: not timed
 TIMED_STEPS = 5

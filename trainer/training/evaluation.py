@@ -7,8 +7,8 @@ from collections.abc import Callable
 from trainer.data.dataset import Clips
 from trainer.data.distribute import distributed_iterator
 from trainer.data.input_pipeline import evaluation_batches
-from trainer.training.distribution import Distribution
 from trainer.training.train_step import Totals, TrainState
+from trainer.training.workers.distribution import Distribution
 
 
 def evaluation_totals(

@@ -22,13 +22,13 @@ from trainer.run_config import DatasetMetadata
 from trainer.runs import checkpoints, rollbacks
 from trainer.runs.directory import CHECKPOINTS
 from trainer.runs.metrics import VALIDATION_ELBO
-from trainer.training.distribution import Distribution
 from trainer.training.divergence import CHECK_STEPS, DivergedError, DivergenceDetector
 from trainer.training.evaluation import evaluation_totals
 from trainer.training.profiling import Profile
 from trainer.training.progress import EpochProgress
 from trainer.training.signals import StopRequest
 from trainer.training.train_step import Totals, TrainState
+from trainer.training.workers.distribution import Distribution
 
 
 class Position(NamedTuple):

@@ -30,16 +30,16 @@ from trainer.run_config import DatasetMetadata, RunConfig
 from trainer.runs import checkpoints, rollbacks
 from trainer.runs.directory import CHECKPOINTS, EVENTS, GENERATED, REPORT, RunDirectory
 from trainer.training import samples
-from trainer.training.cluster import Cluster
 from trainer.training.configuration import agree_on_config, ancestor_datasets
-from trainer.training.distribution import Distribution
 from trainer.training.divergence import DivergedError
-from trainer.training.gpus import log_devices
 from trainer.training.history import History
 from trainer.training.loop import TrainingLoop
 from trainer.training.profiling import Profile, parse_range
 from trainer.training.signals import stop_requests
 from trainer.training.tracking import Tracker, parse_target, tracked
+from trainer.training.workers.cluster import Cluster
+from trainer.training.workers.distribution import Distribution
+from trainer.training.workers.gpus import log_devices
 
 SPLITS = ("train", "validation", "test")
 

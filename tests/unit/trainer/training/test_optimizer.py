@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.training.distribution import Distribution
 from trainer.training.optimizer import FusedAdam
+from trainer.training.workers.distribution import Distribution
 
 SHAPES = ([7, 3], [3], [])
 STEPS = 5

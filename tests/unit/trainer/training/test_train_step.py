@@ -21,10 +21,10 @@ from trainer.data.input_pipeline import Batch, evaluation_batches, training_batc
 from trainer.generation.load import load
 from trainer.presets import PRESETS
 from trainer.runs import checkpoints
-from trainer.training.distribution import Distribution
 from trainer.training.loop import TrainingLoop
 from trainer.training.train import train_and_evaluate
 from trainer.training.train_step import TrainState
+from trainer.training.workers.distribution import Distribution
 
 SMALL = Config(**WAVE, batch_size=5)
 STEPS = 2

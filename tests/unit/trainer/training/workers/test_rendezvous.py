@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from preprocessing.errors import STOPPED, USAGE, CommandError
-from trainer.training import rendezvous
-from trainer.training.cluster import Cluster
+from trainer.training.workers import rendezvous
+from trainer.training.workers.cluster import Cluster
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_waiting_worker_stops_within_5_seconds_of_a_signal(addresses, worker, 
     }
     flags = ["train", "--data", str(dataset), "--run", str(tmp_path / "run"), "--peer-timeout-secs", "120"]
     program = (
-        "import sys; from trainer.__main__ import main; from trainer.training import rendezvous;"
+        "import sys; from trainer.__main__ import main; from trainer.training.workers import rendezvous;"
         "rendezvous.EVENT_SECS = 0.1; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program, *flags]

@@ -185,7 +185,7 @@ def test_all_clips_of_a_long_recording_are_in_one_split(tmp_path):
 
 
 def test_the_documentation_lists_every_quarantine_reason():
-    page = (Path(__file__).parents[2] / "docs/dataset.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/dataset.md").read_text()
     listed = [line for line in page.splitlines() if line.startswith("| `")]
     rows = [f"| `{reason}` | {meaning} |" for reason, meaning in REASONS.items()]
     assert [line for line in listed if line in rows] == rows

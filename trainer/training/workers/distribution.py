@@ -12,8 +12,8 @@ from typing import Any
 import tensorflow as tf
 
 from preprocessing.errors import StoppedError, UsageError
-from trainer.training.cluster import Cluster
-from trainer.training.rendezvous import meet
+from trainer.training.workers.cluster import Cluster
+from trainer.training.workers.rendezvous import meet
 
 CONNECT_SECS = 120.0  # longest time in which TensorFlow connects workers that are all there
 

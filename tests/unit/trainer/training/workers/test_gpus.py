@@ -6,8 +6,8 @@ import pytest
 
 from preprocessing import event_log
 from preprocessing.errors import STOPPED, USAGE, CommandError
-from trainer.training import gpus
-from trainer.training.gpus import Gpu
+from trainer.training.workers import gpus
+from trainer.training.workers.gpus import Gpu
 
 TIME = "2026-01-01 00:00:00.000001: "
 NO_DRIVER = (

@@ -14,7 +14,7 @@ import time
 
 from preprocessing import event_log, progress_file
 from preprocessing.errors import StoppedError, UsageError
-from trainer.training.cluster import Cluster
+from trainer.training.workers.cluster import Cluster
 
 EVENT_SECS = 30.0  # between two events about the wait
 POLL_SECS = 0.5
