@@ -18,7 +18,7 @@ from trainer.run_config import DatasetMetadata
 NEAREST_FRACTION, MIN_NEAREST = 0.25, 3
 FAR_STD = 10.0  # in place of the distance from an attribute that could not be measured
 
-TEMPO, LOUDNESS = "tempo_bpm", "loudness_db"
+TEMPO, LOUDNESS, BRIGHTNESS = "tempo_bpm", "loudness_db", "centroid_hz"
 DROPPED_GENRE = -1  # in place of a genre's index: not conditioned on the genre
 
 Genre = str | Sequence[str | None] | None  # one for all clips, or one for each; None: not specified
@@ -140,13 +140,13 @@ def guidance_of(specified: Condition, guidance: Scale | None) -> Guidance:
     )
 
 
-def loudness_of(metadata: DatasetMetadata, condition: Condition) -> tf.Tensor:
-    """Return the loudness in a condition, `[batch]` float32 in dBFS; NaN where it has none."""
-    attributes = tf.convert_to_tensor(condition.attributes)
-    if LOUDNESS not in metadata.attributes:
-        return tf.fill(tf.shape(attributes)[:1], math.nan)
-    statistics = metadata.attributes[LOUDNESS]
-    return attributes[:, list(metadata.attributes).index(LOUDNESS)] * statistics.std + statistics.mean
+def attribute_of(metadata: DatasetMetadata, condition: Condition, name: str) -> tf.Tensor:
+    """Return an attribute in a condition, `[batch]` float32 in its unit; NaN where it has none."""
+    if name not in metadata.attributes:
+        return tf.fill(tf.shape(condition.genre), math.nan)
+    statistics = metadata.attributes[name]
+    column = tf.convert_to_tensor(condition.attributes)[:, list(metadata.attributes).index(name)]
+    return column * statistics.std + statistics.mean
 
 
 def check_attributes(metadata: DatasetMetadata, attributes: Attributes) -> None:

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer import conditioning
-from trainer.conditioning import NO_GUIDANCE, Condition, Guidance, Scale
+from trainer.conditioning import BRIGHTNESS, LOUDNESS, NO_GUIDANCE, Condition, Guidance, Scale
 from trainer.dsp.sizes import Size, sizes
 from trainer.generation import batches
 from trainer.generation.batches import normal_noise
+from trainer.generation.brightness import set_brightness
 from trainer.generation.loudness import set_loudness
 from trainer.models.base import Latents, WaveformVAE
 from trainer.run_config import DatasetMetadata
@@ -47,7 +48,10 @@ def sample(
     if not model.capabilities.conditional:
         return model.decode(latents, condition, sampling.samples, noise)
     clips = model.synthesize(latents, condition, sampling.samples, noise, NO_GUIDANCE)
-    loudness_db = conditioning.loudness_of(metadata, condition)
+    # The brightness that is drawn with a genre is left to the model: a tilt would make it brighter by noise.
+    centroid_hz = conditioning.attribute_of(metadata, specified, BRIGHTNESS)
+    loudness_db = conditioning.attribute_of(metadata, condition, LOUDNESS)
+    clips = set_brightness(clips, centroid_hz, metadata.sample_rate_hz)
     return set_loudness(clips, loudness_db, metadata.sample_rate_hz)
 
 

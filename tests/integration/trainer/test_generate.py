@@ -246,3 +246,13 @@ def test_an_error_is_one_sentence_with_an_exit_code(wave, reference, tmp_path, c
     assert error.startswith("python -m trainer")
     assert message in error
     assert not (tmp_path / "music").exists()
+
+
+def test_a_level_beyond_full_scale_is_turned_down_and_not_clipped(wave, monkeypatch):
+    generator = load(wave)
+    sine = np.sin(np.arange(CLIP_SAMPLES) / 5).astype(np.float32)
+    monkeypatch.setattr(generator.model, "synthesize", lambda *_: 8 * sine[np.newaxis])
+    level = generator.metadata.attributes["loudness_db"].low
+    (clip,) = generator.sample(1, attributes={"loudness_db": level})
+    assert measure(clip, RATE_HZ).loudness_db == pytest.approx(level, abs=0.2)
+    assert np.corrcoef(clip, sine)[0, 1] > 0.999

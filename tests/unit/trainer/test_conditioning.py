@@ -8,10 +8,10 @@ from support.tiny_models import METADATA
 from preprocessing.errors import USAGE, CommandError
 from trainer.conditioning import (
     TEMPO,
+    attribute_of,
     check_attributes,
     complete_condition,
     guidance_of,
-    loudness_of,
     make_condition,
 )
 from trainer.config import GUIDANCE, MAX_ATTRIBUTE_GUIDANCE, UNCONDITIONAL_GUIDANCE
@@ -56,7 +56,7 @@ def test_what_is_specified_stays_and_the_rest_is_of_near_clips_of_the_genre():
     assert {metadata.genres[genre] for genre in condition.genre} == {"rock"}
     np.testing.assert_allclose(values_of(condition, LOUDNESS), -30.0, rtol=1e-5)
     assert set(np.round(values_of(condition, TEMPO))) == set(range(80, 85))  # a quarter of the clips
-    np.testing.assert_allclose(loudness_of(metadata, condition), -30.0, rtol=1e-5)
+    np.testing.assert_allclose(attribute_of(metadata, condition, "loudness_db"), -30.0, rtol=1e-5)
     two = [math.nan, 0.0, math.nan]  # of the three clips, only the second has a tempo
     mixed = make_condition(metadata, True, 3, ["rock", None, "rock"], {TEMPO: two})
     condition = complete_condition(metadata, mixed, np.full(3, 0.999))
