@@ -61,7 +61,7 @@ def _rating(session: Session, clip: SourceClip, rng: np.random.Generator) -> Tri
     systems[MODEL] = _reconstruct(session.generator, clip)
     if session.baseline:
         systems[BASELINE] = _reconstruct(session.baseline, clip)
-    return Trial(RATING, clip.name, clip.audio, _shuffled(systems, rng))
+    return Trial(RATING, clip.name, _same_level(clip.audio), _shuffled(systems, rng))
 
 
 def _pairs(session: Session, rng: np.random.Generator) -> list[Trial]:

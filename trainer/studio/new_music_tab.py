@@ -14,6 +14,7 @@ from trainer.studio.session import Session
 
 ANY = "any"
 MAX_COUNT = 16
+MIN_STEPS = 50  # of a slider
 LABELS = {
     "loudness_db": "Loudness, dB",
     "centroid_hz": "Brightness, Hz",
@@ -25,12 +26,17 @@ def add_tab(session: Session, takes: gr.State) -> None:
     """Add the tab; a new take's name is written to `takes`."""
     generator = session.generator
     is_conditional = generator.model.capabilities.conditional
+    names = [
+        name
+        for name, statistics in generator.metadata.attributes.items()
+        if is_conditional and statistics.low < statistics.high
+    ]
     with gr.Tab("New music"), gr.Row():
         with gr.Column(scale=1, min_width=280):
             choices = [(ANY, ""), *((name, name) for name in generator.genres)]
             genre = gr.Dropdown(choices, value="", label="Genre", visible=is_conditional)
             count = gr.Slider(1, MAX_COUNT, value=4, step=1, label="Clips")
-            attributes = _attribute_controls(session) if is_conditional else []
+            attributes = _attribute_controls(session, names)
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED)
             gr.Button("Another seed", size="sm").click(lambda: random.randint(0, MAX_SEED), outputs=seed)
             with gr.Accordion("More", open=False):
@@ -44,8 +50,6 @@ def add_tab(session: Session, takes: gr.State) -> None:
             button = gr.Button("Generate", variant="primary", elem_id="generate")
         with gr.Column(scale=3):
             clips = gr.HTML("<p>Choose what to hear, then press Generate.</p>", elem_id="new-music")
-
-    names = list(generator.metadata.attributes) if is_conditional else []
 
     def options_of(
         genre: str, count: int, seed: int, secs: float, temperature: float, guidance: float, *values: float
@@ -68,16 +72,32 @@ def add_tab(session: Session, takes: gr.State) -> None:
     on_click(session, button, options_of, [*inputs, *attributes], clips, takes)
 
 
-def _attribute_controls(session: Session) -> list[gr.Checkbox | gr.Slider]:
+def _attribute_controls(session: Session, names: list[str]) -> list[gr.Checkbox | gr.Slider]:
     """Return a checkbox for each attribute, then a slider for each."""
     boxes, sliders = [], []
-    for name, statistics in session.generator.metadata.attributes.items():
+    for name in names:
+        statistics = session.generator.metadata.attributes[name]
         label = LABELS.get(name, name)
         boxes.append(gr.Checkbox(False, label=f"Set the {label[0].lower()}{label[1:].partition(',')[0]}"))
-        low, high = math.ceil(10 * statistics.low) / 10, math.floor(10 * statistics.high) / 10
-        slider = gr.Slider(low, high, value=round(statistics.mean, 1), label=label, visible=False, step=0.1)
+        low, high, step = slider_range(statistics.low, statistics.high)
+        middle = round((low + high) / 2 / step) * step
+        sliders.append(gr.Slider(low, high, value=middle, step=step, label=label, visible=False))
         boxes[-1].change(
-            lambda given: gr.update(visible=given), boxes[-1], slider, show_progress="hidden", queue=False
+            lambda given: gr.update(visible=given),
+            boxes[-1],
+            sliders[-1],
+            show_progress="hidden",
+            queue=False,
         )
-        sliders.append(slider)
     return [*boxes, *sliders]
+
+
+def slider_range(low: float, high: float) -> tuple[float, float, float]:
+    """Return the round numbers within a range, and their distance: at least `MIN_STEPS` steps."""
+    step = 10.0 ** math.floor(math.log10((high - low) / MIN_STEPS))
+    decimals = max(0, -round(math.log10(step)))
+    return (
+        round(math.ceil(low / step) * step, decimals),
+        round(math.floor(high / step) * step, decimals),
+        step,
+    )

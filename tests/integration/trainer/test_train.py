@@ -209,12 +209,12 @@ def test_a_diverging_run_is_rolled_back_with_a_lower_learning_rate(
     shutil.copytree(uninterrupted, run)
     evaluate, diverge = TrainingLoop.evaluate, iter([True])
 
-    def diverge_once(self, clips):
+    def diverge_once(self, *clips):
         if next(diverge, False):
             self.model.trainable_variables[0].assign_add(
                 tf.fill(self.model.trainable_variables[0].shape, np.nan)
             )
-        return evaluate(self, clips)
+        return evaluate(self, *clips)
 
     monkeypatch.setattr(TrainingLoop, "evaluate", diverge_once)
     rows = train(dataset, run, {}, 4)
