@@ -44,7 +44,7 @@ setup: $(INSTALLED)
 	.tools/bin/python -m pip install --quiet "uv==$(UV_VERSION)"
 
 $(INSTALLED): requirements/dev.lock setup.py $(filter .tools/bin/uv,$(UV))
-	@echo "setup: installing the locked packages into .venv (about 3 GB; two minutes, longer if they must be downloaded)"
+	@echo "setup: installing the locked packages into .venv (about 4 GB; two minutes, longer if they must be downloaded)"
 	$(UV) venv --quiet --allow-existing --python 3.11 .venv
 	VIRTUAL_ENV=.venv $(UV) pip sync --quiet --require-hashes --compile-bytecode requirements/dev.lock
 	VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --no-build-isolation --editable .

@@ -99,7 +99,7 @@ class Config:
     # Objective.
     beta: float = _setting(
         0.5,
-        "weight of the KL terms after their warm-up; 1 is the ELBO, lower values favour reconstruction",
+        "weight of the KL terms after their warm-up; 1 is the ELBO, lower values favor reconstruction",
         minimum=0,
     )
     beta_warmup_epochs: float = _setting(
@@ -148,7 +148,7 @@ class Config:
     residual_noise_scale: float = _setting(
         0.15,
         "largest standard deviation of the noise in coefficients that are not kept, relative to the "
-        "smallest kept one; 0 favours SNR, more favours spectra",
+        "smallest kept one; 0 favors SNR, more favors spectra",
         minimum=0,
     )
     hop_samples: int = _setting(

@@ -1,4 +1,4 @@
-"""Licences and attributions of recordings, as a `metadata.csv` or a LICENSE file beside the audio states them."""
+"""Licenses and attributions of recordings, as a `metadata.csv` or a LICENSE file beside the audio states them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RightsIndex:
     def __init__(self) -> None:
         self._licenses: dict[
             str, str
-        ] = {}  # folder, "" or with a slash at its end -> the licence of its files
+        ] = {}  # folder, "" or with a slash at its end -> the license of its files
         self._rows: dict[str, Rights] = {}  # path of a file, or its name in the folder of a table
 
     def add(self, path: str, lines: list[str]) -> None:
@@ -119,7 +119,7 @@ def _first(row: dict[str, str], columns: Iterable[str]) -> str:
 
 
 def _name_of_license(lines: list[str]) -> str:
-    """Return the SPDX identifier in a licence's text, or else its first line."""
+    """Return the SPDX identifier in a license's text, or else its first line."""
     for line in lines:
         if tag := SPDX_TAG.search(line):
             return _on_one_line(tag[1])

@@ -18,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = SentenceParser(
         prog=PROGRAM,
         allow_abbrev=False,
-        description=f"Synthesize 30 s clips of {', '.join(GENRES)} in GTZAN's layout; no licence applies to them.",
+        description=f"Synthesize 30 s clips of {', '.join(GENRES)} in GTZAN's layout; no license applies to them.",
         epilog="Existing clips are kept, even if they were synthesized with another seed.",
     )
     parser.add_argument(

@@ -16,7 +16,7 @@ def build_parser() -> SentenceParser:
         allow_abbrev=False,
         description="Train a convolutional variational autoencoder on music, and generate music with it.",
         epilog="Exit codes: 0 done, 2 wrong usage or configuration, 3 bad or missing data, 4 storage failed, "
-        "75 stopped on request with a checkpoint saved: run the same command again.",
+        "75 stopped on request, or a GPU or another worker is gone: run the same command again.",
     )
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", parser_class=SentenceParser
