@@ -103,6 +103,9 @@ def train(
     from trainer.runs.storage import default_cache
     from trainer.training.train import train_and_evaluate
 
+    for name, place in (("data", data), ("run", run)):
+        if isinstance(place, Path) and place.parts[:1] == ("gs:",):
+            raise UsageError(f"`{name}` {place} is a path: give a place on gs:// as a string")
     given = ({"preset": preset} if preset else {}) | settings
     train_and_evaluate(str(data), str(run), given, replicas, cache or default_cache(), track=track)
     return read_metrics(str(run))

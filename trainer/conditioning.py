@@ -77,7 +77,7 @@ def make_condition(
     names = [genre] * count if genre is None or isinstance(genre, str) else list(genre)
     specified = {name: value for name, value in (attributes or {}).items() if value is not None}
     if not conditional and ({*names} - {None} or specified):
-        raise UsageError("this run's model was not trained on genres: omit `genre`")
+        raise UsageError("this run's model was not trained on genres and attributes: omit them")
     return Condition(_genre_indices(metadata, count, names), _attribute_columns(metadata, count, specified))
 
 

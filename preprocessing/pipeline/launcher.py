@@ -94,7 +94,8 @@ def _log_warnings(options: Options, plan: Plan) -> None:
 def _write_template(template: str, options: Options, plan: Plan, beam_flags: list[str]) -> None:
     """Write a Dataflow template, and the files that its job will read."""
     folder = beam_files.join(options.output, f".template-{uuid.uuid4().hex[:12]}")
-    _build(options, plan, [], folder, beam_flags).run()
+    with dataflow_errors(PipelineOptions(beam_flags)):
+        _build(options, plan, [], folder, beam_flags).run()
     message = (
         f"{template}: a template of the job; {folder} holds its file list and must exist until it has run"
     )

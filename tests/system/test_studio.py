@@ -55,13 +55,17 @@ def url(run, takes):
         "0",
     ]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
+    errors = run.parent / "stderr"
+    with (
+        errors.open("w") as stderr,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment
+        ) as process,
+    ):
         started = time.monotonic()
         line = process.stdout.readline()
         assert time.monotonic() - started < START_SECS
-        assert line.startswith("the studio is at http://127.0.0.1:"), line + process.stderr.read()
+        assert line.startswith("the studio is at http://127.0.0.1:"), line + errors.read_text()
         yield re.search(r"http://\S+(?=/;|;)", line)[0].rstrip("/")
         process.terminate()
         assert process.wait(timeout=30) == 0
@@ -114,6 +118,7 @@ def played_samples(page, audio):
 
 
 def test_new_music_is_heard_downloaded_and_the_same_as_the_apis(page, run, takes):
+    before = {path.parent for path in takes.glob("*/recipe.json")}
     page.locator("#generate").click()
     clips = players(page, "new-music")
     expect(clips).to_have_count(4)
@@ -125,7 +130,7 @@ def test_new_music_is_heard_downloaded_and_the_same_as_the_apis(page, run, takes
     genres = [generator.genres[index % 2] for index in range(4)]
     expected = generator.sample(4, genre=genres)[2]
     np.testing.assert_array_equal(samples, pcm16(expected, rate_hz, rate_hz))
-    (take,) = (path.parent for path in takes.glob("*/recipe.json"))
+    (take,) = {path.parent for path in takes.glob("*/recipe.json")} - before
     assert main(["generate", "--like", str(take), "--output", str(takes.parent / "again")]) == 0
     (again,) = (takes.parent / "again").iterdir()
     assert (again / "prior/02.wav").read_bytes() == (take / "prior/02.wav").read_bytes()

@@ -184,8 +184,9 @@ def run(flags: argparse.Namespace) -> None:
         raise UsageError("`run` is required, unless `like` names a take")
     options = Options(**({} if recipe is None else recipe.options) | _given(flags, recipe))
     _check_modes(flags, options)
-    # With --run, the user chooses another checkpoint than the take's.
-    files = generate(run, flags.output, cache_dir(flags), options, None if flags.run else recipe)
+    # With these flags, the user may choose another checkpoint than the take's.
+    same_checkpoint = not (flags.run or flags.checkpoint)
+    files = generate(run, flags.output, cache_dir(flags), options, recipe, same_checkpoint)
     take = files[0].partition("/")[0]
     print(f"{flags.output}/{take}: {len(files)} clips, and their pictures")
 

@@ -81,7 +81,11 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def _read_users(path: Path) -> tuple[tuple[str, str], ...]:
-    lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    try:
+        content = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"`auth` {path} cannot be read as UTF-8 ({error})") from error
+    lines = [line.strip() for line in content.splitlines() if line.strip()]
     users = [tuple(line.split(":", 1)) for line in lines]
     if not users or any(len(user) != 2 or not all(user) for user in users):
         raise UsageError(f"`auth` {path} must have a line NAME:PASSWORD for each user")

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from preprocessing.errors import UsageError
 from preprocessing.storage.atomic import write_atomically
 from trainer.export.signatures import Signature, make_signatures
-from trainer.generation import takes
 from trainer.generation.generator import Generator
 from trainer.generation.load import load
 from trainer.run_config import this_program
@@ -66,7 +65,7 @@ def describe(run: str, generator: Generator, signatures: dict[str, Signature]) -
         "program": this_program(),
         "run": run,
         "checkpoint": generator.checkpoint,
-        "checkpoint_sha256": takes.checkpoint_sha256(generator),
+        "checkpoint_sha256": generator.checkpoint_sha256,
         "tensorflow": tf.__version__,
         "sample_rate_hz": dataset.sample_rate_hz,
         "clip_samples": dataset.clip_samples,

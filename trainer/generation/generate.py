@@ -17,7 +17,14 @@ from trainer.generation.takes import Recipe
 from trainer.runs.storage import GcsPrefix, is_remote
 
 
-def generate(run: str, output: str, cache: Path, options: Options, like: Recipe | None = None) -> list[str]:
+def generate(
+    run: str,
+    output: str,
+    cache: Path,
+    options: Options,
+    like: Recipe | None = None,
+    same_checkpoint: bool = True,
+) -> list[str]:
     """Write a take: a folder of WAV files and pictures for each mode, `music.json` and `recipe.json`.
 
     Args:
@@ -25,7 +32,8 @@ def generate(run: str, output: str, cache: Path, options: Options, like: Recipe 
         output: The folder of takes, local or `gs://`. What is in it stays as it is.
         cache: A local folder for copies of remote runs.
         options: What to generate.
-        like: The recipe of a take whose checkpoint must be used.
+        like: The recipe of a take whose source clips must be the same.
+        same_checkpoint: Whether its checkpoint must be, too.
 
     Returns:
         The names of the WAV files, relative to `output`.
@@ -38,7 +46,7 @@ def generate(run: str, output: str, cache: Path, options: Options, like: Recipe 
     sources = choose_sources(generator, options, cache)
     recipe = takes.make_recipe(run, generator, sources, options)
     if like is not None:
-        takes.check_inputs(like, recipe)
+        takes.check_inputs(like, recipe, same_checkpoint)
     generated = list(generate_all(generator, sources, options))
     return write_take(output, generated, recipe, generator.sample_rate_hz)
 

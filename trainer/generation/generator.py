@@ -27,7 +27,7 @@ from trainer.conditioning import Attributes, Condition, Genre
 from trainer.config import GUIDANCE
 from trainer.generation import synthesis
 from trainer.generation.batches import in_batches, rows
-from trainer.generation.options import INTERPOLATION_STEPS, NOISE_SCALE, TEMPERATURE
+from trainer.generation.options import INTERPOLATION_STEPS, MAX_SECS, NOISE_SCALE, TEMPERATURE
 from trainer.generation.synthesis import Sampling
 from trainer.models.base import Latents, WaveformVAE
 from trainer.run_config import DatasetMetadata
@@ -51,11 +51,14 @@ class Generator:
     model is not conditional.
     """
 
-    def __init__(self, model: WaveformVAE, metadata: DatasetMetadata, path: Path, checkpoint: str) -> None:
+    def __init__(
+        self, model: WaveformVAE, metadata: DatasetMetadata, path: Path, checkpoint: str, sha256: str = ""
+    ) -> None:
         self.model = model
         self.metadata = metadata
         self.path = path  # local run directory
         self.checkpoint = checkpoint  # name of the checkpoint that was loaded
+        self.checkpoint_sha256 = sha256  # of its files; empty in the training that writes it
         self.sample_rate_hz = metadata.sample_rate_hz
         self.clip_samples = metadata.clip_samples
         self.genres = metadata.genres
@@ -247,6 +250,8 @@ class Generator:
             raise UsageError(f"this run's model has no mode {mode}: its modes are {', '.join(modes)}")
 
     def _samples(self, secs: float | None) -> int:
+        if secs is not None and not 0 < secs <= MAX_SECS:
+            raise UsageError(f"`secs` must be above 0 and at most {MAX_SECS:g}, not {secs:g}")
         samples = self.clip_samples if secs is None else round(secs * self.sample_rate_hz)
         self._validate_length(samples)
         return samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from preprocessing.dataset.run_files import CONFIG_NAME
@@ -11,7 +12,7 @@ from trainer.config import BEST, CHECKPOINT_CHOICES
 from trainer.generation.generator import Generator
 from trainer.models import make_model
 from trainer.runs.checkpoints import restore_for_inference
-from trainer.runs.directory import fetch_run
+from trainer.runs.directory import CHECKPOINTS, fetch_run
 from trainer.runs.storage import default_cache
 
 
@@ -28,4 +29,18 @@ def load(run: str | Path, checkpoint: str = BEST, cache: Path | None = None) -> 
     name = restore_for_inference(model, path, described.config, checkpoint)
     if name is None:
         raise DataError(f"`run` {run} has no checkpoint yet: train at least one epoch")
-    return Generator(model, described.dataset, path, name)
+    return Generator(model, described.dataset, path, name, _sha256(path, name))
+
+
+def _sha256(path: Path, checkpoint: str) -> str:
+    """Return the SHA-256 of the files of a checkpoint that was just read: a training may delete them at any time."""
+    files = sorted((path / CHECKPOINTS).glob(f"{checkpoint}.*"))
+    digest = hashlib.sha256()
+    try:
+        for file in files:
+            digest.update(file.read_bytes())
+    except FileNotFoundError:
+        files = []
+    if not files:
+        raise DataError(f"`run` {path} has replaced its checkpoint {checkpoint} while it was read: try again")
+    return digest.hexdigest()

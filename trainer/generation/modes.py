@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from preprocessing.errors import DataError, UsageError
 from preprocessing.progress import Progress
 from trainer.generation.generator import Generator
 from trainer.generation.options import Options
@@ -33,16 +34,20 @@ def generate_all(
     """Generate clips in each mode, with a progress bar; without source clips, only in the mode `prior`.
 
     Raises:
-        CommandError: The model lacks a mode, or a genre or an attribute is unknown (exit code 2).
+        CommandError: The model lacks a mode, or a genre or an attribute is unknown (exit code 2), or there is no source
+            clip for the modes (3).
     """
     modes = options.modes or generator.model.capabilities.modes
     for mode in modes:
         generator.require_mode(mode)
     if not sources and set(modes) != {"prior"}:
+        reason = f"no source clip has the genre {options.genre}"
         modes = tuple(mode for mode in modes if mode == "prior")
+        if not modes:
+            raise DataError(f"{reason}: name a dataset with `data` or files with `from`")
         print(
-            f"no source clip has the genre {options.genre}: generating in the mode prior only; to use other source "
-            "clips, name a dataset with --data or files with --from"
+            f"{reason}: generating in the mode prior only; to use other source clips, name a dataset with --data or "
+            "files with --from"
         )
     with Progress("generating", len(modes), "modes") as progress:
         for mode in modes:
@@ -96,6 +101,8 @@ def _reconstruct(generator: Generator, sources: Sequence[SourceClip], options: O
 
 
 def _interpolate(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
+    if len(options.sources) not in (0, 2):
+        raise UsageError(f"an interpolation needs two clips, and `from` names {len(options.sources)}")
     start, end = sources[0], sources[-1]
     ends = _known_genres(generator, [start, end])
     samples = min(len(start.audio), len(end.audio))

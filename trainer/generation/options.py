@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from trainer.config import BEST, GUIDANCE
 
 TEMPERATURE = 1.0  # samples the prior as it was trained
+MAX_SECS = 3_600.0  # of new and continued clips: memory grows with it
 NOISE_SCALE = 0.5  # of a variation, in standard deviations of the prior: the source stays recognizable
 INTERPOLATION_STEPS = 5  # clips of an interpolation, both ends included
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -32,12 +33,19 @@ class SourceClip(NamedTuple):
     genre: str | None  # None: unknown
     file_sha256: str | None = None  # of a user's file
 
+    def sha256(self) -> str:
+        """Return the digest of the user's file, or else of the samples."""
+        return self.file_sha256 or hashlib.sha256(np.ascontiguousarray(self.audio).tobytes()).hexdigest()
 
-def choose_sources(generator: Generator, options: Options, cache: Path) -> list[SourceClip]:
+
+def choose_sources(
+    generator: Generator, options: Options, cache: Path, known: list[SourceClip] | None = None
+) -> list[SourceClip]:
     """Choose the source clips; none for the mode `prior` alone.
 
     They are those that `options.sources` names, files or test clips; otherwise `options.count` test clips, repeated if
-    there are fewer. Test clips are those of the dataset `options.data`, or else the run's fixed ones.
+    there are fewer. Test clips are those of the dataset `options.data`, or else the run's fixed ones. Their list
+    `known` saves reading them again.
 
     Raises:
         CommandError: The dataset has another sample rate, the genre is unknown or a file is too short (exit code 2), a
@@ -45,17 +53,17 @@ def choose_sources(generator: Generator, options: Options, cache: Path) -> list[
     """
     if set(options.modes) == {"prior"}:
         return []
-    if options.sources:
+    if generator.model.capabilities.conditional:
         generator.condition(1, options.genre)  # refuses an unknown genre
+    if options.sources:
         are_files = [is_remote(uri) or Path(uri).is_file() for uri in options.sources]
-        named = (
-            {} if all(are_files) else {clip.name: clip for clip in test_clips(generator, options.data, cache)}
-        )
+        clips = [] if all(are_files) else known or test_clips(generator, options.data, cache)
+        named = {clip.name: clip for clip in clips}
         return [
             _own_clip(generator, uri, options.genre) if is_file else _test_clip(named, uri)
             for uri, is_file in zip(options.sources, are_files, strict=True)
         ]
-    clips = test_clips(generator, options.data, cache)
+    clips = known or test_clips(generator, options.data, cache)
     if options.genre is not None:
         clips = [clip for clip in clips if clip.genre == options.genre]
     return [clips[index % len(clips)] for index in range(options.count)] if clips else []

@@ -16,8 +16,7 @@ from trainer.generation.options import Options
 from trainer.generation.sources import SourceClip
 from trainer.reporting import wav
 from trainer.run_config import this_program
-from trainer.runs.directory import CHECKPOINTS
-from trainer.runs.storage import StorageFolder
+from trainer.runs.storage import StorageFolder, is_remote
 
 RECIPE_NAME = "recipe.json"  # of a take
 DIGITS = 6  # of a recipe's digest in the name of a take
@@ -31,7 +30,7 @@ class Recipe(NamedTuple):
     checkpoint: str  # its name, which ends with the step, or with the epoch if it is the best one
     checkpoint_sha256: str
     options: dict[str, Any]  # the fields of `Options`
-    sources: list[str]  # SHA-256 of the user's files among the source clips
+    sources: list[str]  # SHA-256 of each source clip: of the user's file, or of the samples
 
     def to_json(self) -> str:
         """Serialize to indented JSON."""
@@ -44,17 +43,9 @@ class Recipe(NamedTuple):
 
 def make_recipe(run: str, generator: Generator, sources: Sequence[SourceClip], options: Options) -> Recipe:
     """Describe what a run, as the user named it, generates from source clips with some options."""
-    files = [source.file_sha256 for source in sources if source.file_sha256]
-    digest = checkpoint_sha256(generator)
-    return Recipe(this_program(), run, generator.checkpoint, digest, dataclasses.asdict(options), files)
-
-
-def checkpoint_sha256(generator: Generator) -> str:
-    """Return the SHA-256 of the files of the checkpoint that was loaded."""
-    digest = hashlib.sha256()
-    for path in sorted((generator.path / CHECKPOINTS).glob(f"{generator.checkpoint}.*")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    digests = [source.sha256() for source in sources]
+    checkpoint, digest = generator.checkpoint, generator.checkpoint_sha256
+    return Recipe(this_program(), run, checkpoint, digest, dataclasses.asdict(options), digests)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -63,6 +54,8 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         CommandError: There is none (exit code 3), or it is corrupt (2).
     """
+    if is_remote(str(path).replace(":/", "://", 1)):
+        raise UsageError(f"`like` {path}: copy the take from the bucket first, and name the copy")
     file = path / RECIPE_NAME if path.is_dir() else path
     if not file.is_file():
         raise DataError(f"`like` {path}: there is no {RECIPE_NAME}: name a take that generate wrote")
@@ -79,27 +72,35 @@ def read_recipe(path: Path) -> Recipe:
     return recipe
 
 
-def check_inputs(recipe: Recipe, current: Recipe) -> None:
-    """Raise if the run has another checkpoint than when a take was made, or a source file changed (exit code 3)."""
-    if recipe.checkpoint_sha256 != current.checkpoint_sha256:
+def check_inputs(recipe: Recipe, current: Recipe, same_checkpoint: bool) -> None:
+    """Raise if what a take was made of has changed since (exit code 3).
+
+    Args:
+        recipe: Of the take.
+        current: Of what is generated now.
+        same_checkpoint: Whether the run must still have the take's checkpoint.
+    """
+    if same_checkpoint and recipe.checkpoint_sha256 != current.checkpoint_sha256:
         raise DataError(
             f"`like`: the take was made with the checkpoint {recipe.checkpoint} of {recipe.run}, which has "
             f"{current.checkpoint} now: give `run` to use that one",
         )
-    same_files = recipe.options["sources"] != current.options["sources"] or recipe.sources == current.sources
-    if not same_files:
-        raise DataError(
-            f"`like`: a file of {', '.join(recipe.options['sources'])} has changed since the take was made"
-        )
+    chosen_by = ("sources", "data", "count", "genre")
+    same_choice = all(recipe.options[name] == current.options[name] for name in chosen_by)
+    if recipe.sources and current.sources and same_choice and recipe.sources != current.sources:
+        names = ", ".join(recipe.options["sources"]) or recipe.options["data"] or recipe.run
+        raise DataError(f"`like`: a source clip of the take has changed since it was made, in {names}")
 
 
 def new_take(output: str, recipe: Recipe, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> str:
     """Return the name of a take that `output` does not have yet: the time, and digits of the recipe's digest."""
     digest = hashlib.sha256(recipe.to_json().encode()).hexdigest()[:DIGITS]
     name = base = f"{now():%Y%m%dT%H%M%SZ}-{digest}"
-    existing = {file.partition("/")[0] for file in StorageFolder(output).list_names()}
+    names = (
+        {file.partition("/")[0] for file in StorageFolder(output).list_names()} if is_remote(output) else None
+    )
     number = 1
-    while name in existing:
+    while name in names if names is not None else (Path(output) / name).exists():
         number += 1
         name = f"{base}-{number}"
     return name

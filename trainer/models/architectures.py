@@ -48,7 +48,12 @@ def find_model(architecture: str) -> ModelFactory:
     model = _MODELS[architecture]
     if isinstance(model, str):
         module, _, name = model.partition(":")
-        factory: ModelFactory = getattr(importlib.import_module(module), name)
+        try:
+            factory: ModelFactory = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UsageError(
+                f"the model {model} of the architecture {architecture} cannot be imported: {error}"
+            ) from error
         return factory
     return model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections import defaultdict
@@ -18,6 +19,7 @@ from trainer.runs.directory import LISTENING
 CONFIDENCE = 0.95
 HIDDEN_REFERENCE, ANCHOR = "hidden reference", "anchor"
 RATING, PAIR = "rating", "pair"  # kinds of trials
+SUBJECT = ("run", "checkpoint", "baseline_run", "baseline_checkpoint")  # fields of a vote
 # A listener who rates the hidden reference below 90 in more than 15% of the trials does not hear the differences, and
 # is left out (ITU-R BS.1534-3, section 4.1.2).
 MIN_REFERENCE_SCORE, MAX_MISSED_FRACTION = 90.0, 0.15
@@ -53,21 +55,35 @@ class ListeningSummary:
 
 def read_votes(path: Path) -> list[dict[str, Any]]:
     """Read the votes of `listening.jsonl`, none if it does not exist; a line that was cut off is left out."""
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith(b"}")]
+    votes = []
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):
+            votes.append(json.loads(line))
+    return votes
 
 
 def append_vote(path: Path, vote: dict[str, Any]) -> None:
     """Append one vote."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    was_cut_off = path.exists() and not path.read_bytes().endswith(b"\n")
     with path.open("a") as file:
-        file.write(json.dumps(vote) + "\n")
+        file.write("\n" * was_cut_off + json.dumps(vote) + "\n")
 
 
 def read_summary(run: Path) -> ListeningSummary | None:
-    """Summarize the votes of a run's directory; None if there are none."""
+    """Summarize the votes of a run's directory about what the last one was about; None if there are none."""
     votes = read_votes(run / LISTENING)
-    return summarize(votes) if votes else None
+    return summarize(votes_about(votes, subject_of(votes[-1]))) if votes else None
+
+
+def subject_of(vote: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what a vote is about: the runs and checkpoints that were heard."""
+    return tuple(vote.get(name) for name in SUBJECT)
+
+
+def votes_about(votes: Sequence[dict[str, Any]], subject: tuple[Any, ...]) -> list[dict[str, Any]]:
+    """Select the votes about a subject: others are about other models of the same names."""
+    return [vote for vote in votes if subject_of(vote) == subject]
 
 
 def summarize(votes: Sequence[dict[str, Any]]) -> ListeningSummary:

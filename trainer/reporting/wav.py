@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +31,9 @@ def write_wav(
     """
     rate_hz = output_rate_hz or sample_rate_hz
     file = io.BytesIO()
-    with soundfile.SoundFile(file, "w", rate_hz, channels=1, format="WAV", subtype="PCM_16") as wav:
-        if comment:
-            wav.comment = comment
-        wav.write(pcm16(audio, sample_rate_hz, rate_hz))
-    write_atomically(path, file.getvalue())
+    soundfile.write(file, pcm16(audio, sample_rate_hz, rate_hz), rate_hz, format="WAV", subtype="PCM_16")
+    content = file.getvalue()
+    write_atomically(path, _with_comment(content, comment) if comment else content)
 
 
 def read_wav(path: Path) -> np.ndarray:
@@ -46,7 +46,31 @@ def read_comment(path: Path) -> str:
     """Return the comment of a WAV file, or an empty string.
 
     Raises:
-        soundfile.LibsndfileError: It is no audio file.
+        ValueError: The comment is not UTF-8.
     """
-    with soundfile.SoundFile(path) as wav:
-        return str(wav.comment)
+    content = path.read_bytes()
+    for name, body in _chunks(content, 12):
+        if name == b"LIST" and body.startswith(b"INFO"):
+            for part, text in _chunks(body, 4):
+                if part == b"ICMT":
+                    return text.rstrip(b"\0").decode()
+    return ""
+
+
+# Not by libsndfile, which drops comments of more than about 2 kB.
+def _with_comment(content: bytes, comment: str) -> bytes:
+    info = b"INFO" + _chunk(b"ICMT", comment.encode() + b"\0")
+    extended = content + _chunk(b"LIST", info)
+    return extended[:4] + struct.pack("<I", len(extended) - 8) + extended[8:]
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return name + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
+
+
+def _chunks(content: bytes, offset: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield name and body of the chunks from `offset` on."""
+    while offset + 8 <= len(content):
+        name, size = struct.unpack_from("<4sI", content, offset)
+        yield name, content[offset + 8 : offset + 8 + size]
+        offset += 8 + size + size % 2

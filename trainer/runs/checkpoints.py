@@ -108,6 +108,8 @@ def restore_best(model: tf.keras.Model, folder: Path) -> str | None:
         return None
     path = str(folder / name)
     if _restore(tf.train.Checkpoint(model=model).read, path):
+        if best_checkpoint(path.name for path in folder.glob(f"{BEST}-*")) != name:
+            return restore_best(model, folder)  # a training has just replaced it
         event_log.log_event(
             "corrupt_checkpoint", f"{path} is corrupt: using the newest checkpoint", event_log.WARNING
         )

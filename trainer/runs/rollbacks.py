@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -34,13 +35,19 @@ def read(run: Path) -> list[Rollback]:
 
 def parse(content: bytes) -> list[Rollback]:
     """Parse the content of `rollbacks.jsonl`; an incomplete line, which a killed process leaves, is skipped."""
-    return [Rollback(**json.loads(line)) for line in content.splitlines() if line.endswith(b"}")]
+    rollbacks = []
+    for line in content.splitlines():
+        with contextlib.suppress(ValueError):
+            rollbacks.append(Rollback(**json.loads(line)))
+    return rollbacks
 
 
 def add(run: Path, rollback: Rollback) -> None:
     """Record a rollback, before training restarts, so that a kill in between does not lose it."""
-    with (run / ROLLBACKS).open("a") as file:
-        file.write(json.dumps(rollback._asdict()) + "\n")
+    path = run / ROLLBACKS
+    was_cut_off = path.exists() and not path.read_bytes().endswith(b"\n")
+    with path.open("a") as file:
+        file.write("\n" * was_cut_off + json.dumps(rollback._asdict()) + "\n")
 
 
 def learning_rate_scale(run: Path) -> float:

@@ -16,6 +16,9 @@ from trainer.studio.session import Session
 # Before Gradio is imported: it reports its use, and looks for a newer version.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Gradio asks its own server whether it runs, which no proxy should answer.
+for name in ("NO_PROXY", "no_proxy"):
+    os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost,127.0.0.1,::1"]))
 
 
 def serve(options: Options, cache: Path) -> None:
@@ -27,18 +30,17 @@ def serve(options: Options, cache: Path) -> None:
     """
     import gradio as gr
 
+    port = options.port or _free_port(options.host)
     session = Session(options, cache)
     threading.Thread(target=session.warm_up, daemon=True).start()
     page = build(session)
     templates = resources.files("trainer.studio") / "templates"
-    port = options.port or _free_port(options.host)
     try:
         _, url, _ = page.queue(default_concurrency_limit=4).launch(
             server_name=options.host,
             server_port=port,
             auth=list(options.users) or None,
             max_file_size=f"{MAX_UPLOAD_MB}mb",
-            allowed_paths=[str(options.output.resolve())],
             css=(templates / "studio.css").read_text(),
             head=(templates / "player.html").read_text(),
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
@@ -48,7 +50,7 @@ def serve(options: Options, cache: Path) -> None:
             show_error=True,
             ssr_mode=False,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"`port` {port} cannot be used ({error}): choose another one, or 0") from error
     print(f"the studio is at {url}; Ctrl-C ends it", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
@@ -77,5 +79,9 @@ def build(session: Session):  # type: ignore[no-untyped-def]  # a gradio.Blocks,
 
 
 def _free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as server:
-        return int(server.getsockname()[1])
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.create_server((host, 0), family=family) as server:
+            return int(server.getsockname()[1])
+    except OSError as error:
+        raise UsageError(f"`host` {host} is no address of this machine ({error})") from error

@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
-from preprocessing.html.media import AudioClip, ClipFigure, SpectrogramScale, clip_figure
+from preprocessing.html.media import AudioClip, ClipFigure, SpectrogramScale, clip_figure, data_uri
 from preprocessing.html.page import render
 from trainer.reporting.wav import read_wav
 from trainer.studio.session import Session
-
-FILE_URI = "/gradio_api/file="  # where Gradio serves files of its `allowed_paths`
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,13 @@ class ShownClip:
 
 
 def take_html(session: Session, take: str) -> str:
-    """Show the clips and the recipe of a take."""
+    """Show the clips and the recipe of a take.
+
+    Clips are part of the page: the server gives out no files of the folder, which may have others.
+
+    Raises:
+        CommandError: The take is gone (exit code 3).
+    """
     folder = (session.options.output / take).resolve()
     entries = session.entries(take)
     rate_hz = session.generator.sample_rate_hz
@@ -40,7 +43,7 @@ def take_html(session: Session, take: str) -> str:
     shown = [
         ShownClip(
             clip_figure(clip, scale),
-            FILE_URI + quote(str(folder / entry["file"])),
+            data_uri((folder / entry["file"]).read_bytes(), "audio/wav"),
             f"{take}-{Path(entry['file']).name}",
         )
         for clip, entry in zip(clips, entries, strict=True)

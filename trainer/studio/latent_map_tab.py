@@ -29,7 +29,8 @@ def add_tab(session: Session) -> None:
             with gr.Column(scale=1):
                 clips = gr.HTML("<p>Click on the map.</p>", elem_id="map-clips")
 
-    tab.select(lambda: map_of(session).picture, outputs=picture, concurrency_limit=1, concurrency_id="model")
+    draw = with_messages(lambda: map_of(session).picture)
+    tab.select(draw, outputs=picture, concurrency_limit=1, concurrency_id="model")
 
     @with_messages
     def show(action: str, click: gr.SelectData) -> str:

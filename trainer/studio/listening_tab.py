@@ -11,7 +11,15 @@ import gradio as gr
 
 from preprocessing.errors import UsageError
 from trainer.config import MAX_SEED
-from trainer.reporting.listening import RATING, Interval, append_vote, read_votes, summarize
+from trainer.reporting.listening import (
+    RATING,
+    Interval,
+    append_vote,
+    read_votes,
+    subject_of,
+    summarize,
+    votes_about,
+)
 from trainer.studio.clips_html import clips_html
 from trainer.studio.events import with_messages
 from trainer.studio.listening_trials import Trial, make_trials
@@ -41,7 +49,7 @@ class Progress(NamedTuple):
 def add_tab(session: Session) -> None:
     """Add the tab."""
     progress = gr.State(None)
-    with gr.Tab("Listening test") as tab:
+    with gr.Tab("Listening test"):
         listener = gr.Textbox(label="Your name or initials", max_lines=1, max_length=40)
         start = gr.Button("Start", variant="primary", elem_id="start-test")
         text = gr.Markdown(INTRODUCTION, elem_id="question")
@@ -64,9 +72,10 @@ def add_tab(session: Session) -> None:
         return show(Progress(name, make_trials(session, random.randint(0, MAX_SEED)), 0))
 
     @with_messages
-    def cast(progress: Progress, choice: str | None, *scores: float) -> list[Any]:
-        trial = progress.trial
-        assert trial is not None  # the button is hidden after the last one
+    def cast(progress: Progress | None, choice: str | None, *scores: float) -> list[Any]:
+        trial = progress.trial if progress else None
+        if progress is None or trial is None:  # the server has been started again since
+            raise UsageError("this test is over: press Start")
         append_vote(session.votes_path, _vote(session, progress.listener, trial, choice, scores))
         return show(progress._replace(done=progress.done + 1))
 
@@ -92,7 +101,6 @@ def add_tab(session: Session) -> None:
             "",
         ]
 
-    tab.select(lambda: _results(session), outputs=results, show_progress="hidden")
     start.click(begin, listener, shown, concurrency_limit=1, concurrency_id="model")
     vote.click(cast, [progress, choice, *scores], shown, show_progress="hidden")
 
@@ -111,8 +119,7 @@ def _vote(
     vote: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "listener": listener,
-        "run": session.options.run,
-        "checkpoint": session.generator.checkpoint,
+        **_subject(session),
         "kind": trial.kind,
         "clip": trial.clip,
     }
@@ -124,8 +131,19 @@ def _vote(
     return vote | {"systems": systems, "choice": chosen}
 
 
+def _subject(session: Session) -> dict[str, str | None]:
+    """Return the fields of a vote that say which models were heard."""
+    baseline = session.baseline
+    return {
+        "run": session.options.run,
+        "checkpoint": session.generator.checkpoint,
+        "baseline_run": session.options.baseline_run,
+        "baseline_checkpoint": baseline.checkpoint if baseline else None,
+    }
+
+
 def _results(session: Session) -> str:
-    votes = read_votes(session.votes_path)
+    votes = votes_about(read_votes(session.votes_path), subject_of(_subject(session)))
     if not votes:
         return ""
     summary = summarize(votes)

@@ -63,7 +63,7 @@ def add_tab(session: Session, takes: gr.State) -> None:
             attributes={
                 name: level for name, given, level in zip(names, is_set, levels, strict=True) if given
             },
-            secs=None if round(secs * generator.sample_rate_hz) == generator.clip_samples else secs,
+            secs=secs if secs and round(secs * generator.sample_rate_hz) != generator.clip_samples else None,
             temperature=temperature,
             guidance=guidance,
         )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import shutil
 import threading
 from pathlib import Path
 from typing import Any
 
 from preprocessing.dataset.splits import SPLITS
-from preprocessing.errors import CommandError, UsageError
+from preprocessing.errors import CommandError, DataError, UsageError
+from preprocessing.storage.atomic import write_atomically
 from trainer.generation import takes
 from trainer.generation.generate import write_take
+from trainer.generation.generator import Generator
 from trainer.generation.load import load
 from trainer.generation.modes import generate_mode
 from trainer.generation.options import Options as GenerationOptions
@@ -33,7 +35,8 @@ class Session:
         generator: The run.
         baseline: Another run for the listening test, or None.
         test_clips: Real clips to start from, of the dataset if one was named, else the run's fixed test clips.
-        votes_path: Where the listening test appends its votes: the run, or the folder of takes for a remote run.
+        votes_path: Where the listening test appends its votes: in the run, or in the folder of takes for a remote
+            run or a folder of models.
     """
 
     def __init__(self, options: Options, cache: Path) -> None:
@@ -45,19 +48,20 @@ class Session:
         """
         if is_remote(str(options.output)) or options.output.is_file():
             raise UsageError(f"`output` {options.output} must be a local folder")
-        self.options = options
+        # Recipes name the copies of uploads, wherever a take is made again.
+        self.options = dataclasses.replace(options, output=options.output.resolve())
         self.generator = load(options.run, cache=cache)
-        self.baseline = load(options.baseline_run, cache=cache) if options.baseline_run else None
-        if self.baseline and self.baseline.sample_rate_hz != self.generator.sample_rate_hz:
-            raise UsageError("`baseline_run` has another sample rate than `run`")
+        self.baseline = _load_baseline(options.baseline_run, self.generator, cache)
         self.test_clips = test_clips(self.generator, options.data, cache)
         self._cache = cache
         local_run = not is_remote(options.run) and (Path(options.run) / "config.json").exists()
-        self.votes_path = (Path(options.run) if local_run else options.output) / LISTENING
+        self.votes_path = (Path(options.run) if local_run else self.options.output) / LISTENING
         self.model_lock = threading.Lock()
 
     def warm_up(self) -> None:
         """Generate once, so that the first click does not wait for TensorFlow."""
+        if "prior" not in self.generator.model.capabilities.modes:
+            return
         with self.model_lock:
             self.generator.sample(8 if self.generator.model.capabilities.conditional else 1)
 
@@ -78,7 +82,7 @@ class Session:
         """
         if options.modes != ("prior",) and not options.sources:
             raise UsageError("choose a clip, upload a file or record one")
-        sources = choose_sources(self.generator, options, self._cache)
+        sources = choose_sources(self.generator, options, self._cache, self.test_clips)
         with self.model_lock:
             generated = generate_mode(self.generator, options.modes[0], sources, options)
         recipe = takes.make_recipe(self.options.run, self.generator, sources, options)
@@ -88,30 +92,43 @@ class Session:
         return names[0].partition("/")[0]
 
     def keep_upload(self, path: str) -> str:
-        """Copy an uploaded file beside the takes, so that a take can be made again; return the copy's path."""
+        """Copy an uploaded file beside the takes, so that a take can be made again; return the copy's path.
+
+        Raises:
+            CommandError: It is too short (exit code 2), or no recording (3).
+        """
         file = read_source_file(path, self.generator.sample_rate_hz)
-        fit_length(self.generator, file.audio)
+        try:
+            fit_length(self.generator, file.audio)
+        except UsageError as error:
+            raise UsageError(f"the recording is too short: {error}") from error
         folder = self.options.output / SOURCES
         folder.mkdir(parents=True, exist_ok=True)
         copy = folder / f"{file.sha256[:12]}-{Path(path).name}"
         if not copy.exists():
-            shutil.copyfile(path, copy)
+            write_atomically(copy, Path(path).read_bytes())
         return str(copy)
 
     def takes(self) -> list[str]:
         """List the takes, starred ones first, then the newest."""
         folders = [path.parent for path in self.options.output.glob(f"*/{takes.RECIPE_NAME}")]
-        names = sorted((folder.name for folder in folders), reverse=True)
+        names = sorted((folder.name for folder in folders if (folder / MUSIC).exists()), reverse=True)
         return sorted(names, key=lambda name: not self.is_starred(name))
 
     def entries(self, take: str) -> list[dict[str, Any]]:
-        """Return the entries of a take's `music.json`."""
-        entries: list[dict[str, Any]] = json.loads((self.options.output / take / MUSIC).read_bytes())
+        """Return the entries of a take's `music.json`, at least one.
+
+        Raises:
+            CommandError: The take is gone (exit code 3).
+        """
+        entries: list[dict[str, Any]] = self._read(take, MUSIC)
+        if not entries:
+            raise DataError(f"the take {take} has no clips")
         return entries
 
     def recipe(self, take: str) -> dict[str, Any]:
-        """Return a take's recipe."""
-        recipe: dict[str, Any] = json.loads((self.options.output / take / takes.RECIPE_NAME).read_bytes())
+        """Return a take's recipe; raises as `entries`."""
+        recipe: dict[str, Any] = self._read(take, takes.RECIPE_NAME)
         return recipe
 
     def is_starred(self, take: str) -> bool:
@@ -119,12 +136,37 @@ class Session:
         return (self.options.output / take / STARRED).exists()
 
     def set_star(self, take: str, starred: bool) -> None:
-        """Give a take a star, or take it away."""
+        """Give a take a star, or take it away; raises as `entries`."""
+        self.recipe(take)  # refuses a take that is gone
         path = self.options.output / take / STARRED
         if starred:
             path.touch()
         else:
             path.unlink(missing_ok=True)
+
+    def _read(self, take: str, name: str) -> Any:
+        try:
+            return json.loads((self.options.output / take / name).read_bytes())
+        except (OSError, ValueError) as error:
+            raise DataError(f"the take {take} is gone, or no take of this program ({error})") from error
+
+
+def _load_baseline(run: str | None, generator: Generator, cache: Path) -> Generator | None:
+    """Load the run that the listening test compares with.
+
+    Raises:
+        CommandError: Its clips are of another rate or length (exit code 2), or there is no run (3).
+    """
+    if run is None:
+        return None
+    try:
+        baseline = load(run, cache=cache)
+    except DataError as error:
+        raise DataError(f"`baseline_run` {run}: {error}") from error
+    same_length = baseline.model.capabilities.any_length or baseline.clip_samples == generator.clip_samples
+    if baseline.sample_rate_hz != generator.sample_rate_hz or not same_length:
+        raise UsageError(f"`baseline_run` {run} makes clips of another sample rate or length than `run`")
+    return baseline
 
 
 def describe(error: CommandError) -> str:

@@ -25,6 +25,8 @@ def add_tab(session: Session, takes: gr.State) -> None:
     generator = session.generator
     is_conditional = generator.model.capabilities.conditional
     modes = [(MODES[mode], mode) for mode in generator.model.capabilities.modes if mode != "prior"]
+    if not modes:
+        return
     names = [clip.name for clip in session.test_clips]
     test_clips = [("none", ""), *((f"{clip.name} ({clip.genre})", clip.name) for clip in session.test_clips)]
     with gr.Tab("From a clip"), gr.Row():

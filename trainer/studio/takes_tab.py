@@ -22,10 +22,10 @@ def add_tab(session: Session, takes: gr.State) -> None:
     choices = [choice for choice, _, _ in sides]
 
     def list_takes(*chosen: str | None) -> list[Any]:
-        names = [
-            (f"\N{BLACK STAR} {name}" if session.is_starred(name) else name, name) for name in session.takes()
-        ]
-        return [gr.update(choices=names, value=name) for name in chosen]
+        existing = session.takes()
+        names = [(f"\N{BLACK STAR} {name}" if session.is_starred(name) else name, name) for name in existing]
+        # A value that is no choice would make every later event fail.
+        return [gr.update(choices=names, value=name if name in existing else None) for name in chosen]
 
     @with_messages
     def show(take: str | None) -> tuple[str, bool]:

@@ -11,6 +11,7 @@ from support.tiny_corpus import CLIP_SAMPLES
 from preprocessing.errors import BAD_DATA, USAGE
 from trainer.__main__ import main
 from trainer.config import MODES
+from trainer.reporting.wav import read_comment
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +27,19 @@ def recordings(tmp_path_factory):
 
 
 def test_generation_starts_from_recordings_of_any_format_and_length(wave, recordings, tmp_path):
-    modes = [flag for mode in MODES if mode != "prior" for flag in ("--mode", mode)]
+    modes = [flag for mode in MODES if mode not in ("prior", "interpolate") for flag in ("--mode", mode)]
     sources = [flag for path in recordings for flag in ("--from", path)]
     flags = ["--run", str(wave), *modes, *sources, "--genre", "rock", "--output", str(tmp_path)]
     assert main(["generate", *flags]) == 0
     (take,) = tmp_path.iterdir()
     entries = json.loads((take / "music.json").read_text())
-    assert {entry["from"] for entry in entries} == {"stereo.wav", "a tone.mp3", "long.flac", None}
+    assert {entry["from"] for entry in entries} == {"stereo.wav", "a tone.mp3", "long.flac"}
     secs = {
         mode: [soundfile.info(take / entry["file"]).duration for entry in entries if entry["mode"] == mode]
         for mode in MODES
     }
     for mode in ("variation", "reconstruct", "transfer"):
         assert secs[mode] == pytest.approx([2.0, 1.5, 3.0], abs=0.1)
-    assert secs["interpolate"] == pytest.approx([2.0] * 5, abs=0.1)
     assert secs["continue"] == pytest.approx([3.024, 2.524, 4.024], abs=0.1)
     first, again = (soundfile.read(take / f"reconstruct/0{index}.wav")[0] for index in (0, 2))
     assert np.abs(first[:900] - again[:900]).max() < 0.5
@@ -49,6 +49,36 @@ def test_generation_starts_from_recordings_of_any_format_and_length(wave, record
     (repeated,) = again.iterdir()
     for entry in entries:
         assert (take / entry["file"]).read_bytes() == (repeated / entry["file"]).read_bytes()
+
+
+def test_an_interpolation_is_between_two_recordings_as_long_as_the_shorter(
+    wave, recordings, tmp_path, capsys
+):
+    flags = ["--run", str(wave), "--mode", "interpolate", "--output", str(tmp_path)]
+    assert main(["generate", *flags, "--from", recordings[0], "--from", recordings[2]]) == 0
+    lengths = [soundfile.info(path).duration for path in tmp_path.glob("*/interpolate/*.wav")]
+    assert lengths == pytest.approx([2.0] * 5, abs=0.1)
+    assert main(["generate", *flags, "--from", recordings[0]]) == USAGE
+    assert "an interpolation needs two clips, and --from names 1" in capsys.readouterr().err
+
+
+def test_a_recipe_with_many_sources_is_in_every_file(wave, recordings, tmp_path):
+    sources = [flag for path in recordings * 8 for flag in ("--from", path)]
+    flags = ["--run", str(wave), "--mode", "reconstruct", "--output", str(tmp_path)]
+    assert main(["generate", *flags, *sources]) == 0
+    (take,) = tmp_path.iterdir()
+    recipe = json.loads((take / "recipe.json").read_text())
+    comment = json.loads(read_comment(take / "reconstruct/23.wav"))
+    assert comment.pop("clip")["file"] == "reconstruct/23.wav"
+    assert comment == recipe and len(recipe["sources"]) == 24
+
+
+def test_a_take_is_varied_in_mode_and_checkpoint(wave, recordings, tmp_path):
+    flags = ["--output", str(tmp_path / "music")]
+    main(["generate", "--run", str(wave), "--from", recordings[0], "--mode", "reconstruct", *flags])
+    (take,) = (tmp_path / "music").iterdir()
+    for given in (["--mode", "prior", "--count", "1"], ["--checkpoint", "newest"]):
+        assert main(["generate", "--like", str(take), *given, *flags]) == 0
 
 
 def test_a_model_of_one_length_uses_the_beginning_of_a_recording(reference, recordings, tmp_path):
@@ -74,7 +104,8 @@ def test_a_take_is_not_repeated_from_a_file_that_has_changed(wave, recordings, t
     (take,) = (tmp_path / "music").iterdir()
     soundfile.write(own, 0.5 * np.sin(np.arange(16_000) / 9), 8_000)
     assert main(["generate", "--like", str(take), "--output", str(tmp_path / "music")]) == BAD_DATA
-    assert "own.wav has changed since the take was made" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "a source clip of the take has changed since it was made" in error and "own.wav" in error
 
 
 def test_recordings_that_cannot_be_used_are_refused_in_one_sentence(wave, recordings, tmp_path, capsys):
@@ -92,6 +123,8 @@ def test_recordings_that_cannot_be_used_are_refused_in_one_sentence(wave, record
             "none.wav is neither a file nor the name of a test",
         ),
         (["--from", recordings[0], "--genre", "ska"], USAGE, "unknown genre ska"),
+        (["--genre", "ska"], USAGE, "unknown genre ska"),
+        (["--mode", "continue", "--secs", "1e9"], USAGE, "--secs must be above 0 and at most 3600"),
     ):
         assert main(["generate", *flags, *given]) == code
         assert message in capsys.readouterr().err

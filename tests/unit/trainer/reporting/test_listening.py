@@ -70,5 +70,19 @@ def test_votes_are_appended_and_a_line_that_was_cut_off_is_left_out(tmp_path):
     with path.open("a") as file:
         file.write('{"kind": "pa')
     assert [vote["choice"] for vote in listening.read_votes(path)] == ["model", None]
-    assert listening.read_summary(tmp_path / "run").systems[0].pairs == 2
+    listening.append_vote(path, pair("model"))  # not on the line that was cut off
+    assert [vote["choice"] for vote in listening.read_votes(path)] == ["model", None, "model"]
+    assert listening.read_summary(tmp_path / "run").systems[0].pairs == 3
     assert listening.read_summary(tmp_path) is None
+
+
+def test_votes_about_other_models_do_not_count(tmp_path):
+    for run, choice in (("a", "model"), ("a", "model"), ("b", "real clip")):
+        listening.append_vote(
+            tmp_path / "listening.jsonl", {**pair(choice), "run": run, "checkpoint": "best-1"}
+        )
+    summary = listening.read_summary(tmp_path)
+    assert {result.system: result.preferred.value for result in summary.systems} == {
+        "model": 0,
+        "real clip": 1,
+    }

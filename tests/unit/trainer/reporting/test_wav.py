@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from trainer.reporting.wav import read_wav, write_wav
+from trainer.reporting.wav import read_comment, read_wav, write_wav
 
 RATE_HZ = 3_000
 LSB = 1 / 32_768
@@ -35,3 +35,14 @@ def test_a_resampled_wav_file_keeps_duration_and_pitch(tmp_path):
     assert info.samplerate == 22_050
     assert info.duration == pytest.approx(2.0, abs=1e-3)
     assert loudest_hz(read_wav(tmp_path / "a.wav"), 22_050) == pytest.approx(440, abs=0.5)
+
+
+@pytest.mark.parametrize("comment", ["", "seed 1", "\N{GREEK SMALL LETTER PI}" * 9_999])
+def test_a_comment_of_any_length_is_read_back_and_the_samples_are_the_same(tmp_path, comment):
+    audio = np.random.default_rng(0).uniform(-0.9, 0.9, 999).astype(np.float32)
+    write_wav(tmp_path / "plain.wav", audio, RATE_HZ)
+    write_wav(tmp_path / "comment.wav", audio, RATE_HZ, comment=comment)
+    assert read_comment(tmp_path / "comment.wav") == comment
+    np.testing.assert_array_equal(read_wav(tmp_path / "comment.wav"), read_wav(tmp_path / "plain.wav"))
+    with soundfile.SoundFile(tmp_path / "comment.wav") as file:
+        assert file.frames == 999 and (len(comment) > 2_000 or file.comment == comment)
