@@ -10,8 +10,12 @@ from preprocessing.__main__ import main as preprocess
 from preprocessing.errors import DONE, USAGE
 from preprocessing.synthetic.__main__ import main as synthesize
 from trainer.__main__ import main as trainer
+from trainer.generation.options import Options as GenerationOptions
+from trainer.reporting.listening import append_vote
 from trainer.runs.directory import RunDirectory
 from trainer.runs.storage import GcsPrefix
+from trainer.studio.options import Options
+from trainer.studio.session import Session
 
 # Files that no command writes, and such that have a name which some command would write.
 HARMLESS = (
@@ -36,6 +40,7 @@ COLLIDING = {
     ),
     "evaluate": ("evaluation.json", "evaluation.md", "latents.png", "spectrograms.png"),
     "export": ("saved_model.pb", "metadata.json", "variables/variables.index"),
+    "compare": (PAGE,),
 }
 
 
@@ -60,6 +65,20 @@ def export(run, output):
         return trainer(["export", "--run", str(run), "--output", str(output)])
 
 
+def compare(run, output):
+    return trainer(["compare", str(run), "--html", str(output / PAGE)])
+
+
+def use_studio(run, output, upload):
+    """Do what the buttons of the studio do; a listening test with a vote too."""
+    session = Session(Options(run=str(run), output=output), output.parent / "cache")
+    session.votes_path = output / "listening.jsonl"
+    options = GenerationOptions(modes=("reconstruct",), sources=(session.keep_upload(str(upload)),))
+    session.set_star(session.make_take(options), True)
+    append_vote(session.votes_path, {"kind": "pair"})
+    return DONE
+
+
 @pytest.fixture
 def commands(corpus, dataset, run):
     """Each command, given its output."""
@@ -76,6 +95,8 @@ def commands(corpus, dataset, run):
              "--baseline-run", str(run.parent / "reference")]
         ),
         "export": lambda output: export(run.parent / "reference", output),
+        "compare": lambda output: compare(run, output),
+        "studio": lambda output: use_studio(run, output, next(corpus.rglob("*.wav"))),
     }  # fmt: skip
 
 
@@ -91,7 +112,8 @@ def contents(folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["preprocess", "inspect", "synthesize", "train", "generate", "evaluate", "export"]
+    "name",
+    ["preprocess", "inspect", "synthesize", "train", "generate", "evaluate", "export", "compare", "studio"],
 )
 def test_a_command_adds_its_files_to_those_of_the_user(commands, tmp_path, name):
     before = put(tmp_path, HARMLESS)
