@@ -133,9 +133,10 @@ def line_chart(metric: Metric, series: list[Series]) -> LineChart | None:
     series = [each for each in series if each.epochs]
     if not series:
         return None
-    finite = [[value for value in each.values if math.isfinite(value)] for each in series]
-    ranges = [_value_range(values) for values in finite if values]
-    low, high = (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else (0.0, 1.0)
+    finite = [
+        values for each in series if (values := [value for value in each.values if math.isfinite(value)])
+    ]
+    low, high = _common_range(finite) if finite else (0.0, 1.0)
     x = sorted({epoch for each in series for epoch in each.epochs})
     axes = _Axes.around(x, low, high)
     gaps = {
@@ -148,8 +149,8 @@ def line_chart(metric: Metric, series: list[Series]) -> LineChart | None:
         title=metric.title,
         unit=metric.unit,
         curves=[_curve(each, axes) for each in series],
-        value_ticks=axes.value_ticks() if ranges else [],
-        epoch_ticks=axes.epoch_ticks(x) if ranges else [],
+        value_ticks=axes.value_ticks() if finite else [],
+        epoch_ticks=axes.epoch_ticks(x) if finite else [],
         epochs=len(x),
         gaps=len(gaps),
         clipped=any(not low <= value <= high for values in finite for value in values),
@@ -161,6 +162,13 @@ def _series(name: str, css_class: str, key: str, epochs: list[dict[str, float]])
     known = epochs if any(key in epoch for epoch in epochs) else []
     values = [epoch.get(key, math.nan) for epoch in known]
     return Series(name, css_class, [int(epoch["epoch"]) for epoch in known], values)
+
+
+def _common_range(curves: list[list[float]]) -> tuple[float, float]:
+    """Return a range around most values of all curves, and around where each of them ends."""
+    low, high = _value_range([value for values in curves for value in values])
+    ends = [values[-1] for values in curves]
+    return min(low, *ends), max(high, *ends)
 
 
 def _value_range(values: list[float]) -> tuple[float, float]:

@@ -135,7 +135,6 @@ def _facts(run: Path, results: RunResults, parameters: int | None) -> list[Fact]
             "Epochs": format_number(results.epochs[-1]["epoch"], 0),
             "Training time": format_duration(sum(epoch.get("epoch_secs", 0) for epoch in results.epochs)),
             "Parameters": format_number(parameters, 0) if parameters else "",
-            "Program": results.config.get("program", ""),
             "Audio": f"{rate_hz:,} Hz, {samples / rate_hz:.0f} s" if rate_hz and samples else "",
         },
         wide={
@@ -144,6 +143,7 @@ def _facts(run: Path, results: RunResults, parameters: int | None) -> list[Fact]
                 f"{sum(counts[split].values()):,} {split}" for split in SPLITS if split in counts
             ),
             "Dataset": dataset.get("uri", ""),
+            "Program": results.config.get("program", ""),
         },
     )
 
