@@ -57,19 +57,19 @@ def choose_sources(
         generator.condition(1, options.genre)  # refuses an unknown genre
     if options.sources:
         are_files = [is_remote(uri) or Path(uri).is_file() for uri in options.sources]
-        clips = [] if all(are_files) else known or test_clips(generator, options.data, cache)
+        clips = [] if all(are_files) else known or read_test_clips(generator, options.data, cache)
         named = {clip.name: clip for clip in clips}
         return [
             _own_clip(generator, uri, options.genre) if is_file else _test_clip(named, uri)
             for uri, is_file in zip(options.sources, are_files, strict=True)
         ]
-    clips = known or test_clips(generator, options.data, cache)
+    clips = known or read_test_clips(generator, options.data, cache)
     if options.genre is not None:
         clips = [clip for clip in clips if clip.genre == options.genre]
     return [clips[index % len(clips)] for index in range(options.count)] if clips else []
 
 
-def test_clips(generator: Generator, data: str | None, cache: Path) -> list[SourceClip]:
+def read_test_clips(generator: Generator, data: str | None, cache: Path) -> list[SourceClip]:
     """Read the test clips of a dataset, or the run's fixed ones if `data` is None; raises as `choose_sources`."""
     if data is None:
         return fixed_test_clips(generator.path)

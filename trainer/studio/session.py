@@ -18,7 +18,7 @@ from trainer.generation.load import load
 from trainer.generation.modes import generate_mode
 from trainer.generation.options import Options as GenerationOptions
 from trainer.generation.source_files import read_source_file
-from trainer.generation.sources import SourceClip, choose_sources, dataset_clips, fit_length, test_clips
+from trainer.generation.sources import SourceClip, choose_sources, dataset_clips, fit_length, read_test_clips
 from trainer.runs.directory import LISTENING, MUSIC
 from trainer.runs.storage import is_remote
 from trainer.studio.options import Options
@@ -52,7 +52,7 @@ class Session:
         self.options = dataclasses.replace(options, output=options.output.resolve())
         self.generator = load(options.run, cache=cache)
         self.baseline = _load_baseline(options.baseline_run, self.generator, cache)
-        self.test_clips = test_clips(self.generator, options.data, cache)
+        self.test_clips = read_test_clips(self.generator, options.data, cache)
         self._cache = cache
         local_run = not is_remote(options.run) and (Path(options.run) / "config.json").exists()
         self.votes_path = (Path(options.run) if local_run else self.options.output) / LISTENING

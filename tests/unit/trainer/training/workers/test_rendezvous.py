@@ -39,8 +39,12 @@ def meet_all(addresses, workers, timeout_secs=20.0, order=None):
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
 def test_workers_meet_whoever_comes_first_and_the_address_is_free_afterwards(addresses, order):
-    meet_all(addresses(3), 3, order=order)
-    meet_all(addresses(3), 3)
+    names = addresses(3)
+    meet_all(names, 3, order=order)
+    for name in names:
+        host, _, port = name.rpartition(":")
+        with socket.create_server((host, int(port))) as server:
+            assert server.getsockname()[1] == int(port)
 
 
 def test_a_worker_that_came_and_ended_is_waited_for_again_and_strangers_do_not_count(addresses):
