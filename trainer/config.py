@@ -80,6 +80,13 @@ class Config:
         minimum=1,
         extendable=True,
     )
+    prior_share: float = _setting(
+        0.3,
+        "share of the epochs, the last ones, in which only the priors learn: the latents of an encoder that no longer "
+        "changes are easier to predict",
+        minimum=0,
+        below=1,
+    )
     batch_size: int = _setting(
         8,
         "crops per training step, over all replicas; small by default, for many steps on few clips",
@@ -88,6 +95,12 @@ class Config:
     crop_samples: int = _setting(
         32_768,
         "samples per training crop: 11 s at 3,000 Hz, several bars; 0: whole clips",
+        minimum=0,
+    )
+    decoded_samples: int = _setting(
+        32_768,
+        "samples of each crop, at a random place, that the decoders see in a training step; encoder and priors see "
+        "the whole crop; 0: all",
         minimum=0,
     )
     crops_per_clip: int = _setting(8, "random crops of each clip per epoch", minimum=1)
@@ -116,10 +129,9 @@ class Config:
         "their scale",
         minimum=0,
     )
-    spectral_weight: float = _setting(
-        0.0,
-        "weight of the multi-resolution STFT distance of a teacher-forced resynthesis, in nats per sample "
-        "per unit of distance; 0: no spectral term, the likelihood suffices",
+    magnitude_weight: float = _setting(
+        0.25,
+        "weight of the likelihood of STFT magnitudes, from which new clips are synthesized",
         minimum=0,
     )
     condition_dropout: float = _setting(
@@ -144,6 +156,12 @@ class Config:
         "largest MDCT coefficients kept per step, each counted as two values (position and size): 10, with "
         "11 sequence latent values, make 8.2 samples per value",
         minimum=1,
+    )
+    magnitude_noise_scale: float = _setting(
+        0.7,
+        "scale of the noise in the magnitudes of new clips, relative to the learned one: 0 gives their medians, in "
+        "which the strongest partials are too weak",
+        minimum=0,
     )
     residual_noise_scale: float = _setting(
         0.15,
@@ -273,12 +291,22 @@ class Config:
         Loshchilov & Hutter 2017, "SGDR", equation 5, without restarts.
 
         Args:
-            progress: Finished part of all training steps, in [0, 1].
+            progress: Finished part of the training steps of its stage, in [0, 1]: see `stage_progress`.
             step: Number of finished training steps.
         """
         cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
         rate = self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * cosine
         return rate * min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else rate
+
+    @property
+    def prior_epochs(self) -> int:
+        """Number of the last epochs, in which only the priors learn."""
+        return int(self.epochs * self.prior_share)
+
+    def stage_progress(self, epoch: float) -> float:
+        """Compute the finished part of a stage, in [0, 1], after `epoch` epochs: of all weights, or of the priors."""
+        joint = self.epochs - self.prior_epochs
+        return epoch / joint if epoch < joint else (epoch - joint) / max(1, self.prior_epochs)
 
     def beta_at(self, epoch: float) -> float:
         """Compute the KL weight after `epoch` epochs: linear warm-up (Bowman et al. 2016, section 3.1)."""

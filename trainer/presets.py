@@ -112,8 +112,11 @@ register_preset(
     Config(
         preset="tiny",
         epochs=8,
+        prior_share=0.4,
         batch_size=4,
-        crop_samples=16_384,
+        learning_rate=3e-3,
+        crop_samples=90_112,
+        decoded_samples=16_384,
         channels=96,
         prior_units=128,
         coefficient_model_units=32,
@@ -149,6 +152,7 @@ register_preset(
     Config(
         preset="reference",
         epochs=20,
+        prior_share=0.0,
         crop_samples=0,
         crops_per_clip=1,
         learning_rate=3e-4,

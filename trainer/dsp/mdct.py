@@ -41,6 +41,15 @@ def synthesise(coefficients: tf.Tensor, samples: Size) -> tf.Tensor:
     return tf.reshape(overlapped, [tf.shape(coefficients)[0], -1])[:, hop : hop + samples]
 
 
+def whole_samples(is_known: tf.Tensor, hop: int, samples: Size) -> tf.Tensor:
+    """Tell which samples are known where both frames that they lie in are.
+
+    `[batch, frames]` boolean -> `[batch, samples]` boolean.
+    """
+    both = tf.logical_and(is_known[:, :-1], is_known[:, 1:])
+    return tf.repeat(both, hop, axis=1)[:, :samples]
+
+
 @functools.cache
 def _basis(hop: int) -> np.ndarray:
     """`[2 * hop, hop]` float32: windowed cosines, one column per bin."""

@@ -85,7 +85,12 @@ class WaveformVAE(tf.keras.Model):
         raise NotImplementedError
 
     def elbo_terms(
-        self, audio: tf.Tensor, condition: Condition, noise: tf.Tensor, beta: tf.Tensor
+        self,
+        audio: tf.Tensor,
+        condition: Condition,
+        noise: tf.Tensor,
+        beta: tf.Tensor,
+        training: bool = False,
     ) -> ElboTerms:
         """Estimate the ELBO's terms with one latent per clip.
 
@@ -94,6 +99,7 @@ class WaveformVAE(tf.keras.Model):
             condition: Of each clip.
             noise: `[batch, elbo_noise_size(samples)]`.
             beta: Scalar, the weight of the KL terms in the objective.
+            training: Whether the likelihood may be estimated from a random part of each clip.
         """
         raise NotImplementedError
 
@@ -166,6 +172,11 @@ class WaveformVAE(tf.keras.Model):
     def decode_noise_size(self, samples: Size) -> Size:
         """Noise values per clip that `decode` and `complete` take; 0 where decoding is deterministic."""
         return 0
+
+    @property
+    def prior_variables(self) -> list[tf.Variable]:
+        """Trainable variables of the learned priors; none where the prior is fixed."""
+        return []
 
     def parameter_count(self) -> int:
         """Trainable parameters."""

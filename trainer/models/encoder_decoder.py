@@ -1,4 +1,4 @@
-"""Encoder and decoder of the hierarchical model, which mirror each other.
+"""Encoder and envelope decoder of the hierarchical model, which mirror each other.
 
 coefficients [frames, bins]                                   log-scales [frames, bins]
      | log-energy, frames of a step side by side                  ^ steps split into frames
@@ -64,7 +64,7 @@ class Encoder(layers.Layer):
         return _posterior(global_moments), _posterior(sequence_moments)
 
 
-class Decoder(layers.Layer):
+class EnvelopeDecoder(layers.Layer):
     """Latents and condition -> spectral envelope: the log-scale of every coefficient."""
 
     def __init__(self, channels: int, frames_per_step: int, bins: int, precision: str) -> None:

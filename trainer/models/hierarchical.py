@@ -4,8 +4,9 @@
     sequence latents     [steps, sequence_latent_dim]  content of each step        p(step | past, global)
     sparse coefficients  [frames, bins], mostly NaN    the strongest, kept exactly  p(frame | past, envelope)
 
-Global and sequence latents decode to a spectral envelope, the log-scale of every MDCT coefficient. A small
-autoregressive model samples the coefficients that are not kept. `docs/model.md` has a diagram and the reasons.
+Global and sequence latents decode in two ways. To a spectral envelope, around which a small autoregressive model
+samples the coefficients that are not kept: what was encoded. And to fine magnitudes, whose phases are retrieved: what
+is new. `docs/model.md` has a diagram and the reasons.
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ import tensorflow as tf
 
 from trainer.conditioning import Condition, Guidance, Scale, as_column
 from trainer.config import MODES, Config
-from trainer.dsp import distances, mdct
+from trainer.dsp import mdct, phase_retrieval
 from trainer.dsp.sizes import Size, sizes
 from trainer.models import sparse_coefficients
 from trainer.models.base import Capabilities, ElboTerms, WaveformVAE
 from trainer.models.beat_phase import BeatPhase
-from trainer.models.coefficient_model import TransformCoefficientModel, likelihood_correction
+from trainer.models.coefficient_model import likelihood_correction
 from trainer.models.condition_encoder import ConditionEncoder
-from trainer.models.encoder_decoder import Decoder, Encoder
-from trainer.models.gaussian import elementwise_log_density, kl_divergence
+from trainer.models.encoder_decoder import Encoder
+from trainer.models.gaussian import kl_divergence
 from trainer.models.hierarchical_latents import HierarchicalLatents
 from trainer.models.noise import LatentShape
 from trainer.models.priors import GlobalPrior, SequencePrior
+from trainer.models.step_window import StepWindow
+from trainer.models.waveform_decoder import LogLikelihoods, WaveformDecoder
 from trainer.run_config import DatasetMetadata
 
 
@@ -41,22 +44,21 @@ class HierarchicalVAE(WaveformVAE):
         super().__init__()
         self.config = config
         self.smallest_samples = config.hop_samples * config.frames_per_step
-        self.window_sizes = distances.window_sizes(metadata.sample_rate_hz)
         self.beat_phase = BeatPhase(metadata, config.hop_samples, config.frames_per_step)
         self.condition_encoder = ConditionEncoder(len(metadata.genres))
         shape = (config.channels, config.frames_per_step)
         self.encoder = Encoder(*shape, config.latent_dim, config.sequence_latent_dim, config.precision)
-        self.decoder = Decoder(*shape, config.hop_samples, config.precision)
+        self.decoder = WaveformDecoder(config)
         self.global_prior = GlobalPrior(config.latent_dim)
         self.sequence_prior = SequencePrior(
             config.sequence_latent_dim, config.prior_units, config.prior_mixtures
         )
-        self.coefficient_model = TransformCoefficientModel(
-            config.hop_samples, config.coefficient_model_units, config.precision
-        )
-        self._residual_noise_scale = tf.constant(config.residual_noise_scale, tf.float32)
         self._sample_sequence = tf.function(self.sequence_prior.sample, reduce_retracing=True)
-        self._sample_coefficients = tf.function(self.coefficient_model.sample, reduce_retracing=True)
+
+    @property
+    def prior_variables(self) -> list[tf.Variable]:
+        """Those of both priors; the embedding of conditions, which others use, too, is not among them."""
+        return self.global_prior.trainable_variables + self.sequence_prior.trainable_variables
 
     def encode(self, audio: tf.Tensor, condition: Condition) -> HierarchicalLatents:
         """Return the posteriors' means and the strongest coefficients of each step."""
@@ -64,7 +66,8 @@ class HierarchicalVAE(WaveformVAE):
         embedding = self.condition_encoder(condition)  # [batch, CONDITION_DIM]
         posteriors = self.encoder(coefficients, embedding)
         global_latent, sequence_latents = (posterior.mean for posterior in posteriors)
-        relative = coefficients * tf.exp(-self.decoder(global_latent, sequence_latents, embedding))
+        log_scale = self.decoder.envelope(global_latent, sequence_latents, embedding)
+        relative = coefficients * tf.exp(-log_scale)
         strong = tf.abs(coefficients) >= self._threshold(coefficients)
         return HierarchicalLatents(global_latent, sequence_latents, tf.where(strong, relative, math.nan))
 
@@ -93,19 +96,21 @@ class HierarchicalVAE(WaveformVAE):
         noise: tf.Tensor,
         guidance: Guidance,
     ) -> tf.Tensor:
-        """Decode the envelope, sample the coefficients that are not kept, and synthesize the waveform."""
+        """Synthesize what was encoded from its coefficients, and what is new from fine magnitudes."""
         frames = sizes(latents.sparse_coefficients)[1]
         message = "the latents are of clips of another length than `samples`"
         tf.debugging.assert_equal(frames, self._latent_shape(samples).frames, message=message)
-        coefficients, _ = self._decode_coefficients(
-            latents, self.condition_encoder(condition, guidance), noise
-        )
-        return mdct.synthesise(coefficients, samples)
+        return self.decoder.synthesize(latents, self.condition_encoder(condition, guidance), samples, noise)
 
     def elbo_terms(
-        self, audio: tf.Tensor, condition: Condition, noise: tf.Tensor, beta: tf.Tensor
+        self,
+        audio: tf.Tensor,
+        condition: Condition,
+        noise: tf.Tensor,
+        beta: tf.Tensor,
+        training: bool = False,
     ) -> ElboTerms:
-        """One sample of the ELBO; the objective adds free bits, the envelope's likelihood and spectra."""
+        """One sample of the ELBO; the objective adds free bits and likelihoods of the envelope and the magnitudes."""
         config, samples = self.config, audio.shape[-1]
         shape = self._latent_shape(samples)
         coefficients = self._analyse(audio)  # [batch, frames, bins]
@@ -122,34 +127,32 @@ class HierarchicalVAE(WaveformVAE):
         log_p = self.sequence_prior.log_density(sequence_latents, context, beat)  # [batch, steps]
         kl_sequence = tf.reduce_sum(log_q - log_p, axis=-1)  # [batch]
 
-        log_scale = self.decoder(global_latent, sequence_latents, embedding)  # [batch, frames, bins]
-        relative = coefficients * tf.exp(-log_scale)
-        mean, log_spread = self.coefficient_model.predict_frames(relative, log_scale)
-        errors = tf.square((relative - mean) * tf.exp(-log_spread))
-        log_likelihood = _sum_log_density(errors, log_spread + log_scale)
-        log_likelihood -= likelihood_correction(shape.coefficients, samples)
-        envelope_log_likelihood = _sum_log_density(tf.square(relative), log_scale)
+        log_magnitudes = phase_retrieval.log_magnitudes(audio, config.hop_samples, shape.frames)
+        window = self._window(level_noise.window, shape.steps) if training else None
+        if window:
+            sequence_latents = window.cut(sequence_latents)
+            frames = config.frames_per_step
+            coefficients, log_magnitudes = (window.cut(x, frames) for x in (coefficients, log_magnitudes))
+        likelihoods = self.decoder.log_likelihoods(
+            coefficients, log_magnitudes, (global_latent, sequence_latents), embedding
+        )
+        if window:  # an estimate of those of the whole clip
+            ratio = samples / (window.steps * self.smallest_samples)
+            likelihoods = LogLikelihoods(*(ratio * values for values in likelihoods))
+        log_likelihood = likelihoods.coefficients
+        if not window:
+            log_likelihood -= likelihood_correction(shape.coefficients, samples)
 
         # Free bits (Kingma et al. 2016, appendix C.8), so that neither level is switched off early.
         kl = tf.maximum(kl_global, config.free_bits * shape.latent_dim)
         kl += tf.maximum(kl_sequence, config.free_bits * shape.steps * shape.sequence_latent_dim)
-        objective = beta * kl - log_likelihood - config.spectral_envelope_weight * envelope_log_likelihood
-        if config.spectral_weight:
-            resynthesis = sparse_coefficients.resample_others(
-                coefficients,
-                mean * tf.exp(log_scale),
-                tf.exp(log_scale + log_spread),
-                self._threshold(coefficients),
-                shape.reshape_coefficient_noise(level_noise.coefficients),
-                self._residual_noise_scale,
-            )
-            resynthesis = mdct.synthesise(resynthesis, samples)
-            distance = distances.multi_resolution_distance(audio, resynthesis, self.window_sizes)
-            objective += config.spectral_weight * samples * distance
+        objective = beta * kl - log_likelihood
+        objective -= config.spectral_envelope_weight * likelihoods.envelope
+        objective -= config.magnitude_weight * likelihoods.magnitudes
         return ElboTerms(log_likelihood, tf.stack([kl_global, kl_sequence], axis=-1), objective / samples)
 
     def as_sampled(self, latents: HierarchicalLatents) -> HierarchicalLatents:
-        """Keep no coefficient: the coefficient model samples them all."""
+        """Keep no coefficient, as in new clips."""
         return latents._replace(sparse_coefficients=tf.fill(tf.shape(latents.sparse_coefficients), math.nan))
 
     def add_noise(
@@ -173,7 +176,8 @@ class HierarchicalVAE(WaveformVAE):
         self, latents: HierarchicalLatents, condition: Condition, noise: tf.Tensor
     ) -> HierarchicalLatents:
         """Sample the coefficients that are not kept; the result keeps all."""
-        coefficients, log_scale = self._decode_coefficients(latents, self.condition_encoder(condition), noise)
+        embedding = self.condition_encoder(condition)
+        coefficients, log_scale = self.decoder.sample_coefficients(latents, embedding, noise)
         return latents._replace(sparse_coefficients=coefficients * tf.exp(-log_scale))
 
     def transfer_style(
@@ -214,7 +218,7 @@ class HierarchicalVAE(WaveformVAE):
             global_latent, sequence_latents[:, :known_steps], embedding, beat, step_noise, temperature
         )
         frames = known_steps * self.config.frames_per_step
-        log_scale = self.decoder(latents.global_latent, latents.sequence_latents, embedding)
+        log_scale = self.decoder.envelope(latents.global_latent, latents.sequence_latents, embedding)
         known = coefficients[:, :frames] * tf.exp(-log_scale[:, :frames])
         return latents._replace(
             sparse_coefficients=tf.concat([known, latents.sparse_coefficients[:, frames:]], axis=1)
@@ -231,17 +235,16 @@ class HierarchicalVAE(WaveformVAE):
         return self._latent_shape(samples).steps * per_step
 
     def elbo_noise_size(self, samples: int) -> int:
-        """Noise of both posteriors, and of the coefficients if the objective has a spectral term."""
-        coefficients = self.decode_noise_size(samples) if self.config.spectral_weight else 0
-        return self._latent_shape(samples).posterior_noise_size + coefficients
+        """Noise of both posteriors, and one value for the part that is decoded."""
+        return self._latent_shape(samples).posterior_noise_size
 
     def sample_noise_size(self, samples: Size) -> Size:
         """Noise of both priors."""
         return self._latent_shape(samples).prior_noise_size
 
     def decode_noise_size(self, samples: Size) -> Size:
-        """One value per coefficient."""
-        return self._latent_shape(samples).coefficients
+        """Noise of coefficients or phases, and of magnitudes."""
+        return self._latent_shape(samples).decode_noise_size
 
     def _latent_shape(self, samples: Size) -> LatentShape:
         return LatentShape.of_clip(self.config, samples)
@@ -257,16 +260,12 @@ class HierarchicalVAE(WaveformVAE):
             coefficients, self.config.sparse_coefficients, self.config.frames_per_step
         )
 
-    def _decode_coefficients(
-        self, latents: HierarchicalLatents, embedding: tf.Tensor, noise: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Coefficients and log-scales, both `[batch, frames, bins]`."""
-        log_scale = self.decoder(latents.global_latent, latents.sequence_latents, embedding)
-        kept = latents.sparse_coefficients * tf.exp(log_scale)
-        limit = sparse_coefficients.threshold_of_kept(kept, self.config.frames_per_step)
-        noise = tf.reshape(noise, [-1, *sizes(kept)[1:]])
-        coefficients = self._sample_coefficients(log_scale, kept, limit, noise, self._residual_noise_scale)
-        return coefficients, log_scale
+    def _window(self, noise: tf.Tensor, all_steps: int) -> StepWindow | None:
+        """The steps of each clip that are decoded in a training step; None: all."""
+        steps = max(1, self.config.decoded_samples // self.smallest_samples)
+        if not self.config.decoded_samples or steps >= all_steps:
+            return None
+        return StepWindow.random(noise, steps, all_steps)
 
     def _continue_steps(
         self,
@@ -284,8 +283,3 @@ class HierarchicalVAE(WaveformVAE):
         latents = tf.ensure_shape(latents, [None, beat.shape[1], shape.sequence_latent_dim])
         nothing_kept = tf.fill([tf.shape(global_latent)[0], shape.frames, shape.bins], math.nan)
         return HierarchicalLatents(global_latent, latents, nothing_kept)
-
-
-def _sum_log_density(squared_distance: tf.Tensor, log_scale: tf.Tensor) -> tf.Tensor:
-    """`[batch, frames, bins]` twice -> `[batch]`, in nats per clip."""
-    return tf.reduce_sum(elementwise_log_density(squared_distance, log_scale), axis=[1, 2])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer.config import Config
-from trainer.dsp import mdct
+from trainer.dsp import mdct, phase_retrieval
 from trainer.dsp.sizes import Size
 
 
@@ -45,21 +45,25 @@ class LatentShape(NamedTuple):
 
     @property
     def posterior_noise_size(self) -> Size:
-        """Values that a sample of both posteriors takes."""
-        return self.latent_dim + self.steps * self.sequence_latent_dim
+        """Values that a sample of both posteriors takes: one more selects the part of the clip that is decoded."""
+        return 1 + self.latent_dim + self.steps * self.sequence_latent_dim
 
     @property
     def prior_noise_size(self) -> Size:
         """Values that a sample of both priors takes: one more per step selects the mixture component."""
         return self.latent_dim + self.steps * (self.sequence_latent_dim + 1)
 
+    @property
+    def decode_noise_size(self) -> Size:
+        """Values that a waveform takes: one per coefficient, or phase, and one per magnitude."""
+        return self.coefficients + self.frames * phase_retrieval.count_bins(self.bins)
+
     def split_posterior_noise(self, noise: tf.Tensor) -> PosteriorNoise:
-        """Split `[batch, posterior_noise_size or more]`; the rest is for the coefficients."""
-        sequence = self.steps * self.sequence_latent_dim
-        sizes = [self.latent_dim, sequence, noise.shape[-1] - self.latent_dim - sequence]
-        global_latent, sequence_latents, coefficients = tf.split(noise, sizes, axis=-1)
+        """Split `[batch, posterior_noise_size]`."""
+        sizes = [1, self.latent_dim, self.steps * self.sequence_latent_dim]
+        window, global_latent, sequence_latents = tf.split(noise, sizes, axis=-1)
         shape = [-1, self.steps, self.sequence_latent_dim]
-        return PosteriorNoise(global_latent, tf.reshape(sequence_latents, shape), coefficients)
+        return PosteriorNoise(window[:, 0], global_latent, tf.reshape(sequence_latents, shape))
 
     def split_prior_noise(self, noise: tf.Tensor) -> PriorNoise:
         """Split `[batch, prior_noise_size]`."""
@@ -68,17 +72,29 @@ class LatentShape(NamedTuple):
         shape = [-1, self.steps, self.sequence_latent_dim + 1]
         return PriorNoise(global_latent, tf.reshape(sequence_latents, shape))
 
-    def reshape_coefficient_noise(self, noise: tf.Tensor) -> tf.Tensor:
-        """`[batch or 1, coefficients]` -> `[batch or 1, frames, bins]`."""
-        return tf.reshape(noise, [-1, self.frames, self.bins])
+
+def split_decode_noise(noise: tf.Tensor, frames: Size, bins: int) -> DecodeNoise:
+    """Split `[batch or 1, decode_noise_size]`."""
+    of_coefficients, of_magnitudes = noise[:, : frames * bins], noise[:, frames * bins :]
+    return DecodeNoise(
+        tf.reshape(of_coefficients, [-1, frames, bins]),
+        tf.reshape(of_magnitudes, [-1, frames, phase_retrieval.count_bins(bins)]),
+    )
+
+
+class DecodeNoise(NamedTuple):
+    """Noise of one waveform."""
+
+    coefficients: tf.Tensor  # [batch or 1, frames, bins], also of the phases that their retrieval starts from
+    magnitudes: tf.Tensor  # [batch or 1, frames, STFT bins]
 
 
 class PosteriorNoise(NamedTuple):
     """Noise of one ELBO sample."""
 
+    window: tf.Tensor  # [batch], selects the part of the clip that is decoded in training
     global_latent: tf.Tensor  # [batch, latent_dim]
     sequence_latents: tf.Tensor  # [batch, steps, sequence_latent_dim]
-    coefficients: tf.Tensor  # [batch, frames * bins], or [batch, 0] without a spectral term
 
 
 class PriorNoise(NamedTuple):

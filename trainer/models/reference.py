@@ -62,7 +62,12 @@ class ReferenceCVAE(WaveformVAE):
         return tf.sigmoid(self.logits(latents))[:, :samples]
 
     def elbo_terms(
-        self, audio: tf.Tensor, condition: Condition, noise: tf.Tensor, beta: tf.Tensor
+        self,
+        audio: tf.Tensor,
+        condition: Condition,
+        noise: tf.Tensor,
+        beta: tf.Tensor,
+        training: bool = False,
     ) -> ElboTerms:
         """Bernoulli log-likelihood and a one-sample estimate of the KL, as in the notebook."""
         posterior = self.posterior(audio)

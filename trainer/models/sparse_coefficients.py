@@ -37,29 +37,14 @@ def threshold_of_kept(kept: tf.Tensor, frames_per_step: int) -> tf.Tensor:
     return tf.repeat(tf.reduce_min(steps, axis=-1), frames_per_step, axis=1)[..., tf.newaxis]
 
 
-def resample_others(
-    coefficients: tf.Tensor,
-    mean: tf.Tensor,
-    spread: tf.Tensor,
-    limit: tf.Tensor,
-    noise: tf.Tensor,
-    residual_noise_scale: float,
-) -> tf.Tensor:
-    """Replace all but the strongest coefficients by samples of N(mean, spread squared).
+def has_kept(sparse: tf.Tensor, frames_per_step: int) -> tf.Tensor:
+    """Tell which frames belong to a step with a kept coefficient.
 
-    With a teacher-forced `mean` and `spread` this is what the coefficient model's `sample` would return if it
-    had predicted every frame from the true ones before.
-
-    Args:
-        coefficients: `[batch, frames, bins]`.
-        mean: The same shape.
-        spread: The same shape.
-        limit: `[batch, frames, 1]`, the `threshold` of the strongest and the limit of the others.
-        noise: `[batch, frames, bins]` standard normal.
-        residual_noise_scale: Largest standard deviation, in units of `limit`.
+    `[batch, frames, bins]`, NaN where not kept -> `[batch, frames]` boolean.
     """
-    sampled = tf.clip_by_value(mean + tf.minimum(spread, residual_noise_scale * limit) * noise, -limit, limit)
-    return tf.where(tf.abs(coefficients) >= limit, coefficients, sampled)
+    _, frames, bins = sizes(sparse)
+    steps = tf.reshape(tf.math.is_nan(sparse), [-1, frames // frames_per_step, frames_per_step * bins])
+    return tf.repeat(tf.logical_not(tf.reduce_all(steps, axis=-1)), frames_per_step, axis=1)
 
 
 def crossfade(start: tf.Tensor, end: tf.Tensor, position: tf.Tensor) -> tf.Tensor:

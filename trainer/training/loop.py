@@ -179,15 +179,13 @@ class TrainingLoop:
         config, epoch = self.config, self.position.epoch + 1
         steps = input_pipeline.count_steps(manifest, config)
         started = time.monotonic() - self.position.secs
-        first, total_steps = self.position.step, steps * config.epochs
+        first = self.position.step
         with EpochProgress(epoch, config.epochs, steps, first) as progress:
             batches = self._remaining_batches(input_shards, manifest)
             for index, batch in zip(range(first, steps), batches, strict=False):
-                step = steps * (epoch - 1) + index
-                learning_rate = self._learning_rate(step, total_steps)
-                beta = config.beta_at(epoch - 1 + index / steps)
-                sums = self._train_step(batch, step, beta, learning_rate)
-                self._divergence.add(sums, beta)
+                finished_epochs = epoch - 1 + index / steps
+                sums = self._train_step(batch, steps * (epoch - 1) + index, finished_epochs)
+                self._divergence.add(sums, config.beta_at(finished_epochs))
                 previous = self.position.totals
                 totals = sums if previous is None else previous.plus(sums)
                 self.position = Position(epoch - 1, index + 1, totals, time.monotonic() - started)
@@ -204,7 +202,7 @@ class TrainingLoop:
             "epoch": epoch,
             **{f"train_{name}": value for name, value in elbo_terms},
             "beta": config.beta_at(epoch - 1 / steps),
-            "learning_rate": self._learning_rate(steps * epoch - 1, total_steps),
+            "learning_rate": self._learning_rate(steps * epoch - 1, epoch - 1 / steps),
             "epoch_secs": self.position.secs,
             "clips_per_sec": self._clips_per_sec(),
         }
@@ -248,20 +246,22 @@ class TrainingLoop:
             self._batches = distributed_iterator(batches.skip(position.step), self.strategy)
         return self._batches
 
-    def _train_step(
-        self, batch: input_pipeline.Batch, step: int, beta: float, learning_rate: float
-    ) -> Totals:
-        """Run a training step; `step` counts from 0 at the beginning of the run."""
+    def _train_step(self, batch: input_pipeline.Batch, step: int, epoch: float) -> Totals:
+        """Run a training step; `step` and `epoch` count from 0 at the beginning of the run."""
+        config, state = self.config, self._train_state
         if self._profile:
             self._profile.before(step + 1)
-        self._train_state.optimizer.learning_rate.assign(learning_rate)
-        sums = self._train_state.train_step(batch, tf.constant(step, tf.int32), tf.constant(beta, tf.float32))
+        state.optimizer.learning_rate.assign(self._learning_rate(step, epoch))
+        beta = tf.constant(config.beta_at(epoch), tf.float32)
+        prior_only = epoch >= config.epochs - config.prior_epochs
+        sums = state.train_step(batch, tf.constant(step, tf.int32), beta, prior_only)
         if self._profile:
             self._profile.after(step + 1)
         return sums
 
-    def _learning_rate(self, step: int, total_steps: int) -> float:
-        return self._learning_rate_scale * self.config.learning_rate_at(step / total_steps, step)
+    def _learning_rate(self, step: int, epoch: float) -> float:
+        progress = self.config.stage_progress(epoch)
+        return self._learning_rate_scale * self.config.learning_rate_at(progress, step)
 
     def _save_if_due(self) -> None:
         """Save if the last checkpoint is old enough; save and stop if that is requested.

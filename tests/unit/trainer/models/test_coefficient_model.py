@@ -12,7 +12,7 @@ NO_LIMIT = tf.fill([2, 40, 1], 1e9)
 
 
 def test_teacher_forced_and_frame_by_frame_predictions_agree():
-    model = make_perturbed_model().coefficient_model
+    model = make_perturbed_model().decoder.coefficient_model
     coefficients = 0.1 * normal([1, 6, 16])
     log_scale = 0.3 * normal([1, 6, 16], key=8) - 2.0
     relative = coefficients * tf.exp(-log_scale)

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer.dsp import mdct, phase_retrieval
+from trainer.dsp.phase_retrieval import MIN_LOG_MAGNITUDE, count_bins, log_magnitudes, retrieve
+
+HOP, SAMPLES, RATE_HZ = 32, 2_000, 1_000
+FRAMES = mdct.count_frames(SAMPLES, HOP)
+NOISE = tf.random.stateless_normal([1, FRAMES * HOP], [1, 2])
+
+
+def chord() -> np.ndarray:
+    """Two decaying tones that start at different times, `[2, SAMPLES]`."""
+    secs = np.arange(SAMPLES) / RATE_HZ
+    tones = [
+        (secs > start) * np.exp(-2 * np.maximum(secs - start, 0)) * np.sin(2 * np.pi * hz * secs)
+        for start, hz in ((0.2, 130.0), (0.9, 220.0))
+    ]
+    return np.stack([0.4 * (tones[0] + tones[1]), 0.3 * tones[1]]).astype(np.float32)
+
+
+def unknown(clips: int = 2) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.zeros([clips, SAMPLES]), tf.zeros([clips, SAMPLES], tf.bool)
+
+
+def test_a_sine_of_full_scale_has_a_log_magnitude_of_0_and_silence_the_lowest():
+    sine = np.sin(2 * np.pi * 125.0 * np.arange(SAMPLES) / RATE_HZ)[np.newaxis].astype(np.float32)
+    levels = log_magnitudes(tf.concat([sine, tf.zeros_like(sine)], axis=0), HOP, FRAMES)
+    assert levels.shape == (2, FRAMES, count_bins(HOP))
+    middle = levels[0, FRAMES // 2].numpy()
+    assert middle.argmax() == 16  # 125 of 1,000 Hz in a frame of 128 samples
+    assert middle.max() == pytest.approx(0.0, abs=0.01)
+    assert (levels[1].numpy() == np.float32(MIN_LOG_MAGNITUDE)).all()
+
+
+def test_magnitudes_of_music_give_its_sound_back():
+    audio = chord()
+    levels = log_magnitudes(audio, HOP, FRAMES)
+    retrieved = retrieve(levels, NOISE, *unknown())
+    assert retrieved.shape == audio.shape
+    magnitudes = np.exp(log_magnitudes(retrieved, HOP, FRAMES)), np.exp(levels)
+    error = np.square(magnitudes[0] - magnitudes[1]).sum() / np.square(magnitudes[1]).sum()
+    assert error < 0.01  # -20 dB
+
+
+def test_more_iterations_come_nearer_to_the_magnitudes(monkeypatch):
+    levels = log_magnitudes(chord(), HOP, FRAMES)
+    errors = []
+    for iterations in (1, 32):
+        monkeypatch.setattr(phase_retrieval, "ITERATIONS", iterations)
+        retrieved = log_magnitudes(retrieve(levels, NOISE, *unknown()), HOP, FRAMES)
+        errors.append(np.square(np.exp(retrieved) - np.exp(levels)).sum())
+    assert errors[1] < 0.2 * errors[0]
+
+
+def test_known_samples_stay_as_they_are():
+    audio = chord()
+    levels = log_magnitudes(audio, HOP, FRAMES)
+    is_known = tf.broadcast_to(tf.range(SAMPLES) < 1_200, [2, SAMPLES])
+    retrieved = retrieve(levels, NOISE, audio, is_known).numpy()
+    np.testing.assert_allclose(retrieved[:, :1_200], audio[:, :1_200], atol=1e-6)
+    assert np.abs(retrieved[:, 1_200:]).max() > 0.01
+
+
+def test_impossible_magnitudes_give_a_finite_waveform():
+    levels = tf.fill([1, FRAMES, count_bins(HOP)], 50.0)
+    assert np.isfinite(retrieve(levels, NOISE, *unknown(1))).all()
+
+
+def test_whole_samples_lie_in_two_known_frames():
+    is_known = tf.constant([[True, True, False, True, True]])
+    assert mdct.whole_samples(is_known, 2, 7).numpy().tolist() == [[True, True] + [False] * 4 + [True]]

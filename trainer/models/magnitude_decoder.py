@@ -1,0 +1,112 @@
+"""The magnitude decoder: latents -> fine log-magnitudes of an STFT, from which new clips are synthesized.
+
+sequence latents [steps, sequence_latent_dim]
+     | DilatedBlock x dilations, FiLM: what sounds when
+[frames, groups of bins, FEATURES]
+     | SpectralBlock x dilations: partials that last, onsets in all groups at once
+log-magnitudes [frames, bins]
+
+The spectral envelope says how large coefficients are on average; sampled signs and sizes of coefficients around it
+sound of noise. This decoder says how large every magnitude is. It is trained by the likelihood of a Laplace
+distribution, whose location is the median: a partial of uncertain level keeps its width, which a mean would smear.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+from tensorflow.keras import layers
+
+from trainer.dsp.phase_retrieval import count_bins
+from trainer.dsp.sizes import sizes
+from trainer.models.layers import DilatedBlock, policy
+
+GROUP_BINS = 4  # adjacent bins that share a vector of features
+FEATURES = 24
+DILATIONS = (1, 2, 4)  # in frames
+UNIT = 2.0  # nats: about the standard deviation of log-magnitudes of music
+INITIAL_LOG_MAGNITUDE = -6.0  # typical of music; the output before training
+LOG_SCALE_RANGE = (-3.0, 1.0)  # of the Laplace distribution, in units
+
+
+class SpectralBlock(layers.Layer):
+    """Residual block over time and frequency: a dilated convolution, then one of kernel size 3."""
+
+    def __init__(self, dilation: int, dtype: tf.keras.mixed_precision.Policy) -> None:
+        super().__init__(dtype=dtype)
+        self.wide = layers.Conv2D(FEATURES, (3, 5), dilation_rate=(dilation, 1), padding="same", dtype=dtype)
+        self.narrow = layers.Conv2D(FEATURES, 3, padding="same", dtype=dtype)
+        self.activation = layers.LeakyReLU(0.2, dtype=dtype)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """`[batch, frames, groups, FEATURES]` -> the same shape."""
+        return x + self.narrow(self.activation(self.wide(self.activation(x))))
+
+
+class MagnitudeDecoder(layers.Layer):
+    """Latents and condition -> a Laplace distribution of every log-magnitude."""
+
+    def __init__(self, channels: int, frames_per_step: int, hop: int, precision: str) -> None:
+        super().__init__()
+        dtype = policy(precision)
+        self.bins = count_bins(hop)
+        self.frames_per_step = frames_per_step
+        self.input_layer = layers.Conv1D(channels, 3, padding="same", dtype=dtype)
+        self.blocks = [DilatedBlock(channels, dilation, dtype) for dilation in (1, *DILATIONS)]
+        self.film = [layers.Dense(2 * channels, dtype=dtype) for _ in self.blocks]
+        self.groups_layer = layers.Dense(frames_per_step * self.bins // GROUP_BINS * FEATURES, dtype=dtype)
+        self.spectral_blocks = [SpectralBlock(dilation, dtype) for dilation in DILATIONS]
+        self.constant_hidden = layers.Dense(128, activation=tf.nn.leaky_relu)
+        self.constant_output = layers.Dense(self.bins)  # constant over the clip
+        self.output_layer = layers.Conv2D(2 * GROUP_BINS, (1, 3), padding="same")
+        self.activation = layers.LeakyReLU(0.2, dtype=dtype)
+
+    def call(
+        self, global_latent: tf.Tensor, sequence_latents: tf.Tensor, condition: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Decode to location and log-scale of log-magnitudes.
+
+        Args:
+            global_latent: `[batch, latent_dim]`.
+            sequence_latents: `[batch, steps, sequence_latent_dim]`.
+            condition: `[batch, CONDITION_DIM]`.
+
+        Returns:
+            Both `[batch, frames, bins]` float32, in nats.
+        """
+        batch, steps, _ = sizes(sequence_latents)
+        context = tf.concat([global_latent, condition], axis=-1)
+        x = self.input_layer(sequence_latents)
+        for block, film in zip(self.blocks, self.film, strict=True):
+            gain, bias = tf.split(film(context)[:, tf.newaxis], 2, axis=-1)  # FiLM (Perez et al. 2018)
+            x = block(x * (1 + gain) + bias)
+        frames = steps * self.frames_per_step
+        x = tf.reshape(
+            self.groups_layer(self.activation(x)), [batch, frames, self.bins // GROUP_BINS, FEATURES]
+        )
+        for block in self.spectral_blocks:
+            x = block(x)
+        location, log_scale = tf.split(tf.cast(self.output_layer(self.activation(x)), tf.float32), 2, axis=-1)
+        location, log_scale = (
+            tf.reshape(values, [batch, frames, self.bins]) for values in (location, log_scale)
+        )
+        constant = self.constant_output(self.constant_hidden(context))[:, tf.newaxis]
+        log_scale = tf.clip_by_value(log_scale, *LOG_SCALE_RANGE) + math.log(UNIT)
+        return UNIT * (location + constant) + INITIAL_LOG_MAGNITUDE, log_scale
+
+
+def sample(location: tf.Tensor, log_scale: tf.Tensor, noise: tf.Tensor, noise_scale: float) -> tf.Tensor:
+    """Sample a Laplace distribution by `noise`, standard normal values of the same shape.
+
+    `noise_scale` is relative to the distribution's: 0 gives its median.
+    """
+    # The quantile of a normal value among Laplace's: the same probability lies beyond both.
+    quantile = -tf.sign(noise) * tf.math.log(tf.math.erfc(tf.abs(noise) / math.sqrt(2)) + 1e-30)
+    return location + noise_scale * tf.exp(log_scale) * quantile
+
+
+def log_density(log_magnitude: tf.Tensor, location: tf.Tensor, log_scale: tf.Tensor) -> tf.Tensor:
+    """Log-density of a Laplace distribution, elementwise, in nats."""
+    distance = tf.abs(log_magnitude - location) * tf.exp(-log_scale)
+    return -distance - log_scale - math.log(2.0)

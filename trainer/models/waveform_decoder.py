@@ -1,0 +1,137 @@
+"""The waveform decoder: latents -> waveform. It has two ways, each for what it is best at.
+
+latents with sparse coefficients     envelope -> coefficient model samples the others -> inverse MDCT
+latents without                      fine log-magnitudes -> phase retrieval
+
+The first keeps what was encoded; the second makes new music. A clip that is continued takes the first way as far as
+it is known, and the second one from there.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+from tensorflow.keras import layers
+
+from trainer.config import Config
+from trainer.dsp import mdct, phase_retrieval
+from trainer.dsp.sizes import Size, sizes
+from trainer.models import magnitude_decoder, sparse_coefficients
+from trainer.models.coefficient_model import TransformCoefficientModel
+from trainer.models.encoder_decoder import EnvelopeDecoder
+from trainer.models.gaussian import elementwise_log_density
+from trainer.models.hierarchical_latents import HierarchicalLatents
+from trainer.models.magnitude_decoder import MagnitudeDecoder
+from trainer.models.noise import split_decode_noise
+
+
+class LogLikelihoods(NamedTuple):
+    """Log-likelihoods of a clip or part of it, `[batch]` each, in nats."""
+
+    coefficients: tf.Tensor  # MDCT coefficients, given those of the frames before
+    envelope: tf.Tensor  # MDCT coefficients under the spectral envelope alone
+    magnitudes: tf.Tensor  # log-magnitudes of the STFT
+
+
+class WaveformDecoder(layers.Layer):
+    """p(waveform | latents, condition) and its two ways to synthesize."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.frames_per_step = config.frames_per_step
+        shape = (config.channels, config.frames_per_step, config.hop_samples, config.precision)
+        self.envelope = EnvelopeDecoder(*shape)
+        self.magnitudes = MagnitudeDecoder(*shape)
+        self.coefficient_model = TransformCoefficientModel(
+            config.hop_samples, config.coefficient_model_units, config.precision
+        )
+        self._residual_noise_scale = tf.constant(config.residual_noise_scale, tf.float32)
+        self._magnitude_noise_scale = tf.constant(config.magnitude_noise_scale, tf.float32)
+        self._sample_coefficients = tf.function(self.coefficient_model.sample, reduce_retracing=True)
+        self._retrieve = tf.function(phase_retrieval.retrieve, reduce_retracing=True)
+
+    def log_likelihoods(
+        self,
+        coefficients: tf.Tensor,
+        log_magnitudes: tf.Tensor,
+        latents: tuple[tf.Tensor, tf.Tensor],
+        embedding: tf.Tensor,
+    ) -> LogLikelihoods:
+        """Compute log-likelihoods, teacher-forced on the true past.
+
+        Args:
+            coefficients: `[batch, frames, bins]`.
+            log_magnitudes: `[batch, frames, STFT bins]`.
+            latents: Global and sequence latents of these frames.
+            embedding: Of the condition, `[batch, CONDITION_DIM]`.
+        """
+        log_scale = self.envelope(*latents, embedding)  # [batch, frames, bins]
+        relative = coefficients * tf.exp(-log_scale)
+        mean, log_spread = self.coefficient_model.predict_frames(relative, log_scale)
+        errors = tf.square((relative - mean) * tf.exp(-log_spread))
+        magnitudes = magnitude_decoder.log_density(log_magnitudes, *self.magnitudes(*latents, embedding))
+        return LogLikelihoods(
+            _sum(elementwise_log_density(errors, log_spread + log_scale)),
+            _sum(elementwise_log_density(tf.square(relative), log_scale)),
+            _sum(magnitudes),
+        )
+
+    def sample_coefficients(
+        self, latents: HierarchicalLatents, embedding: tf.Tensor, noise: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Sample the coefficients that are not kept.
+
+        Args:
+            latents: Of the clips.
+            embedding: `[batch, CONDITION_DIM]`.
+            noise: `[batch or 1, decode_noise_size]`.
+
+        Returns:
+            All coefficients and their log-scales, both `[batch, frames, bins]`.
+        """
+        log_scale = self.envelope(latents.global_latent, latents.sequence_latents, embedding)
+        kept = latents.sparse_coefficients * tf.exp(log_scale)
+        limit = sparse_coefficients.threshold_of_kept(kept, self.frames_per_step)
+        noise = split_decode_noise(noise, *sizes(kept)[1:]).coefficients
+        coefficients = self._sample_coefficients(log_scale, kept, limit, noise, self._residual_noise_scale)
+        return coefficients, log_scale
+
+    def synthesize(
+        self, latents: HierarchicalLatents, embedding: tf.Tensor, samples: Size, noise: tf.Tensor
+    ) -> tf.Tensor:
+        """Synthesize `[batch, samples]`, each part in its way; the arguments are those of `sample_coefficients`."""
+        is_kept = sparse_coefficients.has_kept(latents.sparse_coefficients, self.frames_per_step)
+        known = tf.cond(
+            tf.reduce_any(is_kept),
+            lambda: mdct.synthesise(self.sample_coefficients(latents, embedding, noise)[0], samples),
+            lambda: tf.zeros([tf.shape(is_kept)[0], samples]),
+        )
+        return tf.cond(
+            tf.reduce_all(is_kept),
+            lambda: known,
+            lambda: self._synthesize_new(latents, embedding, noise, known, is_kept),
+        )
+
+    def _synthesize_new(
+        self,
+        latents: HierarchicalLatents,
+        embedding: tf.Tensor,
+        noise: tf.Tensor,
+        known: tf.Tensor,
+        is_kept: tf.Tensor,
+    ) -> tf.Tensor:
+        """Synthesize `[batch, samples]` from magnitudes; as `known`, `[batch, samples]`, in frames that are kept."""
+        _, frames, bins = sizes(latents.sparse_coefficients)
+        phases, of_magnitudes = split_decode_noise(noise, frames, bins)
+        location, log_scale = self.magnitudes(latents.global_latent, latents.sequence_latents, embedding)
+        log_magnitudes = magnitude_decoder.sample(
+            location, log_scale, of_magnitudes, self._magnitude_noise_scale
+        )
+        is_known = mdct.whole_samples(is_kept, bins, sizes(known)[1])
+        return self._retrieve(log_magnitudes, tf.reshape(phases, [-1, frames * bins]), known, is_known)
+
+
+def _sum(log_density: tf.Tensor) -> tf.Tensor:
+    """`[batch, frames, bins]` -> `[batch]`."""
+    return tf.reduce_sum(log_density, axis=[1, 2])
