@@ -97,13 +97,12 @@ class MagnitudeDecoder(layers.Layer):
 
 
 def sample(location: tf.Tensor, log_scale: tf.Tensor, noise: tf.Tensor, noise_scale: float) -> tf.Tensor:
-    """Sample a Laplace distribution by `noise`, standard normal values of the same shape.
+    """Sample log-magnitudes by `noise`, standard normal values of the same shape.
 
-    `noise_scale` is relative to the distribution's: 0 gives its median.
+    `noise_scale` is relative to the standard deviation of the Laplace distribution: 0 gives its median. Samples are
+    normal, because the tails of a Laplace distribution of magnitudes in nats would give single bins all the energy.
     """
-    # The quantile of a normal value among Laplace's: the same probability lies beyond both.
-    quantile = -tf.sign(noise) * tf.math.log(tf.math.erfc(tf.abs(noise) / math.sqrt(2)) + 1e-30)
-    return location + noise_scale * tf.exp(log_scale) * quantile
+    return location + noise_scale * math.sqrt(2) * tf.exp(log_scale) * noise
 
 
 def log_density(log_magnitude: tf.Tensor, location: tf.Tensor, log_scale: tf.Tensor) -> tf.Tensor:
