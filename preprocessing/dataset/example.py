@@ -7,7 +7,9 @@
     valid_samples  int64_list, samples before padding
     source_sha256  bytes_list, of the source file, 64 hexadecimal digits
     source_uri     bytes_list
-    loudness_db, centroid_hz, tempo_bpm   float_list, one value each; NaN where it cannot be measured
+    loudness_db, centroid_hz, tempo_bpm, beat_clarity   float_list, one value each; NaN where it cannot be measured
+    key            bytes_list, e.g. b"A minor"; b"" where it is not clear
+    key_clarity    float_list; NaN where it cannot be measured
 
 Importing TensorFlow would cost every worker seconds and hundreds of megabytes. The message is wire-compatible:
 the tests exchange records with TensorFlow in both directions. `preprocessing.dataset.tfrecord` has the framing.
@@ -29,6 +31,14 @@ class Attributes(NamedTuple):
     loudness_db: float
     centroid_hz: float
     tempo_bpm: float
+    beat_clarity: float  # in [0, 1]
+
+
+class Key(NamedTuple):
+    """The key of a clip (see `preprocessing.features.key`)."""
+
+    name: str  # one of `keys.KEYS`, or empty: not clear enough
+    clarity: float  # NaN where not measurable
 
 
 class Record(NamedTuple):
@@ -42,6 +52,7 @@ class Record(NamedTuple):
     source_sha256: str
     source_uri: str
     attributes: Attributes
+    key: Key
 
 
 def _example_class() -> Any:
@@ -102,6 +113,8 @@ def encode(record: Record) -> bytes:
         feature[name].int64_list.value.append(getattr(record, name))
     for name, value in record.attributes._asdict().items():
         feature[name].float_list.value.append(value)
+    feature["key"].bytes_list.value.append(record.key.name.encode())
+    feature["key_clarity"].float_list.value.append(record.key.clarity)
     return example.SerializeToString(deterministic=True)
 
 
@@ -122,6 +135,7 @@ def decode(data: bytes) -> Record:
         sample_rate_hz=feature["sample_rate_hz"].int64_list.value[0],
         valid_samples=feature["valid_samples"].int64_list.value[0],
         attributes=Attributes(*(feature[name].float_list.value[0] for name in Attributes._fields)),
+        key=Key(feature["key"].bytes_list.value[0].decode(), feature["key_clarity"].float_list.value[0]),
         **texts,
     )
 

@@ -18,8 +18,8 @@ from preprocessing.errors import DataError, UsageError
 
 MANIFEST_NAME = "dataset.json"
 LATEST_NAME = "LATEST"  # beside the versions of a dataset: the digest, and so the folder, of the newest one
-SCHEMA_VERSION = 5
-MAX_EMPIRICAL_CONDITIONS = 128  # enough to represent the joint distribution of genres and attributes
+SCHEMA_VERSION = 6
+MAX_EMPIRICAL_CONDITIONS = 128  # enough to represent the joint distribution of genres, attributes and keys
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,11 @@ class Manifest:
     recordings: dict[str, int]  # split -> recordings that the clips were cut from
     quarantined: dict[str, int]  # reason -> files
     attributes: dict[str, Statistics]  # name -> over the training split, or over all clips if it is empty
+    keys: dict[
+        str, int
+    ]  # key -> clips of the same split, in the order of `keys.KEYS`, without those of no clip
     empirical_conditions: list[dict[str, str | float | None]]
-    """Genre and attributes of up to `MAX_EMPIRICAL_CONDITIONS` training clips, spaced evenly by track id."""
+    """Genre, attributes and key of up to `MAX_EMPIRICAL_CONDITIONS` training clips, spaced evenly by track id."""
     records_sha256: str  # of records.jsonl
     inputs_fingerprint: str  # of the input listing (paths, sizes, times): a cheap test for any change
     schema_version: int = SCHEMA_VERSION

@@ -13,7 +13,7 @@ RECORDS_NAME = "records.jsonl"
 
 
 class RecordEntry(NamedTuple):
-    """One line; attributes that cannot be measured are None."""
+    """One line; attributes that cannot be measured, and a key that is not clear, are None."""
 
     track_id: str  # of the clip, e.g. jazz.00018, or jazz.00018@60 for the one that starts at 60 s
     recording_id: str  # of the recording that the clip was cut from; it alone determines the split
@@ -25,6 +25,9 @@ class RecordEntry(NamedTuple):
     loudness_db: float | None
     centroid_hz: float | None
     tempo_bpm: float | None
+    beat_clarity: float | None  # in [0, 1]
+    key: str | None  # one of `keys.KEYS`
+    key_clarity: float | None
     source_uri: str
     source_sha256: str
     fingerprint: str  # of a recording's first clip, else empty; see `preprocessing.features.fingerprint`

@@ -1,1 +1,1 @@
-"""Measure clips: attributes, tempo and the fingerprint by which duplicates are found."""
+"""Measure clips: attributes, tempo, beat, key, and the fingerprint by which duplicates are found."""

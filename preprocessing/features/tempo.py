@@ -12,6 +12,8 @@ from functools import cache
 import numpy as np
 import scipy.fft
 
+from preprocessing.features.spectrogram import frame_signal, hann_window
+
 FLOOR_DB = -100.0
 DYNAMIC_RANGE_DB = 80.0
 ONSET_DELAY_FRAMES = 3  # the delay of librosa's onset strength, with its default transform size and hop
@@ -57,31 +59,16 @@ def tempo_bpm(onsets: np.ndarray, frames_per_sec: float) -> float:
     ramp = _ramp(size // 2)  # as in np.pad's mode "linear_ramp", which would take longer than the transform
     padded = np.concatenate([onsets[0] * ramp, onsets, onsets[-1] * ramp[::-1]])
     windows = frame_signal(padded, size, size // TEMPO_WINDOW_OVERLAP)
-    spectra = scipy.fft.rfft(windows * _hann(size), scipy.fft.next_fast_len(2 * size - 1, real=True))
+    spectra = scipy.fft.rfft(windows * hann_window(size), scipy.fft.next_fast_len(2 * size - 1, real=True))
     tempogram = scipy.fft.irfft(spectra.real**2 + spectra.imag**2)[:, :size]
     peaks = np.abs(tempogram).max(axis=1, keepdims=True)
     strength = (tempogram / np.where(peaks > np.finfo(np.float32).tiny, peaks, 1.0)).mean(axis=0)
     return 60.0 * frames_per_sec / int(np.argmax(np.log1p(1e6 * strength) + _log_prior(size, frames_per_sec)))
 
 
-def frame_signal(signal: np.ndarray, size: int, hop: int) -> np.ndarray:
-    """Return a view of a contiguous `[samples]` array as overlapping `[frames, size]`.
-
-    It takes a tenth of the time of `np.lib.stride_tricks.sliding_window_view`.
-    """
-    step = signal.itemsize
-    shape = max(0, 1 + (len(signal) - size) // hop), size
-    return np.ndarray(shape, signal.dtype, signal, strides=(hop * step, step))
-
-
 @cache
 def _ramp(size: int) -> np.ndarray:
     return np.linspace(0.0, 1.0, size, endpoint=False, dtype=np.float32)
-
-
-@cache
-def _hann(size: int) -> np.ndarray:
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
 
 
 @cache

@@ -73,6 +73,7 @@ class Commit(beam.DoFn):
             },
             quarantined=reasons,
             attributes=records.attributes,
+            keys=records.keys,
             empirical_conditions=records.empirical_conditions,
             records_sha256=records.sha256,
             inputs_fingerprint=self.fingerprint,

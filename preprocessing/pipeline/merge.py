@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from preprocessing.dataset.example import Attributes
+from preprocessing.dataset.keys import KEYS
 from preprocessing.dataset.manifest import MAX_EMPIRICAL_CONDITIONS, Statistics, compute_statistics
 from preprocessing.dataset.quarantine import QUARANTINE_NAME, Rejected
 from preprocessing.dataset.records import RECORDS_NAME
@@ -37,7 +38,10 @@ class RecordsSummary(NamedTuple):
     sha256: str
     recordings: int  # of which one may be in two splits, by the reference's lists
     attributes: dict[str, Statistics]
-    empirical_conditions: list[dict[str, str | float | None]]  # evenly spaced entries: genre and attributes
+    keys: dict[str, int]
+    empirical_conditions: list[
+        dict[str, str | float | None]
+    ]  # evenly spaced entries: genre, attributes and key
 
 
 def merge_quarantine(shards: list[FinalShard], staging: str) -> dict[str, int]:
@@ -60,6 +64,7 @@ def merge_records(shards: list[FinalShard], staging: str) -> RecordsSummary:
     ranks = min(count, MAX_EMPIRICAL_CONDITIONS)
     chosen = {count * rank // ranks for rank in range(ranks)}
     values = {name: array("d") for name in Attributes._fields}
+    keys: Counter[str | None] = Counter()
     conditions: list[dict[str, str | float | None]] = []
     digest, recordings, previous, number = hashlib.sha256(), 0, "", 0
     with beam_files.create(beam_files.join(staging, RECORDS_NAME)) as stream:
@@ -72,12 +77,14 @@ def merge_records(shards: list[FinalShard], staging: str) -> RecordsSummary:
                 continue
             for name in values:
                 values[name].append(math.nan if row[name] is None else row[name])
+            keys[row["key"]] += 1
             if number in chosen:
-                conditions.append({name: row[name] for name in ("genre", *Attributes._fields)})
+                conditions.append({name: row[name] for name in ("genre", *Attributes._fields, "key")})
             number += 1
     statistics = {name: compute_statistics(measured) for name, measured in values.items()}
     attributes = {name: summary for name, summary in statistics.items() if summary}
-    return RecordsSummary(digest.hexdigest(), recordings, attributes, conditions)
+    known_keys = {key: keys[key] for key in KEYS if keys[key]}
+    return RecordsSummary(digest.hexdigest(), recordings, attributes, known_keys, conditions)
 
 
 def _merge_lines(paths: list[str], order: tuple[str, ...], staging: str) -> Iterator[Line]:

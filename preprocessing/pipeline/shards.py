@@ -18,6 +18,7 @@ from preprocessing.dataset.records import RecordEntry
 from preprocessing.dataset.splits import is_audio_name
 from preprocessing.features import fingerprint
 from preprocessing.features.attributes import measure
+from preprocessing.features.key import find_key
 from preprocessing.options import AudioFormat
 from preprocessing.pipeline.plan import SourceFile
 from preprocessing.pipeline.shard_files import ShardDescription, ShardWriter, StagedShard, staged_path
@@ -91,6 +92,7 @@ class WriteShard(beam.DoFn):
     ) -> tuple[RecordEntry, bytes]:
         samples = clip.waveform[: clip.valid_samples]
         attributes = measure(samples, self.audio_format.sample_rate_hz)
+        key = find_key(samples, self.audio_format.sample_rate_hz)
         start = f"@{clip.start_secs:g}" if self.audio_format.hop_secs else ""
         record = example.Record(
             audio=clip.waveform,
@@ -101,6 +103,7 @@ class WriteShard(beam.DoFn):
             source_sha256=source_sha256,
             source_uri=file.uri,
             attributes=attributes,
+            key=key,
         )
         entry = RecordEntry(
             track_id=record.track_id,
@@ -110,7 +113,9 @@ class WriteShard(beam.DoFn):
             shard=file.shard,
             start_secs=clip.start_secs,
             valid_samples=clip.valid_samples,
-            **{name: value if math.isfinite(value) else None for name, value in attributes._asdict().items()},
+            **{name: _or_none(value) for name, value in attributes._asdict().items()},
+            key=key.name or None,
+            key_clarity=_or_none(key.clarity),
             source_uri=file.uri,
             source_sha256=source_sha256,
             fingerprint=fingerprint.fingerprint(samples) if is_first else "",
@@ -131,6 +136,10 @@ class ReuseShard(beam.DoFn):
         path = staged_path(self.staging, previous.name)
         beam_files.copy(previous.path, path)
         yield previous._replace(path=path).keyed()
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _hash_source(stream: BinaryIO, size: int) -> tuple[BinaryIO, str]:

@@ -33,7 +33,8 @@ Line = TypeVar("Line", RecordEntry, Rejected)
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "start_secs": (float, int),
     "valid_samples": (int,),
-    **dict.fromkeys(example.Attributes._fields, (float, int, NoneType)),
+    **dict.fromkeys((*example.Attributes._fields, "key_clarity"), (float, int, NoneType)),
+    "key": (str, NoneType),
 }
 
 
@@ -243,7 +244,8 @@ def _differences(record: example.Record, shard: Shard, entry: RecordEntry) -> It
     actual: dict[str, object] = {"split": shard.split, "shard": shard.name}
     for name in ("genre", "valid_samples", "source_uri", "source_sha256"):
         actual[name] = getattr(record, name)
-    for name, value in record.attributes._asdict().items():
+    actual["key"] = record.key.name or None
+    for name, value in {**record.attributes._asdict(), "key_clarity": record.key.clarity}.items():
         actual[name] = None if math.isnan(value) else value
     for name, value in actual.items():
         listed = getattr(entry, name)

@@ -11,6 +11,8 @@ from preprocessing.dataset.quarantine import Rejected
 from preprocessing.dataset.records import RecordEntry
 from preprocessing.dataset.splits import SPLITS
 
+MAX_LISTED_KEYS = 5
+
 
 @dataclass
 class DatasetContents:
@@ -41,6 +43,12 @@ class DatasetContents:
         samples = sum(entry.valid_samples for entry in self.entries_of(genre))
         minutes, secs = divmod(round(samples / self.manifest.sample_rate_hz), 60)
         return f"{minutes // 60}:{minutes % 60:02}:{secs:02}"
+
+    def keys_summary(self) -> str:
+        """Return how many clips have a clear key, and the most frequent keys."""
+        keys = Counter(entry.key for entry in self.entries if entry.key)
+        most = ", ".join(f"{key} {count}" for key, count in keys.most_common(MAX_LISTED_KEYS))
+        return f"{keys.total():,} of {len(self.entries):,} clips" + (f", most often {most}" if most else "")
 
     def verified_summary(self) -> str:
         """Return what was verified, for a dataset without faults."""

@@ -23,7 +23,9 @@ MEASURES = {  # attribute -> name and unit
     "loudness_db": ("loudness", "dB"),
     "centroid_hz": ("brightness", "Hz"),
     "tempo_bpm": ("tempo", "BPM"),
+    "beat_clarity": ("clear beat", "%"),
 }
+SCALES = {"beat_clarity": 100.0}  # of the units above
 
 _EXAMPLES = (
     "One clip of each genre",
@@ -110,6 +112,11 @@ def write_page(name: str, contents: DatasetContents) -> str:
     )
 
 
+def measured_values(contents: DatasetContents, attribute: str, genre: str | None) -> list[float]:
+    """Return the values of one of `MEASURES`, in its unit, of the clips of a genre, or of all."""
+    return [SCALES.get(attribute, 1.0) * value for value in contents.attribute_values(attribute, genre)]
+
+
 def _example_clip(record: example.Record) -> AudioClip:
     samples = min(record.valid_samples, round(MAX_CLIP_SECS * record.sample_rate_hz))
     return AudioClip(record.track_id, record.audio[:samples], record.sample_rate_hz)
@@ -129,6 +136,7 @@ def _facts(contents: DatasetContents) -> list[Fact]:
             "Rejected files": f"{len(contents.rejected):,}",
         },
         wide={
+            "Keys": contents.keys_summary(),
             "Dataset": contents.folder,
             "Digest": manifest.digest,
             "Verified": contents.verified_summary(),
@@ -150,7 +158,7 @@ def _counts_rows(contents: DatasetContents) -> list[CountsRow]:
 
 def _ridge_chart(contents: DatasetContents, attribute: str) -> RidgeChart | None:
     """Lay out the distributions of an attribute; None if it was measured for no clip."""
-    values = contents.attribute_values(attribute, None)
+    values = measured_values(contents, attribute, None)
     if not values:
         return None
     margin = 0.06 * (max(values) - min(values)) or 1.0
@@ -162,7 +170,7 @@ def _ridge_chart(contents: DatasetContents, attribute: str) -> RidgeChart | None
     rows = []
     for number, genre in enumerate(contents.manifest.genres, start=1):
         label, baseline = genre[:_MAX_LABEL_CHARACTERS], _ROW_HEIGHT * number
-        genre_values = contents.attribute_values(attribute, genre)
+        genre_values = measured_values(contents, attribute, genre)
         if genre_values:
             mean = float(np.mean(genre_values))
             path = _ridge_path(np.array(genre_values), low, high, baseline)

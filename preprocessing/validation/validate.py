@@ -15,7 +15,7 @@ from preprocessing.storage import beam_files
 from preprocessing.storage.gcs import await_credentials
 from preprocessing.validation.checks import DatasetValidator
 from preprocessing.validation.contents import DatasetContents
-from preprocessing.validation.report import MEASURES, write_page
+from preprocessing.validation.report import MEASURES, measured_values, write_page
 
 MAX_SHOWN_FAULTS = 40
 
@@ -84,6 +84,7 @@ def _table(contents: DatasetContents) -> list[str]:
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     return [
         *lines,
+        f"keys: {contents.keys_summary()}",
         _rejected_line("quarantined", manifest, harmless=False),
         _rejected_line("skipped", manifest, harmless=True),
         f"{contents.folder}: digest {manifest.digest[:12]}",
@@ -94,7 +95,7 @@ def _table(contents: DatasetContents) -> list[str]:
 def _table_row(contents: DatasetContents, genre: str | None) -> list[str]:
     """Return clips per split, duration and mean attributes of one genre, or of all; a dash means no value."""
     clips = [f"{count:,}" for count in contents.clip_counts(genre)]
-    statistics = (compute_statistics(contents.attribute_values(name, genre)) for name in MEASURES)
+    statistics = (compute_statistics(measured_values(contents, name, genre)) for name in MEASURES)
     means = [f"{attribute.mean:.1f}" if attribute else "-" for attribute in statistics]
     return [genre or "all", *clips, contents.duration(genre), *means]
 

@@ -72,10 +72,9 @@ def loop(corpus: Path, output: Path) -> None:
         for path in sorted(corpus.glob("*/*.wav")):
             audio, _ = librosa.load(path, sr=RATE_HZ, duration=CLIP_SECS)
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            attributes = example.Attributes(0.0, 0.0, 0.0)
-            record = example.Record(
-                audio, path.stem, path.parent.name, RATE_HZ, len(audio), digest, str(path), attributes
-            )
+            attributes = example.Attributes(0.0, 0.0, 0.0, 0.0)
+            identity = (digest, str(path), attributes, example.Key("", 0.0))
+            record = example.Record(audio, path.stem, path.parent.name, RATE_HZ, len(audio), *identity)
             writer.write(example.encode(record))
 
 

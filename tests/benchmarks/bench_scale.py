@@ -110,16 +110,19 @@ def write_shards(folder: Path, count: int) -> None:
             audio = np.random.default_rng(original).normal(0, 0.1, CLIP_SAMPLES).astype(np.float32)
             content = original if is_identical[number] else number
             track_id, genre = f"genre{number % 10}.{number:07d}", f"genre{number % 10}"
-            attributes = example.Attributes(-20.0 - number % 7, 900.0 + number % 11, 120.0)
+            key = example.Key("A minor", 0.25)
+            attributes = example.Attributes(-20.0 - number % 7, 900.0 + number % 11, 120.0, 0.5)
             digest = hashlib.sha256(str(content).encode()).hexdigest()
             uri = f"/music/{genre}/{number:07d}.wav"
             record = example.Record(
-                audio, track_id, genre, SAMPLE_RATE_HZ, CLIP_SAMPLES, digest, uri, attributes
+                audio, track_id, genre, SAMPLE_RATE_HZ, CLIP_SAMPLES, digest, uri, attributes, key
             )
             writer.append(tfrecord.frame(example.encode(record)))
             hexadecimal = fingerprints[number].tobytes().hex()
             place = (genre, name.partition("-")[0], name, 0.0, CLIP_SAMPLES)
-            entries.append(RecordEntry(track_id, track_id, *place, *attributes, uri, digest, hexadecimal))
+            entries.append(
+                RecordEntry(track_id, track_id, *place, *attributes, *key, uri, digest, hexadecimal)
+            )
         description = ShardDescription(entries, []).write(str(folder), name)
         staged.append(StagedShard(name, *writer.close(), description))
     (folder / "shards.jsonl").write_text("".join(f"{shard.to_json()}\n" for shard in staged))

@@ -29,14 +29,16 @@ def make_record(track_id: str) -> example.Record:
     time_secs = np.arange(VALID_SAMPLES) / RATE_HZ
     level = (0.5 if genre == "jazz" else 0.25) / (1 + int(number[:5]))
     clip[:VALID_SAMPLES] = level * np.sin(2 * np.pi * (50 + 20 * int(number[:5])) * time_secs)
-    attributes = example.Attributes(-10.0 - int(number[:5]), 200.3, 120.0 if genre == "jazz" else math.nan)
+    beat = (120.0, 0.75) if genre == "jazz" else (math.nan, math.nan)
+    attributes = example.Attributes(-10.0 - int(number[:5]), 200.3, *beat)
+    key = example.Key("A minor" if genre == "jazz" else "F major", 0.25)
     uri = f"/corpus/{genre}/{track_id}.wav"
-    return example.Record(clip, track_id, genre, RATE_HZ, VALID_SAMPLES, "ab" * 32, uri, attributes)
+    return example.Record(clip, track_id, genre, RATE_HZ, VALID_SAMPLES, "ab" * 32, uri, attributes, key)
 
 
 def make_entry(record: example.Record, split: str, shard: str) -> records.RecordEntry:
     """Return the line of `records.jsonl` that describes a record."""
-    attributes = record.attributes._asdict()
+    attributes = {**record.attributes._asdict(), "key_clarity": record.key.clarity}
     measured = {name: None if math.isnan(value) else value for name, value in attributes.items()}
     return records.RecordEntry(
         track_id=record.track_id,
@@ -49,6 +51,7 @@ def make_entry(record: example.Record, split: str, shard: str) -> records.Record
         source_uri=record.source_uri,
         source_sha256=record.source_sha256,
         fingerprint="",
+        key=record.key.name or None,
         **measured,
     )
 
@@ -112,6 +115,7 @@ class DraftDataset:
             },
             quarantined=dict(Counter(file.reason for file in self.rejected)),
             attributes={},
+            keys={},
             empirical_conditions=[],
             records_sha256=hashlib.sha256(lines).hexdigest(),
             inputs_fingerprint="",

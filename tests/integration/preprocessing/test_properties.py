@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from preprocessing.dataset import example, records, tfrecord
+from preprocessing.dataset.keys import KEYS
 from preprocessing.dataset.splits import SPLITS, Track, hash_splits, parse_track
 from preprocessing.options import Options
 from preprocessing.pipeline.plan import SourceFile, make_plan
@@ -79,11 +80,12 @@ def test_a_new_file_moves_no_other_file_to_another_shard(numbers, shards):
     text,
     text,
     st.integers(0, 2**31),
-    st.tuples(*[st.floats(width=32, allow_nan=False)] * 3),
+    st.tuples(*[st.floats(width=32, allow_nan=False)] * 4),
+    st.builds(example.Key, st.sampled_from(["", *KEYS]), st.floats(width=32, allow_nan=False)),
 )
-def test_a_record_comes_back_as_it_was(audio, track_id, uri, valid_samples, attributes):
+def test_a_record_comes_back_as_it_was(audio, track_id, uri, valid_samples, attributes, key):
     record = example.Record(
-        audio, track_id, uri, 3_000, valid_samples, "0" * 64, uri, example.Attributes(*attributes)
+        audio, track_id, uri, 3_000, valid_samples, "0" * 64, uri, example.Attributes(*attributes), key
     )
     stream = io.BytesIO(tfrecord.frame(example.encode(record)) * 2)
     assert list(tfrecord.record_offsets(stream)) == [0, len(stream.getvalue()) // 2]
@@ -99,7 +101,19 @@ def test_a_record_comes_back_as_it_was(audio, track_id, uri, valid_samples, attr
 def test_a_parsed_line_equals_the_written_one(track_id, uri, level, size):
     shard = "train-00000-of-00001.tfrecord"
     entry = records.RecordEntry(
-        track_id, track_id, uri, "train", shard, 0.5, size, level, None, 90.0, uri, "0", "ff"
+        track_id,
+        track_id,
+        uri,
+        "train",
+        shard,
+        0.5,
+        size,
+        *(level, None, 90.0, 0.5),
+        None,
+        0.1,
+        uri,
+        "0",
+        "ff",
     )
     assert records.RecordEntry.from_json(entry.to_json()) == entry
     clip = SourceFile(uri, "", 0, size, track_id, uri, shard)

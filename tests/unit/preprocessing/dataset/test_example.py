@@ -14,7 +14,8 @@ RECORD = example.Record(
     valid_samples=90_001,
     source_sha256="ab" * 32,
     source_uri="gs://music/jazz/jazz.00018.au",
-    attributes=example.Attributes(loudness_db=-17.5, centroid_hz=431.25, tempo_bpm=120.0),
+    attributes=example.Attributes(loudness_db=-17.5, centroid_hz=431.25, tempo_bpm=120.0, beat_clarity=0.5),
+    key=example.Key("A minor", 0.25),
 )
 
 

@@ -18,7 +18,8 @@ MANIFEST = Manifest(
     recordings={"train": 3, "validation": 0, "test": 0},
     quarantined={},
     attributes={"tempo_bpm": Statistics(120.0, 10.0, 80.0, 160.0)},
-    empirical_conditions=[{"genre": "jazz", "tempo_bpm": None}],
+    keys={"A minor": 2},
+    empirical_conditions=[{"genre": "jazz", "tempo_bpm": None, "key": "A minor"}],
     records_sha256="dd",
     inputs_fingerprint="cc",
 ).with_digest()
@@ -46,7 +47,7 @@ def test_the_digest_covers_inputs_and_options_but_not_their_paths_and_times():
         (b"", BAD_DATA),
         (b"[]", BAD_DATA),
         (MANIFEST.to_json()[:-20], BAD_DATA),
-        (b'{"schema_version": 5}', BAD_DATA),
+        (b'{"schema_version": 6}', BAD_DATA),
         (b'{"schema_version": 2}', USAGE),
     ],
 )

@@ -38,10 +38,24 @@ def test_tempo_of_clicks_is_their_rate(bpm, rate_hz):
     assert measure(clicks(bpm, rate_hz=rate_hz), rate_hz).tempo_bpm == pytest.approx(bpm, rel=0.04)
 
 
+@pytest.mark.parametrize("rate_hz", [3_000, 22_050])
+def test_the_beat_of_clicks_is_clear_and_that_of_noise_is_not(rate_hz):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.1, 12 * rate_hz).astype(np.float32)
+    regular = clicks(120, rate_hz=rate_hz)
+    assert measure(regular, rate_hz).beat_clarity > 0.9
+    assert measure(noise, rate_hz).beat_clarity < 0.35
+    mixed = measure(0.5 * regular + noise, rate_hz).beat_clarity
+    assert measure(noise, rate_hz).beat_clarity < mixed < 0.9
+
+
 def test_attributes_that_cannot_be_measured_are_nan():
     silence = measure(np.zeros(9_000, np.float32), RATE_HZ)
     assert silence.loudness_db == -100.0
     assert math.isnan(silence.centroid_hz)
     assert math.isnan(silence.tempo_bpm)
+    assert math.isnan(silence.beat_clarity)
     assert measure(np.zeros(0, np.float32), RATE_HZ).loudness_db == -100.0
-    assert math.isnan(measure(clicks(120, secs=0.5), RATE_HZ).tempo_bpm)
+    short = measure(clicks(120, secs=0.5), RATE_HZ)
+    assert math.isnan(short.tempo_bpm)
+    assert math.isnan(short.beat_clarity)

@@ -13,9 +13,9 @@ from preprocessing.pipeline.shard_files import ShardDescription, finish_shard
 def entry(number, split="train"):
     track_id = f"rock.{number:05d}"
     tempo_bpm = None if number % 3 == 0 else 100.0 + number
-    return RecordEntry(
-        track_id, track_id, "rock", split, "s", 0.0, 9, -10.0 - number, 500.0, tempo_bpm, "u", "0", "ff"
-    )
+    key = (None, "A minor", "F major")[number % 3]
+    attributes = (-10.0 - number, 500.0, tempo_bpm, 0.5)
+    return RecordEntry(track_id, track_id, "rock", split, "s", 0.0, 9, *attributes, key, 0.25, "u", "0", "ff")
 
 
 @pytest.fixture(params=[32, 3])
@@ -48,6 +48,9 @@ def test_records_are_merged_in_order_and_summarized(shards, tmp_path):
     assert [row["loudness_db"] for row in summary.empirical_conditions] == [
         one.loudness_db for one in training
     ]
+    assert [row["key"] for row in summary.empirical_conditions] == [one.key for one in training]
+    counts = {key: sum(one.key == key for one in training) for key in ("F major", "A minor")}
+    assert list(summary.keys.items()) == list(counts.items())
 
 
 def test_a_file_that_was_rejected_twice_for_one_reason_has_one_line(shards, tmp_path):

@@ -53,7 +53,8 @@ def test_the_page_shows_the_clips_and_the_rejected_files(html):
         assert text in html
     assert "<li><b>rock/b.wav</b> the same recording as rock/rock.00001.wav</li>" in html
     assert html.index("not_audio") < html.index("<h3>duplicate") < html.index("<h3>other_file")
-    assert html.count('<svg class="ridges') == 3
+    assert html.count('<svg class="ridges') == 4
+    assert "12 of 12 clips, most often A minor 6, F major 6" in html
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_escapes_names(html):

@@ -39,11 +39,12 @@ def test_a_valid_dataset_passes_with_its_statistics(draft):
     ]
     lines = inspect_dataset(draft.write()).splitlines()
     cells = {line.split()[0]: line.split()[1:] for line in lines}
-    assert cells["jazz"] == ["4", "0", "2", "0:00:12", "-13.8", "200.3", "120.0"]
-    assert cells["rock"] == ["4", "0", "2", "0:00:12", "-13.8", "200.3", "-"]
+    assert cells["jazz"] == ["4", "0", "2", "0:00:12", "-13.8", "200.3", "120.0", "75.0"]
+    assert cells["rock"] == ["4", "0", "2", "0:00:12", "-13.8", "200.3", "-", "-"]
     assert cells["all"][:4] == ["8", "0", "4", "0:00:24"]
     assert cells["shards"] == ["2", "0", "1"]
     assert cells["MB"] == ["0.1", "0.0", "0.0"]
+    assert "keys: 12 of 12 clips, most often A minor 6, F major 6" in lines
     assert "quarantined: 1 (not_audio 1)" in lines
     assert "skipped: 1 (duplicate 1)" in lines
     assert re.fullmatch(rf"{draft.folder}: digest [0-9a-f]{{12}}", lines[-2])
@@ -87,6 +88,9 @@ def test_valid_samples_must_be_from_one_to_the_clips_length(draft, faults, valid
         ({"valid_samples": 7}, "2000", "7"),
         ({"tempo_bpm": 119.0}, "120.0", "119.0"),
         ({"tempo_bpm": None}, "120.0", "None"),
+        ({"beat_clarity": 0.5}, "0.75", "0.5"),
+        ({"key": None}, "'A minor'", "None"),
+        ({"key_clarity": 0.5}, "0.25", "0.5"),
         ({"source_sha256": "cd"}, repr("ab" * 32), "'cd'"),
         ({"source_uri": "/x"}, "'/corpus/jazz/jazz.00000.wav'", "'/x'"),
         ({"shard": TRAIN_1}, repr(TRAIN_0), repr(TRAIN_1)),
