@@ -37,7 +37,10 @@ class DatasetMetadata:
     clip_samples: int
     genres: tuple[str, ...]
     attributes: dict[str, Statistics]  # of the training split, in the order of a condition's columns
-    empirical_conditions: list[dict[str, str | float | None]]  # genre and attributes of some training clips
+    keys: tuple[str, ...]  # those that training clips have, in the order of `preprocessing.dataset.keys.KEYS`
+    empirical_conditions: list[
+        dict[str, str | float | None]
+    ]  # genre, attributes and key of some training clips
     counts: dict[str, dict[str, int]]  # clips by split and genre
 
 
@@ -50,6 +53,7 @@ def metadata_of(manifest: Manifest, uri: str) -> DatasetMetadata:
         clip_samples=manifest.clip_samples,
         genres=tuple(manifest.genres),
         attributes=dict(sorted(manifest.attributes.items())),
+        keys=tuple(manifest.keys),
         empirical_conditions=manifest.empirical_conditions,
         counts=manifest.counts,
     )
@@ -104,7 +108,7 @@ def parse(content: bytes, uri: str) -> RunConfig:
         fields = json.loads(content)
         dataset, ancestors = fields.pop("dataset"), fields.pop("ancestor_datasets")
         program = fields.pop("program", UNKNOWN_PROGRAM)
-        dataset["genres"] = tuple(dataset["genres"])
+        dataset["genres"], dataset["keys"] = tuple(dataset["genres"]), tuple(dataset["keys"])
         dataset["attributes"] = {
             name: Statistics(**statistics) for name, statistics in dataset["attributes"].items()
         }

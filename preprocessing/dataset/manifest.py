@@ -77,9 +77,8 @@ class Manifest:
     recordings: dict[str, int]  # split -> recordings that the clips were cut from
     quarantined: dict[str, int]  # reason -> files
     attributes: dict[str, Statistics]  # name -> over the training split, or over all clips if it is empty
-    keys: dict[
-        str, int
-    ]  # key -> clips of the same split, in the order of `keys.KEYS`, without those of no clip
+    keys: dict[str, int]
+    """Key -> clips of the same split, in the order of `keys.KEYS`; without the keys of no clip."""
     empirical_conditions: list[dict[str, str | float | None]]
     """Genre, attributes and key of up to `MAX_EMPIRICAL_CONDITIONS` training clips, spaced evenly by track id."""
     records_sha256: str  # of records.jsonl

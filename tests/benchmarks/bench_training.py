@@ -68,7 +68,9 @@ def notebook(bench: Bench) -> None:
             paths = bench.paths[first : min(first + config.batch_size, count)]
             loaded = [librosa.load(path, sr=RATE_HZ, duration=CLIP_SECS)[0] for path in paths]
             audio = tf.constant(np.stack(loaded))
-            condition = Condition(tf.zeros([len(paths)], tf.int32), tf.zeros([len(paths), 0]))
+            condition = Condition(
+                tf.zeros([len(paths)], tf.int32), tf.zeros([len(paths), 0]), tf.zeros([len(paths)], tf.int32)
+            )
             with tf.GradientTape() as tape:
                 noise = tf.random.normal([len(paths), config.latent_dim])
                 elbo_terms = model.elbo_terms(audio, condition, noise, tf.constant(1.0))

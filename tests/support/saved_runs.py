@@ -22,9 +22,11 @@ from trainer.runs.directory import CHECKPOINTS
 CONDITIONS = [
     {
         "genre": genre,
+        "beat_clarity": 0.2 * number,
         "centroid_hz": 0.1 * number,
         "loudness_db": -20.0 - number,
         "tempo_bpm": 80.0 + 5 * number,
+        "key": (*METADATA.keys, None)[number],
     }
     for number in range(4)
     for genre in METADATA.genres

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preprocessing.cli import SentenceParser, bounded_float, bounded_int
+from preprocessing.dataset.keys import parse_key
 from preprocessing.errors import UsageError
 from trainer.cli.arguments import SubParsers, add_checkpoint_argument, add_common_arguments, cache_dir
 from trainer.config import MAX_GUIDANCE, MAX_SEED, MAX_TEMPERATURE, MODES
@@ -16,11 +17,11 @@ from trainer.generation.options import Options
 if TYPE_CHECKING:
     from trainer.generation.takes import Recipe
 
-ATTRIBUTES = ("loudness_db", "centroid_hz", "tempo_bpm")
+ATTRIBUTES = ("loudness_db", "centroid_hz", "tempo_bpm", "beat_clarity")
 NEW = ("prior", "continue")
 # Flags that apply to some modes only.
 MODES_OF_FLAGS = {
-    **dict.fromkeys((*ATTRIBUTES, "secs", "temperature"), NEW),
+    **dict.fromkeys((*ATTRIBUTES, "key", "secs", "temperature"), NEW),
     "guidance": (*NEW, "transfer"),
     "to_genre": ("transfer",),
     "noise_scale": ("variation",),
@@ -29,9 +30,8 @@ MODES_OF_FLAGS = {
 }
 # Fields of `Options` whose flags have their names.
 PLAIN_OPTIONS = (
-    "count", "seed", "genre", "to_genre", "secs", "temperature", "guidance", "noise_scale", "steps", "checkpoint",
-    "data",
-    "output_rate_hz",
+    "count", "seed", "genre", "to_genre", "key", "secs", "temperature", "guidance", "noise_scale", "steps",
+    "checkpoint", "data", "output_rate_hz",
 )  # fmt: skip
 _FINITE = bounded_float(-math.inf)
 
@@ -137,12 +137,32 @@ def _add_conditions(parser: argparse.ArgumentParser) -> None:
         help="tempo of new and continued clips in beats per minute (default: unconditional)",
     )
     parser.add_argument(
+        "--beat-clarity",
+        type=bounded_float(0, 1),
+        metavar="X",
+        help="clarity of the beat of new and continued clips, 0 to 1 (default: clear if --tempo-bpm is given, or else "
+        "unconditional)",
+    )
+    parser.add_argument(
+        "--key",
+        type=_key,
+        metavar="KEY",
+        help='key of new and continued clips, such as "A minor" or "Bb major" (default: unconditional)',
+    )
+    parser.add_argument(
         "--guidance",
         type=bounded_float(0, MAX_GUIDANCE),
         metavar="X",
-        help=f"scale of genre and attributes, 0 to {MAX_GUIDANCE:g}; 1 is as in training, more exaggerates "
+        help=f"scale of genre, attributes and key, 0 to {MAX_GUIDANCE:g}; 1 is as in training, more exaggerates "
         f"(default: {Options.guidance:g})",
     )
+
+
+def _key(text: str) -> str:
+    try:
+        return parse_key(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:

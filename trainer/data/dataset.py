@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from preprocessing.dataset.keys import KEYS
 from preprocessing.dataset.manifest import Manifest, Shard
 from preprocessing.errors import DataError, UsageError
-from trainer.conditioning import Condition
+from trainer.conditioning import DROPPED_GENRE, DROPPED_KEY, Condition
 
 PARSE_THREADS = 4
 
@@ -20,9 +21,7 @@ class Clip(NamedTuple):
     """A whole clip of a split."""
 
     audio: tf.Tensor  # [clip_samples] float32 in [-1, 1]
-    condition: (
-        Condition  # of one clip: genre [] int32, attributes [attributes] float32, NaN if not measurable
-    )
+    condition: Condition  # of one clip: genre and key [] int32, attributes [attributes] float32, NaN if not measurable
     track_id: tf.Tensor  # [] string
 
 
@@ -70,12 +69,11 @@ def open_split(
         raise DataError(
             f"{folder} has no clips in its split {split}: preprocess more clips or choose another `split`",
         )
-    genres = tf.lookup.StaticHashTable(
-        tf.lookup.KeyValueTensorInitializer(manifest.genres, tf.range(len(manifest.genres))), default_value=-1
-    )
+    genres, keys = _index_table(manifest.genres, DROPPED_GENRE), _index_table(KEYS, DROPPED_KEY)
     features = {
         "audio": tf.io.FixedLenFeature([manifest.clip_samples], tf.float32),
         "genre": tf.io.FixedLenFeature([], tf.string),
+        "key": tf.io.FixedLenFeature([], tf.string),
         "track_id": tf.io.FixedLenFeature([], tf.string),
     }
     statistics = dict(sorted(manifest.attributes.items()))
@@ -85,11 +83,17 @@ def open_split(
         example = tf.io.parse_single_example(serialized, features)
         attributes = [(example[name] - moments.mean) / moments.std for name, moments in statistics.items()]
         attributes = tf.stack(attributes) if attributes else tf.zeros([0])
-        condition = Condition(genres.lookup(example["genre"]), attributes)
+        condition = Condition(genres.lookup(example["genre"]), attributes, keys.lookup(example["key"]))
         return Clip(example["audio"], condition, example["track_id"])
 
     paths = [str(folder / file.name) for file in files]
     return tf.data.TFRecordDataset(paths, buffer_size=8 << 20).map(parse, num_parallel_calls=PARSE_THREADS)
+
+
+def _index_table(names: Sequence[str], default: int) -> tf.lookup.StaticHashTable:
+    """Map each name to its index, and others to `default`."""
+    initializer = tf.lookup.KeyValueTensorInitializer([*names], tf.range(len(names)))
+    return tf.lookup.StaticHashTable(initializer, default_value=default)
 
 
 def fits_in_memory(manifest: Manifest, splits: Sequence[str], cache_mb: int) -> bool:

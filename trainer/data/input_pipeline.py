@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from preprocessing.dataset.manifest import Manifest
-from trainer.conditioning import DROPPED_GENRE, Condition
+from trainer.conditioning import DROPPED_GENRE, DROPPED_KEY, Condition
 from trainer.config import Config
 from trainer.data.dataset import Clip, Clips
 
@@ -116,7 +116,7 @@ def _examples(clips: Clips, config: Config, manifest: Manifest, seeds: tf.Tensor
     def crop(index: tf.Tensor, clip: Clip) -> tf.data.Dataset:
         last = manifest.clip_samples - length + 1
         starts = tf.random.stateless_uniform([crops_per_clip], [offsets, index], 0, last, tf.int32)
-        chance = tf.random.stateless_uniform([crops_per_clip, len(names) + 3], [chances, index])
+        chance = tf.random.stateless_uniform([crops_per_clip, len(names) + 4], [chances, index])
         gain_db = config.gain_db * (2 * chance[:, :1] - 1)
         gain = 10 ** (gain_db / 20)
         if cached is None:
@@ -129,7 +129,8 @@ def _examples(clips: Clips, config: Config, manifest: Manifest, seeds: tf.Tensor
         attributes = clip.condition.attributes + gain_db * tf.constant(per_db, tf.float32)
         condition = Condition(
             tf.where(dropped[:, 0], DROPPED_GENRE, clip.condition.genre),
-            tf.where(dropped[:, 1:], math.nan, attributes),
+            tf.where(dropped[:, 1:-1], math.nan, attributes),
+            tf.where(dropped[:, -1], DROPPED_KEY, clip.condition.key),
         )
         return tf.data.Dataset.from_tensor_slices((audio, condition))
 

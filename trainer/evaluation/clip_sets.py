@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from preprocessing.dataset.keys import KEYS
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import UsageError
-from trainer.conditioning import Condition
+from trainer.conditioning import DROPPED_KEY, Condition
 from trainer.data import dataset
 from trainer.generation.generator import Generator
 
@@ -45,7 +46,8 @@ def read_clip_set(
     clips = [clip for clip in split_clips if track_ids is None or _track_id(clip) in track_ids]
     genres = np.array([manifest.genres[clip.condition.genre] for clip in clips])
     attributes = np.stack([clip.condition.attributes for clip in clips])
-    condition = Condition(np.zeros(len(clips), np.int32), attributes)
+    keys = np.array([clip.condition.key for clip in clips])
+    condition = Condition(np.zeros(len(clips), np.int32), attributes, keys)
     if generator.model.capabilities.conditional:
         # In the run's genre indices, and in standard deviations of its training clips.
         known_genres = [str(genre) if genre in generator.genres else None for genre in genres]
@@ -54,7 +56,8 @@ def read_clip_set(
             for column, (name, statistics) in enumerate(sorted(manifest.attributes.items()))
             if name in generator.metadata.attributes
         }
-        condition = generator.condition(len(clips), known_genres, values)
+        key_names = [None if key == DROPPED_KEY else KEYS[key] for key in keys]
+        condition = generator.condition(len(clips), known_genres, values, key_names)
     audio = np.stack([clip.audio for clip in clips])
     return ClipSet(audio, condition, genres, [_track_id(clip) for clip in clips])
 

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from preprocessing.features.attributes import measure
+from preprocessing.features.key import find_key
 from trainer.conditioning import Condition
 from trainer.dsp import distances, mel
 from trainer.evaluation import metrics, musical_distances
@@ -131,7 +132,7 @@ class Evaluator:
         }
 
     def condition_adherence(self, generator: Generator, count: int, settings: SamplingSettings) -> Row:
-        """Measure whether clips have the genre and the attributes that they are conditioned on.
+        """Measure whether clips have the genre, the attributes and the key that they are conditioned on.
 
         A classifier recognizes genres. Generated clips are conditioned on the genres of the held-out clips in
         turn, so that the accuracies on both can be compared. Targets of a transfer are the other genres in turn.
@@ -166,6 +167,7 @@ class Evaluator:
                 np.mean(metrics.onset_correlation(originals, transferred, self.sample_rate_hz))
             ),
             **self._attribute_correlations(generator, count, settings),
+            **self._key_agreement(generator, count, settings),
         }
 
     def _attribute_correlations(self, generator: Generator, count: int, settings: SamplingSettings) -> Row:
@@ -179,6 +181,15 @@ class Evaluator:
             measured = [getattr(measure(clip, self.sample_rate_hz), name) for clip in clips]
             row[f"rank_correlation_of_{name}"] = metrics.rank_correlation(values, np.array(measured))
         return row
+
+    def _key_agreement(self, generator: Generator, count: int, settings: SamplingSettings) -> Row:
+        """Measure how often generated clips have the key of their condition, one of the run's keys after the other."""
+        keys = generator.metadata.keys
+        if not keys:
+            return {}
+        asked = [keys[index % len(keys)] for index in range(count)]
+        clips = generator.sample(count, self.seed + 3, key=asked, **settings)
+        return metrics.key_agreement(asked, [find_key(clip, self.sample_rate_hz).name for clip in clips])
 
     def _embed(self, clips: np.ndarray) -> dict[str, np.ndarray]:
         return {

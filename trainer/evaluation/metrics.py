@@ -6,11 +6,13 @@ Sets of clips are `[clips, samples]` float32 in [-1, 1]; sets of embeddings are 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.spatial.distance
 import scipy.stats
 
+from preprocessing.dataset.keys import is_related
 from preprocessing.features.attributes import onset_envelope
 
 ACTIVE_VARIANCE = 0.01  # of a posterior mean over clips
@@ -140,3 +142,22 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])
+
+
+def key_agreement(asked: Sequence[str], heard: Sequence[str]) -> dict[str, float]:
+    """Return the shares of clips that have the key they are conditioned on, and by chance would have it.
+
+    Related keys are those of MIREX's evaluation (`preprocessing.dataset.keys.is_related`). Chance pairs each asked key
+    with each heard one.
+
+    Args:
+        asked: The key of each clip's condition.
+        heard: The key of each clip as measured; empty where it is not clear, which agrees with nothing.
+    """
+    exact = np.array([[key == other for other in heard] for key in asked])
+    related = np.array([[bool(other) and is_related(key, other) for other in heard] for key in asked])
+    shares: dict[str, float] = {}
+    for name, agrees in (("key_exact", exact), ("key_exact_or_related", exact | related)):
+        shares[name] = float(np.mean(np.diag(agrees)))
+        shares[f"{name}_by_chance"] = float(np.mean(agrees))
+    return shares

@@ -71,6 +71,7 @@ def describe(run: str, generator: Generator, signatures: dict[str, Signature]) -
         "clip_samples": dataset.clip_samples,
         "genres": dataset.genres,
         "attributes": {name: dataclasses.asdict(values) for name, values in dataset.attributes.items()},
+        "keys": dataset.keys,
         "conditional": generator.model.capabilities.conditional,
         "modes": generator.model.capabilities.modes,
         "signatures": {name: signature.to_dict() for name, signature in signatures.items()},

@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from preprocessing.dataset.keys import KEYS
 from trainer import config
-from trainer.conditioning import DROPPED_GENRE, Condition
+from trainer.conditioning import DROPPED_GENRE, DROPPED_KEY, Condition
 from trainer.generation import options
 from trainer.models.base import WaveformVAE
 from trainer.run_config import DatasetMetadata
 
 AUDIO, SAMPLES, SEED, INDEX = "audio", "samples", "seed", "index"
 TEMPERATURE, GUIDANCE, NOISE_SCALE, POSITION = "temperature", "guidance", "noise_scale", "position"
-GENRE, SOURCE_GENRE = "genre", "source_genre"
+GENRE, SOURCE_GENRE, KEY = "genre", "source_genre", "key"
 UNITS = {
     "_db": "dB relative to full scale",
     "_hz": "Hz",
@@ -71,7 +72,7 @@ class Fields:
         return {name: field}
 
     def condition(self) -> dict[str, Field]:
-        """A genre and all attributes; nothing for a model that is not conditional."""
+        """A genre, all attributes and a key; nothing for a model that is not conditional."""
         if not self._conditional:
             return {}
         attributes = {
@@ -83,7 +84,9 @@ class Fields:
             )
             for name, statistics in self._metadata.attributes.items()
         }
-        return {**self.genre(), **attributes}
+        known = ", ".join(self._metadata.keys)
+        key = {KEY: _scalar(tf.string, f"one of {known}; empty: not specified", default="")} if known else {}
+        return {**self.genre(), **attributes, **key}
 
     def samples(self) -> dict[str, Field]:
         """The length of the clips; nothing for a model that supports one length only."""
@@ -107,8 +110,8 @@ class Fields:
         """Noise, temperature and, for a conditional model, guidance."""
         temperature = "scale of the prior's noise: below 1 clips are more typical, above 1 more varied"
         guidance = (
-            "scale of what is specified: 0 ignores it, 1 is as in training, more exaggerates it (attributes by "
-            f"{config.MAX_ATTRIBUTE_GUIDANCE:g} at most); NaN: {config.GUIDANCE:g}, and "
+            "scale of what is specified: 0 ignores it, 1 is as in training, more exaggerates it (attributes and "
+            f"key by {config.MAX_ATTRIBUTE_GUIDANCE:g} at most); NaN: {config.GUIDANCE:g}, and "
             f"{config.UNCONDITIONAL_GUIDANCE:g} for a genre that is not specified"
         )
         fields = {**self.noise(), TEMPERATURE: _scalar(tf.float32, temperature, default=options.TEMPERATURE)}
@@ -137,17 +140,12 @@ class Fields:
             for name in self._metadata.attributes
         ]
         attributes = tf.stack(columns, axis=1) if columns else tf.zeros([count, 0])
-        if genre not in inputs:
-            return Condition(tf.fill([count], DROPPED_GENRE), attributes)
-        names = inputs[genre]
-        is_genre = names[:, tf.newaxis] == tf.constant(self._metadata.genres)  # [batch, genres]
-        is_known = tf.reduce_any(is_genre, axis=1)
-        known = ", ".join(self._metadata.genres)
-        tf.debugging.assert_equal(
-            is_known | (names == ""), True, message=f"{genre} must be one of {known}, or empty"
-        )
+        genres = self._metadata.genres
+        keys = {name: KEYS.index(name) for name in self._metadata.keys}
         return Condition(
-            tf.where(is_known, tf.argmax(is_genre, axis=1, output_type=tf.int32), DROPPED_GENRE), attributes
+            _indices(genre, inputs, dict(zip(genres, range(len(genres)), strict=True)), count, DROPPED_GENRE),
+            attributes,
+            _indices(KEY, inputs, keys, count, DROPPED_KEY),
         )
 
     def samples_of(self, inputs: Tensors) -> int | tf.Tensor:
@@ -180,6 +178,21 @@ class Fields:
         message = f"{name} must be NaN or from {statistics.low:.6g} to {statistics.high:.6g}"
         tf.debugging.assert_equal(inside | tf.math.is_nan(values), True, message=message)
         return (values - statistics.mean) / statistics.std
+
+
+def _indices(
+    field: str, inputs: Tensors, indices: dict[str, int], count: tf.Tensor, dropped: int
+) -> tf.Tensor:
+    """Names in an input -> `[count]` int32; `dropped` for empty ones, and if there is no such input."""
+    if field not in inputs:
+        return tf.fill([count], dropped)
+    names = inputs[field]
+    is_name = names[:, tf.newaxis] == tf.constant([*indices])  # [batch, names]
+    is_known = tf.reduce_any(is_name, axis=1)
+    message = f"{field} must be one of {', '.join(indices)}, or empty"
+    tf.debugging.assert_equal(is_known | (names == ""), True, message=message)
+    found = tf.gather(tf.constant([*indices.values()]), tf.argmax(is_name, axis=1))
+    return tf.where(is_known, found, dropped)
 
 
 def _scalar(dtype: tf.DType, description: str, unit: str | None = None, default: Any = None) -> Field:

@@ -39,8 +39,8 @@ def generate(
         The names of the WAV files, relative to `output`.
 
     Raises:
-        CommandError: A mode, genre or attribute is unknown (exit code 2), there is no run or no data, or the run has
-            another checkpoint than `like`, or a source file has changed (3), or storage failed (4).
+        CommandError: A mode, genre, attribute or key is unknown (exit code 2), there is no run or no data, or the run
+            has another checkpoint than `like`, or a source file has changed (3), or storage failed (4).
     """
     generator = load(run, options.checkpoint, cache)
     sources = choose_sources(generator, options, cache)

@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from preprocessing.errors import UsageError
 from trainer import conditioning
-from trainer.conditioning import Attributes, Condition, Genre
+from trainer.conditioning import Attributes, Condition, Genre, Key
 from trainer.config import GUIDANCE
 from trainer.generation import synthesis
 from trainer.generation.batches import in_batches, rows
@@ -42,13 +42,15 @@ class Generator:
         genre: One of `genres` for all clips, or a list with one or None per clip; None: not specified.
         attributes: Name -> value in the attribute's unit, one for all clips or one per clip; the names are
             those of `metadata.attributes`.
+        key: Such as "A minor" or "Bb major", one for all clips, or a list with one or None per clip; None: not
+            specified.
         secs: Length of the clips; None: as in training.
         temperature: Scale of the prior's noise: below 1 clips are more typical, above 1 more varied.
         guidance: Scale of the condition: 0 ignores it, 1 is as in training, more exaggerates it.
 
     Every method raises `CommandError` (exit code 2) if the model lacks its mode, if clips are not finite or
-    have a shape or length that the model does not support, and if a genre or an attribute is unknown or the
-    model is not conditional.
+    have a shape or length that the model does not support, and if a genre, an attribute or a key is unknown or
+    the model is not conditional.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Generator:
         seed: int = 0,
         genre: Genre = None,
         attributes: Attributes = None,
+        key: Key = None,
         secs: float | None = None,
         temperature: float = TEMPERATURE,
         guidance: float | None = None,
@@ -80,19 +83,21 @@ class Generator:
         condition, and no sample beyond full scale.
         """
         self.require_mode("prior")
-        conditioning.check_attributes(self.metadata, attributes)
+        conditioning.check_supported(self.metadata, attributes, key)
         samples = self._samples(secs)
 
         def generate(condition: Condition, indices: range) -> tf.Tensor:
             sampling = Sampling(samples, seed, indices, temperature, guidance)
             return synthesis.sample(self.model, self.metadata, condition, sampling)
 
-        return in_batches(generate, self.condition(count, genre, attributes))
+        return in_batches(generate, self.condition(count, genre, attributes, key))
 
-    def encode(self, clips: np.ndarray, genre: Genre = None, attributes: Attributes = None) -> Latents:
+    def encode(
+        self, clips: np.ndarray, genre: Genre = None, attributes: Attributes = None, key: Key = None
+    ) -> Latents:
         """Encode clips to the most likely latents.
 
-        `genre` and `attributes` are those of `clips`.
+        `genre`, `attributes` and `key` are those of `clips`.
 
         Returns:
             The latents, whose first axis is the clip: NumPy arrays in a `HierarchicalLatents` (`wave`, `tiny`), or one
@@ -103,13 +108,14 @@ class Generator:
         def encode(condition: Condition, indices: range) -> Latents:
             return self.model.encode(rows(clips, indices), condition)
 
-        return in_batches(encode, self.condition(len(clips), genre, attributes))
+        return in_batches(encode, self.condition(len(clips), genre, attributes, key))
 
     def decode(
         self,
         latents: Latents,
         genre: Genre = None,
         attributes: Attributes = None,
+        key: Key = None,
         secs: float | None = None,
     ) -> np.ndarray:
         """Decode latents, such as those of `encode`, to clips of `secs`, the length of the clips that were encoded."""
@@ -120,7 +126,7 @@ class Generator:
             batch = tf.nest.map_structure(lambda values: tf.constant(rows(values, indices)), latents)
             return synthesis.decode(self.model, batch, condition, samples)
 
-        return in_batches(decode, self.condition(count, genre, attributes))
+        return in_batches(decode, self.condition(count, genre, attributes, key))
 
     def vary(
         self,
@@ -129,11 +135,12 @@ class Generator:
         seed: int = 0,
         genre: Genre = None,
         attributes: Attributes = None,
+        key: Key = None,
     ) -> np.ndarray:
         """Encode clips, add noise to their latents and decode, as the reference notebook does.
 
-        `noise_scale` is in standard deviations of the prior; 0 reconstructs. `genre` and `attributes` are
-        those of `clips`.
+        `noise_scale` is in standard deviations of the prior; 0 reconstructs. `genre`, `attributes` and `key`
+        are those of `clips`.
         """
         self.require_mode("variation")
         clips = self._validate(clips)
@@ -141,10 +148,10 @@ class Generator:
         def generate(condition: Condition, indices: range) -> tf.Tensor:
             return synthesis.vary(self.model, rows(clips, indices), condition, noise_scale, seed, indices)
 
-        return in_batches(generate, self.condition(len(clips), genre, attributes))
+        return in_batches(generate, self.condition(len(clips), genre, attributes, key))
 
     def reconstruct(
-        self, clips: np.ndarray, genre: Genre = None, attributes: Attributes = None
+        self, clips: np.ndarray, genre: Genre = None, attributes: Attributes = None, key: Key = None
     ) -> np.ndarray:
         """Encode and decode clips."""
         self.require_mode("reconstruct")
@@ -153,7 +160,7 @@ class Generator:
         def generate(condition: Condition, indices: range) -> tf.Tensor:
             return self.model.reconstruct(rows(clips, indices), condition)
 
-        return in_batches(generate, self.condition(len(clips), genre, attributes))
+        return in_batches(generate, self.condition(len(clips), genre, attributes, key))
 
     def interpolate(
         self, start: np.ndarray, end: np.ndarray, steps: int = INTERPOLATION_STEPS, genre: Genre = None
@@ -220,14 +227,15 @@ class Generator:
         seed: int = 0,
         genre: Genre = None,
         attributes: Attributes = None,
+        key: Key = None,
         temperature: float = TEMPERATURE,
         guidance: float | None = None,
     ) -> np.ndarray:
         """Continue clips to a total length of `secs`; the result begins with `clips` unchanged."""
         self.require_mode("continue")
         clips = self._validate(clips)
-        conditioning.check_attributes(self.metadata, attributes)
-        condition = self.condition(len(clips), genre, attributes)
+        conditioning.check_supported(self.metadata, attributes, key)
+        condition = self.condition(len(clips), genre, attributes, key)
         samples = self._samples(secs)
         if samples <= clips.shape[-1]:
             raise UsageError("a continuation must be longer than the clip that it continues")
@@ -238,10 +246,12 @@ class Generator:
 
         return in_batches(generate, condition)
 
-    def condition(self, count: int, genre: Genre = None, attributes: Attributes = None) -> Condition:
+    def condition(
+        self, count: int, genre: Genre = None, attributes: Attributes = None, key: Key = None
+    ) -> Condition:
         """Make the condition of `count` clips; see `make_condition`."""
         conditional = self.model.capabilities.conditional
-        return conditioning.make_condition(self.metadata, conditional, count, genre, attributes)
+        return conditioning.make_condition(self.metadata, conditional, count, genre, attributes, key)
 
     def require_mode(self, mode: str) -> None:
         """Raise `CommandError` (exit code 2) if the model does not have this mode."""

@@ -34,7 +34,7 @@ def generate_all(
     """Generate clips in each mode, with a progress bar; without source clips, only in the mode `prior`.
 
     Raises:
-        CommandError: The model lacks a mode, or a genre or an attribute is unknown (exit code 2), or there is no source
+        CommandError: The model lacks a mode, or a genre, an attribute or a key is unknown (2), or there is no source
             clip for the modes (3).
     """
     modes = options.modes or generator.model.capabilities.modes
@@ -71,6 +71,7 @@ def _sample(generator: Generator, sources: Sequence[SourceClip], options: Option
         options.seed,
         genres,
         options.attributes,
+        options.key,
         options.secs,
         options.temperature,
         options.guidance,
@@ -137,7 +138,14 @@ def _extend(generator: Generator, sources: Sequence[SourceClip], options: Option
         else:
             clips, total_secs = clips[:, : int(clips.shape[1] * CONTINUED_FRACTION)], options.secs or secs
         return generator.extend(
-            clips, total_secs, seed, genres, options.attributes, options.temperature, options.guidance
+            clips,
+            total_secs,
+            seed,
+            genres,
+            options.attributes,
+            options.key,
+            options.temperature,
+            options.guidance,
         )
 
     return GeneratedClips(

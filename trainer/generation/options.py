@@ -17,7 +17,7 @@ INTERPOLATION_STEPS = 5  # clips of an interpolation, both ends included
 class Options:
     """What to generate, and how.
 
-    Conditions (`genre`, `to_genre`, `attributes`) that are None or missing stay unspecified.
+    Conditions (`genre`, `to_genre`, `attributes`, `key`) that are None or missing stay unspecified.
     """
 
     modes: tuple[str, ...] = ()  # of trainer.config.MODES; empty: all modes of the model
@@ -26,6 +26,7 @@ class Options:
     genre: str | None = None  # of new clips and of source clips; None: the run's genres in turn
     to_genre: str | None = None  # of transferred clips; None: the genre after the source clip's
     attributes: Mapping[str, float] = field(default_factory=dict)  # of new and continued clips, name -> value
+    key: str | None = None  # of new and continued clips, such as "A minor"
     secs: float | None = None  # length of new and continued clips; None: as in training
     temperature: float = TEMPERATURE
     guidance: float = GUIDANCE  # scale of the condition; 1 is as in training

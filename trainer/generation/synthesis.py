@@ -82,6 +82,7 @@ def interpolate(
     condition = Condition(
         tf.where(is_start, conditions[0].genre, conditions[1].genre),
         tf.where(is_start[:, tf.newaxis], conditions[0].attributes, conditions[1].attributes),
+        tf.where(is_start, conditions[0].key, conditions[1].key),
     )
     return decode(model, model.interpolate(*ends, position), condition, samples)
 

@@ -30,7 +30,7 @@ class Capabilities:
     """What a model can do beyond encoding, sampling and decoding clips of the length it was trained on."""
 
     modes: tuple[str, ...]  # of generation, a subset of `trainer.config.MODES`
-    conditional: bool  # on genre and attributes; otherwise conditions and guidance are ignored
+    conditional: bool  # on genre, attributes and key; otherwise conditions and guidance are ignored
     any_length: bool  # supports clips of another length than those of the dataset
 
 
@@ -185,7 +185,7 @@ class WaveformVAE(tf.keras.Model):
     def make_weights(self, attributes: int) -> None:
         """Create all variables by a pass over one silent clip with this number of `attributes`."""
         silence = tf.zeros([1, self.smallest_samples])
-        condition = Condition(tf.zeros([1], tf.int32), tf.zeros([1, attributes]))
+        condition = Condition(tf.zeros([1], tf.int32), tf.zeros([1, attributes]), tf.zeros([1], tf.int32))
         noise = tf.zeros([1, self.elbo_noise_size(self.smallest_samples)])
         self.elbo_terms(silence, condition, noise, tf.constant(1.0))
         self.built = True

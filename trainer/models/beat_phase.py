@@ -8,16 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from trainer.conditioning import TEMPO, Condition
+from preprocessing.features.beat import BEAT_MULTIPLES, CLEAR_COHERENCE, WINDOW_SECS
+from trainer.conditioning import BEAT_CLARITY, CLEAR_BEAT, TEMPO, Condition, attribute_of
 from trainer.dsp.sizes import Size, sizes
 from trainer.run_config import DatasetMetadata
 
-BEAT_MULTIPLES = (1, 2)  # phase cycles per beat: of the beat and of half a beat
 BEAT_DIM = 2 * len(BEAT_MULTIPLES) + 1
-CLEAR_COHERENCE = (
-    0.25  # coherence of onsets and beat that counts as strength 1; one real clip in ten reaches it
-)
-WINDOW_SECS = 1.5  # standard deviation of the window in which the phase of a beat is assumed constant
 
 
 class _Phase(NamedTuple):
@@ -33,14 +29,16 @@ class BeatPhase:
     For each of `BEAT_MULTIPLES` the cosine and the sine of its phase, times its strength, and last a constant
     1; all zeros where the condition has no tempo.
 
-    A new clip starts on the beat, at strength 1. In a known clip the phase is that of the onset strength,
-    demodulated at the clip's tempo and smoothed (complex demodulation), so that it follows a tempo that is
-    slightly wrong or drifts. Its strength is the share of the onsets that lie on the beat: much music has no
-    steady beat, or another tempo than the measured one, and the prior must not learn from such clips to
-    ignore the phase.
+    A new clip starts on the beat, and its strength is the condition's clarity of the beat, or 1 if that is
+    dropped. In a known clip the phase is that of the onset strength, demodulated at the clip's tempo and
+    smoothed (complex demodulation), so that it follows a tempo that is slightly wrong or drifts. Its strength is
+    the share of the onsets that lie on the beat: much music has no steady beat, or another tempo than the
+    measured one, and the prior must not learn from such clips to ignore the phase. The mean strength over a
+    clip is about the clarity that preprocessing measures (`preprocessing.features.beat`).
     """
 
     def __init__(self, metadata: DatasetMetadata, hop_samples: int, frames_per_step: int) -> None:
+        self.metadata = metadata
         self.frame_secs = hop_samples / metadata.sample_rate_hz
         self.frames_per_step = frames_per_step
         names = list(metadata.attributes)
@@ -52,11 +50,11 @@ class BeatPhase:
         self._window = np.exp(-0.5 * offsets**2).astype(np.float32)[:, np.newaxis, np.newaxis]
 
     def from_tempo(self, condition: Condition, steps: Size) -> tf.Tensor:
-        """Features of a new clip: on the beat at its start, at full strength."""
+        """Features of a new clip: on the beat at its start, as strong as the beat is clear."""
         phase = self._phase_at_tempo(condition, steps * self.frames_per_step)
-        return self._features(
-            condition, [_Phase(tf.ones_like(phase), multiple * phase) for multiple in BEAT_MULTIPLES]
-        )
+        clarity = attribute_of(self.metadata, condition, BEAT_CLARITY)[:, tf.newaxis]  # [batch, 1]
+        strength = tf.where(tf.math.is_nan(clarity), CLEAR_BEAT, clarity) * tf.ones_like(phase)
+        return self._features(condition, [_Phase(strength, multiple * phase) for multiple in BEAT_MULTIPLES])
 
     def from_audio(
         self, condition: Condition, coefficients: tf.Tensor, steps: Size | None = None

@@ -1,4 +1,4 @@
-"""The hierarchical VAE of the presets `tiny`, `wave` and `wave-large`, conditional on genre and attributes.
+"""The hierarchical VAE of the presets `tiny`, `wave` and `wave-large`, conditional on genre, attributes and key.
 
     global latent        [latent_dim]                  character of the whole clip  p(global | condition)
     sequence latents     [steps, sequence_latent_dim]  content of each step        p(step | past, global)

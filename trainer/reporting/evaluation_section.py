@@ -28,8 +28,9 @@ TABLES = {  # key in evaluation.json -> heading and lead
     ),
     "condition_adherence": (
         "Condition adherence",
-        "Whether generated clips have the genre and the attributes they are conditioned on: the genre as "
-        "classified, the attributes as measured.",
+        "Whether generated clips have the genre, the attributes and the key they are conditioned on: the genre as "
+        "classified, the others as measured. Related keys are a fifth apart, relative or parallel; chance pairs the "
+        "key of each condition with that of each clip.",
     ),
 }
 _PICTURES = {  # file -> caption

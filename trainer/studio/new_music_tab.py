@@ -19,6 +19,7 @@ LABELS = {
     "loudness_db": "Loudness, dB",
     "centroid_hz": "Brightness, Hz",
     "tempo_bpm": "Tempo, bpm",
+    "beat_clarity": "Clarity of the beat",
 }
 
 
@@ -35,6 +36,13 @@ def add_tab(session: Session, takes: gr.State) -> None:
         with gr.Column(scale=1, min_width=280):
             choices = [(ANY, ""), *((name, name) for name in generator.genres)]
             genre = gr.Dropdown(choices, value="", label="Genre", visible=is_conditional)
+            keys = generator.metadata.keys
+            key = gr.Dropdown(
+                [(ANY, ""), *((name, name) for name in keys)],
+                value="",
+                label="Key",
+                visible=bool(is_conditional and keys),
+            )
             count = gr.Slider(1, MAX_COUNT, value=4, step=1, label="Clips")
             attributes = _attribute_controls(session, names)
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED)
@@ -52,7 +60,14 @@ def add_tab(session: Session, takes: gr.State) -> None:
             clips = gr.HTML("<p>Choose what to hear, then press Generate.</p>", elem_id="new-music")
 
     def options_of(
-        genre: str, count: int, seed: int, secs: float, temperature: float, guidance: float, *values: float
+        genre: str,
+        key: str,
+        count: int,
+        seed: int,
+        secs: float,
+        temperature: float,
+        guidance: float,
+        *values: float,
     ) -> Options:
         is_set, levels = values[: len(names)], values[len(names) :]
         return Options(
@@ -63,12 +78,13 @@ def add_tab(session: Session, takes: gr.State) -> None:
             attributes={
                 name: level for name, given, level in zip(names, is_set, levels, strict=True) if given
             },
+            key=key or None,
             secs=secs if secs and round(secs * generator.sample_rate_hz) != generator.clip_samples else None,
             temperature=temperature,
             guidance=guidance,
         )
 
-    inputs = [genre, count, seed, secs, temperature, guidance]
+    inputs = [genre, key, count, seed, secs, temperature, guidance]
     on_click(session, button, options_of, [*inputs, *attributes], clips, takes)
 
 

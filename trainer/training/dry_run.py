@@ -241,7 +241,9 @@ def _noise(shape: list[int]) -> tf.Tensor:
 
 
 def _condition(manifest: Manifest, shape: list[int]) -> Condition:
-    return Condition(tf.zeros(shape, tf.int32), tf.zeros([*shape, len(manifest.attributes)]))
+    return Condition(
+        tf.zeros(shape, tf.int32), tf.zeros([*shape, len(manifest.attributes)]), tf.zeros(shape, tf.int32)
+    )
 
 
 def _size(checkpoint: tf.train.Checkpoint) -> int:

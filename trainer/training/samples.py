@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.storage.atomic import write_atomically
-from trainer.conditioning import Condition, Guidance
+from trainer.conditioning import DROPPED_KEY, Condition, Guidance
 from trainer.config import GUIDANCE, Config
 from trainer.data.dataset import Clip, Clips
 from trainer.dsp import distances
@@ -32,7 +32,7 @@ class FixedSamples(NamedTuple):
     track_ids: list[str]
     sample_noise: tf.Tensor  # [clips, sample_noise_size]
     decode_noise: tf.Tensor  # [clips, decode_noise_size]
-    new_condition: Condition  # of the new clips: the genres in turn, all attributes dropped
+    new_condition: Condition  # of the new clips: the genres in turn, attributes and key dropped
     plotted: Clip  # test clips whose latents are plotted, stacked
 
 
@@ -58,7 +58,9 @@ def choose_samples(
         for size, key in zip(sizes, NOISE_KEYS, strict=True)
     )
     genres = np.arange(len(audio), dtype=np.int32) % len(manifest.genres)
-    new_condition = Condition(genres, np.full_like(condition.attributes, np.nan))
+    new_condition = Condition(
+        genres, np.full_like(condition.attributes, np.nan), np.full_like(condition.key, DROPPED_KEY)
+    )
     (run / ORIGINALS).mkdir(parents=True, exist_ok=True)
     for index, clip in enumerate(audio):
         wav.write_wav(run / ORIGINALS / f"{index:02d}.wav", clip, manifest.sample_rate_hz)

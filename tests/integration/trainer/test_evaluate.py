@@ -61,6 +61,9 @@ def test_every_table_has_its_baselines(tables):
     assert condition_adherence["genres"] == 2
     assert 0 <= condition_adherence["accuracy_of_transferred_clips"] <= 1
     assert -1 <= condition_adherence["rank_correlation_of_loudness_db"] <= 1
+    for name in ("key_exact", "key_exact_or_related"):
+        assert 0 <= condition_adherence[name] <= 1
+        assert 0 <= condition_adherence[f"{name}_by_chance"] <= 1
 
 
 def test_the_reported_metrics_are_those_of_the_models(tables, run):

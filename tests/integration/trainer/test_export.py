@@ -19,7 +19,7 @@ from trainer.generation.load import load
 from trainer.runs.storage import GcsPrefix
 
 NAN = float("nan")
-OPEN = {"genre": "", **dict.fromkeys(ATTRIBUTES, NAN)}
+OPEN = {"genre": "", **dict.fromkeys(ATTRIBUTES, NAN), "key": ""}
 OPEN_PRIOR = {"temperature": 1.0, "guidance": NAN, **OPEN, "samples": 0}
 
 
@@ -85,6 +85,7 @@ def test_new_clips_are_those_of_the_api_whatever_is_specified(wave, respond):
         ({}, NAN),
         ({"genre": "jazz"}, 2.5),
         ({"loudness_db": -25.0}, 0.0),
+        ({"key": "A minor", "beat_clarity": 0.5}, 1.5),
     ]
     rows = [
         {**OPEN_PRIOR, "seed": 5, "index": index, **given, "guidance": guidance}
@@ -92,8 +93,8 @@ def test_new_clips_are_those_of_the_api_whatever_is_specified(wave, respond):
     ]
     expected = []
     for index, (given, guidance) in enumerate(specified):
-        attributes = {name: value for name, value in given.items() if name != "genre"}
-        arguments = {"genre": given.get("genre"), "attributes": attributes}
+        attributes = {name: value for name, value in given.items() if name in ATTRIBUTES}
+        arguments = {"genre": given.get("genre"), "attributes": attributes, "key": given.get("key")}
         arguments["guidance"] = None if np.isnan(guidance) else guidance
         expected.append(wave.api.sample(len(specified), 5, **arguments)[index])
     assert_equal(respond(wave.request("sample", instances=rows)), expected)
@@ -157,6 +158,7 @@ def test_the_metadata_describes_the_model_and_its_signatures(wave):
     assert described["sample_rate_hz"] == described["clip_samples"] == SAMPLES
     assert described["genres"] == ["blues", "jazz", "rock"]
     assert described["attributes"]["tempo_bpm"] == {"mean": 120.0, "std": 20.0, "low": 60.0, "high": 180.0}
+    assert described["keys"] == ["C major", "G major", "A minor"]
     assert described["modes"] == list(MODES)
     assert (described["checkpoint"], len(described["checkpoint_sha256"])) == ("step-7", 64)
     assert described["program"].startswith("gtzan-cvae ")
@@ -176,6 +178,7 @@ def test_the_metadata_describes_the_model_and_its_signatures(wave):
     ("signature", "given", "message"),
     [
         ("sample", {"genre": "polka"}, "genre must be one of blues, jazz, rock, or empty"),
+        ("sample", {"key": "B major"}, "key must be one of C major, G major, A minor, or empty"),
         ("sample", {"tempo_bpm": 200.0}, "tempo_bpm must be NaN or from 60 to 180"),
         ("sample", {"samples": 3}, "clips need at least 32 samples"),
         ("sample", {"seed": 0.5}, "is not of expected type: int32"),

@@ -42,7 +42,7 @@ def test_what_is_left_open_comes_from_training_clips_and_the_level_is_theirs(wav
     assert {row["genre"] for row in generator.metadata.empirical_conditions} == set(GENRES)
     first_rows = generator.sample(2, seed=5)
     loudness_db = generator.metadata.attributes["loudness_db"].mean
-    row = {"genre": "rock", "loudness_db": loudness_db, "centroid_hz": None, "tempo_bpm": 90.0}
+    row = {"genre": "rock", "loudness_db": loudness_db, "centroid_hz": None, "tempo_bpm": 90.0, "key": None}
     generator.metadata = dataclasses.replace(generator.metadata, empirical_conditions=[row])
     generated = generator.sample(2, seed=5)
     assert np.abs(generated - first_rows).max() > 1e-3
@@ -174,7 +174,8 @@ def test_each_call_adds_a_take_that_can_be_made_again(wave, tmp_path):
     flags = ["--run", str(wave), "--mode", "prior", "--genre", "rock", "--secs", "2", "--count", "3"]
     assert main(["generate", "--output", str(tmp_path), *flags, "--tempo-bpm", "120"]) == USAGE
     loudness_db = load(wave).metadata.attributes["loudness_db"].mean
-    first = generate(*flags, "--loudness-db", str(loudness_db), "--seed", "7")
+    key = load(wave).metadata.keys[0]
+    first = generate(*flags, "--loudness-db", str(loudness_db), "--key", key.lower(), "--seed", "7")
     listed = json.loads((first / "music.json").read_text())
     assert [(one["mode"], one["genre"]) for one in listed] == [("prior", "rock")] * 3
     assert soundfile.info(first / "prior/00.wav").duration == pytest.approx(2.0)
@@ -192,6 +193,7 @@ def test_each_call_adds_a_take_that_can_be_made_again(wave, tmp_path):
         "rock",
         {"loudness_db": loudness_db},
     )
+    assert options["key"] == key
     assert wavs(first) == kept
 
 
@@ -231,6 +233,13 @@ def test_a_take_of_another_checkpoint_or_none_is_refused(wave, reference, tmp_pa
         (["--run", "{wave}", "--noise-scale", "nan"], USAGE, "--noise-scale: must be"),
         (["--run", "{wave}", "--seed", "-1"], USAGE, "--seed: must be"),
         (["--run", "{wave}", "--loudness-db", "20"], USAGE, "loudness_db 20 is outside"),
+        (
+            ["--run", "{wave}", "--key", "H minor"],
+            USAGE,
+            "--key: 'H minor' is not a key: write a tonic from A to G",
+        ),
+        (["--run", "{wave}", "--mode", "variation", "--key", "A minor"], USAGE, "--key has no effect"),
+        (["--run", "{wave}", "--beat-clarity", "2"], USAGE, "--beat-clarity: must be"),
         (["--run", "{wave}", "--mode", "variation", "--tempo-bpm", "99"], USAGE, "--tempo-bpm has no effect"),
         (["--run", "{wave}", "--steps", "1"], USAGE, "--steps: must be"),
         (["--run", "{wave}", "--temperature", "-1"], USAGE, "--temperature: must be"),

@@ -17,7 +17,8 @@ METADATA = DatasetMetadata(
     clip_samples=90_001,
     genres=("jazz", "rock"),
     attributes={"tempo_bpm": Statistics(120.0, 10.0, 80.0, 160.0)},
-    empirical_conditions=[{"genre": "jazz", "tempo_bpm": None}],
+    keys=("C major", "A minor"),
+    empirical_conditions=[{"genre": "jazz", "tempo_bpm": None, "key": "A minor"}],
     counts={"train": {"jazz": 8}, "test": {"rock": 2}},
 )
 

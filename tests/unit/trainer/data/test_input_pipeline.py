@@ -1,12 +1,14 @@
 import dataclasses
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
 from support.tiny_corpus import CLIP_SAMPLES, GENRES
 
+from preprocessing.dataset.keys import KEYS
 from preprocessing.errors import BAD_DATA, CommandError
-from trainer.conditioning import DROPPED_GENRE
+from trainer.conditioning import DROPPED_GENRE, DROPPED_KEY
 from trainer.config import Config
 from trainer.data import dataset as datasets
 from trainer.data import integrity
@@ -20,10 +22,10 @@ def opened(dataset, tmp_path):
 
 
 def examples(batches):
-    """Concatenate an epoch's examples in order: audio `[examples, samples]`, genres, attributes."""
+    """Concatenate an epoch's examples in order: audio `[examples, samples]`, genres, attributes, keys."""
     rows = list(batches.as_numpy_iterator())
     real = np.concatenate([row.weight for row in rows]) > 0
-    parts = ([row.audio, row.condition.genre, row.condition.attributes] for row in rows)
+    parts = ([row.audio, *row.condition] for row in rows)
     return [np.concatenate(part)[real] for part in zip(*parts, strict=True)]
 
 
@@ -39,6 +41,9 @@ def test_a_split_has_the_clips_of_the_manifest(opened):
     assert attributes.shape[1] == len(manifest.attributes) == 2  # a second of audio has no tempo
     np.testing.assert_allclose(attributes.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(attributes.std(axis=0), 1, atol=1e-4)
+    keys = Counter(KEYS[clip.condition.key] for clip in rows if clip.condition.key != DROPPED_KEY)
+    assert keys == manifest.keys
+    assert keys
 
 
 def test_order_is_a_function_of_seed_and_epoch(opened):
@@ -78,8 +83,8 @@ def test_a_gain_changes_the_loudness_in_the_condition(opened):
         config = Config(gain_db=gain_db, **settings)
         return examples(training_batches([clips], config, manifest, [1]))
 
-    audio, _, attributes = examples_with(0.0)
-    louder, _, louder_attributes = examples_with(6.0)
+    audio, _, attributes, _ = examples_with(0.0)
+    louder, _, louder_attributes, _ = examples_with(6.0)
     gains_db = 20 * np.log10(np.abs(louder).max(axis=1) / np.abs(audio).max(axis=1))
     assert gains_db.min() < -2
     assert 2 < gains_db.max() <= 6
@@ -111,16 +116,19 @@ def test_parts_of_the_condition_are_dropped_at_the_configured_rate(opened):
         config = Config(batch_size=8, crop_samples=256, crops_per_clip=20, condition_dropout=dropout)
         return examples(training_batches([clips], config, opened[1], [1]))[1:]
 
-    genres, attributes = conditions(0.0)
+    genres, attributes, keys = conditions(0.0)
     assert DROPPED_GENRE not in genres
+    has_key = np.mean(keys != DROPPED_KEY)  # some clips have no clear one
     assert np.isfinite(attributes).all()
-    genres, attributes = conditions(0.4)
+    genres, attributes, keys = conditions(0.4)
     expected = 0.4 + 0.6 * UNCONDITIONAL_RATE
     assert np.mean(genres == DROPPED_GENRE) == pytest.approx(expected, abs=0.08)
     assert np.isnan(attributes).mean(axis=0) == pytest.approx(expected, abs=0.08)
-    unconditional = (genres == DROPPED_GENRE) & np.isnan(attributes).all(axis=1)
+    assert np.mean(keys != DROPPED_KEY) == pytest.approx(has_key * (1 - expected), abs=0.08)
+    unconditional = (genres == DROPPED_GENRE) & np.isnan(attributes).all(axis=1) & (keys == DROPPED_KEY)
     assert unconditional.mean() > UNCONDITIONAL_RATE / 2
     assert set(conditions(1.0)[0]) == {DROPPED_GENRE}
+    assert set(conditions(1.0)[2]) == {DROPPED_KEY}
 
 
 def test_a_flipped_bit_in_a_shard_is_detected_before_training(dataset, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from trainer.evaluation.metrics import (
     active_units,
     diversity,
     frechet_distance,
+    key_agreement,
     nearest_distances,
     onset_correlation,
     rank_correlation,
@@ -131,3 +132,15 @@ def test_onsets_correlate_with_those_of_a_noisy_clip_but_not_of_a_shifted_one():
 def test_the_onset_correlation_with_silence_is_zero():
     clips = np.stack([bursts([0.5, 2.0]), np.zeros(18_000, np.float32)])
     np.testing.assert_array_equal(onset_correlation(clips, 0 * clips, RATE_HZ), [0, 0])
+
+
+def test_keys_agree_exactly_or_as_related_ones_and_chance_is_that_of_all_pairs():
+    asked = ["C major", "G major", "A minor", "F# major"]
+    shares = key_agreement(asked, ["C major", "E minor", "A major", ""])
+    assert shares["key_exact"] == 0.25
+    assert shares["key_exact_or_related"] == 0.75
+    assert shares["key_exact_by_chance"] == 1 / 16
+    # C major is related to G major and A minor; E minor to G major and A minor; A major to A minor.
+    assert shares["key_exact_or_related_by_chance"] == 6 / 16
+    constant = key_agreement(asked, ["C major"] * 4)
+    assert constant["key_exact"] == constant["key_exact_by_chance"] == 0.25

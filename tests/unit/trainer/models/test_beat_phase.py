@@ -1,20 +1,27 @@
+import dataclasses
 import math
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from preprocessing.dataset.manifest import Statistics
+from preprocessing.features.attributes import measure
 from trainer.conditioning import Condition
+from trainer.dsp import mdct
 from trainer.models.beat_phase import BeatPhase
 from trainer.run_config import DatasetMetadata
 
 TEMPO = Statistics(mean=120.0, std=20.0, low=60.0, high=180.0)
-METADATA = DatasetMetadata("data", "digest", 1_000, 1_000, ("blues",), {"tempo_bpm": TEMPO}, [], {})
+CLARITY = Statistics(mean=0.5, std=0.25, low=0.1, high=1.0)
+ATTRIBUTES = {"beat_clarity": CLARITY, "tempo_bpm": TEMPO}
+METADATA = DatasetMetadata("data", "digest", 1_000, 1_000, ("blues",), ATTRIBUTES, (), [], {})
 
 
-def make_condition(clips, tempo):
-    """`tempo` is in standard deviations from 120 BPM."""
-    return Condition(tf.zeros([clips], tf.int32), tf.fill([clips, 1], tempo))
+def make_condition(clips, tempo, clarity=math.nan):
+    """`tempo` is in standard deviations from 120 BPM, `clarity` in those from 0.5."""
+    attributes = tf.tile([[clarity, tempo]], [clips, 1])
+    return Condition(tf.zeros([clips], tf.int32), attributes, tf.zeros([clips], tf.int32))
 
 
 def test_the_phase_starts_on_the_beat_and_continues_beyond_a_known_clip():
@@ -30,6 +37,34 @@ def test_the_phase_starts_on_the_beat_and_continues_beyond_a_known_clip():
     cosine = known[:, 0] / np.hypot(known[:, 0], known[:, 1])
     np.testing.assert_allclose(cosine[10:300:25], 1.0, atol=0.02)
     np.testing.assert_allclose(cosine[310::25], 1.0, atol=0.05)
+
+
+def test_a_new_beat_is_as_strong_as_it_is_clear():
+    beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2)
+    clear, unclear = (
+        beat_phase.from_tempo(make_condition(1, 0.0, clarity), 100).numpy()[0] for clarity in (math.nan, -1.0)
+    )
+    np.testing.assert_allclose(np.hypot(clear[:, 0], clear[:, 1]), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(unclear[:, :4], 0.25 * clear[:, :4], atol=1e-5)
+    np.testing.assert_allclose(unclear[:, 4], 1.0)
+
+
+def test_the_strength_in_a_known_clip_is_the_clarity_that_preprocessing_measures():
+    rate_hz, rng = 3_000, np.random.default_rng(0)
+    time_secs = np.arange(24 * rate_hz) / rate_hz
+    clicks = np.sin(2 * np.pi * 300 * time_secs) * np.exp(-10 * (2 * time_secs % 1))
+    metadata = dataclasses.replace(METADATA, sample_rate_hz=rate_hz)
+    beat_phase = BeatPhase(metadata, hop_samples=128, frames_per_step=2)
+    strengths = []
+    for level in (0.0, 0.2, 1.0):
+        audio = (level * clicks + rng.normal(0, 0.3, len(clicks))).astype(np.float32)
+        attributes = measure(audio, rate_hz)
+        condition = make_condition(1, (attributes.tempo_bpm - 120) / 20)
+        coefficients = mdct.analyse(tf.constant(audio[np.newaxis]), 128, len(audio) // 128 + 1)
+        features = beat_phase.from_audio(condition, coefficients).numpy()[0]
+        strengths.append(np.hypot(features[:, [0, 2]], features[:, [1, 3]]).mean())
+        assert strengths[-1] == pytest.approx(attributes.beat_clarity, abs=0.2)
+    assert strengths == sorted(strengths)
 
 
 def test_features_are_zero_where_the_tempo_is_dropped():

@@ -113,6 +113,10 @@ def test_samples_depend_on_the_condition_and_guidance_exaggerates_it(model):
             ("jazz", make_condition(1, 1, math.nan), Guidance()),
             ("more jazz", make_condition(1, 1, math.nan), Guidance(genre=2.0)),
             ("guidance 0", make_condition(1, 1, math.nan), Guidance(0.0, 0.0)),
+            ("A minor", make_condition(1, DROPPED_GENRE, math.nan, 21), Guidance()),
+            ("C minor", make_condition(1, DROPPED_GENRE, math.nan, 12), Guidance()),
+            ("more A minor", make_condition(1, DROPPED_GENRE, math.nan, 21), Guidance(key=2.0)),
+            ("A minor, guidance 0", make_condition(1, DROPPED_GENRE, math.nan, 21), Guidance(key=0.0)),
             ("loud", make_condition(1, DROPPED_GENRE, 1.0), Guidance()),
             ("loud, genre guidance 0", make_condition(1, 1, 1.0), Guidance(genre=0.0)),
         )
@@ -121,8 +125,13 @@ def test_samples_depend_on_the_condition_and_guidance_exaggerates_it(model):
     assert np.abs(sampled["loud"] - sampled["unconditional"]).max() > 1e-4
     np.testing.assert_allclose(sampled["guidance 0"], sampled["unconditional"], atol=1e-6)
     np.testing.assert_allclose(sampled["loud, genre guidance 0"], sampled["loud"], atol=1e-6)
-    distances = [np.linalg.norm(sampled[name] - sampled["unconditional"]) for name in ("jazz", "more jazz")]
-    assert distances[0] < distances[1]
+    np.testing.assert_allclose(sampled["A minor, guidance 0"], sampled["unconditional"], atol=1e-6)
+    assert np.abs(sampled["A minor"] - sampled["C minor"]).max() > 1e-4
+    for name in ("jazz", "A minor"):
+        distances = [
+            np.linalg.norm(sampled[more] - sampled["unconditional"]) for more in (name, f"more {name}")
+        ]
+        assert 1e-4 < distances[0] < distances[1]
 
 
 def test_reconstructions_depend_on_the_condition(model):

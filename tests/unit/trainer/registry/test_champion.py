@@ -21,7 +21,9 @@ from trainer.runs.champion_pointer import MovedError, candidate_uri
 from trainer.runs.directory import POINTER, fetch_run
 from trainer.runs.storage import GcsPrefix, StorageFolder
 
-METADATA = DatasetMetadata("datasets/aa", "aa" * 32, 3_000, 90_001, ("jazz",), {}, [], {"train": {"jazz": 3}})
+METADATA = DatasetMetadata(
+    "datasets/aa", "aa" * 32, 3_000, 90_001, ("jazz",), {}, (), [], {"train": {"jazz": 3}}
+)
 RUN = RunConfig(PRESETS["tiny"], METADATA)
 NAMES = [f"{number:012x}-{number:012x}" for number in range(8)]
 

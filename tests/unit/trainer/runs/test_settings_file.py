@@ -14,7 +14,7 @@ from trainer.runs.settings_file import read_settings, settings_yaml
 from trainer.runs.storage import GcsPrefix
 
 METADATA = DatasetMetadata(
-    "data", "ab", 3_000, 90_001, ("jazz",), {"tempo_bpm": Statistics(120.0, 10.0, 80.0, 160.0)}, [], {}
+    "data", "ab", 3_000, 90_001, ("jazz",), {"tempo_bpm": Statistics(120.0, 10.0, 80.0, 160.0)}, (), [], {}
 )
 
 
