@@ -34,8 +34,8 @@ def generate_all(
     """Generate clips in each mode, with a progress bar; without source clips, only in the mode `prior`.
 
     Raises:
-        CommandError: The model lacks a mode, or a genre, an attribute or a key is unknown (2), or there is no source
-            clip for the modes (3).
+        CommandError: The model lacks a mode, or a genre, an attribute or a key is unknown (exit code 2), or there is no
+            source clip for the modes (3).
     """
     modes = options.modes or generator.model.capabilities.modes
     for mode in modes:

@@ -75,3 +75,11 @@ def test_silence_has_no_key_and_short_clips_are_measured():
     assert (
         find_key(cadence("A major", 3_000)[:600], 3_000).clarity > 0
     )  # the first chord, shorter than a window
+
+
+def test_a_rate_without_pitches_in_the_range_gives_no_key():
+    noise = np.random.default_rng(0).normal(0, 0.1, 3_000).astype(np.float32)
+    for rate_hz in (50, 100):
+        key = find_key(noise, rate_hz)
+        assert key.name == ""
+        assert math.isnan(key.clarity)
