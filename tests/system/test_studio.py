@@ -136,6 +136,17 @@ def test_new_music_is_heard_downloaded_and_the_same_as_the_apis(page, run, takes
     assert (again / "prior/02.wav").read_bytes() == (take / "prior/02.wav").read_bytes()
 
 
+def test_the_key_of_new_music_is_chosen_from_those_of_the_training_clips(page, run, takes):
+    before = {*takes.glob("*/recipe.json")}
+    key = trainer.load(run).metadata.keys[-1]
+    page.get_by_label("Key").click()
+    page.get_by_role("option", name=key, exact=True).click()
+    page.locator("#generate").click()
+    expect(players(page, "new-music")).to_have_count(4)
+    (recipe,) = {*takes.glob("*/recipe.json")} - before
+    assert json.loads(recipe.read_text())["options"]["key"] == key
+
+
 def test_an_uploaded_recording_is_varied(page, tmp_path):
     recording = tmp_path / "whistle.wav"
     soundfile.write(recording, 0.3 * np.sin(np.arange(16_000) / 7), 8_000)
