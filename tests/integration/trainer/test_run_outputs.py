@@ -9,6 +9,7 @@ from PIL import Image
 from support.tiny_corpus import CLIP_SAMPLES, RATE_HZ, WAVE
 
 from preprocessing.features.attributes import measure
+from preprocessing.features.key import find_key
 from trainer.generation.load import load
 from trainer.reporting.wav import read_wav
 from trainer.training.train import train_and_evaluate
@@ -65,7 +66,8 @@ def test_a_run_writes_all_documented_files(dataset, tmp_path, capsys):
     original = read_wav(run / "samples/originals/00.wav")[np.newaxis]
     measured = measure(original[0], RATE_HZ)._asdict()
     attributes = {name: measured[name] for name in generator.metadata.attributes}
-    reconstruction = generator.reconstruct(original, clips[0]["genre"], attributes)[0]
+    key = find_key(original[0], RATE_HZ).name or None
+    reconstruction = generator.reconstruct(original, clips[0]["genre"], attributes, key)[0]
     expected = read_wav(run / "samples/epoch-0003/reconstruction-00.wav")
     np.testing.assert_allclose(reconstruction, expected, atol=1e-3)
     assert "epoch   3" in capsys.readouterr().out
