@@ -227,8 +227,15 @@ class Config:
     )
     cache_mb: int = _setting(
         2_048,
-        "memory in MB for decoded clips; a larger dataset is read from disk in each epoch",
+        "memory in MB for decoded clips; a larger dataset is read from its shards in each epoch",
         minimum=0,
+        operational=True,
+    )
+    cache_disk_gb: float = _setting(
+        8.0,
+        "disk space in GB for the shards of a dataset on gs://, which are fetched ahead of training; those that are "
+        "needed last make room",
+        above=0,
         operational=True,
     )
     checkpoints_to_keep: int = _setting(3, "newest checkpoints to keep", minimum=1, operational=True)

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
 
 from trainer.data.input_pipeline import Batch
+from trainer.data.reader import Reader
 
 
-def distributed_iterator(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Iterator[Batch]:
+def distributed_iterator(batches: Iterable[Batch], strategy: tf.distribute.Strategy) -> Iterator[Batch]:
     """Iterate over this process's batches, divided among its replicas and placed on their devices.
 
-    One batch is transferred in advance, while the devices compute on the previous one.
-    `experimental_distribute_dataset` would do this, too, but enables autotuning again, so that its iterators end
-    slowly, which costs seconds per epoch (see `input_pipeline._prefetched`).
+    One batch is transferred in advance, while the devices compute on the previous one, unless a `Reader` has to wait
+    for it. `experimental_distribute_dataset` would do this, too, but enables autotuning again, so that its iterators
+    end slowly, which costs seconds per epoch (see `input_pipeline._prefetched`).
     """
-    previous = None
-    for batch in batches:
-        divided = _divide(batch, strategy)
+    previous, iterator = None, iter(batches)
+    while True:
+        if previous is not None and isinstance(batches, Reader) and not batches.is_ready():
+            yield previous
+            previous = None
+        batch = next(iterator, None)
         if previous is not None:
             yield previous
-        previous = divided
-    if previous is not None:
-        yield previous
+        if batch is None:
+            return
+        previous = _divide(batch, strategy)
 
 
 def _divide(batch: Batch, strategy: tf.distribute.Strategy) -> Batch:

@@ -1,15 +1,16 @@
-"""Find a dataset, fetch its shards and verify their checksums."""
+"""Find a dataset, and open its shards."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from preprocessing.dataset.manifest import LATEST_NAME, MANIFEST_NAME, Manifest, Shard, parse_latest
+from preprocessing.dataset.manifest import LATEST_NAME, MANIFEST_NAME, Manifest, parse_latest
 from preprocessing.errors import DataError
-from trainer.data import integrity
-from trainer.runs.storage import GcsPrefix, StorageFolder, is_remote
+from trainer.data.read_ahead import ReadAhead
+from trainer.data.stores import LocalShards, RemoteShards
+from trainer.runs.storage import StorageFolder, is_remote
+
+READ_ONCE_BYTES = 2_000_000_000  # of shards on disk; who reads once gains nothing from keeping more
 
 
 def find_dataset(uri: str) -> tuple[str, Manifest]:
@@ -36,44 +37,36 @@ def find_dataset(uri: str) -> tuple[str, Manifest]:
     return uri, Manifest.from_json(data, f"{uri}/{MANIFEST_NAME}")
 
 
-def open_dataset(uri: str, cache: Path, split: str | None = None) -> tuple[Path, Manifest]:
-    """Find a dataset and make its shards, or those of one split, available locally.
+def open_shards(dataset_uri: str, manifest: Manifest, cache: Path, limit_bytes: int) -> ReadAhead:
+    """Open the shards of the dataset in `dataset_uri`, which are verified, and fetched if they are remote, when needed.
 
-    Returns:
-        A local folder with the shards, and the manifest.
+    Args:
+        dataset_uri: As `find_dataset` returns it.
+        manifest: Of the dataset.
+        cache: Local folder for remote shards, and for what was verified.
+        limit_bytes: Of all remote shards in the cache.
 
     Raises:
-        CommandError: As in `find_dataset` and `fetch_shards`.
+        CommandError: Storage failed (exit code 4).
     """
+    if is_remote(dataset_uri):
+        return ReadAhead(RemoteShards(dataset_uri, manifest.digest, cache, limit_bytes))
+    return ReadAhead(LocalShards(Path(dataset_uri), cache))
+
+
+def open_dataset(uri: str, cache: Path) -> tuple[ReadAhead, Manifest]:
+    """Find a dataset whose splits will be read once; raises as `find_dataset` and `open_shards`."""
     dataset_uri, manifest = find_dataset(uri)
-    shards = manifest.shards if split is None else manifest.split_shards(split)
-    return fetch_shards(dataset_uri, manifest, shards, cache), manifest
+    largest = max((shard.bytes for shard in manifest.shards), default=0)
+    return open_shards(dataset_uri, manifest, cache, max(READ_ONCE_BYTES, 2 * largest)), manifest
 
 
-def fetch_shards(dataset_uri: str, manifest: Manifest, shards: Sequence[Shard], cache: Path) -> Path:
-    """Make shards of the dataset in `dataset_uri` available locally; remote ones are fetched once per dataset digest.
-
-    Returns:
-        A local folder with the shards: `dataset_uri` itself, or a folder in `cache`.
+def verify_split(source: ReadAhead, manifest: Manifest, split: str) -> None:
+    """Fetch and verify every shard of a split.
 
     Raises:
-        CommandError: A shard is missing or differs from the manifest (3), or storage failed (4).
+        CommandError: A shard is missing or differs from the manifest (exit code 3), or storage failed (4).
     """
-    folder = cache / "datasets" / manifest.digest if is_remote(dataset_uri) else Path(dataset_uri)
-    corrupt = integrity.corrupt_shards(folder, shards, cache)
-    if corrupt and is_remote(dataset_uri):
-        _fetch(GcsPrefix(dataset_uri), corrupt, folder)
-        corrupt = integrity.corrupt_shards(folder, shards, cache)
-    if corrupt:
-        uri = f"{dataset_uri.rstrip('/')}/{corrupt[0].name}"
-        raise DataError(f"{uri} is missing or differs from {MANIFEST_NAME}: preprocess again")
-    return folder
-
-
-def _fetch(prefix: GcsPrefix, shards: Sequence[Shard], folder: Path) -> None:
-    """Download into a temporary folder first, so that a process that shares the cache sees only whole shards."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        prefix.download([shard.name for shard in shards], Path(temporary))
-        for shard in shards:
-            (Path(temporary) / shard.name).replace(folder / shard.name)
+    stream = source.add_stream(manifest.split_shards(split))
+    for index in range(len(stream.shards) + 1):
+        source.open(stream, index)

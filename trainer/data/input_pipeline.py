@@ -139,12 +139,35 @@ def _examples(clips: Clips, config: Config, manifest: Manifest, seeds: tf.Tensor
         row, start, gain = location
         return cached.audio[row, start : start + length] * gain, condition
 
-    examples = (
-        clips.shuffle(SHUFFLE_CLIPS, seed=order, reshuffle_each_iteration=False).enumerate().flat_map(crop)
-    )
-    if config.crop_samples:
-        examples = examples.shuffle(SHUFFLE_CROPS, seed=order, reshuffle_each_iteration=False)
+    examples = _shuffle_crops(_shuffle_clips(clips, order).enumerate().flat_map(crop), order, config)
     return examples if cached is None else examples.map(cut)
+
+
+def _shuffle_clips(clips: tf.data.Dataset, order: tf.Tensor) -> tf.data.Dataset:
+    return clips.shuffle(SHUFFLE_CLIPS, seed=order, reshuffle_each_iteration=False)
+
+
+def _shuffle_crops(crops: tf.data.Dataset, order: tf.Tensor, config: Config) -> tf.data.Dataset:
+    if not config.crop_samples:
+        return crops
+    return crops.shuffle(SHUFFLE_CROPS, seed=order, reshuffle_each_iteration=False)
+
+
+def example_clips(manifest: Manifest, config: Config, epoch: int, number: int) -> tf.data.Dataset:
+    """Make the numbers of the clips, in the order of the files, of which an input shard's examples are crops.
+
+    They are int64 and in the order of the examples in the epoch.
+    """
+
+    def shuffle(order: tf.Tensor) -> tf.data.Dataset:
+        tf.random.set_seed(1)  # as in `training_batches`
+        clips = _shuffle_clips(tf.data.Dataset.range(examples // crops_per_clip), order)
+        crops = clips.flat_map(lambda clip: tf.data.Dataset.from_tensors(clip).repeat(crops_per_clip))
+        return _shuffle_crops(crops, order, config)
+
+    examples, crops_per_clip = _shard_examples(manifest, config)[number], _crops_per_clip(config)
+    order = tf.constant(_epoch_seeds(config.seed, epoch, number)[:1], tf.int64)
+    return tf.data.Dataset.from_tensor_slices(order).flat_map(shuffle)
 
 
 def count_steps(manifest: Manifest, config: Config) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import UsageError
 from trainer.conditioning import DROPPED_KEY, Condition
 from trainer.data import dataset
+from trainer.data.read_ahead import ReadAhead
 from trainer.generation.generator import Generator
 
 
@@ -27,22 +27,23 @@ class ClipSet(NamedTuple):
 
 def read_clip_set(
     generator: Generator,
-    folder: Path,
+    source: ReadAhead,
     manifest: Manifest,
     split: str,
     track_ids: Collection[str] | None = None,
 ) -> ClipSet:
-    """Read the clips of a split, all of them or those of `track_ids`.
+    """Read the clips of a split, all of them or those of `track_ids`; `source` hands out the files.
 
     Raises:
-        CommandError: Their format is not the run's (2), or the split has no clips (3).
+        CommandError: Their format is not the run's (2), the split has no clips or a corrupt shard (3), or storage
+            failed (4).
     """
     if (manifest.sample_rate_hz, manifest.clip_samples) != (generator.sample_rate_hz, generator.clip_samples):
         raise UsageError(
             f"`data` has clips of {manifest.clip_samples} samples at {manifest.sample_rate_hz} Hz, the run's "
             f"have {generator.clip_samples} at {generator.sample_rate_hz} Hz: preprocess both with the same options",
         )
-    split_clips = dataset.open_split(folder, manifest, split).as_numpy_iterator()
+    split_clips = dataset.read_clips(source, dataset.open_split(source, manifest, split))
     clips = [clip for clip in split_clips if track_ids is None or _track_id(clip) in track_ids]
     genres = np.array([manifest.genres[clip.condition.genre] for clip in clips])
     attributes = np.stack([clip.condition.attributes for clip in clips])

@@ -67,10 +67,11 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
     _check_output(output)
     embeddings = [make_embedding(name) for name in dict.fromkeys((LOG_MEL, *options.embeddings))]
     generator = load(run, options.checkpoint, cache)
-    folder, manifest = open_dataset(data, cache)
-    train, held_out = (
-        read_clip_set(generator, folder, manifest, split) for split in ("train", options.split)
-    )
+    source, manifest = open_dataset(data, cache)
+    with source:
+        train, held_out = (
+            read_clip_set(generator, source, manifest, split) for split in ("train", options.split)
+        )
     baseline = _load_baseline(run, data, options, cache)
     evaluator = Evaluator(train, held_out, embeddings, generator.sample_rate_hz, options.seed)
     results = _evaluate_all(evaluator, generator, baseline, options)

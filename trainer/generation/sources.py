@@ -129,7 +129,7 @@ def dataset_clips(
     Raises:
         CommandError: The dataset has another sample rate (exit code 2), there is none (3), or storage failed (4).
     """
-    folder, manifest = open_dataset(data, cache)
+    source, manifest = open_dataset(data, cache)
     if manifest.sample_rate_hz != sample_rate_hz:
         raise UsageError(
             f"`data` {data} is at {manifest.sample_rate_hz} Hz, the run at {sample_rate_hz} Hz: "
@@ -137,10 +137,11 @@ def dataset_clips(
         )
     present = [split for split in splits if manifest.clip_count(split)]
     every = math.ceil(sum(map(manifest.clip_count, present)) / limit)
-    clips = (dataset.open_split(folder, manifest, split).as_numpy_iterator() for split in present)
-    return [
-        SourceClip(
-            clip.audio, clip.track_id.decode("utf-8", "replace"), manifest.genres[clip.condition.genre]
-        )
-        for clip in itertools.islice(itertools.chain.from_iterable(clips), 0, None, every)
-    ]
+    with source:
+        clips = [dataset.read_clips(source, dataset.open_split(source, manifest, split)) for split in present]
+        return [
+            SourceClip(
+                clip.audio, clip.track_id.decode("utf-8", "replace"), manifest.genres[clip.condition.genre]
+            )
+            for clip in itertools.islice(itertools.chain.from_iterable(clips), 0, None, every)
+        ]

@@ -62,7 +62,7 @@ def compare(
             figures: dict[str, Figures] = {}
             for name, generator in models.items():
                 clips = read_clip_set(
-                    generator, held_out.folder, held_out.manifest, "test", held_out.track_ids
+                    generator, held_out.source, held_out.manifest, "test", held_out.track_ids
                 )
                 figures[name] = _measure(clips, generator, generated[name], seed)
                 if held_out is sets[0]:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.dataset.records import RECORDS_NAME, RecordEntry
 from preprocessing.errors import DataError
-from trainer.data.fetch import find_dataset, open_dataset
+from trainer.data.fetch import find_dataset, open_dataset, verify_split
+from trainer.data.read_ahead import ReadAhead
 from trainer.runs.champion_pointer import join
 from trainer.runs.storage import StorageFolder
 
@@ -23,10 +24,11 @@ MIN_CLIPS = 2  # for a covariance
 
 
 class HeldOutSet(NamedTuple):
-    """A set of test clips of a dataset in a local folder."""
+    """A set of test clips of a dataset."""
 
     name: str
-    folder: Path
+    uri: str  # of the dataset
+    source: ReadAhead  # hands out its files
     manifest: Manifest
     track_ids: frozenset[str]
 
@@ -68,8 +70,9 @@ def held_out_sets(
 
 
 def _open(name: str, uri: str, cache: Path) -> HeldOutSet:
-    folder, manifest = open_dataset(uri, cache, "test")
-    return HeldOutSet(name, folder, manifest, frozenset())
+    source, manifest = open_dataset(uri, cache)
+    verify_split(source, manifest, "test")
+    return HeldOutSet(name, uri, source, manifest, frozenset())
 
 
 def _open_if_complete(uri: str, cache: Path) -> HeldOutSet | None:
@@ -111,7 +114,7 @@ def _select_untrained(
     )
     if len(track_ids) < MIN_CLIPS:
         raise DataError(
-            f"{dataset.folder} has {len(track_ids)} test clips that neither model was trained on, and "
+            f"{dataset.uri} has {len(track_ids)} test clips that neither model was trained on, and "
             f"{MIN_CLIPS} are needed: preprocess more clips",
         )
     return dataset._replace(track_ids=track_ids)

@@ -7,7 +7,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from trainer.data.dataset import Clip
 from trainer.data.distribute import distributed_iterator
 from trainer.data.fetch import find_dataset
 from trainer.data.input_pipeline import Batch
+from trainer.data.training_data import SPLITS
 from trainer.runs.checkpoints import variables_of
 from trainer.runs.directory import POINTER, check_is_run, newest_checkpoint
 from trainer.runs.settings_file import settings_yaml
@@ -39,7 +40,6 @@ from trainer.training.workers.distribution import Distribution
 
 WARM_UP_STEPS = 2  # compile the step and fill the caches: not timed
 TIMED_STEPS = 5
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -225,9 +225,13 @@ def _train(state: TrainState, batch: Batch, step: int) -> float:
 
 def _render(folder: Path, state: TrainState, manifest: Manifest) -> None:
     """Choose and render the samples of an epoch, as a training does."""
-    clip = Clip(_noise([manifest.clip_samples]), _condition(manifest, []), tf.constant("noise"))
-    clips = tf.data.Dataset.from_tensors(clip).repeat(manifest.clip_count("test"))
-    fixed = samples.choose_samples(folder, clips, state.averaged, state.config, manifest)
+
+    def read(indices: Sequence[int]) -> Clip:
+        clips, count = _noise([len(indices), manifest.clip_samples]), len(indices)
+        parts = Clip(clips, _condition(manifest, [count]), tf.fill([count], "noise"))
+        return tf.nest.map_structure(lambda tensor: tensor.numpy(), parts)
+
+    fixed = samples.choose_samples(folder, read, state.averaged, state.config, manifest)
     samples.render_epoch(folder, fixed, state.averaged, manifest, epoch=1)
 
 
@@ -261,17 +265,19 @@ def _peak_memory_bytes() -> int:
 
 
 def _clip_memory_bytes(config: Config, manifest: Manifest) -> int:
-    """Return the memory of the clips that training caches, or else of its shuffle buffers."""
+    """Return the memory of the clips that training caches, or of its shuffle buffers, whichever is larger."""
     clip_bytes = 4 * manifest.clip_samples
+    cached_bytes = 0
     if dataset.fits_in_memory(manifest, SPLITS, config.cache_mb):
-        return clip_bytes * sum(manifest.clip_count(split) for split in SPLITS)
+        cached_bytes = clip_bytes * sum(manifest.clip_count(split) for split in SPLITS)
     clips = manifest.clip_count("train")
     crops = clips * (config.crops_per_clip if config.crop_samples else 0)
     crop_bytes = 4 * input_pipeline.crop_length(config, manifest)
-    return (
+    shuffled_bytes = (
         min(input_pipeline.SHUFFLE_CLIPS, clips) * clip_bytes
         + min(input_pipeline.SHUFFLE_CROPS, crops) * crop_bytes
     )
+    return max(cached_bytes, shuffled_bytes)
 
 
 def _megabytes(count: int) -> str:

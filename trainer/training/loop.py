@@ -7,23 +7,22 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import tensorflow as tf
 
-from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import StoppedError
 from trainer.config import Config
 from trainer.data import input_pipeline
-from trainer.data.dataset import Clips
 from trainer.data.distribute import distributed_iterator
+from trainer.data.reader import Reader
+from trainer.data.training_data import TrainingData
 from trainer.models.base import WaveformVAE
 from trainer.run_config import DatasetMetadata
 from trainer.runs import checkpoints, rollbacks
 from trainer.runs.directory import CHECKPOINTS
-from trainer.runs.metrics import VALIDATION_ELBO
 from trainer.training.divergence import CHECK_STEPS, DivergedError, DivergenceDetector
-from trainer.training.evaluation import evaluation_totals
+from trainer.training.evaluation import evaluation_metrics
 from trainer.training.profiling import Profile
 from trainer.training.progress import EpochProgress
 from trainer.training.signals import StopRequest
@@ -106,13 +105,17 @@ class TrainingLoop:
         self.position = Position(int(saved.epoch), int(saved.step), totals, float(saved.secs))
         self._divergence = DivergenceDetector()
         self._saved_at = time.monotonic()
-        self._batches: Iterator[input_pipeline.Batch] | None = None
+        self._reader: Reader | None = None
+        self._batches: Iterator[input_pipeline.Batch] = iter(())
+        self._progress: EpochProgress | None = None
         self._test_snr_db: float | None = None  # after the previous epoch
 
     def __enter__(self) -> TrainingLoop:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._reader:
+            self._reader.close()
         if self._profile:
             self._profile.close()
         if self._writer:
@@ -162,27 +165,25 @@ class TrainingLoop:
         self.position = Position(self.position.epoch + 1, 0, None, 0.0)
         self.save()
 
-    def train_epoch(self, input_shards: list[Clips], manifest: Manifest) -> dict[str, float]:
-        """Train the rest of the current epoch.
-
-        Args:
-            input_shards: This worker's input shards of the training split.
-            manifest: Of the dataset.
+    def train_epoch(self, clips: TrainingData) -> dict[str, float]:
+        """Train the rest of the current epoch on this worker's training clips.
 
         Returns:
             The epoch's training metrics.
 
         Raises:
             DivergedError: The loss or a weight is not finite, or the loss has risen too far.
-            StoppedError: A signal was received; a checkpoint has been saved.
+            CommandError: A shard is missing or differs from the manifest (exit code 3), storage failed (4), or a signal
+                was received and a checkpoint has been saved (75).
         """
         config, epoch = self.config, self.position.epoch + 1
-        steps = input_pipeline.count_steps(manifest, config)
+        steps = input_pipeline.count_steps(clips.manifest, config)
         started = time.monotonic() - self.position.secs
         first = self.position.step
-        with EpochProgress(epoch, config.epochs, steps, first) as progress:
-            batches = self._remaining_batches(input_shards, manifest)
-            for index, batch in zip(range(first, steps), batches, strict=False):
+        reader = self._remaining_batches(clips)
+        with EpochProgress(epoch, config.epochs, steps, first, reader) as self._progress:
+            progress = self._progress
+            for index, batch in zip(range(first, steps), self._batches, strict=False):
                 finished_epochs = epoch - 1 + index / steps
                 sums = self._train_step(batch, steps * (epoch - 1) + index, finished_epochs)
                 self._divergence.add(sums, config.beta_at(finished_epochs))
@@ -195,6 +196,7 @@ class TrainingLoop:
                     elbo = totals.nats_per_clip(self.clip_samples)["elbo"]
                     progress.show(elbo, self._clips_per_sec(), self._test_snr_db)
                 self._save_if_due()
+        self._progress = None
         self._check_divergence()
         assert self.position.totals is not None  # an epoch has at least one step
         elbo_terms = self.position.totals.nats_per_clip(self.clip_samples).items()
@@ -207,44 +209,39 @@ class TrainingLoop:
             "clips_per_sec": self._clips_per_sec(),
         }
 
-    def evaluate(self, test_clips: Clips, validation_clips: Clips | None) -> dict[str, float]:
+    def evaluate(self, clips: TrainingData) -> dict[str, float]:
         """Compute the ELBO, its terms and the SNR of whole test clips, and the ELBO of whole validation clips.
 
-        Args:
-            test_clips: The test split.
-            validation_clips: The validation split, on which the best epoch is chosen; None if it is empty.
+        The best epoch is chosen on the validation split, if there is one.
 
         Returns:
             The test metrics, in nats per clip and dB.
 
         Raises:
             DivergedError: A metric is not finite.
-            StoppedError: A signal was received; a checkpoint has been saved.
+            CommandError: As `train_epoch`.
         """
-        totals = evaluation_totals(test_clips, self._train_state, self._distribution, self._save_if_due)
-        metrics = {f"test_{name}": value for name, value in totals.nats_per_clip(self.clip_samples).items()}
-        metrics |= {"test_snr_db": float(totals.snr_db / totals.examples)}
-        if validation_clips is not None:
-            totals = evaluation_totals(
-                validation_clips, self._train_state, self._distribution, self._save_if_due
-            )
-            metrics[VALIDATION_ELBO] = totals.nats_per_clip(self.clip_samples)["elbo"]
+        metrics = evaluation_metrics(
+            clips, self._train_state, self._distribution, self._save_if_due, self._while_waiting
+        )
         if not all(map(math.isfinite, metrics.values())):
             raise DivergedError(f"a metric of epoch {self.position.epoch + 1} is not finite")
         self._test_snr_db = metrics["test_snr_db"]
         return metrics
 
-    def _remaining_batches(
-        self, input_shards: list[Clips], manifest: Manifest
-    ) -> Iterator[input_pipeline.Batch]:
-        """Return the one iterator over the batches of all remaining epochs, from the run's position."""
-        if self._batches is None:
-            config, position = self.config, self.position
-            epochs = range(position.epoch + 1, config.epochs + 1)
-            first = self._distribution.input_shards_of_worker(config.input_shards).start
-            batches = input_pipeline.training_batches(input_shards, config, manifest, epochs, first)
-            self._batches = distributed_iterator(batches.skip(position.step), self.strategy)
-        return self._batches
+    def _remaining_batches(self, clips: TrainingData) -> Reader:
+        """Begin to read the batches of all remaining epochs, from the run's position, unless that has begun."""
+        if self._reader is None:
+            self._reader = clips.begin(self.position.epoch, self.position.step, self._while_waiting)
+            self._batches = distributed_iterator(self._reader, self.strategy)
+        return self._reader
+
+    def _while_waiting(self) -> None:
+        """Show that training waits for data; stop if that is requested, which other workers cannot know, however."""
+        if self._progress:
+            self._progress.show_waiting()
+        if self._stop.requested and self._distribution.workers == 1:
+            self._save_and_stop()
 
     def _train_step(self, batch: input_pipeline.Batch, step: int, epoch: float) -> Totals:
         """Run a training step; `step` and `epoch` count from 0 at the beginning of the run."""
@@ -273,16 +270,19 @@ class TrainingLoop:
         # All workers decide together, since each checks for divergence before the chief writes.
         is_stopped, is_due = self._distribution.any_worker(self._stop.requested, is_time)
         if is_stopped:
-            self.save()
-            self.finish_saving()
-            epoch = self.position.epoch + 1
-            raise StoppedError(
-                f"stopped on request in epoch {epoch}, checkpoint saved: run the same command to resume"
-            )
+            self._save_and_stop()
         if self._writer and self._writer.is_done():
             self.finish_saving()
         if is_due:
             self.save()
+
+    def _save_and_stop(self) -> NoReturn:
+        self.save()
+        self.finish_saving()
+        epoch = self.position.epoch + 1
+        raise StoppedError(
+            f"stopped on request in epoch {epoch}, checkpoint saved: run the same command to resume"
+        )
 
     def _check_divergence(self) -> None:
         """Raise `DivergedError` if the loss or a weight is not finite, or if the loss has risen too far."""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from preprocessing import progress_file
 from preprocessing.progress import Progress
+from trainer.data.reader import Reader
 
 BAR_FORMAT = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} steps, {remaining} left{postfix}"
+
+SHOWN_SHARE = 0.01  # of the time, from which waiting for data is shown
 
 
 class EpochProgress(Progress):
     """Shows how many steps of an epoch are done. Between epochs, CPU time counts as progress."""
 
-    def __init__(self, epoch: int, epochs: int, steps: int, done: int) -> None:
-        """Start at `done` of the epoch's `steps`; epochs count from 1."""
+    def __init__(self, epoch: int, epochs: int, steps: int, done: int, reader: Reader) -> None:
+        """Start at `done` of the epoch's `steps`, whose batches come from `reader`; epochs count from 1."""
         super().__init__(f"epoch {epoch}/{epochs}", steps, "steps", done=done, bar_format=BAR_FORMAT)
-        self._epoch = epoch
+        self._epoch, self._reader = epoch, reader
+        self._began, self._waited_before = time.monotonic(), reader.waited_secs
+        self._text, self._values = "", dict[str, float | None]()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -29,6 +35,11 @@ class EpochProgress(Progress):
         super().advance(count)
         progress_file.end_phase()
 
+    def show_waiting(self) -> None:
+        """Show that training waits for data, and for how much of the epoch's time it has."""
+        self._show()
+        super().advance(0)
+
     def show(self, elbo: float, clips_per_sec: float, snr_db: float | None) -> None:
         """Show the epoch's metrics so far.
 
@@ -38,10 +49,13 @@ class EpochProgress(Progress):
             snr_db: SNR of the test clips after the previous epoch; None in the first epoch of a process.
         """
         snr = "" if snr_db is None else f", SNR {snr_db:.2f} dB"
-        self.note(
-            f"train ELBO {elbo:.0f} nats{snr}, {clips_per_sec:.1f} clip/s",
-            epoch=self._epoch,
-            train_elbo=elbo,
-            clips_per_sec=clips_per_sec,
-            test_snr_db=snr_db,
-        )
+        self._text = f"train ELBO {elbo:.0f} nats{snr}, {clips_per_sec:.1f} clip/s"
+        self._values = {"train_elbo": elbo, "clips_per_sec": clips_per_sec, "test_snr_db": snr_db}
+        self._show()
+
+    def _show(self) -> None:
+        waited_secs = self._reader.waited_secs - self._waited_before
+        share = waited_secs / max(time.monotonic() - self._began, 1e-9)
+        waiting = f"waiting for data {share:.0%} of the time" if share >= SHOWN_SHARE else ""
+        text = ", ".join(filter(None, (self._text, waiting)))
+        self.note(text, epoch=self._epoch, waiting_share=round(share, 3), **self._values)

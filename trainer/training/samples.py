@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from preprocessing.dataset.manifest import Manifest
 from preprocessing.storage.atomic import write_atomically
 from trainer.conditioning import DROPPED_KEY, Condition, Guidance
 from trainer.config import GUIDANCE, Config
-from trainer.data.dataset import Clip, Clips
+from trainer.data.dataset import Clip
 from trainer.dsp import distances
 from trainer.models.base import WaveformVAE
 from trainer.reporting import clip_figures, figures, wav
@@ -45,12 +45,30 @@ class RenderedSamples(NamedTuple):
 
 
 def choose_samples(
-    run: Path, test_clips: Clips, model: WaveformVAE, config: Config, manifest: Manifest
+    run: Path,
+    read: Callable[[Sequence[int]], Clip],
+    model: WaveformVAE,
+    config: Config,
+    manifest: Manifest,
 ) -> FixedSamples:
-    """Choose test clips evenly over the split and draw noise from the run's seed; write the clips to the run."""
-    if isinstance(test_clips, Clip):
-        test_clips = tf.data.Dataset.from_tensor_slices(test_clips)
-    audio, condition, ids = _choose_evenly(test_clips, manifest, config.sample_clips)
+    """Choose test clips evenly over the split and draw noise from the run's seed; write the clips to the run.
+
+    Args:
+        run: The local run directory, which may have them already.
+        read: Returns the test clips of increasing indices, stacked, as numpy arrays.
+        model: Of the run.
+        config: Of the run.
+        manifest: Of the dataset.
+    """
+    rendered, plotted = (_even_indices(manifest, count) for count in (config.sample_clips, PLOTTED_LATENTS))
+    indices = sorted({*rendered, *plotted})
+    clips = read(indices)
+
+    def chosen(some: Sequence[int]) -> Clip:
+        rows = np.searchsorted(indices, some)
+        return tf.nest.map_structure(lambda values: values[rows], clips)
+
+    audio, condition, ids = chosen(rendered)
     track_ids = [track.decode("utf-8", "replace") for track in ids]
     sizes = (model.sample_noise_size(manifest.clip_samples), model.decode_noise_size(manifest.clip_samples))
     sample_noise, decode_noise = (
@@ -64,8 +82,9 @@ def choose_samples(
     (run / ORIGINALS).mkdir(parents=True, exist_ok=True)
     for index, clip in enumerate(audio):
         wav.write_wav(run / ORIGINALS / f"{index:02d}.wav", clip, manifest.sample_rate_hz)
-    plotted = _choose_evenly(test_clips, manifest, PLOTTED_LATENTS)
-    return FixedSamples(audio, condition, track_ids, sample_noise, decode_noise, new_condition, plotted)
+    return FixedSamples(
+        audio, condition, track_ids, sample_noise, decode_noise, new_condition, chosen(plotted)
+    )
 
 
 def render_epoch(
@@ -99,13 +118,11 @@ def render_training_gif(run: Path) -> None:
         figures.write_training_gif(run / TRAINING_GIF, frames)
 
 
-def _choose_evenly(clips: tf.data.Dataset, manifest: Manifest, count: int) -> Clip:
-    """Stack `count` test clips, or all if there are fewer, at even distances in the split."""
+def _even_indices(manifest: Manifest, count: int) -> list[int]:
+    """Return the indices of `count` test clips, or of all if there are fewer, at even distances in the split."""
     available = manifest.clip_count("test")
     count = min(count, available)
-    chosen = {rank * available // count for rank in range(count)}
-    rows = [row for index, row in enumerate(clips.as_numpy_iterator()) if index in chosen]
-    return tf.nest.map_structure(lambda *parts: np.stack(parts), *rows)
+    return [rank * available // count for rank in range(count)]
 
 
 def _plot_latents(path: Path, clips: Clip, model: WaveformVAE, genres: Sequence[str]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
@@ -16,10 +17,9 @@ from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import DataError, UsageError
 from trainer import run_config
 from trainer.config import Config
-from trainer.data import dataset
-from trainer.data.dataset import Clips
-from trainer.data.fetch import fetch_shards, find_dataset
+from trainer.data.fetch import find_dataset
 from trainer.data.input_pipeline import count_steps
+from trainer.data.training_data import TrainingData
 from trainer.generation.clip_files import write_clips
 from trainer.generation.generator import Generator
 from trainer.generation.modes import generate_all
@@ -28,7 +28,7 @@ from trainer.generation.sources import fixed_test_clips
 from trainer.reporting import report
 from trainer.run_config import DatasetMetadata, RunConfig
 from trainer.runs import checkpoints, rollbacks
-from trainer.runs.directory import CHECKPOINTS, EVENTS, GENERATED, REPORT, RunDirectory
+from trainer.runs.directory import CHECKPOINTS, EVENTS, GENERATED, POINTER, REPORT, RunDirectory
 from trainer.training import samples
 from trainer.training.configuration import agree_on_config, ancestor_datasets
 from trainer.training.divergence import DivergedError
@@ -40,8 +40,6 @@ from trainer.training.tracking import Tracker, parse_target, tracked
 from trainer.training.workers.cluster import Cluster
 from trainer.training.workers.distribution import Distribution
 from trainer.training.workers.gpus import log_devices
-
-SPLITS = ("train", "validation", "test")
 
 
 def train_and_evaluate(
@@ -92,25 +90,25 @@ def train_and_evaluate(
             config = agree_on_config(path, data, manifest, given, distribution)
             _check_profile(profiled_steps, config, manifest)
             numbers = distribution.input_shards_of_worker(config.input_shards)
-            files = dataset.files_of_worker(manifest, numbers, config.input_shards)
-            folder = fetch_shards(dataset_uri, manifest, files, cache)
             metadata = run_config.metadata_of(manifest, data)
-            clips = _open_splits(folder, manifest, config, numbers)
             trained = False
-            while True:
-                recorder = Profile(profiled_steps, path / EVENTS) if profiled_steps else None
-                with TrainingLoop(
-                    config, metadata, distribution, path, stop, directory.commit, recorder, init_from
-                ) as loop:
-                    try:
-                        if loop.is_chief:
-                            _save_config(loop, metadata, init_from)
-                        _log_start(run, loop, init_from)
-                        trained |= _train(loop, manifest, clips, tracker)
-                        break
-                    except DivergedError as error:
-                        loop.finish_saving()
-                        _roll_back(loop, error)
+            with TrainingData(dataset_uri, manifest, config, numbers, cache) as clips:
+                if distribution.is_chief and not (path / POINTER).exists():
+                    clips.source.start()  # while the model is built
+                while True:
+                    recorder = Profile(profiled_steps, path / EVENTS) if profiled_steps else None
+                    with TrainingLoop(
+                        config, metadata, distribution, path, stop, directory.commit, recorder, init_from
+                    ) as loop:
+                        try:
+                            if loop.is_chief:
+                                _save_config(loop, metadata, init_from)
+                            _log_start(run, loop, init_from)
+                            trained |= _train(loop, clips, tracker)
+                            break
+                        except DivergedError as error:
+                            loop.finish_saving()
+                            _roll_back(loop, error)
         if distribution.is_chief:
             _generate_and_report(loop, metadata, trained)
         # The other workers wait for the chief: one that ends earlier would look like one that died.
@@ -139,39 +137,16 @@ def _run_directory(run: str, cache: Path, distribution: Distribution) -> Iterato
             yield directory
 
 
-class Splits(NamedTuple):
-    """The clips that a worker reads."""
-
-    input_shards: list[Clips]  # of the training split
-    validation: Clips | None  # None if the split is empty
-    test: Clips
-
-
-def _open_splits(folder: Path, manifest: Manifest, config: Config, numbers: range) -> Splits:
-    """Open the input shards `numbers` of the training split, and the other splits; in memory if they fit."""
-    fits = dataset.fits_in_memory(manifest, SPLITS, config.cache_mb)
-
-    def open_clips(split: str, number: int = 0, input_shards: int = 1) -> Clips:
-        clips = dataset.open_split(folder, manifest, split, number, input_shards)
-        return dataset.cache_in_memory(clips) if fits else clips
-
-    return Splits(
-        [open_clips("train", number, config.input_shards) for number in numbers],
-        open_clips("validation") if manifest.clip_count("validation") else None,
-        open_clips("test"),
-    )
-
-
-def _train(loop: TrainingLoop, manifest: Manifest, clips: Splits, tracker: Tracker | None) -> bool:
+def _train(loop: TrainingLoop, clips: TrainingData, tracker: Tracker | None) -> bool:
     """Train the remaining epochs; return False if there are none."""
     remaining = range(loop.position.epoch + 1, loop.config.epochs + 1)
     with contextlib.ExitStack() as stack:
         record = None
         if loop.is_chief:
-            record = stack.enter_context(_epoch_recorder(loop, manifest, clips.test, tracker))
+            record = stack.enter_context(_epoch_recorder(loop, clips, tracker))
         for epoch in remaining:
-            row = loop.train_epoch(clips.input_shards, manifest)
-            row |= loop.evaluate(clips.test, clips.validation)
+            row = loop.train_epoch(clips)
+            row |= loop.evaluate(clips)
             if record:
                 record(epoch, row)
             loop.finish_epoch()
@@ -181,17 +156,22 @@ def _train(loop: TrainingLoop, manifest: Manifest, clips: Splits, tracker: Track
 
 @contextlib.contextmanager
 def _epoch_recorder(
-    loop: TrainingLoop, manifest: Manifest, test_clips: Clips, tracker: Tracker | None
+    loop: TrainingLoop, clips: TrainingData, tracker: Tracker | None
 ) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """Yield a function that writes the metrics and samples of an epoch to the run, and the weights of the best one."""
-    path, model = loop.path, loop.model
-    fixed = samples.choose_samples(path, test_clips, model, loop.config, manifest)
+    path, model, manifest = loop.path, loop.model, clips.manifest
+
+    @functools.cache
+    def fixed_samples() -> samples.FixedSamples:
+        # After the first epoch, so that training does not wait for test clips.
+        return samples.choose_samples(path, clips.test_clips_at, model, loop.config, manifest)
+
     with History(path, loop.position.epoch, tracker) as history:
 
         def record(epoch: int, row: dict[str, float]) -> None:
             if history.is_best(row):
                 checkpoints.write_best(model, path / CHECKPOINTS, epoch)
-            history.add(row, samples.render_epoch(path, fixed, model, manifest, epoch))
+            history.add(row, samples.render_epoch(path, fixed_samples(), model, manifest, epoch))
 
         yield record
 

@@ -1,0 +1,200 @@
+"""What a worker reads in a training: its input shards of the training split, and the other splits."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from preprocessing.dataset.manifest import Manifest, Shard
+from preprocessing.errors import UsageError
+from trainer.config import Config
+from trainer.data.dataset import (
+    Clip,
+    Clips,
+    cache_in_memory,
+    files_of_input_shard,
+    fits_in_memory,
+    open_stream,
+    read_clips,
+)
+from trainer.data.fetch import open_shards
+from trainer.data.input_pipeline import training_batches
+from trainer.data.reader import Reader
+from trainer.data.resume import unneeded_files
+from trainer.data.schedule import Stream
+from trainer.runs.storage import is_remote
+
+SPLITS = ("train", "validation", "test")
+# When each split is read within an epoch, as `Stream.starts`.
+TIMES = {"train": (0.0, 0.5), "test": (0.5, 0.75), "validation": (0.75, 1.0)}
+
+
+class TrainingData:
+    """The clips that a worker reads, each shard as soon as it is there. Use as a context manager.
+
+    If the decoded clips fit in memory, the first epoch of a process still reads them from the shards, so that it begins
+    with the first ones; they are cached after it.
+
+    Attributes:
+        manifest: Of the dataset.
+        source: Hands out the shards.
+    """
+
+    def __init__(
+        self, dataset_uri: str, manifest: Manifest, config: Config, numbers: range, cache: Path
+    ) -> None:
+        """Open the shards; nothing is fetched until a reader needs it, or `start`.
+
+        Args:
+            dataset_uri: The dataset, as `find_dataset` returns it.
+            manifest: Of the dataset.
+            config: Of the run.
+            numbers: The worker's input shards.
+            cache: Local folder for remote shards.
+
+        Raises:
+            CommandError: There are too few files for the input shards, or `cache_disk_gb` is too small (exit code 2), a
+                split that is needed is empty (3), or storage failed (4).
+        """
+        self.manifest, self._config, self._numbers = manifest, config, numbers
+        self._fits = fits_in_memory(manifest, SPLITS, config.cache_mb)
+        train = [files_of_input_shard(manifest, "train", number, config.input_shards) for number in numbers]
+        self._files = {"test": files_of_input_shard(manifest, "test")}
+        if manifest.clip_count("validation"):
+            self._files["validation"] = files_of_input_shard(manifest, "validation")
+        if is_remote(dataset_uri):
+            _check_room([*train, [shard for files in self._files.values() for shard in files]], config)
+        self.source = open_shards(dataset_uri, manifest, cache, round(config.cache_disk_gb * 1e9))
+        passes = 1 if self._fits else config.epochs
+        self._train = [self._add_stream("train", files, passes) for files in train]
+        self._rest = (
+            [self.source.add_stream(files, [1.0] * len(files)) for files in train] if self._fits else []
+        )
+        self._streams = {name: self._add_stream(name, files, passes) for name, files in self._files.items()}
+        self._opened: dict[str, tf.data.Dataset] = {}
+        self._memory: dict[str, Clip] = {}
+        self._train_memory: list[Clip] = []
+
+    def __enter__(self) -> TrainingData:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.source.close()
+
+    def begin(self, epoch: int, step: int, while_waiting: Callable[[], None]) -> Reader:
+        """Begin to read the training batches of all remaining epochs; close the previous reader before.
+
+        Args:
+            epoch: Number of finished epochs.
+            step: Number of finished steps of the next epoch.
+            while_waiting: See `Reader`.
+        """
+        epochs = range(epoch + 1, self._config.epochs + 1)
+        passes = 1 if self._fits else len(epochs)
+        skipped = [
+            unneeded_files(self.manifest, self._config, epoch + 1, number, step)
+            if step and epochs
+            else frozenset()
+            for number in self._numbers
+        ]
+        for stream, unneeded in zip(self._train, skipped, strict=True):
+            self.source.restart(stream, 0 if self._train_memory else passes, unneeded)
+        for name, stream in self._streams.items():
+            self.source.restart(stream, 0 if name in self._memory else passes)
+        self.source.start()
+        return Reader(self.source, self._datasets(epochs, step, skipped), while_waiting)
+
+    def test_clips(self, while_waiting: Callable[[], None]) -> Clips:
+        """Return the test split, from memory if it fits; `while_waiting` is called while it is read there."""
+        return self._evaluation_clips("test", while_waiting)
+
+    def validation_clips(self, while_waiting: Callable[[], None]) -> Clips | None:
+        """Return the validation split as `test_clips`; None if it is empty."""
+        return self._evaluation_clips("validation", while_waiting) if "validation" in self._files else None
+
+    def test_clips_at(self, indices: Sequence[int]) -> Clip:
+        """Read single test clips, and only their files.
+
+        Args:
+            indices: Of the clips, in the order of the split, increasing.
+
+        Returns:
+            Numpy arrays: the clips, stacked.
+        """
+        if memory := self._memory.get("test"):
+            return tf.nest.map_structure(lambda rows: tf.gather(rows, list(indices)).numpy(), memory)
+        wanted, files, places = set(indices), list[Shard](), list[int]()
+        first = 0
+        for shard in self._files["test"]:
+            clips = range(first, first + shard.records)
+            if not wanted.isdisjoint(clips):
+                files.append(shard)
+                places += clips
+            first = clips.stop
+        clips = open_stream(self.source, self.source.add_stream(files), self.manifest)
+        rows = [
+            clip
+            for place, clip in zip(places, read_clips(self.source, clips), strict=True)
+            if place in wanted
+        ]
+        return tf.nest.map_structure(lambda *parts: np.stack(parts), *rows)
+
+    def _datasets(
+        self, epochs: range, step: int, skipped: Sequence[frozenset[int]]
+    ) -> Iterator[Callable[[], tf.data.Dataset]]:
+        """Yield functions that make datasets of batches, which follow one another."""
+
+        def batches_of(input_shards: Sequence[Clips], epochs: range) -> tf.data.Dataset:
+            return training_batches(input_shards, self._config, self.manifest, epochs, self._numbers.start)
+
+        def open_streams(skipped: Sequence[frozenset[int]]) -> list[tf.data.Dataset]:
+            pairs = zip(self._train, skipped, strict=True)
+            return [open_stream(self.source, stream, self.manifest, unneeded) for stream, unneeded in pairs]
+
+        if self._train_memory:
+            yield lambda: batches_of(self._train_memory, epochs).skip(step)
+            return
+        is_alone = self._fits or step
+        first, rest = (epochs[:1], epochs[1:]) if is_alone else (epochs, epochs[:0])
+        yield lambda: batches_of(open_streams(skipped), first).skip(step)
+        if not rest:
+            return
+        if not self._fits:
+            yield lambda: batches_of(open_streams([frozenset()] * len(skipped)), rest)
+            return
+        streams = [open_stream(self.source, stream, self.manifest) for stream in self._rest]
+        self._train_memory = [cache_in_memory(clips) for clips in streams]
+        yield lambda: batches_of(self._train_memory, rest)
+
+    def _evaluation_clips(self, split: str, while_waiting: Callable[[], None]) -> Clips:
+        if split in self._memory:
+            return self._memory[split]
+        if split not in self._opened:
+            self._opened[split] = open_stream(self.source, self._streams[split], self.manifest)
+        clips = self._opened[split]
+        if not self._fits:
+            return clips
+        with Reader(self.source, [lambda: clips], while_waiting) as reader:
+            self._memory[split] = cache_in_memory(reader)
+        return self._memory[split]
+
+    def _add_stream(self, split: str, files: Sequence[Shard], passes: int) -> Stream:
+        """Add a stream whose files are needed in proportion to their clips within the time of their split."""
+        start, end = TIMES[split]
+        clips = [0, *itertools.accumulate(shard.records for shard in files)]
+        starts = [start + (end - start) * before / max(1, clips[-1]) for before in clips[:-1]]
+        return self.source.add_stream(files, starts, passes)
+
+
+def _check_room(groups: Sequence[Sequence[Shard]], config: Config) -> None:
+    """Refuse a cache that cannot hold the files that are open at once, the largest of each group (exit code 2)."""
+    needed_gb = sum(max(shard.bytes for shard in files) for files in groups) / 1e9
+    if needed_gb > config.cache_disk_gb:
+        raise UsageError(
+            f"`cache_disk_gb` {config.cache_disk_gb:g} is too small: {len(groups)} shards of `data` are open at once "
+            f"and take {needed_gb:.3g} GB, and as many should be read ahead",
+        )
