@@ -9,6 +9,7 @@
 #   make fuzz                      change audio files, archives and lists at random for FUZZ_SECS (600) seconds
 #   make bench-preprocessing       compare the Beam job with a plain loop and a typical pipeline
 #   make bench-scale               time planning, and finding duplicates among up to a million synthesized fingerprints
+#   make bench-readahead           time training from a bucket whose data exceed the cache; SHARDS=32 files of 32 MB
 #   make bench-training            time training and generation, compared with their alternatives
 #   make lock                      update the lock files
 #   make image image-test          build and test the images with docker, podman or buildah (BUILDER=buildah)
@@ -35,7 +36,7 @@ export UV_DEFAULT_INDEX := $(or $(shell python3 -m pip config get global.index-u
 endif
 UV := $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: demo test rehearsal test-slow bench-preprocessing bench-scale bench-training fuzz setup lock image image-test push deploy watch submit-preprocessing clean
+.PHONY: demo test rehearsal test-slow bench-preprocessing bench-scale bench-readahead bench-training fuzz setup lock image image-test push deploy watch submit-preprocessing clean
 setup: $(INSTALLED)
 
 .tools/bin/uv:
@@ -70,6 +71,9 @@ bench-preprocessing: $(INSTALLED)
 
 bench-scale: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bench_scale.py --recordings $(or $(RECORDINGS),10000 100000 1000000)
+
+bench-readahead: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/bench_readahead.py --shards $(or $(SHARDS),32)
 
 bench-training: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bench_training.py

@@ -31,9 +31,9 @@ class Bench:
         self.output = corpus.with_name(f"{corpus.name}-dataset")
         if preprocess(["--input", str(corpus), "--output", str(self.output), "--shards", "4"]):
             raise SystemExit("preprocessing failed")
-        self.folder, self.manifest = open_dataset(str(self.output), corpus)
+        self.source, self.manifest = open_dataset(str(self.output), corpus)
         self.metadata = run_config.metadata_of(self.manifest, str(self.output))
-        self.clips = dataset.open_split(self.folder, self.manifest, "train")
+        self.clips = dataset.open_split(self.source, self.manifest, "train")
 
     def train_state(self, config: Config, strategy: tf.distribute.Strategy) -> Callable[[Batch], None]:
         """Return a function that runs one train step on a batch and waits until it has finished."""

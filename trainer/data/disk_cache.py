@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 FETCHING = ".fetching-"  # start of the names of folders in which unfinished files are
-SCAN_SECS = 5.0  # between two looks at what other processes have added or deleted
+SCAN_SHARE = 0.05  # of the time, at most, in which to look at what other processes have added or deleted
 
 
 class DiskCache:
@@ -32,7 +32,7 @@ class DiskCache:
         self._reserved: dict[Path, int] = {}
         self._files: dict[Path, tuple[int, float]] = {}  # size and modification time
         self._foreign_bytes = 0  # of files that others are fetching
-        self._scanned_at = -SCAN_SECS
+        self._next_scan = 0.0
         root.mkdir(parents=True, exist_ok=True)
         with self._root_lock():
             for folder in root.glob(f"{FETCHING}*"):
@@ -114,9 +114,9 @@ class DiskCache:
         return present + sum(self._reserved.values()) + self._foreign_bytes
 
     def _scan(self) -> None:
-        if time.monotonic() - self._scanned_at < SCAN_SECS:
+        started = time.monotonic()
+        if started < self._next_scan:
             return
-        self._scanned_at = time.monotonic()
         self._files, self._foreign_bytes = {}, 0
         for folder in self._root.iterdir():
             for path in folder.iterdir() if folder.is_dir() else ():
@@ -126,6 +126,8 @@ class DiskCache:
                         self._files[path] = stat.st_size, stat.st_mtime
                     elif not any(path.name == reserved.name for reserved in self._reserved):
                         self._foreign_bytes += stat.st_size
+        ended = time.monotonic()
+        self._next_scan = ended + (ended - started) / SCAN_SHARE
 
     @contextlib.contextmanager
     def _root_lock(self) -> Iterator[None]:

@@ -108,7 +108,8 @@ class Plan:
             f" and {step} steps" if step else ""
         )
         gpu = f"; GPU {_megabytes(self.gpu_memory_bytes)}" if self.gpu_memory_bytes else ""
-        remote = [("download", f"{_megabytes(self.download_bytes)} of shards, unless they are in the cache")]
+        limit = f"of which the cache keeps at most {self.config.cache_disk_gb:g} GB"
+        remote = [("download", f"{_megabytes(self.download_bytes)} of shards, {limit}")]
         lines = [
             ("run", f"{self.run}: {start if self.done_steps else 'a new run'}"),
             *([("used by", f"{self.used_by}: training would be refused")] if self.used_by else []),

@@ -277,6 +277,8 @@ class TrainingLoop:
             self.save()
 
     def _save_and_stop(self) -> NoReturn:
+        if not self.steps:  # it waits for its first shards
+            raise StoppedError("stopped on request before the first step: run the same command to start")
         self.save()
         self.finish_saving()
         epoch = self.position.epoch + 1

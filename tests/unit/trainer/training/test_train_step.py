@@ -31,15 +31,20 @@ STEPS = 2
 
 
 @pytest.fixture(scope="module")
-def manifest(dataset, tmp_path_factory):
-    return open_dataset(str(dataset), tmp_path_factory.mktemp("cache"))[1]
+def opened(dataset, tmp_path_factory):
+    return open_dataset(str(dataset), tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
-def run_steps(dataset, manifest):
+def manifest(opened):
+    return opened[1]
+
+
+@pytest.fixture(scope="module")
+def run_steps(dataset, opened, manifest):
     """Run some steps; return the train state, the log-likelihood of each step and the final weights."""
     metadata = run_config.metadata_of(manifest, str(dataset))
-    clips = datasets.open_split(dataset, manifest, "train")
+    clips = datasets.open_split(*opened, "train")
 
     @functools.cache
     def run_steps(config=SMALL, replicas=1):
@@ -132,8 +137,8 @@ def test_the_average_of_weights_follows_its_formula(run_steps):
     )
 
 
-def test_cached_clips_give_the_batches_of_clips_that_are_read(dataset, manifest):
-    clips = datasets.open_split(dataset, manifest, "train")
+def test_cached_clips_give_the_batches_of_clips_that_are_read(opened, manifest):
+    clips = datasets.open_split(*opened, "train")
     cached = datasets.cache_in_memory(clips)
     for config in (SMALL, dataclasses.replace(SMALL, crop_samples=0)):
         pairs = zip(
