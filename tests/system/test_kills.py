@@ -11,6 +11,7 @@ import tensorflow as tf
 from support.tiny_corpus import TINY, WAVE_FLAGS, write_clip
 
 from preprocessing.storage import lease
+from trainer.data.disk_cache import FETCHING
 from trainer.runs.directory import working_copy
 from trainer.runs.storage import GcsPrefix
 
@@ -131,13 +132,26 @@ def uninterrupted(dataset, tmp_path_factory):
     return flags, read_result(run), start_secs, time.monotonic() - started - start_secs
 
 
+def flags_of_smallest_cache(dataset, uri):
+    """Upload a dataset; return the flags with which each epoch fetches each shard."""
+    GcsPrefix(uri).upload([path.name for path in dataset.iterdir() if path.is_file()], dataset)
+    shards = json.loads((dataset / "dataset.json").read_text())["shards"]
+    open_bytes = [
+        max(shard["bytes"] for shard in shards if (shard["split"] == "train") == is_train)
+        for is_train in (0, 1)
+    ]
+    return ["--data", uri, "--cache-mb", "0", "--cache-disk-gb", (sum(open_bytes) + 1) / 1e9]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(KILLED_RUNS))
-@pytest.mark.parametrize("stage", ["start-up", "mid-epoch", "checkpoint", "upload"])
+@pytest.mark.parametrize("stage", ["start-up", "mid-epoch", "checkpoint", "upload", "fetch"])
 def test_a_killed_and_restarted_run_ends_with_the_bits_of_an_uninterrupted_run(
-    uninterrupted, storage_server, proxy, tmp_path, monkeypatch, stage, number
+    uninterrupted, dataset, storage_server, proxy, tmp_path, monkeypatch, stage, number
 ):
     flags, expected, start_secs, train_secs = uninterrupted
+    if stage == "fetch":
+        flags = [*flags, *flags_of_smallest_cache(dataset, f"{storage_server}/killed/dataset")]
     rng = random.Random(f"{stage} {number}")
     monkeypatch.setenv("STORAGE_LEASE_SECS", "2")
     proxy.fault_rate = 0.1
@@ -154,6 +168,9 @@ def test_a_killed_and_restarted_run_ends_with_the_bits_of_an_uninterrupted_run(
         "start-up": after(start_secs * rng.uniform(0, 1)),
         "mid-epoch": after(train_secs * rng.uniform(0, 0.7), (copy / "config.json").exists),
         "checkpoint": nth_time(rng.randint(1, 8), lambda: any(copy.glob("checkpoints/*temp*"))),
+        "fetch": nth_time(
+            rng.randint(1, 12), lambda: any((tmp_path / "cache/datasets").glob(f"{FETCHING}*/*"))
+        ),
         "upload": nth_time(rng.randint(1, 4), lambda: upload_queue.exists() and any(upload_queue.iterdir())),
     }
     assert kill_when(job("cache"), is_time[stage])

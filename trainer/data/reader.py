@@ -44,7 +44,7 @@ class Reader:
         """
         self._source, self._datasets, self._while_waiting = source, datasets, while_waiting
         self._elements: queue.Queue[Any] = queue.Queue(maxsize=1)
-        self._is_closed = False
+        self._is_closed = self._has_ended = False
         self.waited_secs = 0.0
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -76,6 +76,9 @@ class Reader:
         self._count_wait(started, blocked_secs)
         if not isinstance(element, _End):
             return element
+        if not self._has_ended:
+            self._thread.join()
+        self._has_ended = True
         self._elements.put(element)  # for the next call
         if element.error is None:
             raise StopIteration
@@ -86,7 +89,10 @@ class Reader:
         return not self._elements.empty()
 
     def close(self) -> None:
-        """End the thread, also while it waits for a shard."""
+        """End the thread, also while it waits for a shard; then all readers of the source that wait are interrupted."""
+        if self._has_ended:  # other readers may wait, and are not disturbed
+            self._thread.join()
+            return
         self._is_closed = True
         with self._source.interrupted():
             while self._thread.is_alive():

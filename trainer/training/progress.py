@@ -36,9 +36,10 @@ class EpochProgress(Progress):
         progress_file.end_phase()
 
     def show_waiting(self) -> None:
-        """Show that training waits for data, and for how much of the epoch's time it has."""
-        self._show()
-        super().advance(0)
+        """Show for how much of the epoch's time training has waited for data, if it has."""
+        if self._waiting_share() >= SHOWN_SHARE:
+            self._show()
+            super().advance(0)
 
     def show(self, elbo: float, clips_per_sec: float, snr_db: float | None) -> None:
         """Show the epoch's metrics so far.
@@ -54,8 +55,11 @@ class EpochProgress(Progress):
         self._show()
 
     def _show(self) -> None:
-        waited_secs = self._reader.waited_secs - self._waited_before
-        share = waited_secs / max(time.monotonic() - self._began, 1e-9)
+        share = self._waiting_share()
         waiting = f"waiting for data {share:.0%} of the time" if share >= SHOWN_SHARE else ""
         text = ", ".join(filter(None, (self._text, waiting)))
         self.note(text, epoch=self._epoch, waiting_share=round(share, 3), **self._values)
+
+    def _waiting_share(self) -> float:
+        waited_secs = self._reader.waited_secs - self._waited_before
+        return waited_secs / max(time.monotonic() - self._began, 1e-9)

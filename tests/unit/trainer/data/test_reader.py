@@ -104,6 +104,14 @@ def test_the_error_of_the_source_is_reported_and_not_tensorflows_text(source):
         next(reader)
 
 
+def test_a_reader_that_has_ended_does_not_interrupt_others(source, monkeypatch):
+    interrupted = []
+    monkeypatch.setattr(source, "interrupted", lambda: interrupted.append(True))
+    with Reader(source, [lambda: tf.data.Dataset.range(2)]) as reader:
+        assert len(list(reader)) == 2
+    assert interrupted == []
+
+
 def test_closing_ends_a_thread_that_has_elements_left(source):
     reader = Reader(source, [lambda: tf.data.Dataset.range(1_000_000)])
     assert int(next(reader)) == 0
