@@ -149,7 +149,8 @@ class Epochs:
             TrainingData(uri, self.manifest, self.config, range(1), cache) as clips,
             clips.begin(0, step, lambda: None) as reader,
         ):
-            for batch in itertools.islice(distributed_iterator(reader, self._strategy), steps):
+            batches = distributed_iterator(reader, self._strategy) if trains else reader
+            for batch in itertools.islice(batches, steps):
                 if not first_secs:
                     first_secs = time.monotonic() - started
                     begun, waited_before, cpu_before = (
