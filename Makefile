@@ -4,6 +4,7 @@
 #   make demo                      synthesize a small corpus, train on it, generate music, write a report
 #   make demo INPUT=path/to/genres_original
 #   make test                      run linters, type checker, import rules and tests
+#   make test-next                 run the tests with the second stack, newer packages in .venv-next (docs/next-stack.md)
 #   make rehearsal                 run k8s/overlays/local as processes, from preprocessing to retraining, without a cluster
 #   make test-slow                 run the tests that take minutes, such as killing twenty jobs
 #   make fuzz                      change audio files, archives and lists at random for FUZZ_SECS (600) seconds
@@ -26,6 +27,9 @@ SHELL := /bin/bash
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 INSTALLED := .venv/installed
+NEXT_INSTALLED := .venv-next/installed
+# The path, if there is such a Python: uv fails on the shims of pyenv, which run the selected version only.
+NEXT_PYTHON = $(or $(shell PYENV_VERSION=3.12 python3.12 -c 'import sys; print(sys.executable)' 2>/dev/null),3.12)
 # Each INPUT has its own demo directory, named by a checksum of its path.
 INPUT := demo/genres_original
 DEMO := demo$(if $(filter-out demo/genres_original,$(INPUT)),/own-$(shell printf %s "$(abspath $(INPUT))" | cksum | cut -d' ' -f1))
@@ -36,7 +40,7 @@ export UV_DEFAULT_INDEX := $(or $(shell python3 -m pip config get global.index-u
 endif
 UV := $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: demo test rehearsal test-slow bench-preprocessing bench-scale bench-readahead bench-training fuzz setup lock image image-test push deploy watch submit-preprocessing clean
+.PHONY: demo test test-next rehearsal test-slow bench-preprocessing bench-scale bench-readahead bench-training fuzz setup lock image image-test push deploy watch submit-preprocessing clean
 setup: $(INSTALLED)
 
 .tools/bin/uv:
@@ -44,12 +48,20 @@ setup: $(INSTALLED)
 	python3 -m venv .tools || { echo "setup: python3 cannot create virtual environments: install python3-venv or uv" >&2; exit 1; }
 	.tools/bin/python -m pip install --quiet "uv==$(UV_VERSION)"
 
-$(INSTALLED): requirements/dev.lock setup.py $(filter .tools/bin/uv,$(UV))
-	@echo "setup: installing the locked packages into .venv (about 4 GB; two minutes, longer if they must be downloaded)"
-	$(UV) venv --quiet --allow-existing --python 3.11 .venv
-	VIRTUAL_ENV=.venv $(UV) pip sync --quiet --require-hashes --compile-bytecode requirements/dev.lock
-	VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+# $(call install,ENVIRONMENT,PYTHON,LOCK FILE)
+define install
+	@echo "setup: installing the locked packages into $(1) (about 4 GB; two minutes, longer if they must be downloaded)"
+	$(UV) venv --quiet --allow-existing --python $(2) $(1)
+	VIRTUAL_ENV=$(1) $(UV) pip sync --quiet --require-hashes --compile-bytecode $(3)
+	VIRTUAL_ENV=$(1) $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+endef
+
+$(INSTALLED): requirements/dev.lock setup.py $(filter .tools/bin/uv,$(UV))
+	$(call install,.venv,3.11,requirements/dev.lock)
+
+$(NEXT_INSTALLED): requirements/dev-next.lock setup.py $(filter .tools/bin/uv,$(UV))
+	$(call install,.venv-next,$(NEXT_PYTHON),requirements/dev-next.lock)
 
 test: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -59,6 +71,9 @@ test: $(INSTALLED)
 	mkdir -p build
 	$(BIN)/python -m slipcover --source preprocessing,trainer --out build/coverage.txt -m pytest
 	@awk '/^\(summary\)/ { print "coverage: " $$4 "% of lines; build/coverage.txt lists the others" }' build/coverage.txt
+
+test-next: $(NEXT_INSTALLED)
+	.venv-next/bin/python -m pytest
 
 rehearsal: $(INSTALLED)
 	PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m rehearsal $(if $(FOLDER),--folder "$(FOLDER)")
@@ -100,7 +115,9 @@ fuzz: $(INSTALLED)
 		first=$$((first + 200)); echo "fuzz: seed $$seed, $$first cases of each test, $$((end - SECONDS)) s left"; \
 	done
 
-LOCK = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
+COMPILE = $(UV) pip compile --quiet --generate-hashes --custom-compile-command "make lock"
+LOCK = $(COMPILE) --python-version 3.11
+LOCK_NEXT = $(COMPILE) --python-version 3.12
 lock: $(filter .tools/bin/uv,$(UV))
 	$(LOCK) -o requirements/trainer.lock requirements/trainer.in
 	$(LOCK) -c requirements/trainer.lock -o requirements/dev.lock requirements/dev.in
@@ -109,6 +126,9 @@ lock: $(filter .tools/bin/uv,$(UV))
 	$(LOCK) -c requirements/trainer.lock -o requirements/preprocessing.lock setup.py
 	$(LOCK) -c requirements/trainer.lock -o requirements/build.lock requirements/build.in
 	$(LOCK) -c requirements/dev.lock -o requirements/emulator.lock requirements/emulator.in
+	$(LOCK_NEXT) -o requirements/trainer-next.lock requirements/trainer-next.in
+	$(LOCK_NEXT) -c requirements/trainer-next.lock -o requirements/dev-next.lock requirements/dev-next.in
+	$(LOCK_NEXT) -c requirements/trainer-next.lock -o requirements/trainer-next-cuda.lock requirements/trainer-next-cuda.in
 
 # IMAGE_FLAGS go to the builder, e.g. IMAGE_FLAGS='--build-arg BASE=registry.example/python:3.11-slim-bookworm'.
 IMAGES = python3 k8s/images.py $(if $(BUILDER),--builder $(BUILDER)) $(if $(REQUIREMENTS),--requirements $(REQUIREMENTS))
@@ -133,4 +153,4 @@ submit-preprocessing: $(INSTALLED)
 	$(BIN)/python k8s/dataflow.py "$(OVERLAY)" $(FLAGS)
 
 clean:
-	rm -rf demo .venv .tools build *.egg-info
+	rm -rf demo .venv .venv-next .tools build *.egg-info

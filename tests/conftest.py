@@ -13,6 +13,7 @@ from support.draft_dataset import DraftDataset
 from support.faulty_proxy import FaultyProxy
 from support.tiny_corpus import GENRES, TINY, write_clip
 
+import trainer  # noqa: F401, it selects TensorFlow's Keras, before TensorFlow is imported
 from preprocessing.__main__ import main as preprocess
 from preprocessing.commands.libraries import EMULATOR_CREDENTIALS
 

@@ -12,7 +12,6 @@ In a notebook:
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from preprocessing.errors import CommandError, DataError, StoppedError, StorageE
 from trainer.config import Config
 from trainer.models.architectures import register_model
 from trainer.presets import register_preset
+from trainer.tensorflow_setup import prepare_tensorflow
 
 if TYPE_CHECKING:
     from trainer.generation.generator import Generator
@@ -38,11 +38,7 @@ __all__ = [
     "train",
 ]
 
-# On import, TensorFlow logs its CPU features and every CUDA library that it does not find.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# In TensorFlow 2.15, oneDNN's bfloat16 kernels for AMX read uninitialized memory when a convolution's kernel
-# is longer than its input, as in the reference model: gradients are occasionally NaN.
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
+prepare_tensorflow()
 # Google's client libraries warn on import that they will stop supporting this version of Python.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
 

@@ -235,13 +235,20 @@ def _open_container(decoder_input: DecoderInput) -> Any:
     }
     try:
         container = av.open(
-            decoder_input, io_open=_refuse, container_options=container_options, metadata_errors="ignore"
+            decoder_input, io_open=_refuse, container_options=container_options, **_tag_options()
         )
     except Exception as error:  # a demuxer may fail on untrusted bytes in any way
         decoder_input.raise_stream_error()
         raise BadAudioError("not_audio", "FFmpeg does not know the format") from error
     decoder_input.raise_stream_error()
     return container
+
+
+def _tag_options() -> dict[str, Any]:
+    """Return the options by which tags that are not UTF-8 are no error. PyAV 19 accepts them by itself."""
+    import av
+
+    return {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "ignore"}
 
 
 @functools.cache

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from typing import Any
 
 import tensorflow as tf
 
-with warnings.catch_warnings():
-    # tensorflow-addons has reached its end of life and warns on import; only this layer of it is used.
-    warnings.simplefilter("ignore")
-    from tensorflow_addons.layers import InstanceNormalization
+# tensorflow-addons has reached its end of life: beside a TensorFlow above 2.15 it cannot be imported. Where it is
+# installed it stays in use, because the last bits of a training depend on its operations (docs/next-stack.md).
+if importlib.util.find_spec("tensorflow_addons"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of its end on import; only this layer of it is used
+        from tensorflow_addons.layers import InstanceNormalization
+else:
+    from trainer.models.instance_normalization import InstanceNormalization
 
 __all__ = ["DilatedBlock", "InstanceNormalization", "Resnet1DBlock", "policy"]
 

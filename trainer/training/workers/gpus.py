@@ -19,8 +19,9 @@ from preprocessing.errors import CommandError, StoppedError, UsageError
 PROBE = "import tensorflow as tf; tf.config.list_physical_devices('GPU')"
 PROBE_SECS = 120
 DRIVER_TOOLS = "/usr/local/nvidia/bin"  # where Google Kubernetes Engine mounts nvidia-smi
-# A line of TensorFlow's log: time, severity, source file and line, text.
-LOG_LINE = re.compile(r"[\d\- :.]+: [IWEF] (?P<source>\S+):\d+\] (?P<text>.*)")
+# A line of TensorFlow's log: time, severity, source file and line, text. Before 2.16 it starts with the date, since
+# then with the severity, as in `E0000 00:00:1795915197.622047    6790 cuda_platform.cc:52] failed call to cuInit`.
+LOG_LINE = re.compile(r"([\d\- :.]+: [IWEF]|[IWEF]\d{4} [\d:.]+ +\d+) (?P<source>\S+):\d+\] (?P<text>.*)")
 ABOUT_GPUS = re.compile(r"cuda|cudnn|cublas|gpu|nvidia|driver", re.IGNORECASE)
 NOISE = re.compile(r"already been registered|NUMA|TensorRT|optimized to use", re.IGNORECASE)
 # What another attempt on the same node cannot change: a library or driver is missing, or too old.

@@ -50,6 +50,12 @@ def test_a_format_that_libsndfile_does_not_read_decodes_as_with_ffmpeg_alone(cod
     assert abs(power_db) < 0.5
 
 
+def test_tags_that_are_not_utf_8_are_no_error():
+    data = encode_with_ffmpeg(MUSIC, RATE_HZ, "aac", "ipod")
+    assert b"Lavf" in data  # the tag that names the encoder
+    np.testing.assert_array_equal(waveform_of(data.replace(b"Lavf", b"\xff\xfe\xf0f")), waveform_of(data))
+
+
 @pytest.mark.parametrize(("codec", "container"), LOSSLESS)
 def test_a_lossless_format_gives_the_samples_that_were_written(codec, container):
     waveform = waveform_of(encode_with_ffmpeg(MUSIC, RATE_HZ, codec, container))

@@ -49,5 +49,5 @@ def test_known_coefficients_are_returned_unchanged(untrained):
     sample, log_scale = untrained
     known = tf.where(normal([2, 40, 8]) > 0, 0.3, math.nan)
     sampled = sample(log_scale, known, NO_LIMIT, normal([2, 40, 8], 7), tf.constant(1.0))
-    np.testing.assert_array_equal(sampled[normal([2, 40, 8]) > 0], 0.3)
+    np.testing.assert_array_equal(sampled[normal([2, 40, 8]) > 0], np.float32(0.3))
     assert np.isfinite(sampled).all()

@@ -26,10 +26,20 @@ OLD_DRIVER = (
     f"{TIME}E external/local_xla/xla/stream_executor/cuda/cuda_diagnostics.cc:313] kernel driver version "
     "470.82.1 does not match DSO version 535.1.0"
 )
+# Since TensorFlow 2.16, lines start with their severity.
+NEW_NO_DRIVER = (
+    "I0000 00:00:1795915197.622047    6790 cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU will "
+    "not be used."
+)
+NEW_LOST = (
+    "E0000 00:00:1795915249.529218    7058 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error: Failed "
+    "call to cuInit: UNKNOWN ERROR (303)"
+)
 NOISE = (
     f"{TIME}E external/local_xla/xla/stream_executor/cuda/cuda_dnn.cc:9261] Unable to register cuDNN factory: "
     "Attempting to register factory for plugin cuDNN when one has already been registered\n"
     f"{TIME}I tensorflow/core/util/port.cc:113] oneDNN custom operations are on.\n"
+    "I0000 00:00:1795915200.259838    6790 port.cc:153] oneDNN custom operations are on.\n"
 )
 
 
@@ -40,6 +50,8 @@ NOISE = (
         (1, 0, NO_LIBRARY, 1, USAGE, "Cannot dlopen some GPU libraries"),
         (1, 0, OLD_DRIVER, 1, USAGE, "driver version 470.82.1 does not match"),
         (1, 0, LOST, 1, STOPPED, "CUDA_ERROR_UNKNOWN"),
+        (1, 0, NEW_NO_DRIVER, 0, USAGE, "TensorFlow sees 0: Could not find cuda drivers"),
+        (1, 0, NEW_LOST, 1, STOPPED, "TensorFlow sees 0: failed call to cuInit: INTERNAL"),
         (4, 3, "", 4, STOPPED, "a device is lost or busy"),
         (4, 2, "", 2, USAGE, "the driver provides 2"),
         (1, 0, LOST, 0, USAGE, "the driver provides 0"),
@@ -96,7 +108,8 @@ def test_the_devices_are_an_event(monkeypatch, capsys):
     entry = json.loads(capsys.readouterr().out)
     assert entry["event"] == "devices"
     assert entry["gpus"] == [{"name": "NVIDIA L4", "memory_mb": 23_034, "compute_capability": "8.9"}]
-    assert (entry["driver"], entry["replicas"], entry["cuda"]) == ("535.129.03", 1, "12.2")
+    assert (entry["driver"], entry["replicas"]) == ("535.129.03", 1)
+    assert entry["cuda"] == gpus.tf.sysconfig.get_build_info()["cuda_version"]
     assert entry["message"].startswith(
         "NVIDIA L4 (23034 MB, compute capability 8.9); driver 535.129.03; TensorFlow"
     )
