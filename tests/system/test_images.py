@@ -156,9 +156,15 @@ def test_the_worker_image_has_the_entry_point_of_the_locked_version_of_beam():
     assert STAGES["beam-worker"].startswith("FROM preprocessing ")
 
 
-@pytest.mark.parametrize("name", ["preprocessing", "build", "trainer-cuda", "emulator", "dev"])
-def test_lock_files_agree_on_the_versions_of_shared_packages(name):
-    versions, trainer_versions = locked(f"requirements/{name}.lock"), locked("requirements/trainer.lock")
+@pytest.mark.parametrize(
+    ("name", "trainer"),
+    [
+        *((name, "trainer") for name in ("preprocessing", "build", "trainer-cuda", "emulator", "dev")),
+        *((name, "trainer-next") for name in ("trainer-next-cuda", "dev-next")),
+    ],
+)
+def test_lock_files_agree_on_the_versions_of_shared_packages(name, trainer):
+    versions, trainer_versions = (locked(f"requirements/{lock}.lock") for lock in (name, trainer))
     assert versions
     shared = versions.keys() & trainer_versions
     assert {package: versions[package] for package in shared} == {
