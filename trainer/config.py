@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 from dataclasses import dataclass
-from typing import Any
 
 from preprocessing.errors import UsageError
+from trainer.setting import Setting, described_field
 
 MAX_SEED = 2**31 - 1  # the largest 32-bit integer
 MAX_TEMPERATURE, MAX_GUIDANCE = 2.0, 10.0  # of generation: beyond them, there is only noise
@@ -28,42 +27,6 @@ UNCONDITIONAL_GUIDANCE = 1.0  # of the conditions of training clips, which need 
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Description, limits and role of a field of `Config`."""
-
-    description: str  # what it is, its unit and the reason for its default
-    minimum: float | None = None
-    maximum: float | None = None
-    above: float | None = None  # exclusive lower limit
-    below: float | None = None  # exclusive upper limit
-    choices: tuple[str, ...] = ()
-    shapes_weights: bool = False  # shapes of the model's variables depend on it
-    operational: bool = False  # may change when a run is resumed: no bit of the result depends on it
-    extendable: bool = False  # may grow when a run is resumed
-
-    def error(self, value: Any) -> str | None:
-        """Return the constraints on a field as words if a value violates one of them, or else None."""
-        if self.choices and value not in self.choices:
-            return f"must be one of {', '.join(self.choices)}"
-        limits = [
-            ("at least", self.minimum, operator.ge),
-            ("above", self.above, operator.gt),
-            ("at most", self.maximum, operator.le),
-            ("below", self.below, operator.lt),
-        ]
-        applicable = [(words, limit, satisfies) for words, limit, satisfies in limits if limit is not None]
-        if applicable and not math.isfinite(value):
-            return "must be a finite number"
-        if all(satisfies(value, limit) for _, limit, satisfies in applicable):
-            return None
-        return "must be " + " and ".join(f"{words} {limit}" for words, limit, _ in applicable)
-
-
-def _setting(default: Any, description: str, **limits_and_role: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"setting": Setting(description, **limits_and_role)})
-
-
-@dataclass(frozen=True)
 class Config:
     """Settings of a run; the defaults are the preset `wave`.
 
@@ -71,119 +34,129 @@ class Config:
         CommandError: A value is out of range, or two values contradict each other (exit code 2).
     """
 
-    preset: str = _setting("wave", "model and defaults: tiny, wave, wave-large, or reference, the notebook's")
+    preset: str = described_field(
+        "wave", "model and defaults: tiny, wave, wave-large, or reference, the notebook's"
+    )
 
     # Training.
-    epochs: int = _setting(
+    epochs: int = described_field(
         15,
         "passes over the training split; 15 take half an hour for 400 clips on two cores",
         minimum=1,
         extendable=True,
     )
-    prior_share: float = _setting(
+    prior_share: float = described_field(
         0.3,
-        "share of the epochs, the last ones, in which only the priors learn: the latents of an encoder that no longer "
-        "changes are easier to predict",
+        "share of the epochs, the last ones, in which only the priors learn, from whole crops and the latents of an "
+        "encoder that no longer changes",
         minimum=0,
         below=1,
     )
-    batch_size: int = _setting(
+    batch_size: int = described_field(
         8,
         "crops per training step, over all replicas; small by default, for many steps on few clips",
         minimum=1,
     )
-    crop_samples: int = _setting(
-        32_768,
-        "samples per training crop: 11 s at 3,000 Hz, several bars; 0: whole clips",
+    crop_samples: int = described_field(
+        131_072,
+        "longest crop in samples: 44 s at 3,000 Hz, so that clips are whole, since a beat is learned over many bars; 0: "
+        "whole clips, one crop of each",
         minimum=0,
     )
-    decoded_samples: int = _setting(
-        32_768,
-        "samples of each crop, at a random place, that the decoders see in a training step; encoder and priors see "
-        "the whole crop; 0: all",
+    decoded_samples: int = described_field(
+        16_384,
+        "samples of each crop, at a random place, that the decoders see in a training step, 5.5 s at 3,000 Hz; 0: all",
         minimum=0,
     )
-    crops_per_clip: int = _setting(8, "random crops of each clip per epoch", minimum=1)
-    learning_rate: float = _setting(1e-3, "peak learning rate of Adam", above=0)
-    final_learning_rate: float = _setting(1e-5, "learning rate at the end of the cosine decay", minimum=0)
-    warmup_steps: int = _setting(100, "training steps of linear learning-rate warm-up from 0", minimum=0)
-    gradient_clip_norm: float = _setting(1.0, "global gradient norm to clip at; 0: no clipping", minimum=0)
+    crops_per_clip: int = described_field(8, "random crops of each clip per epoch", minimum=1)
+    learning_rate: float = described_field(2e-3, "peak learning rate of Adam", above=0)
+    final_learning_rate: float = described_field(
+        1e-5, "learning rate at the end of the cosine decay", minimum=0
+    )
+    warmup_steps: int = described_field(
+        100, "training steps of linear learning-rate warm-up from 0", minimum=0
+    )
+    gradient_clip_norm: float = described_field(
+        1.0, "global gradient norm to clip at; 0: no clipping", minimum=0
+    )
 
     # Objective.
-    beta: float = _setting(
+    beta: float = described_field(
         0.5,
         "weight of the KL terms after their warm-up; 1 is the ELBO, lower values favor reconstruction",
         minimum=0,
     )
-    beta_warmup_epochs: float = _setting(
+    beta_warmup_epochs: float = described_field(
         1.5, "epochs over which beta grows linearly from 0, against posterior collapse", minimum=0
     )
-    free_bits: float = _setting(
+    free_bits: float = described_field(
         0.05,
         "nats per latent value that a KL term may have at no cost, against posterior collapse",
         minimum=0,
     )
-    spectral_envelope_weight: float = _setting(
+    spectral_envelope_weight: float = described_field(
         0.1,
         "weight of the coefficients' likelihood under the spectral envelope alone, which keeps the envelope at "
         "their scale",
         minimum=0,
     )
-    magnitude_weight: float = _setting(
+    magnitude_weight: float = described_field(
         0.25,
         "weight of the likelihood of STFT magnitudes, from which new clips are synthesized",
         minimum=0,
     )
-    condition_dropout: float = _setting(
+    condition_dropout: float = described_field(
         0.25,
         "probability that a crop's genre, or an attribute, is dropped, so that the model also works without it",
         minimum=0,
         maximum=1,
     )
-    gain_db: float = _setting(
+    gain_db: float = described_field(
         3.0,
         "largest random gain of a crop, up or down, in dB; the loudness condition changes with it",
         minimum=0,
     )
 
     # Model.
-    latent_dim: int = _setting(32, "values of a clip's global latent", minimum=1, shapes_weights=True)
-    sequence_latent_dim: int = _setting(
+    latent_dim: int = described_field(32, "values of a clip's global latent", minimum=1, shapes_weights=True)
+    sequence_latent_dim: int = described_field(
         11, "values of a step's sequence latent", minimum=1, shapes_weights=True
     )
-    sparse_coefficients: int = _setting(
+    sparse_coefficients: int = described_field(
         10,
         "largest MDCT coefficients kept per step, each counted as two values (position and size): 10, with "
         "11 sequence latent values, make 8.2 samples per value",
         minimum=1,
     )
-    magnitude_noise_scale: float = _setting(
+    magnitude_noise_scale: float = described_field(
         0.7,
         "scale of the noise in the magnitudes of new clips, relative to the learned one: 0 gives their medians, in "
         "which the strongest partials are too weak",
         minimum=0,
     )
-    residual_noise_scale: float = _setting(
+    residual_noise_scale: float = described_field(
         0.15,
         "largest standard deviation of the noise in coefficients that are not kept, relative to the "
         "smallest kept one; 0 favors SNR, more favors spectra",
         minimum=0,
     )
-    hop_samples: int = _setting(
+    hop_samples: int = described_field(
         128,
         "samples between MDCT frames, and bins of a frame: 43 ms at 3,000 Hz resolve beats and partials",
         minimum=1,
         shapes_weights=True,
     )
-    frames_per_step: int = _setting(
+    frames_per_step: int = described_field(
         2, "MDCT frames per sequence latent: 12 steps per second", minimum=1, shapes_weights=True
     )
-    channels: int = _setting(192, "channels of encoder and decoder", minimum=1, shapes_weights=True)
-    prior_units: int = _setting(256, "units of the sequence prior's GRUs", minimum=1, shapes_weights=True)
-    prior_mixtures: int = _setting(
+    channels: int = described_field(192, "channels of encoder and decoder", minimum=1, shapes_weights=True)
+    prior_units: int = described_field(
+        256, "units of the sequence prior's GRUs", minimum=1, shapes_weights=True
+    )
+    prior_mixtures: int = described_field(
         8, "Gaussian components of the sequence prior's mixture", minimum=1, shapes_weights=True
     )
-    coefficient_model_units: int = _setting(
+    coefficient_model_units: int = described_field(
         48,
         "hidden units of the coefficient model, which predicts MDCT coefficients from past frames",
         minimum=1,
@@ -191,61 +164,61 @@ class Config:
     )
 
     # Execution.
-    seed: int = _setting(
+    seed: int = described_field(
         0,
         "random seed of initial weights, data order, noise and the latents sampled after each epoch",
         minimum=0,
         maximum=MAX_SEED,
     )
-    sample_clips: int = _setting(
+    sample_clips: int = described_field(
         4, "test clips reconstructed, and prior samples decoded, after each epoch", minimum=1
     )
-    precision: str = _setting(
+    precision: str = described_field(
         "float32",
         "compute type of convolutions and dense layers; bfloat16 for tensor cores, float16 for older GPUs",
         choices=("float32", "bfloat16", "float16"),
     )
-    jit: bool = _setting(
+    jit: bool = described_field(
         False, "compile the gradient with XLA: takes a minute once, then GPU steps are faster"
     )
-    accumulate_steps: int = _setting(
+    accumulate_steps: int = described_field(
         1,
         "parts of a batch whose gradients are computed one after the other, for batches that exceed the memory",
         minimum=1,
     )
-    ema_decay: float = _setting(
+    ema_decay: float = described_field(
         0.0,
         "decay of the moving average of the weights, which then evaluates and generates; 0: no average",
         minimum=0,
         below=1,
     )
-    input_shards: int = _setting(
+    input_shards: int = described_field(
         1,
         "groups of training shards, each of which supplies its own rows of every batch; each worker reads "
         "some of the groups",
         minimum=1,
     )
-    cache_mb: int = _setting(
+    cache_mb: int = described_field(
         2_048,
         "memory in MB for decoded clips; a larger dataset is read from its shards in each epoch",
         minimum=0,
         operational=True,
     )
-    cache_disk_gb: float = _setting(
+    cache_disk_gb: float = described_field(
         8.0,
         "disk space in GB for the shards of a dataset on gs://, which are fetched ahead of training; those that are "
         "needed last make room",
         above=0,
         operational=True,
     )
-    checkpoints_to_keep: int = _setting(3, "newest checkpoints to keep", minimum=1, operational=True)
-    checkpoint_secs: float = _setting(
+    checkpoints_to_keep: int = described_field(3, "newest checkpoints to keep", minimum=1, operational=True)
+    checkpoint_secs: float = described_field(
         300.0,
         "longest time between checkpoints in seconds; every epoch also ends with one",
         minimum=0,
         operational=True,
     )
-    max_rollbacks: int = _setting(
+    max_rollbacks: int = described_field(
         3,
         "times that a run whose loss diverges returns to a checkpoint, with a lower learning rate",
         minimum=0,

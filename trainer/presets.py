@@ -107,16 +107,14 @@ _OWN: frozenset[str] = frozenset()
 # The transform of these models has the right resolution only at low rates.
 LOW_RATES_HZ = (1_000, 12_000)
 
-# For the demo: two minutes on two cores with about fifty clips.
+# For the demo: four minutes on two cores with about fifty clips.
 register_preset(
     Config(
         preset="tiny",
-        epochs=8,
+        epochs=12,
         prior_share=0.4,
         batch_size=4,
         learning_rate=3e-3,
-        crop_samples=90_112,
-        decoded_samples=16_384,
         channels=96,
         prior_units=128,
         coefficient_model_units=32,
@@ -130,7 +128,8 @@ register_preset(
         preset="wave-large",
         epochs=200,
         batch_size=16,
-        crop_samples=262_144,
+        crop_samples=1_048_576,
+        decoded_samples=131_072,
         crops_per_clip=4,
         learning_rate=5e-4,
         latent_dim=64,

@@ -1,7 +1,8 @@
 """The clarity of a clip's beat: how much of its onsets lies on the beat.
 
 The onset strength is demodulated at the tempo and smoothed (complex demodulation), so that the phase may drift. The
-beat phase of the trainer's models computes the same strengths from its own onsets (`trainer/models/beat_phase.py`).
+beat phase of the trainer's models computes the same strengths from its own onsets
+(`trainer/models/hierarchical/beat_phase.py`).
 """
 
 from __future__ import annotations

@@ -41,8 +41,9 @@ from trainer.data.dataset import Clips
 from trainer.data.distribute import distributed_iterator
 from trainer.data.input_pipeline import Batch, count_steps, training_batches
 from trainer.generation.generator import Generator
-from trainer.models import make_model, priors
-from trainer.models.noise import LatentShape
+from trainer.models import make_model
+from trainer.models.hierarchical import priors
+from trainer.models.hierarchical.noise import LatentShape
 from trainer.presets import PRESETS
 from trainer.runs.checkpoints import Writer
 from trainer.training import train_step

@@ -20,7 +20,9 @@ TINY = ["--sample-rate-hz", str(RATE_HZ), "--clip-secs", "1.024", "--clip-sample
 WAVE = {
     "channels": 8,
     "hop_samples": 16,
+    "prior_share": 0.5,
     "crop_samples": 256,
+    "decoded_samples": 128,
     "crops_per_clip": 4,
     "warmup_steps": 4,
     "latent_dim": 4,

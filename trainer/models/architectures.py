@@ -59,6 +59,6 @@ def find_model(architecture: str) -> ModelFactory:
 
 
 _OWN: frozenset[str] = frozenset()
-register_model(HIERARCHICAL, "trainer.models.hierarchical:HierarchicalVAE")
+register_model(HIERARCHICAL, "trainer.models.hierarchical.model:HierarchicalVAE")
 register_model(REFERENCE, "trainer.models.reference:ReferenceCVAE")
 _OWN = frozenset(_MODELS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -23,6 +24,14 @@ class ElboTerms(NamedTuple):
     # The hierarchical model divides it by the samples of a clip: nats per sample. The reference model, like
     # its notebook, does not: nats per clip. Their objectives and learning rates cannot be compared.
     objective: tf.Tensor
+
+
+class Stage(Enum):
+    """What the terms of the ELBO are for: some may be estimated from a random part of each clip."""
+
+    EVALUATION = "evaluation"  # none is
+    ALL_WEIGHTS = "training of all weights"  # all may be
+    PRIORS = "training of the priors"  # the likelihood may be; the priors see whole clips
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,7 @@ class WaveformVAE(tf.keras.Model):
         condition: Condition,
         noise: tf.Tensor,
         beta: tf.Tensor,
-        training: bool = False,
+        stage: Stage = Stage.EVALUATION,
     ) -> ElboTerms:
         """Estimate the ELBO's terms with one latent per clip.
 
@@ -99,7 +108,7 @@ class WaveformVAE(tf.keras.Model):
             condition: Of each clip.
             noise: `[batch, elbo_noise_size(samples)]`.
             beta: Scalar, the weight of the KL terms in the objective.
-            training: Whether the likelihood may be estimated from a random part of each clip.
+            stage: What may be estimated from a random part of each clip.
         """
         raise NotImplementedError
 

@@ -8,7 +8,7 @@ from tensorflow.keras import layers
 from trainer.conditioning import Condition, Guidance, Scale, as_column
 from trainer.config import Config
 from trainer.dsp.sizes import Size
-from trainer.models.base import Capabilities, ElboTerms, WaveformVAE
+from trainer.models.base import Capabilities, ElboTerms, Stage, WaveformVAE
 from trainer.models.gaussian import DiagonalGaussian
 from trainer.models.layers import Resnet1DBlock, policy
 from trainer.run_config import DatasetMetadata
@@ -67,7 +67,7 @@ class ReferenceCVAE(WaveformVAE):
         condition: Condition,
         noise: tf.Tensor,
         beta: tf.Tensor,
-        training: bool = False,
+        stage: Stage = Stage.EVALUATION,
     ) -> ElboTerms:
         """Bernoulli log-likelihood and a one-sample estimate of the KL, as in the notebook."""
         posterior = self.posterior(audio)

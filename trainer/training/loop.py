@@ -17,7 +17,7 @@ from trainer.data import input_pipeline
 from trainer.data.distribute import distributed_iterator
 from trainer.data.reader import Reader
 from trainer.data.training_data import TrainingData
-from trainer.models.base import WaveformVAE
+from trainer.models.base import Stage, WaveformVAE
 from trainer.run_config import DatasetMetadata
 from trainer.runs import checkpoints, rollbacks
 from trainer.runs.directory import CHECKPOINTS
@@ -250,8 +250,8 @@ class TrainingLoop:
             self._profile.before(step + 1)
         state.optimizer.learning_rate.assign(self._learning_rate(step, epoch))
         beta = tf.constant(config.beta_at(epoch), tf.float32)
-        prior_only = epoch >= config.epochs - config.prior_epochs
-        sums = state.train_step(batch, tf.constant(step, tf.int32), beta, prior_only)
+        stage = Stage.PRIORS if epoch >= config.epochs - config.prior_epochs else Stage.ALL_WEIGHTS
+        sums = state.train_step(batch, tf.constant(step, tf.int32), beta, stage)
         if self._profile:
             self._profile.after(step + 1)
         return sums

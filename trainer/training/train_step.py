@@ -20,7 +20,7 @@ from trainer.config import Config
 from trainer.data.input_pipeline import Batch
 from trainer.dsp import distances
 from trainer.models import make_model
-from trainer.models.base import ElboTerms, WaveformVAE
+from trainer.models.base import ElboTerms, Stage, WaveformVAE
 from trainer.run_config import DatasetMetadata
 from trainer.runs.checkpoints import AVERAGED, restore_for_inference
 from trainer.training.optimizer import FusedAdam
@@ -125,14 +125,16 @@ class TrainState:
         return int(self.optimizer.iterations.numpy())
 
     @tf.function(autograph=False)
-    def train_step(self, batch: Batch, step: tf.Tensor, beta: tf.Tensor, prior_only: bool = False) -> Totals:
+    def train_step(
+        self, batch: Batch, step: tf.Tensor, beta: tf.Tensor, stage: Stage = Stage.ALL_WEIGHTS
+    ) -> Totals:
         """Update the weights by one global batch, which is divided among the replicas.
 
         Args:
             batch: Distributed, as from `distributed_iterator`.
             step: `[]` int32, number of the step from 0; key of its noise.
             beta: `[]` float32, weight of the KL terms.
-            prior_only: Whether only the weights of the priors are updated.
+            stage: Which weights are updated.
 
         Returns:
             Totals of the global batch.
@@ -140,10 +142,10 @@ class TrainState:
 
         def replica_step(batch: Batch) -> Totals:
             noise = self._noise(batch, self.config.batch_size, step)
-            gradients, sums = self._replica_gradients(batch, noise, beta, prior_only)
+            gradients, sums = self._replica_gradients(batch, noise, beta, stage)
             if _uses_loss_scaling(self.optimizer):
                 gradients = self.optimizer.get_unscaled_gradients(gradients)
-            self.optimizer.apply_gradients(zip(gradients, self._updated(prior_only), strict=True))
+            self.optimizer.apply_gradients(zip(gradients, self._updated(stage), strict=True))
             return sums
 
         sums = self.strategy.run(replica_step, args=(batch,))
@@ -177,7 +179,7 @@ class TrainState:
         return tf.reduce_all([tf.reduce_all(tf.math.is_finite(weight)) for weight in weights])
 
     def _summed_gradients(
-        self, batch: Batch, noise: tf.Tensor, beta: tf.Tensor, prior_only: bool
+        self, batch: Batch, noise: tf.Tensor, beta: tf.Tensor, stage: Stage
     ) -> tuple[list[tf.Tensor], Totals]:
         """Sum the gradients of this replica's batch over micro-batches.
 
@@ -185,7 +187,7 @@ class TrainState:
         """
         count = self.config.accumulate_steps
         if count == 1:
-            return self._gradients(batch, noise, beta, prior_only)
+            return self._gradients(batch, noise, beta, stage)
         size = batch.position.shape[0]
         # The loop needs micro-batches of one size: padding repeats the last example with a weight of 0.
         rows = tf.reshape(tf.range(count * -(-size // count)), [count, -1])
@@ -196,11 +198,11 @@ class TrainState:
 
         def add(index: tf.Tensor, gradients: list[tf.Tensor], sums: Totals) -> tuple:
             micro_batch = tf.nest.map_structure(lambda tensor: tensor[index], micro_batches)
-            added, added_sums = self._gradients(micro_batch, noises[index], beta, prior_only)
+            added, added_sums = self._gradients(micro_batch, noises[index], beta, stage)
             gradients = [old + tf.convert_to_tensor(new) for old, new in zip(gradients, added, strict=True)]
             return index + 1, gradients, sums.plus(added_sums)
 
-        gradients = [tf.zeros(weight.shape) for weight in self._updated(prior_only)]
+        gradients = [tf.zeros(weight.shape) for weight in self._updated(stage)]
         sums = Totals(*(tf.zeros([], tf.float64) for _ in Totals._fields))
         # Sequentially, so that memory holds the activations of a single micro-batch.
         _, gradients, sums = tf.while_loop(
@@ -209,18 +211,18 @@ class TrainState:
         return gradients, sums
 
     def _gradients(
-        self, batch: Batch, noise: tf.Tensor, beta: tf.Tensor, prior_only: bool
+        self, batch: Batch, noise: tf.Tensor, beta: tf.Tensor, stage: Stage
     ) -> tuple[list[tf.Tensor], Totals]:
         with tf.GradientTape() as tape:
-            elbo_terms = self.model.elbo_terms(batch.audio, batch.condition, noise, beta, training=True)
+            elbo_terms = self.model.elbo_terms(batch.audio, batch.condition, noise, beta, stage)
             loss = replica_loss(elbo_terms, batch.weight)
             if _uses_loss_scaling(self.optimizer):
                 loss = self.optimizer.get_scaled_loss(loss)
-        gradients = tape.gradient(loss, self._updated(prior_only))
+        gradients = tape.gradient(loss, self._updated(stage))
         return gradients, _totals(batch, elbo_terms, tf.zeros_like(elbo_terms.log_likelihood))
 
-    def _updated(self, prior_only: bool) -> list[tf.Variable]:
-        return self.model.prior_variables if prior_only else self.model.trainable_variables
+    def _updated(self, stage: Stage) -> list[tf.Variable]:
+        return self.model.prior_variables if stage is Stage.PRIORS else self.model.trainable_variables
 
     def _reset_average(self) -> None:
         for average, weight in zip(self.averaged.variables, self.model.variables, strict=True):

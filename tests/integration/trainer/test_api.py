@@ -6,7 +6,7 @@ from support.tiny_corpus import CLIP_SAMPLES, WAVE, without_figures_and_music
 
 import trainer
 from trainer.models import architectures
-from trainer.models.hierarchical import HierarchicalVAE
+from trainer.models.hierarchical.model import HierarchicalVAE
 
 
 @pytest.fixture(scope="module")

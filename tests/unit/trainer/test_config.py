@@ -37,6 +37,16 @@ def test_the_learning_rate_warms_up_and_decays_along_half_a_cosine():
     assert {PRESETS["reference"].learning_rate_at(progress, 0) for progress in (0, 0.3, 1)} == {3e-4}
 
 
+@pytest.mark.parametrize(("epochs", "prior_epochs"), [(1, 0), (3, 1), (4, 1), (10, 4)])
+def test_the_last_epochs_are_a_stage_of_their_own(epochs, prior_epochs):
+    config = Config(epochs=epochs, prior_share=0.4)
+    assert config.prior_epochs == prior_epochs
+    joint = epochs - prior_epochs
+    assert config.stage_progress(joint / 2) == pytest.approx(0.5)
+    if prior_epochs:
+        assert [config.stage_progress(epoch) for epoch in (joint, epochs)] == pytest.approx([0, 1])
+
+
 @pytest.mark.parametrize(
     ("invalid", "message"),
     [

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 from support.tiny_models import METADATA, MODELS, SAMPLES, make_batch, normal, perturb
 
-from trainer.models import encoder_decoder, layers, make_model
+from trainer.models import layers, make_model
+from trainer.models.hierarchical import encoder_decoder
 from trainer.models.instance_normalization import InstanceNormalization
 
 HAS_ADDONS = importlib.util.find_spec("tensorflow_addons") is not None

@@ -90,9 +90,9 @@ def test_no_module_outside_models_depends_on_a_concrete_model(path):
         'match config.preset:\n    case "wave": pass',
         "isinstance(model, HierarchicalVAE)",
         "isinstance(model, hierarchical.HierarchicalVAE)",
-        "from trainer.models.hierarchical import HierarchicalVAE",
+        "from trainer.models.hierarchical.model import HierarchicalVAE",
         "from trainer.models import reference",
-        "import trainer.models.priors",
+        "import trainer.models.hierarchical.priors",
     ],
 )
 def test_the_search_finds_dependencies_on_concrete_models(source):

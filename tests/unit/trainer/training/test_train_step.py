@@ -19,6 +19,8 @@ from trainer.data.distribute import distributed_iterator
 from trainer.data.fetch import open_dataset
 from trainer.data.input_pipeline import Batch, evaluation_batches, training_batches
 from trainer.generation.load import load
+from trainer.models import make_model
+from trainer.models.base import Stage
 from trainer.presets import PRESETS
 from trainer.runs import checkpoints
 from trainer.training.loop import TrainingLoop
@@ -47,12 +49,12 @@ def run_steps(dataset, opened, manifest):
     clips = datasets.open_split(*opened, "train")
 
     @functools.cache
-    def run_steps(config=SMALL, replicas=1):
+    def run_steps(config=SMALL, replicas=1, stage=Stage.ALL_WEIGHTS):
         strategy = Distribution(None, replicas).strategy
         train_state = TrainState(config, metadata, strategy)
         batches = distributed_iterator(training_batches([clips], config, manifest, [1]).take(STEPS), strategy)
         sums = [
-            train_state.train_step(batch, tf.constant(step), tf.constant(0.5))
+            train_state.train_step(batch, tf.constant(step), tf.constant(0.5), stage)
             for step, batch in enumerate(batches)
         ]
         assert bool(train_state.is_finite())
@@ -90,6 +92,17 @@ def test_micro_batches_and_xla_do_not_change_a_step(run_steps, plain, given, rep
         np.testing.assert_allclose(value, expected, rtol=1e-3, atol=2e-5, err_msg=name.name)
 
 
+@pytest.mark.parametrize("given", [{}, {"accumulate_steps": 2}])
+def test_the_last_stage_changes_the_priors_only(run_steps, dataset, manifest, given):
+    metadata = run_config.metadata_of(manifest, str(dataset))
+    train_state, _, weights = run_steps(dataclasses.replace(SMALL, **given), stage=Stage.PRIORS)
+    tf.keras.utils.set_random_seed(SMALL.seed)
+    initial = make_model(SMALL, metadata).weights
+    priors = {id(weight) for weight in train_state.model.prior_variables}
+    for weight, before, after in zip(train_state.model.weights, initial, weights, strict=True):
+        assert np.array_equal(before, after) == (id(weight) not in priors), weight.name
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("preset", ["wave", "reference"])
 def test_lower_precision_gives_nearly_the_same_and_does_not_change_the_global_policy(
@@ -117,7 +130,7 @@ def test_kernels_longer_than_their_input_have_finite_gradients(run_steps, manife
     batch = Batch(audio, no_attributes, tf.range(5), tf.fill([5], 0.2))
     compute_gradients = tf.function(train_state._gradients, autograph=False)
     for _ in range(15):  # on CPUs with AMX one in five had NaN
-        gradients, _ = compute_gradients(batch, tf.zeros([5, 2]), tf.constant(0.5))
+        gradients, _ = compute_gradients(batch, tf.zeros([5, 2]), tf.constant(0.5), Stage.ALL_WEIGHTS)
         assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
@@ -242,7 +255,8 @@ def test_a_training_writes_a_profile_and_logs_json_lines(dataset, tmp_path, json
     # Before the first step, there may be lines that say that training waits for data.
     first = next(line for line in lines if line["event"] == "progress" and line["done"])
     assert (first["task"], first["done"], first["unit"]) == ("epoch 1/1", 1, "steps")
-    assert 0 <= first["waiting_share"] < 1
+    last = [line for line in lines if line["event"] == "progress"][-1]
+    assert 0 <= last["waiting_share"] < 1
     assert lines[-1]["epoch"] == 1
     assert np.isfinite(lines[-1]["test_snr_db"])
     event_log.log_event("epoch", "not a number", event_log.WARNING, train_elbo=float("nan"))

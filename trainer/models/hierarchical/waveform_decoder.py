@@ -17,13 +17,13 @@ from tensorflow.keras import layers
 from trainer.config import Config
 from trainer.dsp import mdct, phase_retrieval
 from trainer.dsp.sizes import Size, sizes
-from trainer.models import magnitude_decoder, sparse_coefficients
-from trainer.models.coefficient_model import TransformCoefficientModel
-from trainer.models.encoder_decoder import EnvelopeDecoder
 from trainer.models.gaussian import elementwise_log_density
-from trainer.models.hierarchical_latents import HierarchicalLatents
-from trainer.models.magnitude_decoder import MagnitudeDecoder
-from trainer.models.noise import split_decode_noise
+from trainer.models.hierarchical import magnitude_decoder, sparse_coefficients
+from trainer.models.hierarchical.coefficient_model import TransformCoefficientModel
+from trainer.models.hierarchical.encoder_decoder import EnvelopeDecoder
+from trainer.models.hierarchical.latents import HierarchicalLatents
+from trainer.models.hierarchical.magnitude_decoder import MagnitudeDecoder
+from trainer.models.hierarchical.noise import split_decode_noise
 
 
 class LogLikelihoods(NamedTuple):

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from support.tiny_models import make_perturbed_model, normal
 
-from trainer.models.coefficient_model import TransformCoefficientModel
+from trainer.models.hierarchical.coefficient_model import TransformCoefficientModel
 
 NONE_KNOWN = tf.fill([2, 40, 8], math.nan)
 NO_LIMIT = tf.fill([2, 40, 1], 1e9)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.models.gru import GRU
+from trainer.models.hierarchical.gru import GRU
 
 STEPS, UNITS, INPUTS = 23, 16, 5
 

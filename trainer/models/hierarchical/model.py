@@ -19,18 +19,18 @@ from trainer.conditioning import Condition, Guidance, Scale, as_column
 from trainer.config import MODES, Config
 from trainer.dsp import mdct, phase_retrieval
 from trainer.dsp.sizes import Size, sizes
-from trainer.models import sparse_coefficients
-from trainer.models.base import Capabilities, ElboTerms, WaveformVAE
-from trainer.models.beat_phase import BeatPhase
-from trainer.models.coefficient_model import likelihood_correction
+from trainer.models.base import Capabilities, ElboTerms, Stage, WaveformVAE
 from trainer.models.condition_encoder import ConditionEncoder
-from trainer.models.encoder_decoder import Encoder
 from trainer.models.gaussian import kl_divergence
-from trainer.models.hierarchical_latents import HierarchicalLatents
-from trainer.models.noise import LatentShape
-from trainer.models.priors import GlobalPrior, SequencePrior
-from trainer.models.step_window import StepWindow
-from trainer.models.waveform_decoder import LogLikelihoods, WaveformDecoder
+from trainer.models.hierarchical import sparse_coefficients
+from trainer.models.hierarchical.beat_phase import BeatPhase
+from trainer.models.hierarchical.coefficient_model import likelihood_correction
+from trainer.models.hierarchical.encoder_decoder import Encoder
+from trainer.models.hierarchical.latents import HierarchicalLatents
+from trainer.models.hierarchical.noise import LatentShape
+from trainer.models.hierarchical.priors import GlobalPrior, SequencePrior
+from trainer.models.hierarchical.step_window import StepWindow
+from trainer.models.hierarchical.waveform_decoder import LogLikelihoods, WaveformDecoder
 from trainer.run_config import DatasetMetadata
 
 
@@ -108,7 +108,7 @@ class HierarchicalVAE(WaveformVAE):
         condition: Condition,
         noise: tf.Tensor,
         beta: tf.Tensor,
-        training: bool = False,
+        stage: Stage = Stage.EVALUATION,
     ) -> ElboTerms:
         """One sample of the ELBO; the objective adds free bits and likelihoods of the envelope and the magnitudes."""
         config, samples = self.config, audio.shape[-1]
@@ -119,37 +119,38 @@ class HierarchicalVAE(WaveformVAE):
         level_noise = shape.split_posterior_noise(noise)
         global_latent = global_posterior.sample(level_noise.global_latent)
         sequence_latents = sequence_posterior.sample(level_noise.sequence_latents)
+        window = self._window(level_noise.window, shape.steps, stage)
 
         kl_global = kl_divergence(global_posterior, self.global_prior(embedding))  # [batch]
-        beat = self.beat_phase.from_audio(condition, coefficients)  # [batch, steps, BEAT_DIM]
         log_q = sequence_posterior.log_density_of_sample(level_noise.sequence_latents)  # [batch, steps]
+        beat = self.beat_phase.from_audio(condition, coefficients)  # [batch, steps, BEAT_DIM]
         context = tf.concat([global_latent, embedding], axis=-1)
-        log_p = self.sequence_prior.log_density(sequence_latents, context, beat)  # [batch, steps]
-        kl_sequence = tf.reduce_sum(log_q - log_p, axis=-1)  # [batch]
+        seen = window if stage is Stage.ALL_WEIGHTS else StepWindow.whole(shape.steps)
+        kl_sequence = self._sequence_kl(sequence_latents, log_q, context, beat, seen)
 
+        frames = config.frames_per_step
         log_magnitudes = phase_retrieval.log_magnitudes(audio, config.hop_samples, shape.frames)
-        window = self._window(level_noise.window, shape.steps) if training else None
-        if window:
-            sequence_latents = window.cut(sequence_latents)
-            frames = config.frames_per_step
-            coefficients, log_magnitudes = (window.cut(x, frames) for x in (coefficients, log_magnitudes))
         likelihoods = self.decoder.log_likelihoods(
-            coefficients, log_magnitudes, (global_latent, sequence_latents), embedding
+            window.cut(coefficients, frames),
+            window.cut(log_magnitudes, frames),
+            (global_latent, window.cut(sequence_latents)),
+            embedding,
         )
-        if window:  # an estimate of those of the whole clip
+        if window.is_whole:
+            correction = likelihood_correction(shape.coefficients, samples)
+            likelihoods = likelihoods._replace(coefficients=likelihoods.coefficients - correction)
+        else:  # an estimate of those of the whole clip
             ratio = samples / (window.steps * self.smallest_samples)
             likelihoods = LogLikelihoods(*(ratio * values for values in likelihoods))
-        log_likelihood = likelihoods.coefficients
-        if not window:
-            log_likelihood -= likelihood_correction(shape.coefficients, samples)
 
         # Free bits (Kingma et al. 2016, appendix C.8), so that neither level is switched off early.
         kl = tf.maximum(kl_global, config.free_bits * shape.latent_dim)
         kl += tf.maximum(kl_sequence, config.free_bits * shape.steps * shape.sequence_latent_dim)
-        objective = beta * kl - log_likelihood
+        objective = beta * kl - likelihoods.coefficients
         objective -= config.spectral_envelope_weight * likelihoods.envelope
         objective -= config.magnitude_weight * likelihoods.magnitudes
-        return ElboTerms(log_likelihood, tf.stack([kl_global, kl_sequence], axis=-1), objective / samples)
+        levels = tf.stack([kl_global, kl_sequence], axis=-1)
+        return ElboTerms(likelihoods.coefficients, levels, objective / samples)
 
     def as_sampled(self, latents: HierarchicalLatents) -> HierarchicalLatents:
         """Keep no coefficient, as in new clips."""
@@ -260,11 +261,24 @@ class HierarchicalVAE(WaveformVAE):
             coefficients, self.config.sparse_coefficients, self.config.frames_per_step
         )
 
-    def _window(self, noise: tf.Tensor, all_steps: int) -> StepWindow | None:
-        """The steps of each clip that are decoded in a training step; None: all."""
+    def _sequence_kl(
+        self,
+        latents: tf.Tensor,
+        log_q: tf.Tensor,
+        context: tf.Tensor,
+        beat: tf.Tensor,
+        window: StepWindow,
+    ) -> tf.Tensor:
+        """Estimate the KL term of all steps from those of the window, `[batch]`."""
+        log_p = self.sequence_prior.log_density(window.cut(latents), context, window.cut(beat))
+        log_q_seen = window.cut(log_q[..., tf.newaxis])[..., 0]
+        return latents.shape[1] / window.steps * tf.reduce_sum(log_q_seen - log_p, axis=-1)
+
+    def _window(self, noise: tf.Tensor, all_steps: int, stage: Stage) -> StepWindow:
+        """The steps of each clip that the decoders see."""
         steps = max(1, self.config.decoded_samples // self.smallest_samples)
-        if not self.config.decoded_samples or steps >= all_steps:
-            return None
+        if stage is Stage.EVALUATION or not self.config.decoded_samples or steps >= all_steps:
+            return StepWindow.whole(all_steps)
         return StepWindow.random(noise, steps, all_steps)
 
     def _continue_steps(

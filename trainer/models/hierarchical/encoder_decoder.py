@@ -15,8 +15,8 @@ import tensorflow as tf
 from tensorflow.keras import layers
 
 from trainer.dsp.sizes import sizes
-from trainer.models.coefficient_model import LOG_MIN_SCALE
 from trainer.models.gaussian import DiagonalGaussian
+from trainer.models.hierarchical.coefficient_model import LOG_MIN_SCALE
 from trainer.models.layers import DilatedBlock, InstanceNormalization, policy
 
 DILATIONS = (1, 2, 4)

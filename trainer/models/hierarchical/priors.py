@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow.keras import layers
 
 from trainer.models.gaussian import DiagonalGaussian, elementwise_log_density
-from trainer.models.gru import GRU
+from trainer.models.hierarchical.gru import GRU
 
 GLOBAL_LOG_VARIANCE_RANGE = (-6.0, 3.0)
 LOG_SCALE_RANGE = (-4.0, 2.0)  # of mixture components: neither collapsed nor flat

@@ -18,8 +18,8 @@ from support.tiny_models import (
 from trainer.conditioning import DROPPED_GENRE, Guidance
 from trainer.dsp import mdct
 from trainer.models import make_model
+from trainer.models.hierarchical.noise import LatentShape
 from trainer.models.layers import DilatedBlock
-from trainer.models.noise import LatentShape
 from trainer.presets import PRESETS
 
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from trainer.models.noise import PriorNoise
-from trainer.models.sparse_coefficients import crossfade
+from trainer.models.hierarchical.noise import PriorNoise
+from trainer.models.hierarchical.sparse_coefficients import crossfade
 
 
 class HierarchicalLatents(NamedTuple):

@@ -9,7 +9,7 @@ from preprocessing.dataset.manifest import Statistics
 from preprocessing.features.attributes import measure
 from trainer.conditioning import Condition
 from trainer.dsp import mdct
-from trainer.models.beat_phase import BeatPhase
+from trainer.models.hierarchical.beat_phase import BeatPhase
 from trainer.run_config import DatasetMetadata
 
 TEMPO = Statistics(mean=120.0, std=20.0, low=60.0, high=180.0)

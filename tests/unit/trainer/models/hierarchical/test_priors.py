@@ -4,7 +4,7 @@ import tensorflow as tf
 from support.tiny_models import normal, perturb
 
 from trainer.models.gaussian import DiagonalGaussian
-from trainer.models.priors import SequencePrior
+from trainer.models.hierarchical.priors import SequencePrior
 
 CONTEXT, BEAT = normal([400, 3]), tf.zeros([400, 5, 5])
 NO_STEPS = tf.zeros([400, 0, 2])

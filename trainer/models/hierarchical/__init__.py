@@ -1,0 +1,1 @@
+"""The hierarchical VAE and its parts; `model.py` puts them together."""
