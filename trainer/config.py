@@ -59,7 +59,7 @@ class Config:
     )
     crop_samples: int = described_field(
         131_072,
-        "longest crop in samples: 44 s at 3,000 Hz, so that clips are whole, since a beat is learned over many bars; 0: "
+        "longest crop in samples: 44 s at 3,000 Hz, so that clips are whole, as beats are learned over many bars; 0: "
         "whole clips, one crop of each",
         minimum=0,
     )
@@ -232,6 +232,10 @@ class Config:
         if self.batch_size % self.input_shards:
             raise UsageError(
                 f"`batch_size` {self.batch_size} cannot be divided among `input_shards` {self.input_shards}",
+            )
+        if self.hop_samples % 2:
+            raise UsageError(
+                f"`hop_samples` must be even, not {self.hop_samples}: magnitudes are decoded in groups of four"
             )
         step_samples = self.frames_per_step * self.hop_samples
         if self.sparse_coefficients > step_samples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import tensorflow as tf
@@ -9,6 +10,15 @@ import tensorflow as tf
 Size: TypeAlias = (
     int | tf.Tensor
 )  # an int where it is known when a graph is built, else a scalar int32 tensor
+
+
+def one_graph(function: Callable[..., tf.Tensor], *inputs: tf.TensorSpec) -> Callable[..., tf.Tensor]:
+    """Compile a function into one graph for all sizes of unknown axes.
+
+    Otherwise the first call would get a graph of its own sizes, whose last bits may differ from those of the graph that
+    later calls share: results would depend on what was computed before.
+    """
+    return tf.function(function, input_signature=inputs)
 
 
 def sizes(tensor: tf.Tensor) -> list[Size]:

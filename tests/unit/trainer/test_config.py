@@ -55,6 +55,7 @@ def test_the_last_epochs_are_a_stage_of_their_own(epochs, prior_epochs):
         ({"learning_rate": float("nan")}, "`learning_rate` must be a finite number, not nan"),
         ({"beta": float("inf")}, "`beta` must be a finite number, not inf"),
         ({"sparse_coefficients": 999}, "`sparse_coefficients` 999 exceeds the 256 coefficients of a step"),
+        ({"hop_samples": 33}, "`hop_samples` must be even, not 33"),
         ({"beta": -1}, "`beta` must be at least 0, not -1"),
         ({"crop_samples": 9}, "`crop_samples` 9 is shorter than a step of 256 samples"),
         ({"condition_dropout": 1.5}, "`condition_dropout` must be at least 0 and at most 1, not 1.5"),

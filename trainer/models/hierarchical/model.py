@@ -20,7 +20,7 @@ from trainer.config import MODES, Config
 from trainer.dsp import mdct, phase_retrieval
 from trainer.dsp.sizes import Size, sizes
 from trainer.models.base import Capabilities, ElboTerms, Stage, WaveformVAE
-from trainer.models.condition_encoder import ConditionEncoder
+from trainer.models.condition_encoder import CONDITION_DIM, ConditionEncoder
 from trainer.models.gaussian import kl_divergence
 from trainer.models.hierarchical import sparse_coefficients
 from trainer.models.hierarchical.beat_phase import BeatPhase
@@ -50,10 +50,10 @@ class HierarchicalVAE(WaveformVAE):
         self.encoder = Encoder(*shape, config.latent_dim, config.sequence_latent_dim, config.precision)
         self.decoder = WaveformDecoder(config)
         self.global_prior = GlobalPrior(config.latent_dim)
+        context_dim = config.latent_dim + CONDITION_DIM
         self.sequence_prior = SequencePrior(
-            config.sequence_latent_dim, config.prior_units, config.prior_mixtures
+            config.sequence_latent_dim, context_dim, config.prior_units, config.prior_mixtures
         )
-        self._sample_sequence = tf.function(self.sequence_prior.sample, reduce_retracing=True)
 
     @property
     def prior_variables(self) -> list[tf.Variable]:
@@ -292,7 +292,7 @@ class HierarchicalVAE(WaveformVAE):
     ) -> HierarchicalLatents:
         """Sample the steps after the `known` ones, as many as `beat` has; keep no coefficient."""
         context = tf.concat([global_latent, embedding], axis=-1)
-        latents = self._sample_sequence(known, context, beat, noise, as_column(temperature))
+        latents = self.sequence_prior.sample_in_one_graph(known, context, beat, noise, as_column(temperature))
         shape = LatentShape.of_steps(self.config, sizes(beat)[1])
         latents = tf.ensure_shape(latents, [None, beat.shape[1], shape.sequence_latent_dim])
         nothing_kept = tf.fill([tf.shape(global_latent)[0], shape.frames, shape.bins], math.nan)

@@ -7,7 +7,9 @@ import math
 import tensorflow as tf
 from tensorflow.keras import layers
 
+from trainer.dsp.sizes import one_graph
 from trainer.models.gaussian import DiagonalGaussian, elementwise_log_density
+from trainer.models.hierarchical.beat_phase import BEAT_DIM
 from trainer.models.hierarchical.gru import GRU
 
 GLOBAL_LOG_VARIANCE_RANGE = (-6.0, 3.0)
@@ -35,13 +37,17 @@ class SequencePrior(layers.Layer):
     `log_density` reads the true past of all steps at once. `sample` is autoregressive.
     """
 
-    def __init__(self, sequence_latent_dim: int, units: int, mixtures: int) -> None:
+    def __init__(self, sequence_latent_dim: int, context_dim: int, units: int, mixtures: int) -> None:
         super().__init__()
         self.sequence_latent_dim, self.units, self.mixtures = sequence_latent_dim, units, mixtures
         self.input_layer = layers.Dense(units, activation=tf.nn.leaky_relu)
         self.first = GRU(units)
         self.second = GRU(units)
         self.head = layers.Dense(mixtures * (1 + 2 * sequence_latent_dim))
+        widths = {"known": sequence_latent_dim, "beat": BEAT_DIM, "noise": sequence_latent_dim + 1}
+        known, beat, noise = (tf.TensorSpec([None, None, width], name=name) for name, width in widths.items())
+        context, temperature = tf.TensorSpec([None, context_dim]), tf.TensorSpec([None, 1])
+        self.sample_in_one_graph = one_graph(self.sample, known, context, beat, noise, temperature)
 
     def log_density(self, latents: tf.Tensor, context: tf.Tensor, beat: tf.Tensor) -> tf.Tensor:
         """`latents` `[batch, steps, sequence_latent_dim]` -> `[batch, steps]`, in nats."""

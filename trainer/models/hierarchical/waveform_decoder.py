@@ -16,7 +16,7 @@ from tensorflow.keras import layers
 
 from trainer.config import Config
 from trainer.dsp import mdct, phase_retrieval
-from trainer.dsp.sizes import Size, sizes
+from trainer.dsp.sizes import Size, one_graph, sizes
 from trainer.models.gaussian import elementwise_log_density
 from trainer.models.hierarchical import magnitude_decoder, sparse_coefficients
 from trainer.models.hierarchical.coefficient_model import TransformCoefficientModel
@@ -48,8 +48,14 @@ class WaveformDecoder(layers.Layer):
         )
         self._residual_noise_scale = tf.constant(config.residual_noise_scale, tf.float32)
         self._magnitude_noise_scale = tf.constant(config.magnitude_noise_scale, tf.float32)
-        self._sample_coefficients = tf.function(self.coefficient_model.sample, reduce_retracing=True)
-        self._retrieve = tf.function(phase_retrieval.retrieve, reduce_retracing=True)
+        bins = config.hop_samples
+        coefficients, limit = tf.TensorSpec([None, None, bins]), tf.TensorSpec([None, None, 1])
+        self._sample_coefficients = one_graph(
+            self.coefficient_model.sample, *[coefficients] * 2, limit, coefficients, tf.TensorSpec([])
+        )
+        waveform, is_known = tf.TensorSpec([None, None]), tf.TensorSpec([None, None], tf.bool)
+        magnitudes = tf.TensorSpec([None, None, phase_retrieval.count_bins(bins)])
+        self._retrieve = one_graph(phase_retrieval.retrieve, magnitudes, waveform, waveform, is_known)
 
     def log_likelihoods(
         self,

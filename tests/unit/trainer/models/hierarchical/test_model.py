@@ -140,6 +140,19 @@ def test_reconstructions_depend_on_the_condition(model):
     assert np.abs(first - second).max() > 1e-4
 
 
+def test_results_do_not_depend_on_what_was_computed_before(model):
+    def make_clips(model, clips):
+        condition, noise = make_condition(clips), normal([8, model.sample_noise_size(SAMPLES)])[:clips]
+        latents = model.sample(condition, SAMPLES, noise, 1.0, Guidance())
+        decode_noise = normal([8, model.decode_noise_size(SAMPLES)])[:clips]
+        return model.decode(latents, condition, SAMPLES, decode_noise).numpy()
+
+    after_others = make_perturbed_model()
+    for clips in (8, 3):
+        make_clips(after_others, clips)
+    np.testing.assert_array_equal(make_clips(after_others, 1), make_clips(model, 1))
+
+
 @pytest.mark.parametrize("samples", [32, 33, 100, 2_345])
 def test_clips_may_have_any_length(model, samples):
     audio, condition = make_batch(samples=samples)

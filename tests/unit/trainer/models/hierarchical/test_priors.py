@@ -13,7 +13,7 @@ NO_STEPS = tf.zeros([400, 0, 2])
 @pytest.fixture
 def prior():
     tf.keras.utils.set_random_seed(1)
-    layer = SequencePrior(sequence_latent_dim=2, units=6, mixtures=3)
+    layer = SequencePrior(sequence_latent_dim=2, context_dim=3, units=6, mixtures=3)
     layer.log_density(tf.zeros([400, 5, 2]), CONTEXT, BEAT)
     perturb(layer, stddev=0.3)
     return layer
