@@ -121,7 +121,17 @@ def nth_time(number, condition):
 @pytest.fixture(scope="module")
 def uninterrupted(dataset, tmp_path_factory):
     """Return the flags of an uninterrupted run, its result, and the seconds of start-up and of training."""
-    flags = ["--data", dataset, *WAVE_FLAGS, "--epochs", "8", "--checkpoint-secs", "0.2"]
+    flags = [
+        "--data",
+        dataset,
+        *WAVE_FLAGS,
+        "--prior-share",
+        "0.5",
+        "--epochs",
+        "8",
+        "--checkpoint-secs",
+        "0.2",
+    ]
     run = tmp_path_factory.mktemp("uninterrupted") / "run"
     started = time.monotonic()
     process = start("trainer", "train", "--run", run, *flags)

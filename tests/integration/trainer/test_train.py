@@ -17,6 +17,7 @@ from trainer.training.loop import TrainingLoop
 from trainer.training.train import train_and_evaluate
 
 REFERENCE = {"preset": "reference", "sample_clips": 2, "learning_rate": 1e-3}
+TWO_STAGES = {**WAVE, "prior_share": 0.5}
 ELBO_TERMS = ("elbo", "log_likelihood", "kl")
 
 
@@ -31,7 +32,8 @@ def weights(run):
 
 
 @pytest.mark.parametrize(
-    "given", [pytest.param(WAVE, id="wave"), pytest.param(REFERENCE, id="reference", marks=pytest.mark.slow)]
+    "given",
+    [pytest.param(TWO_STAGES, id="wave"), pytest.param(REFERENCE, id="reference", marks=pytest.mark.slow)],
 )
 def test_two_replicas_compute_what_one_computes(dataset, tmp_path, given):
     # The replicas get three and two of five examples; the last batch is smaller.
@@ -76,7 +78,7 @@ def uninterrupted(dataset, tmp_path_factory):
     run = tmp_path_factory.mktemp("uninterrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
         saved_at = record_saves(patch)
-        train(dataset, run, WAVE, 3)
+        train(dataset, run, TWO_STAGES, 3)
     assert saved_at == [10, 20, 30]
     return run
 
@@ -105,7 +107,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(dataset, uninterrupted, tmp_p
             with pytest.raises(
                 CommandError, match="checkpoint saved: run the same command to resume"
             ) as caught:
-                train(dataset, tmp_path / "resumed", WAVE, 3)
+                train(dataset, tmp_path / "resumed", TWO_STAGES, 3)
         assert caught.value.exit_code == STOPPED
     # As after a kill between an epoch's metrics and its checkpoint: the epoch is repeated.
     with (tmp_path / "resumed/metrics.jsonl").open("a") as file:
@@ -117,7 +119,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(dataset, uninterrupted, tmp_p
 
 def test_checkpoints_are_saved_at_intervals_of_time(dataset, uninterrupted, tmp_path, monkeypatch):
     saved_at = record_saves(monkeypatch)
-    train(dataset, tmp_path / "often", {**WAVE, "checkpoint_secs": 0.0}, 3)
+    train(dataset, tmp_path / "often", {**TWO_STAGES, "checkpoint_secs": 0.0}, 3)
     # After each step, before the evaluation of either split and after the epoch.
     assert saved_at == [step for end in (10, 20, 30) for step in (*range(end - 9, end + 1), end, end, end)]
     assert_same_run(uninterrupted, tmp_path / "often")
