@@ -73,7 +73,7 @@ def test_a_champion_is_promoted_and_rolled_back_manually(models, capsys):
         f"champion    {candidate_uri(models, NAMES[1])}",
         "by hand",
         "dataset     aaaaaaaaaaaa datasets/aa",
-        "model       tiny, 8 epochs, seed 0",
+        f"model       tiny, {PRESETS['tiny'].epochs} epochs, seed 0",
         f"earlier     {NAMES[0]}",
         f"rejected    {NAMES[2]}",
     ):
