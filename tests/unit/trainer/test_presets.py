@@ -36,7 +36,7 @@ def test_another_rate_is_refused_with_what_to_do_unless_the_hop_is_adapted(prese
     with pytest.raises(CommandError, match=advice) as caught:
         check_sample_rate(PRESETS[preset], rate_hz)
     assert caught.value.exit_code == USAGE
-    check_sample_rate(dataclasses.replace(PRESETS[preset], hop_samples=333), rate_hz)
+    check_sample_rate(dataclasses.replace(PRESETS[preset], hop_samples=334), rate_hz)
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest_one():
