@@ -1,4 +1,4 @@
-"""A metadata server as on a node of a cluster, which gives out tokens only some seconds after its start."""
+"""A metadata server as on a node of a cluster, which gives out tokens only some seconds after the first request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ TOKEN = {"access_token": "token", "expires_in": 3_600, "token_type": "Bearer"}
 
 
 class MetadataServer:
-    """Answers with 503 until `late_secs` have passed. Use as a context manager: leaving it ends the server.
+    """Answers with 503 until `late_secs` have passed since the first request, however slow the machine is.
+
+    Use as a context manager: leaving it ends the server.
 
     Attributes:
         tokens: Number of tokens given out.
@@ -26,7 +28,8 @@ class MetadataServer:
 
     def __init__(self, late_secs: float) -> None:
         self.tokens = self.refused = 0
-        self._ready_at = time.monotonic() + late_secs
+        self._late_secs = late_secs
+        self._ready_at: float | None = None  # not known before the first request
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -55,6 +58,8 @@ class MetadataServer:
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         path, content, status = request.path.partition("?")[0].rstrip("/"), b"", 200
+        if self._ready_at is None:
+            self._ready_at = time.monotonic() + self._late_secs
         if time.monotonic() < self._ready_at:
             self.refused += 1
             status = 503
