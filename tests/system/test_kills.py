@@ -11,7 +11,7 @@ import tensorflow as tf
 from support.tiny_corpus import TINY, WAVE_FLAGS, write_clip
 
 from preprocessing.storage import lease
-from trainer.data.disk_cache import FETCHING
+from trainer.data.disk_cache import FETCHING, ROOT_NAME
 from trainer.runs.directory import working_copy
 from trainer.runs.storage import GcsPrefix
 
@@ -179,7 +179,7 @@ def test_a_killed_and_restarted_run_ends_with_the_bits_of_an_uninterrupted_run(
         "mid-epoch": after(train_secs * rng.uniform(0, 0.7), (copy / "config.json").exists),
         "checkpoint": nth_time(rng.randint(1, 8), lambda: any(copy.glob("checkpoints/*temp*"))),
         "fetch": nth_time(
-            rng.randint(1, 12), lambda: any((tmp_path / "cache/datasets").glob(f"{FETCHING}*/*"))
+            rng.randint(1, 12), lambda: any((tmp_path / "cache" / ROOT_NAME).glob(f"{FETCHING}*/*"))
         ),
         "upload": nth_time(rng.randint(1, 4), lambda: upload_queue.exists() and any(upload_queue.iterdir())),
     }

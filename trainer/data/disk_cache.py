@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 FETCHING = ".fetching-"  # start of the names of folders in which unfinished files are
+# In the cache folder. Files in it are deleted, so it has a name that no user gives to datasets.
+ROOT_NAME = ".gtzan-cvae-shards"
 SCAN_SHARE = 0.05  # of the time, at most, in which to look at what other processes have added or deleted
 
 

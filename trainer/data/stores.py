@@ -12,7 +12,7 @@ from google.api_core.exceptions import NotFound
 
 from preprocessing.dataset.manifest import MANIFEST_NAME, Shard
 from preprocessing.errors import DataError, StorageError
-from trainer.data.disk_cache import DiskCache, PinnedFile
+from trainer.data.disk_cache import ROOT_NAME, DiskCache, PinnedFile
 from trainer.data.integrity import VerifiedShards
 from trainer.runs.storage import GcsPrefix
 
@@ -105,7 +105,7 @@ class RemoteShards:
             CommandError: The cache cannot be written (exit code 4).
         """
         self._prefix, self._uri = GcsPrefix(uri), uri.rstrip("/")
-        root = cache / "datasets"
+        root = cache / ROOT_NAME
         self._folder = root / digest
         with _disk_errors(self._folder):
             self._cache = DiskCache(root, limit_bytes)

@@ -16,7 +16,7 @@ from support.tiny_corpus import without_figures_and_music
 from preprocessing.errors import BAD_DATA, STOPPED, STORAGE_FAILED, USAGE, StorageError
 from trainer.__main__ import main as trainer
 from trainer.config import Config
-from trainer.data.disk_cache import FETCHING
+from trainer.data.disk_cache import FETCHING, ROOT_NAME
 from trainer.data.fetch import find_dataset
 from trainer.data.stores import RemoteShards
 from trainer.data.training_data import TrainingData
@@ -69,7 +69,7 @@ def read_all(data, cache, given, numbers=(0,), position=(0, 0)):
 
 
 def files_of(cache):
-    return [path for path in (cache / "datasets").glob("*/*") if not path.parent.name.startswith(FETCHING)]
+    return [path for path in (cache / ROOT_NAME).glob("*/*") if not path.parent.name.startswith(FETCHING)]
 
 
 @pytest.mark.parametrize("input_shards", [1, 2])

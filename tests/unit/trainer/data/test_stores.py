@@ -6,6 +6,7 @@ from support.faulty_proxy import outage
 
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, CommandError
 from trainer.data import integrity
+from trainer.data.disk_cache import ROOT_NAME
 from trainer.data.fetch import find_dataset, open_dataset, open_shards, verify_split
 from trainer.data.stores import RemoteShards
 from trainer.runs.storage import GcsPrefix
@@ -64,7 +65,7 @@ def test_a_flipped_bit_in_a_local_shard_is_detected_before_it_is_read(dataset, t
 
 def test_remote_shards_are_fetched_once_and_again_if_they_change(bucket, tmp_path, hashed):
     _, manifest = read(bucket, tmp_path)
-    folder = tmp_path / "datasets" / manifest.digest
+    folder = tmp_path / ROOT_NAME / manifest.digest
     names = [shard.name for shard in manifest.split_shards("train")]
     assert sorted(hashed) == names
     content = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -83,7 +84,7 @@ def test_the_cache_keeps_to_its_size_and_a_shard_that_is_fetched_again_is_verifi
     _, manifest = find_dataset(bucket)
     largest = max(shard.bytes for shard in manifest.shards)
     source, _ = read(bucket, tmp_path, largest + 1)
-    folder = tmp_path / "datasets" / manifest.digest
+    folder = tmp_path / ROOT_NAME / manifest.digest
     assert len(list(folder.iterdir())) == 1
     verify_split(source, manifest, "train")
     names = [shard.name for shard in manifest.split_shards("train")]
@@ -93,14 +94,23 @@ def test_the_cache_keeps_to_its_size_and_a_shard_that_is_fetched_again_is_verifi
 
 
 def test_shards_of_other_datasets_make_room_first(bucket, tmp_path):
-    other = tmp_path / "datasets/other/train-00000-of-00001.tfrecord"
+    other = tmp_path / ROOT_NAME / "other/train-00000-of-00001.tfrecord"
     other.parent.mkdir(parents=True)
     other.write_bytes(bytes(50_000))
     _, manifest = find_dataset(bucket)
     read(bucket, tmp_path, sum(shard.bytes for shard in manifest.shards))
     assert not other.exists()
-    fetched = {path.name for path in (tmp_path / "datasets" / manifest.digest).iterdir()}
+    fetched = {path.name for path in (tmp_path / ROOT_NAME / manifest.digest).iterdir()}
     assert fetched == {shard.name for shard in manifest.split_shards("train")}
+
+
+def test_datasets_of_the_user_in_the_cache_folder_are_not_deleted(bucket, tmp_path):
+    own = tmp_path / "datasets/version-1/train-00000-of-00001.tfrecord"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(bytes(50_000))
+    _, manifest = find_dataset(bucket)
+    read(bucket, tmp_path, sum(shard.bytes for shard in manifest.shards))
+    assert own.read_bytes() == bytes(50_000)
 
 
 @pytest.mark.parametrize("fault", ["missing", "corrupt"])
@@ -143,7 +153,7 @@ def test_a_full_disk_is_one_sentence_with_exit_code_4(bucket, tmp_path, monkeypa
     assert message.endswith(
         "No space left on device; free some space, lower --cache-disk-gb or choose another --cache-dir"
     )
-    assert not list((tmp_path / "datasets").glob(".*"))
+    assert not list((tmp_path / ROOT_NAME).glob(".*"))
     read(bucket, tmp_path)
 
 
