@@ -127,17 +127,17 @@ def test_a_process_that_is_killed_during_a_fetch_leaves_nothing_that_changes_a_b
                 [sys.executable, "-c", FETCH, bucket, cache, str(round(tiny_gb * 1e9))]
             )
             deadline = time.monotonic() + 60
-            while not list(cache.glob(f"datasets/{FETCHING}*/*")):
+            while not list(cache.glob(f"{ROOT_NAME}/{FETCHING}*/*")):
                 assert process.poll() is None, "it ended before it was killed"
                 assert time.monotonic() < deadline
                 time.sleep(0.001)
             time.sleep(0.03 * kill)
             process.kill()
             process.wait()
-    assert list(cache.glob(f"datasets/{FETCHING}*"))
+    assert list(cache.glob(f"{ROOT_NAME}/{FETCHING}*"))
     batches, _ = read_all(bucket, cache, {"cache_mb": 0, "cache_disk_gb": tiny_gb})
     assert batches == expected
-    while list(cache.glob(f"datasets/{FETCHING}*")):  # what is still read ahead for the evaluation
+    while list(cache.glob(f"{ROOT_NAME}/{FETCHING}*")):  # what is still read ahead for the evaluation
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
