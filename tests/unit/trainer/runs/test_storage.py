@@ -16,6 +16,7 @@ from preprocessing.__main__ import main as preprocess
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError, StoppedError, StorageError
 from preprocessing.storage import lease
 from trainer.__main__ import main as trainer
+from trainer.data.disk_cache import ROOT_NAME
 from trainer.data.fetch import open_dataset, verify_split
 from trainer.generation.load import load
 from trainer.runs.directory import POINTER, RunDirectory, fetch_run
@@ -47,7 +48,7 @@ def test_a_dataset_in_a_bucket_equals_a_local_one(remote_dataset, dataset, tmp_p
     assert names(remote_dataset) == sorted(path.name for path in dataset.iterdir())
     for split in ("train", "validation", "test"):
         verify_split(source, manifest, split)
-    fetched = sorted(path.name for path in (tmp_path / "datasets" / manifest.digest).iterdir())
+    fetched = sorted(path.name for path in (tmp_path / ROOT_NAME / manifest.digest).iterdir())
     assert fetched == sorted(shard.name for shard in manifest.shards)
     uri = remote_dataset.rsplit("/", 1)[0]
     assert preprocess(["--input", f"{uri}/corpus", "--output", remote_dataset, "--shards", "3", *TINY]) == 0
