@@ -62,12 +62,14 @@ def url(run, takes):
             command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment
         ) as process,
     ):
-        started = time.monotonic()
-        line = process.stdout.readline()
-        assert time.monotonic() - started < START_SECS
-        assert line.startswith("the studio is at http://127.0.0.1:"), line + errors.read_text()
-        yield re.search(r"http://\S+(?=/;|;)", line)[0].rstrip("/")
-        process.terminate()
+        try:
+            started = time.monotonic()
+            line = process.stdout.readline()
+            assert time.monotonic() - started < START_SECS
+            assert line.startswith("the studio is at http://127.0.0.1:"), line + errors.read_text()
+            yield re.search(r"http://\S+(?=/;|;)", line)[0].rstrip("/")
+        finally:
+            process.terminate()
         assert process.wait(timeout=30) == 0
 
 

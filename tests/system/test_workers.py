@@ -69,7 +69,7 @@ def start(dataset, tmp_path):
     """Return a function that starts a training with several workers; they are killed at the end of the test."""
     started = []
 
-    def start(run, workers, *flags, command=None):
+    def start(run, workers, *flags, command=None, model_flags=WAVE_FLAGS):
         sockets = [socket.socket() for _ in range(workers)]
         for listener in sockets:
             listener.bind(("127.0.0.1", 0))
@@ -82,7 +82,7 @@ def start(dataset, tmp_path):
             "-m",
             "trainer",
             *(command or train),
-            *WAVE_FLAGS,
+            *model_flags,
             "--batch-size",
             "6",
             *flags,
@@ -128,10 +128,20 @@ def wait_for(path, secs=240):
         time.sleep(0.05)
 
 
-def test_two_workers_compute_what_one_computes(start, tmp_path):
+@pytest.mark.parametrize(
+    "model_flags",
+    [
+        pytest.param(WAVE_FLAGS, id="wave"),
+        pytest.param(["--preset", "reference"], id="reference", marks=pytest.mark.slow),
+    ],
+)
+def test_two_workers_compute_what_one_computes(start, tmp_path, model_flags):
     """The single process reads the same two input shards."""
     alone, together = tmp_path / "alone", tmp_path / "together"
-    trained = [*start(alone, 1, "--epochs", "1", "--input-shards", "2"), *start(together, 2, "--epochs", "1")]
+    trained = [
+        *start(alone, 1, "--epochs", "1", "--input-shards", "2", model_flags=model_flags),
+        *start(together, 2, "--epochs", "1", model_flags=model_flags),
+    ]
     assert [process.wait(300) for process in trained] == [0, 0, 0]
     assert json.loads((together / "config.json").read_text())["input_shards"] == 2
     assert (together / "report.html").exists()

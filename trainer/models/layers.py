@@ -54,18 +54,29 @@ class Resnet1DBlock(tf.keras.layers.Layer):
         else:
             self.conv1 = tf.keras.layers.Conv1DTranspose(filters, kernel_size, **options)
             self.conv2 = tf.keras.layers.Conv1DTranspose(filters, kernel_size, **options)
-            self.norm1 = tf.keras.layers.BatchNormalization()
-            self.norm2 = tf.keras.layers.BatchNormalization()
+            self.norm1, self.norm2 = ConstantBatchNormalization(), ConstantBatchNormalization()
         self.activation = tf.keras.layers.LeakyReLU(0.4, dtype=dtype)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """`[batch, 1, channels]` -> the same shape."""
         y = tf.nn.relu(x)
-        # The notebook never passes `training`, so its BatchNormalization stays in inference mode, a learned
-        # scale and shift. That is kept as part of the model.
+        # The notebook never passes `training`, so its BatchNormalization stays in inference mode. That is kept as part
+        # of the model.
         y = self.activation(self.norm1(self.conv1(y), training=False))
         y = self.activation(self.norm2(self.conv2(y), training=False))
         return tf.nn.relu(y + x)
+
+
+class ConstantBatchNormalization(tf.keras.layers.BatchNormalization):
+    """BatchNormalization for inference mode only: a learned scale and shift."""
+
+    def add_weight(self, *args: Any, **kwargs: Any) -> tf.Variable:
+        """Create a variable without `synchronization="on_read"`.
+
+        Moving statistics are read by a collective operation otherwise, in which all workers would have to take part,
+        while only the chief saves, evaluates and generates.
+        """
+        return super().add_weight(*args, **{**kwargs, "synchronization": tf.VariableSynchronization.AUTO})
 
 
 class DilatedBlock(tf.keras.layers.Layer):

@@ -89,26 +89,24 @@ def train_and_evaluate(
         with _report_corruption(data):
             config = agree_on_config(path, data, manifest, given, distribution)
             _check_profile(profiled_steps, config, manifest)
-            numbers = distribution.input_shards_of_worker(config.input_shards)
             metadata = run_config.metadata_of(manifest, data)
-            trained = False
+            numbers = distribution.input_shards_of_worker(config.input_shards)
             with TrainingData(dataset_uri, manifest, config, numbers, cache) as clips:
                 if distribution.is_chief and not (path / POINTER).exists():
                     clips.source.start()  # while the model is built
-                while True:
+
+                def make_loop() -> TrainingLoop:
                     recorder = Profile(profiled_steps, path / EVENTS) if profiled_steps else None
-                    with TrainingLoop(
+                    return TrainingLoop(
                         config, metadata, distribution, path, stop, directory.commit, recorder, init_from
-                    ) as loop:
-                        try:
-                            if loop.is_chief:
-                                _save_config(loop, metadata, init_from)
-                            _log_start(run, loop, init_from)
-                            trained |= _train(loop, clips, tracker)
-                            break
-                        except DivergedError as error:
-                            loop.finish_saving()
-                            _roll_back(loop, error)
+                    )
+
+                def start(loop: TrainingLoop) -> None:
+                    if loop.is_chief:
+                        _save_config(loop, metadata, init_from)
+                        _log_start(run, loop, init_from)
+
+                loop, trained = _train_with_rollbacks(make_loop, start, clips, tracker)
         if distribution.is_chief:
             _generate_and_report(loop, metadata, trained)
         # The other workers wait for the chief: one that ends earlier would look like one that died.
@@ -135,6 +133,27 @@ def _run_directory(run: str, cache: Path, distribution: Distribution) -> Iterato
     else:
         with tempfile.TemporaryDirectory() as temporary, RunDirectory(temporary, cache) as directory:
             yield directory
+
+
+def _train_with_rollbacks(
+    make_loop: Callable[[], TrainingLoop],
+    start: Callable[[TrainingLoop], None],
+    clips: TrainingData,
+    tracker: Tracker | None,
+) -> tuple[TrainingLoop, bool]:
+    """Train, from the newest checkpoint again whenever training diverges.
+
+    Returns:
+        The loop that reached the last epoch, closed, and whether there was anything to train.
+    """
+    while True:
+        with make_loop() as loop:
+            try:
+                start(loop)
+                return loop, _train(loop, clips, tracker)
+            except DivergedError as error:
+                loop.finish_saving()
+                _roll_back(loop, error)
 
 
 def _train(loop: TrainingLoop, clips: TrainingData, tracker: Tracker | None) -> bool:
@@ -239,8 +258,6 @@ def _log_start(run: str, loop: TrainingLoop, init_from: Path | None) -> None:
     config, position, strategy = loop.config, loop.position, loop.strategy
     parameters = loop.model.parameter_count()
     devices = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
-    if not loop.is_chief:
-        return
     progress = f"epoch {position.epoch}" + (f" and {position.step} steps" if position.step else "")
     weights = "random weights" if init_from is None else f"the weights of {init_from}"
     start = f"resuming after {progress}" if loop.steps else f"starting from {weights}"

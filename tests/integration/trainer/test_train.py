@@ -170,11 +170,12 @@ def test_contradicting_settings_and_missing_data_are_rejected_without_changes(
     ):
         (other / "dataset.json").write_text(json.dumps({**fields, "digest": "0" * 64, **changes}))
         assert_rejected(other, {}, 3, USAGE, message)
+    assert (tmp_path / "run/config.json").read_text() == config
     (other / "dataset.json").write_text(json.dumps(fields))
     shard = next(other.glob("train-*"))
     shard.write_bytes(shard.read_bytes()[:-9])
-    assert_rejected(other, {}, 3, BAD_DATA, shard.name)
-    assert (tmp_path / "run/config.json").read_text() == config
+    assert_rejected(other, {}, 4, BAD_DATA, shard.name)
+    assert load(tmp_path / "run", "newest").checkpoint == load(uninterrupted, "newest").checkpoint
 
 
 def test_a_preset_that_is_made_for_other_rates_is_refused(dataset, tmp_path):

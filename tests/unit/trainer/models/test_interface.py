@@ -94,3 +94,9 @@ def test_presets_select_their_architecture():
     architectures = {name: architecture(config) for name, config in PRESETS.items()}
     assert architectures.pop("reference") == REFERENCE
     assert set(architectures.values()) == {HIERARCHICAL}
+
+
+def test_no_variable_is_read_by_a_collective_operation(model):
+    """The chief of several workers reads variables alone, when it saves, evaluates and generates."""
+    collective = tf.VariableSynchronization.ON_READ
+    assert not [variable.name for variable in model.variables if variable.synchronization is collective]
