@@ -23,6 +23,7 @@ GUIDANCE = 3.0
 MAX_ATTRIBUTE_GUIDANCE = (
     2.0  # beyond it, clips are noisier and farther from what is asked (docs/experiments.md)
 )
+GENERATION_RATE = 0.25  # of `learning_rate`, where a decoder and its discriminator learn: more is unstable
 UNCONDITIONAL_GUIDANCE = 1.0  # of the conditions of training clips, which need no exaggeration
 
 
@@ -45,10 +46,10 @@ class Config:
         minimum=1,
         extendable=True,
     )
-    prior_share: float = described_field(
+    generation_share: float = described_field(
         0.3,
-        "share of the epochs, the last ones, in which only the priors learn, from whole crops and the latents of an "
-        "encoder that no longer changes",
+        "share of the epochs, the last ones, in which only what makes new clips learns, from an encoder that no longer "
+        "changes: the priors, from whole crops, and the magnitude decoder, against a discriminator",
         minimum=0,
         below=1,
     )
@@ -69,7 +70,9 @@ class Config:
         minimum=0,
     )
     crops_per_clip: int = described_field(8, "random crops of each clip per epoch", minimum=1)
-    learning_rate: float = described_field(2e-3, "peak learning rate of Adam", above=0)
+    learning_rate: float = described_field(
+        2e-3, "peak learning rate of Adam; a fourth of it in the last epochs, see `generation_share`", above=0
+    )
     final_learning_rate: float = described_field(
         1e-5, "learning rate at the end of the cosine decay", minimum=0
     )
@@ -103,6 +106,11 @@ class Config:
     magnitude_weight: float = described_field(
         0.25,
         "weight of the likelihood of STFT magnitudes, from which new clips are synthesized",
+        minimum=0,
+    )
+    adversarial_weight: float = described_field(
+        1.0,
+        "weight of the discriminator's losses in the last epochs; 0: only the priors learn there",
         minimum=0,
     )
     condition_dropout: float = described_field(
@@ -269,28 +277,35 @@ class Config:
         """Names of the fields on which no bit of a result depends."""
         return tuple(name for name in cls.names() if cls.setting(name).operational)
 
-    def learning_rate_at(self, progress: float, step: int) -> float:
-        """Compute Adam's learning rate: linear warm-up, then half a cosine down.
+    def learning_rate_at(self, epoch: float, step: int) -> float:
+        """Compute Adam's learning rate: linear warm-up, then half a cosine down in each stage.
 
-        Loshchilov & Hutter 2017, "SGDR", equation 5, without restarts.
+        Loshchilov & Hutter 2017, "SGDR", equation 5.
 
         Args:
-            progress: Finished part of the training steps of its stage, in [0, 1]: see `stage_progress`.
+            epoch: Finished epochs, with the finished part of the current one.
             step: Number of finished training steps.
         """
-        cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-        rate = self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * cosine
+        peak = self.learning_rate * (GENERATION_RATE if self.is_generation_stage(epoch) else 1)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(self.stage_progress(epoch), 1.0)))
+        rate = self.final_learning_rate + (peak - self.final_learning_rate) * cosine
         return rate * min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else rate
 
     @property
-    def prior_epochs(self) -> int:
-        """Number of the last epochs, in which only the priors learn."""
-        return int(self.epochs * self.prior_share)
+    def generation_epochs(self) -> int:
+        """Number of the last epochs, in which only what makes new clips learns."""
+        return int(self.epochs * self.generation_share)
+
+    def is_generation_stage(self, epoch: float) -> bool:
+        """Tell whether only what makes new clips learns after `epoch` epochs."""
+        return epoch >= self.epochs - self.generation_epochs
 
     def stage_progress(self, epoch: float) -> float:
-        """Compute the finished part of a stage, in [0, 1], after `epoch` epochs: of all weights, or of the priors."""
-        joint = self.epochs - self.prior_epochs
-        return epoch / joint if epoch < joint else (epoch - joint) / max(1, self.prior_epochs)
+        """Compute the finished part of a stage, in [0, 1], after `epoch` epochs."""
+        joint = self.epochs - self.generation_epochs
+        if self.is_generation_stage(epoch):
+            return (epoch - joint) / max(1, self.generation_epochs)
+        return epoch / joint
 
     def beta_at(self, epoch: float) -> float:
         """Compute the KL weight after `epoch` epochs: linear warm-up (Bowman et al. 2016, section 3.1)."""

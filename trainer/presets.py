@@ -112,7 +112,7 @@ register_preset(
     Config(
         preset="tiny",
         epochs=12,
-        prior_share=0.4,
+        generation_share=0.4,
         batch_size=4,
         learning_rate=3e-3,
         channels=96,
@@ -151,7 +151,7 @@ register_preset(
     Config(
         preset="reference",
         epochs=20,
-        prior_share=0.0,
+        generation_share=0.0,
         crop_samples=0,
         crops_per_clip=1,
         learning_rate=3e-4,

@@ -20,7 +20,7 @@ TINY = ["--sample-rate-hz", str(RATE_HZ), "--clip-secs", "1.024", "--clip-sample
 WAVE = {
     "channels": 8,
     "hop_samples": 16,
-    "prior_share": 0.0,  # a second stage takes the time of compiling another step
+    "generation_share": 0.0,  # a second stage takes the time of compiling another step
     "crop_samples": 256,
     "decoded_samples": 128,
     "crops_per_clip": 4,

@@ -31,7 +31,7 @@ class Stage(Enum):
 
     EVALUATION = "evaluation"  # none is
     ALL_WEIGHTS = "training of all weights"  # all may be
-    PRIORS = "training of the priors"  # the likelihood may be; the priors see whole clips
+    GENERATION = "training of what makes new clips"  # the likelihood may be; the priors see whole clips
 
 
 @dataclass(frozen=True)
@@ -182,10 +182,9 @@ class WaveformVAE(tf.keras.Model):
         """Noise values per clip that `decode` and `complete` take; 0 where decoding is deterministic."""
         return 0
 
-    @property
-    def prior_variables(self) -> list[tf.Variable]:
-        """Trainable variables of the learned priors; none where the prior is fixed."""
-        return []
+    def variables_of(self, stage: Stage) -> list[tf.Variable]:
+        """Trainable variables that learn in a stage: all of them in the first, and in the second, by default, none."""
+        return self.trainable_variables if stage is Stage.ALL_WEIGHTS else []
 
     def parameter_count(self) -> int:
         """Trainable parameters."""
@@ -196,5 +195,5 @@ class WaveformVAE(tf.keras.Model):
         silence = tf.zeros([1, self.smallest_samples])
         condition = Condition(tf.zeros([1], tf.int32), tf.zeros([1, attributes]), tf.zeros([1], tf.int32))
         noise = tf.zeros([1, self.elbo_noise_size(self.smallest_samples)])
-        self.elbo_terms(silence, condition, noise, tf.constant(1.0))
+        self.elbo_terms(silence, condition, noise, tf.constant(1.0), Stage.GENERATION)  # which uses all
         self.built = True

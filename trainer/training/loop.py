@@ -250,15 +250,14 @@ class TrainingLoop:
             self._profile.before(step + 1)
         state.optimizer.learning_rate.assign(self._learning_rate(step, epoch))
         beta = tf.constant(config.beta_at(epoch), tf.float32)
-        stage = Stage.PRIORS if epoch >= config.epochs - config.prior_epochs else Stage.ALL_WEIGHTS
+        stage = Stage.GENERATION if config.is_generation_stage(epoch) else Stage.ALL_WEIGHTS
         sums = state.train_step(batch, tf.constant(step, tf.int32), beta, stage)
         if self._profile:
             self._profile.after(step + 1)
         return sums
 
     def _learning_rate(self, step: int, epoch: float) -> float:
-        progress = self.config.stage_progress(epoch)
-        return self._learning_rate_scale * self.config.learning_rate_at(progress, step)
+        return self._learning_rate_scale * self.config.learning_rate_at(epoch, step)
 
     def _save_if_due(self) -> None:
         """Save if the last checkpoint is old enough; save and stop if that is requested.

@@ -86,8 +86,8 @@ class TrainState:
         tf.keras.utils.set_random_seed(config.seed)
         with strategy.scope():
             self.model: WaveformVAE = make_model(config, metadata)
-            if config.prior_epochs and not self.model.prior_variables:
-                raise UsageError(f"`preset` {config.preset} has no learned priors: set `prior_share` to 0")
+            if config.generation_epochs and not self.model.variables_of(Stage.GENERATION):
+                raise UsageError(f"`preset` {config.preset} has a single stage: set `generation_share` to 0")
             self.optimizer = _make_optimizer(config)
             self.optimizer.build(self.model.trainable_variables)
             self.averaged = self.model
@@ -222,7 +222,7 @@ class TrainState:
         return gradients, _totals(batch, elbo_terms, tf.zeros_like(elbo_terms.log_likelihood))
 
     def _updated(self, stage: Stage) -> list[tf.Variable]:
-        return self.model.prior_variables if stage is Stage.PRIORS else self.model.trainable_variables
+        return self.model.variables_of(stage)
 
     def _reset_average(self) -> None:
         for average, weight in zip(self.averaged.variables, self.model.variables, strict=True):

@@ -19,7 +19,7 @@ from trainer.training.loop import TrainingLoop
 from trainer.training.train import train_and_evaluate
 
 REFERENCE = {"preset": "reference", "sample_clips": 2, "learning_rate": 1e-3}
-TWO_STAGES = {**WAVE, "prior_share": 0.5}
+TWO_STAGES = {**WAVE, "generation_share": 0.5}
 ELBO_TERMS = ("elbo", "log_likelihood", "kl")
 
 

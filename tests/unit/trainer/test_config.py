@@ -30,20 +30,24 @@ def test_beta_warms_up_linearly():
 
 
 def test_the_learning_rate_warms_up_and_decays_along_half_a_cosine():
-    config = Config(learning_rate=1e-3, final_learning_rate=1e-5, warmup_steps=10)
+    config = Config(
+        epochs=10, generation_share=0.4, learning_rate=1e-3, final_learning_rate=1e-5, warmup_steps=10
+    )
     assert config.learning_rate_at(0.0, 4) == pytest.approx(0.5e-3)
-    assert config.learning_rate_at(0.5, 500) == pytest.approx((1e-3 + 1e-5) / 2)
-    assert config.learning_rate_at(1.0, 1_000) == pytest.approx(1e-5)
-    assert {PRESETS["reference"].learning_rate_at(progress, 0) for progress in (0, 0.3, 1)} == {3e-4}
+    assert config.learning_rate_at(3.0, 500) == pytest.approx((1e-3 + 1e-5) / 2)
+    assert config.learning_rate_at(6 - 1e-6, 1_000) == pytest.approx(1e-5)
+    assert config.learning_rate_at(6.0, 1_001) == pytest.approx(2.5e-4)
+    assert config.learning_rate_at(10.0, 2_000) == pytest.approx(1e-5)
+    assert {PRESETS["reference"].learning_rate_at(epoch, 0) for epoch in (0, 3.3, 19.9)} == {3e-4}
 
 
-@pytest.mark.parametrize(("epochs", "prior_epochs"), [(1, 0), (3, 1), (4, 1), (10, 4)])
-def test_the_last_epochs_are_a_stage_of_their_own(epochs, prior_epochs):
-    config = Config(epochs=epochs, prior_share=0.4)
-    assert config.prior_epochs == prior_epochs
-    joint = epochs - prior_epochs
+@pytest.mark.parametrize(("epochs", "generation_epochs"), [(1, 0), (3, 1), (4, 1), (10, 4)])
+def test_the_last_epochs_are_a_stage_of_their_own(epochs, generation_epochs):
+    config = Config(epochs=epochs, generation_share=0.4)
+    assert config.generation_epochs == generation_epochs
+    joint = epochs - generation_epochs
     assert config.stage_progress(joint / 2) == pytest.approx(0.5)
-    if prior_epochs:
+    if generation_epochs:
         assert [config.stage_progress(epoch) for epoch in (joint, epochs)] == pytest.approx([0, 1])
 
 

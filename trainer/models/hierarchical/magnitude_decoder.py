@@ -2,13 +2,15 @@
 
 sequence latents [steps, sequence_latent_dim]
      | DilatedBlock x dilations, FiLM: what sounds when
-[frames, groups of bins, FEATURES]
+[frames, groups of bins, FEATURES] + noise
      | SpectralBlock x dilations: partials that last, onsets in all groups at once
 log-magnitudes [frames, bins]
 
 The spectral envelope says how large coefficients are on average; sampled signs and sizes of coefficients around it
 sound of noise. This decoder says how large every magnitude is. It is trained by the likelihood of a Laplace
 distribution, whose location is the median: a partial of uncertain level keeps its width, which a mean would smear.
+In the second stage of training it learns against a discriminator, too: it is given the noise from which magnitudes are
+sampled, so that it can decide what goes with it.
 """
 
 from __future__ import annotations
@@ -56,6 +58,8 @@ class MagnitudeDecoder(layers.Layer):
         self.blocks = [DilatedBlock(channels, dilation, dtype) for dilation in (1, *DILATIONS)]
         self.film = [layers.Dense(2 * channels, dtype=dtype) for _ in self.blocks]
         self.groups_layer = layers.Dense(frames_per_step * self.bins // GROUP_BINS * FEATURES, dtype=dtype)
+        # Zeros: only the second stage of training gives noise a meaning.
+        self.noise_layer = layers.Dense(FEATURES, use_bias=False, kernel_initializer="zeros", dtype=dtype)
         self.spectral_blocks = [SpectralBlock(dilation, dtype) for dilation in DILATIONS]
         self.constant_hidden = layers.Dense(128, activation=tf.nn.leaky_relu)
         self.constant_output = layers.Dense(self.bins)  # constant over the clip
@@ -63,7 +67,11 @@ class MagnitudeDecoder(layers.Layer):
         self.activation = layers.LeakyReLU(0.2, dtype=dtype)
 
     def call(
-        self, global_latent: tf.Tensor, sequence_latents: tf.Tensor, condition: tf.Tensor
+        self,
+        global_latent: tf.Tensor,
+        sequence_latents: tf.Tensor,
+        condition: tf.Tensor,
+        noise: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Decode to location and log-scale of log-magnitudes.
 
@@ -71,6 +79,7 @@ class MagnitudeDecoder(layers.Layer):
             global_latent: `[batch, latent_dim]`.
             sequence_latents: `[batch, steps, sequence_latent_dim]`.
             condition: `[batch, CONDITION_DIM]`.
+            noise: `[batch or 1, frames, bins]`, standard normal, from which magnitudes will be sampled; None: zeros.
 
         Returns:
             Both `[batch, frames, bins]` float32, in nats.
@@ -81,10 +90,11 @@ class MagnitudeDecoder(layers.Layer):
         for block, film in zip(self.blocks, self.film, strict=True):
             gain, bias = tf.split(film(context)[:, tf.newaxis], 2, axis=-1)  # FiLM (Perez et al. 2018)
             x = block(x * (1 + gain) + bias)
-        frames = steps * self.frames_per_step
-        x = tf.reshape(
-            self.groups_layer(self.activation(x)), [batch, frames, self.bins // GROUP_BINS, FEATURES]
-        )
+        frames, groups = steps * self.frames_per_step, self.bins // GROUP_BINS
+        x = tf.reshape(self.groups_layer(self.activation(x)), [batch, frames, groups, FEATURES])
+        if noise is None:
+            noise = tf.zeros([1, frames, self.bins])
+        x += self.noise_layer(tf.reshape(noise, [-1, frames, groups, GROUP_BINS]))
         for block in self.spectral_blocks:
             x = block(x)
         location, log_scale = tf.split(tf.cast(self.output_layer(self.activation(x)), tf.float32), 2, axis=-1)

@@ -55,10 +55,14 @@ class HierarchicalVAE(WaveformVAE):
             config.sequence_latent_dim, context_dim, config.prior_units, config.prior_mixtures
         )
 
-    @property
-    def prior_variables(self) -> list[tf.Variable]:
-        """Those of both priors; the embedding of conditions, which others use, too, is not among them."""
-        return self.global_prior.trainable_variables + self.sequence_prior.trainable_variables
+    def variables_of(self, stage: Stage) -> list[tf.Variable]:
+        """All but the discriminator, then only the priors, the magnitude decoder and the discriminator."""
+        priors = self.global_prior.trainable_variables + self.sequence_prior.trainable_variables
+        discriminator = self.decoder.discriminator.trainable_variables
+        if stage is Stage.GENERATION:
+            return priors + self.decoder.magnitudes.trainable_variables + discriminator
+        excluded = {id(variable) for variable in discriminator}
+        return [variable for variable in self.trainable_variables if id(variable) not in excluded]
 
     def encode(self, audio: tf.Tensor, condition: Condition) -> HierarchicalLatents:
         """Return the posteriors' means and the strongest coefficients of each step."""
@@ -110,31 +114,36 @@ class HierarchicalVAE(WaveformVAE):
         beta: tf.Tensor,
         stage: Stage = Stage.EVALUATION,
     ) -> ElboTerms:
-        """One sample of the ELBO; the objective adds free bits and likelihoods of the envelope and the magnitudes."""
+        """One sample of the ELBO; the objective adds free bits and likelihoods of the envelope and the magnitudes.
+
+        In the stage `GENERATION` the encoder does not change: adversarial losses take the place of the likelihoods.
+        """
         config, samples = self.config, audio.shape[-1]
-        shape = self._latent_shape(samples)
+        shape, window_steps = self._latent_shape(samples), self._window_steps(samples)
         coefficients = self._analyse(audio)  # [batch, frames, bins]
         embedding = self.condition_encoder(condition)  # [batch, CONDITION_DIM]
         global_posterior, sequence_posterior = self.encoder(coefficients, embedding)
-        level_noise = shape.split_posterior_noise(noise)
+        level_noise = shape.split_elbo_noise(noise, window_steps)
         global_latent = global_posterior.sample(level_noise.global_latent)
         sequence_latents = sequence_posterior.sample(level_noise.sequence_latents)
-        window = self._window(level_noise.window, shape.steps, stage)
+        whole = StepWindow.whole(shape.steps)
+        window = whole
+        if stage is not Stage.EVALUATION and window_steps < shape.steps:
+            window = StepWindow.random(level_noise.window, window_steps, shape.steps)
 
         kl_global = kl_divergence(global_posterior, self.global_prior(embedding))  # [batch]
         log_q = sequence_posterior.log_density_of_sample(level_noise.sequence_latents)  # [batch, steps]
         beat = self.beat_phase.from_audio(condition, coefficients)  # [batch, steps, BEAT_DIM]
         context = tf.concat([global_latent, embedding], axis=-1)
-        seen = window if stage is Stage.ALL_WEIGHTS else StepWindow.whole(shape.steps)
+        seen = window if stage is Stage.ALL_WEIGHTS else whole
         kl_sequence = self._sequence_kl(sequence_latents, log_q, context, beat, seen)
 
         frames = config.frames_per_step
         log_magnitudes = phase_retrieval.log_magnitudes(audio, config.hop_samples, shape.frames)
+        seen_magnitudes = window.cut(log_magnitudes, frames)
+        decoded = (global_latent, window.cut(sequence_latents))
         likelihoods = self.decoder.log_likelihoods(
-            window.cut(coefficients, frames),
-            window.cut(log_magnitudes, frames),
-            (global_latent, window.cut(sequence_latents)),
-            embedding,
+            window.cut(coefficients, frames), seen_magnitudes, decoded, embedding
         )
         if window.is_whole:
             correction = likelihood_correction(shape.coefficients, samples)
@@ -146,11 +155,15 @@ class HierarchicalVAE(WaveformVAE):
         # Free bits (Kingma et al. 2016, appendix C.8), so that neither level is switched off early.
         kl = tf.maximum(kl_global, config.free_bits * shape.latent_dim)
         kl += tf.maximum(kl_sequence, config.free_bits * shape.steps * shape.sequence_latent_dim)
-        objective = beta * kl - likelihoods.coefficients
-        objective -= config.spectral_envelope_weight * likelihoods.envelope
-        objective -= config.magnitude_weight * likelihoods.magnitudes
+        objective = beta * kl / samples
+        if stage is Stage.GENERATION:
+            objective += config.adversarial_weight * self.decoder.adversarial_objective(
+                seen_magnitudes, decoded, embedding, level_noise.magnitudes
+            )
+        else:
+            objective -= self._weighted_sum(likelihoods) / samples
         levels = tf.stack([kl_global, kl_sequence], axis=-1)
-        return ElboTerms(likelihoods.coefficients, levels, objective / samples)
+        return ElboTerms(likelihoods.coefficients, levels, objective)
 
     def as_sampled(self, latents: HierarchicalLatents) -> HierarchicalLatents:
         """Keep no coefficient, as in new clips."""
@@ -236,8 +249,8 @@ class HierarchicalVAE(WaveformVAE):
         return self._latent_shape(samples).steps * per_step
 
     def elbo_noise_size(self, samples: int) -> int:
-        """Noise of both posteriors, and one value for the part that is decoded."""
-        return self._latent_shape(samples).posterior_noise_size
+        """Noise of both posteriors, of the choice of the part that is decoded, and of its magnitudes."""
+        return self._latent_shape(samples).elbo_noise_size(self._window_steps(samples))
 
     def sample_noise_size(self, samples: Size) -> Size:
         """Noise of both priors."""
@@ -261,6 +274,12 @@ class HierarchicalVAE(WaveformVAE):
             coefficients, self.config.sparse_coefficients, self.config.frames_per_step
         )
 
+    def _weighted_sum(self, likelihoods: LogLikelihoods) -> tf.Tensor:
+        """The likelihoods as the objective weighs them, `[batch]`."""
+        config = self.config
+        weighted = config.spectral_envelope_weight * likelihoods.envelope
+        return likelihoods.coefficients + weighted + config.magnitude_weight * likelihoods.magnitudes
+
     def _sequence_kl(
         self,
         latents: tf.Tensor,
@@ -274,12 +293,12 @@ class HierarchicalVAE(WaveformVAE):
         log_q_seen = window.cut(log_q[..., tf.newaxis])[..., 0]
         return latents.shape[1] / window.steps * tf.reduce_sum(log_q_seen - log_p, axis=-1)
 
-    def _window(self, noise: tf.Tensor, all_steps: int, stage: Stage) -> StepWindow:
-        """The steps of each clip that the decoders see."""
-        steps = max(1, self.config.decoded_samples // self.smallest_samples)
-        if stage is Stage.EVALUATION or not self.config.decoded_samples or steps >= all_steps:
-            return StepWindow.whole(all_steps)
-        return StepWindow.random(noise, steps, all_steps)
+    def _window_steps(self, samples: int) -> int:
+        """Number of steps of each clip that the decoders see in a training step."""
+        all_steps = int(self._latent_shape(samples).steps)
+        if not self.config.decoded_samples:
+            return all_steps
+        return min(max(1, self.config.decoded_samples // self.smallest_samples), all_steps)
 
     def _continue_steps(
         self,

@@ -45,8 +45,8 @@ class LatentShape(NamedTuple):
 
     @property
     def posterior_noise_size(self) -> Size:
-        """Values that a sample of both posteriors takes: one more selects the part of the clip that is decoded."""
-        return 1 + self.latent_dim + self.steps * self.sequence_latent_dim
+        """Values that a sample of both posteriors takes."""
+        return self.latent_dim + self.steps * self.sequence_latent_dim
 
     @property
     def prior_noise_size(self) -> Size:
@@ -58,12 +58,33 @@ class LatentShape(NamedTuple):
         """Values that a waveform takes: one per coefficient, or phase, and one per magnitude."""
         return self.coefficients + self.frames * phase_retrieval.count_bins(self.bins)
 
-    def split_posterior_noise(self, noise: tf.Tensor) -> PosteriorNoise:
-        """Split `[batch, posterior_noise_size]`."""
-        sizes = [1, self.latent_dim, self.steps * self.sequence_latent_dim]
-        window, global_latent, sequence_latents = tf.split(noise, sizes, axis=-1)
-        shape = [-1, self.steps, self.sequence_latent_dim]
-        return PosteriorNoise(window[:, 0], global_latent, tf.reshape(sequence_latents, shape))
+    def elbo_noise_size(self, window_steps: int) -> Size:
+        """Values that an estimate of the ELBO takes, whose decoders see `window_steps` steps.
+
+        One selects these steps, and one for each of their magnitudes samples it.
+        """
+        return 1 + self.posterior_noise_size + self._magnitudes_of(window_steps)
+
+    def split_elbo_noise(self, noise: tf.Tensor, window_steps: int) -> ElboNoise:
+        """Split `[batch, elbo_noise_size(window_steps)]`."""
+        sizes = [
+            1,
+            self.latent_dim,
+            self.steps * self.sequence_latent_dim,
+            self._magnitudes_of(window_steps),
+        ]
+        window, global_latent, sequence_latents, magnitudes = tf.split(noise, sizes, axis=-1)
+        return ElboNoise(
+            window[:, 0],
+            global_latent,
+            tf.reshape(sequence_latents, [-1, self.steps, self.sequence_latent_dim]),
+            tf.reshape(
+                magnitudes, [-1, window_steps * self.frames_per_step, phase_retrieval.count_bins(self.bins)]
+            ),
+        )
+
+    def _magnitudes_of(self, steps: int) -> int:
+        return steps * self.frames_per_step * phase_retrieval.count_bins(self.bins)
 
     def split_prior_noise(self, noise: tf.Tensor) -> PriorNoise:
         """Split `[batch, prior_noise_size]`."""
@@ -89,12 +110,13 @@ class DecodeNoise(NamedTuple):
     magnitudes: tf.Tensor  # [batch or 1, frames, STFT bins]
 
 
-class PosteriorNoise(NamedTuple):
-    """Noise of one ELBO sample."""
+class ElboNoise(NamedTuple):
+    """Noise of one estimate of the ELBO."""
 
     window: tf.Tensor  # [batch], selects the part of the clip that is decoded in training
     global_latent: tf.Tensor  # [batch, latent_dim]
     sequence_latents: tf.Tensor  # [batch, steps, sequence_latent_dim]
+    magnitudes: tf.Tensor  # [batch, frames of that part, STFT bins]
 
 
 class PriorNoise(NamedTuple):

@@ -20,10 +20,14 @@ from trainer.dsp.sizes import Size, one_graph, sizes
 from trainer.models.gaussian import elementwise_log_density
 from trainer.models.hierarchical import magnitude_decoder, sparse_coefficients
 from trainer.models.hierarchical.coefficient_model import TransformCoefficientModel
+from trainer.models.hierarchical.discriminator import Discriminator, adversarial_losses
 from trainer.models.hierarchical.encoder_decoder import EnvelopeDecoder
 from trainer.models.hierarchical.latents import HierarchicalLatents
 from trainer.models.hierarchical.magnitude_decoder import MagnitudeDecoder
 from trainer.models.hierarchical.noise import split_decode_noise
+
+# Of the magnitudes' likelihood per bin beside the adversarial losses, so that new clips stay what the latents say.
+LIKELIHOOD_WEIGHT = 0.3
 
 
 class LogLikelihoods(NamedTuple):
@@ -43,6 +47,7 @@ class WaveformDecoder(layers.Layer):
         shape = (config.channels, config.frames_per_step, config.hop_samples, config.precision)
         self.envelope = EnvelopeDecoder(*shape)
         self.magnitudes = MagnitudeDecoder(*shape)
+        self.discriminator = Discriminator(self.magnitudes.bins, config.precision)
         self.coefficient_model = TransformCoefficientModel(
             config.hop_samples, config.coefficient_model_units, config.precision
         )
@@ -82,6 +87,28 @@ class WaveformDecoder(layers.Layer):
             _sum(elementwise_log_density(tf.square(relative), log_scale)),
             _sum(magnitudes),
         )
+
+    def adversarial_objective(
+        self,
+        log_magnitudes: tf.Tensor,
+        latents: tuple[tf.Tensor, tf.Tensor],
+        embedding: tf.Tensor,
+        noise: tf.Tensor,
+    ) -> tf.Tensor:
+        """Compute what the discriminator minimizes, and the magnitude decoder against it, `[batch]`.
+
+        Args:
+            log_magnitudes: `[batch, frames, STFT bins]`.
+            latents: Global and sequence latents of these frames.
+            embedding: Of the condition, `[batch, CONDITION_DIM]`.
+            noise: As `log_magnitudes`, standard normal.
+        """
+        location, log_scale = self.magnitudes(*latents, embedding, noise)
+        sampled = magnitude_decoder.sample(location, log_scale, noise, self._magnitude_noise_scale)
+        losses = adversarial_losses(self.discriminator, log_magnitudes, sampled)
+        log_density = magnitude_decoder.log_density(log_magnitudes, location, log_scale)
+        likelihood = tf.reduce_mean(log_density, axis=[1, 2])
+        return losses.discriminator + losses.decoder - LIKELIHOOD_WEIGHT * likelihood
 
     def sample_coefficients(
         self, latents: HierarchicalLatents, embedding: tf.Tensor, noise: tf.Tensor
@@ -130,7 +157,9 @@ class WaveformDecoder(layers.Layer):
         """Synthesize `[batch, samples]` from magnitudes; as `known`, `[batch, samples]`, in frames that are kept."""
         _, frames, bins = sizes(latents.sparse_coefficients)
         phases, of_magnitudes = split_decode_noise(noise, frames, bins)
-        location, log_scale = self.magnitudes(latents.global_latent, latents.sequence_latents, embedding)
+        location, log_scale = self.magnitudes(
+            latents.global_latent, latents.sequence_latents, embedding, of_magnitudes
+        )
         log_magnitudes = magnitude_decoder.sample(
             location, log_scale, of_magnitudes, self._magnitude_noise_scale
         )

@@ -14,7 +14,12 @@ def test_the_parameter_count_and_layers_are_the_notebooks():
     assert model.parameter_count() == 12_120_133
     assert model.values_per_clip(90_001) == 2
     layer_types = {type(layer).__name__ for layer in model.submodules}
-    assert {"InstanceNormalization", "BatchNormalization", "Conv1DTranspose", "LeakyReLU"} <= layer_types
+    assert {
+        "InstanceNormalization",
+        "ConstantBatchNormalization",
+        "Conv1DTranspose",
+        "LeakyReLU",
+    } <= layer_types
 
 
 def test_the_likelihood_is_bernoulli_on_logits():

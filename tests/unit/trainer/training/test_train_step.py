@@ -93,14 +93,14 @@ def test_micro_batches_and_xla_do_not_change_a_step(run_steps, plain, given, rep
 
 
 @pytest.mark.parametrize("given", [{}, {"accumulate_steps": 2}])
-def test_the_last_stage_changes_the_priors_only(run_steps, dataset, manifest, given):
+def test_the_last_stage_changes_what_makes_new_clips_only(run_steps, dataset, manifest, given):
     metadata = run_config.metadata_of(manifest, str(dataset))
-    train_state, _, weights = run_steps(dataclasses.replace(SMALL, **given), stage=Stage.PRIORS)
+    train_state, _, weights = run_steps(dataclasses.replace(SMALL, **given), stage=Stage.GENERATION)
     tf.keras.utils.set_random_seed(SMALL.seed)
     initial = make_model(SMALL, metadata).weights
-    priors = {id(weight) for weight in train_state.model.prior_variables}
+    learning = {id(weight) for weight in train_state.model.variables_of(Stage.GENERATION)}
     for weight, before, after in zip(train_state.model.weights, initial, weights, strict=True):
-        assert np.array_equal(before, after) == (id(weight) not in priors), weight.name
+        assert np.array_equal(before, after) == (id(weight) not in learning), weight.name
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

@@ -39,14 +39,19 @@ def test_the_phase_starts_on_the_beat_and_continues_beyond_a_known_clip():
     np.testing.assert_allclose(cosine[310::25], 1.0, atol=0.05)
 
 
-def test_a_new_beat_is_as_strong_as_it_is_clear():
+@pytest.mark.parametrize(
+    ("clarity", "strength"),
+    [(math.nan, 1.0), (0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (0.9, 1.2), (1.5, 1.5)],
+)
+def test_a_new_beat_is_told_to_be_stronger_than_it_is_clear(clarity, strength):
     beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2)
-    clear, unclear = (
-        beat_phase.from_tempo(make_condition(1, 0.0, clarity), 100).numpy()[0] for clarity in (math.nan, -1.0)
-    )
-    np.testing.assert_allclose(np.hypot(clear[:, 0], clear[:, 1]), 1.0, rtol=1e-5)
-    np.testing.assert_allclose(unclear[:, :4], 0.25 * clear[:, :4], atol=1e-5)
-    np.testing.assert_allclose(unclear[:, 4], 1.0)
+    condition = make_condition(1, 0.0, (clarity - CLARITY.mean) / CLARITY.std)
+    features = beat_phase.from_tempo(condition, 100).numpy()[0]
+    for multiple in (0, 2):
+        np.testing.assert_allclose(
+            np.hypot(features[:, multiple], features[:, multiple + 1]), strength, atol=1e-5
+        )
+    np.testing.assert_allclose(features[:, 4], 1.0)
 
 
 def test_the_strength_in_a_known_clip_is_the_clarity_that_preprocessing_measures():
