@@ -9,8 +9,8 @@ log-magnitudes [frames, bins]
 The spectral envelope says how large coefficients are on average; sampled signs and sizes of coefficients around it
 sound of noise. This decoder says how large every magnitude is. It is trained by the likelihood of a Laplace
 distribution, whose location is the median: a partial of uncertain level keeps its width, which a mean would smear.
-In the second stage of training it learns against a discriminator, too: it is given the noise from which magnitudes are
-sampled, so that it can decide what goes with it.
+In the second stage of training it learns against a discriminator, too, and is given noise, from which it can make what
+the latents do not say.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class MagnitudeDecoder(layers.Layer):
             global_latent: `[batch, latent_dim]`.
             sequence_latents: `[batch, steps, sequence_latent_dim]`.
             condition: `[batch, CONDITION_DIM]`.
-            noise: `[batch or 1, frames, bins]`, standard normal, from which magnitudes will be sampled; None: zeros.
+            noise: `[batch or 1, frames, bins / 2]`, standard normal; None: zeros.
 
         Returns:
             Both `[batch, frames, bins]` float32, in nats.
@@ -93,8 +93,8 @@ class MagnitudeDecoder(layers.Layer):
         frames, groups = steps * self.frames_per_step, self.bins // GROUP_BINS
         x = tf.reshape(self.groups_layer(self.activation(x)), [batch, frames, groups, FEATURES])
         if noise is None:
-            noise = tf.zeros([1, frames, self.bins])
-        x += self.noise_layer(tf.reshape(noise, [-1, frames, groups, GROUP_BINS]))
+            noise = tf.zeros([1, frames, self.bins // 2])
+        x += self.noise_layer(tf.reshape(noise, [-1, frames, groups, GROUP_BINS // 2]))
         for block in self.spectral_blocks:
             x = block(x)
         location, log_scale = tf.split(tf.cast(self.output_layer(self.activation(x)), tf.float32), 2, axis=-1)

@@ -158,7 +158,7 @@ class HierarchicalVAE(WaveformVAE):
         objective = beta * kl / samples
         if stage is Stage.GENERATION:
             objective += config.adversarial_weight * self.decoder.adversarial_objective(
-                seen_magnitudes, decoded, embedding, level_noise.magnitudes
+                seen_magnitudes, decoded, embedding, level_noise.decode
             )
         else:
             objective -= self._weighted_sum(likelihoods) / samples

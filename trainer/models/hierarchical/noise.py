@@ -61,30 +61,21 @@ class LatentShape(NamedTuple):
     def elbo_noise_size(self, window_steps: int) -> Size:
         """Values that an estimate of the ELBO takes, whose decoders see `window_steps` steps.
 
-        One selects these steps, and one for each of their magnitudes samples it.
+        One selects these steps, and they are decoded as a new clip is.
         """
-        return 1 + self.posterior_noise_size + self._magnitudes_of(window_steps)
+        return 1 + self.posterior_noise_size + self._replace(steps=window_steps).decode_noise_size
 
     def split_elbo_noise(self, noise: tf.Tensor, window_steps: int) -> ElboNoise:
         """Split `[batch, elbo_noise_size(window_steps)]`."""
-        sizes = [
-            1,
-            self.latent_dim,
-            self.steps * self.sequence_latent_dim,
-            self._magnitudes_of(window_steps),
-        ]
-        window, global_latent, sequence_latents, magnitudes = tf.split(noise, sizes, axis=-1)
+        decoded = self._replace(steps=window_steps)
+        sizes = [1, self.latent_dim, self.steps * self.sequence_latent_dim, decoded.decode_noise_size]
+        window, global_latent, sequence_latents, decode_noise = tf.split(noise, sizes, axis=-1)
         return ElboNoise(
             window[:, 0],
             global_latent,
             tf.reshape(sequence_latents, [-1, self.steps, self.sequence_latent_dim]),
-            tf.reshape(
-                magnitudes, [-1, window_steps * self.frames_per_step, phase_retrieval.count_bins(self.bins)]
-            ),
+            split_decode_noise(decode_noise, decoded.frames, self.bins),
         )
-
-    def _magnitudes_of(self, steps: int) -> int:
-        return steps * self.frames_per_step * phase_retrieval.count_bins(self.bins)
 
     def split_prior_noise(self, noise: tf.Tensor) -> PriorNoise:
         """Split `[batch, prior_noise_size]`."""
@@ -106,7 +97,8 @@ def split_decode_noise(noise: tf.Tensor, frames: Size, bins: int) -> DecodeNoise
 class DecodeNoise(NamedTuple):
     """Noise of one waveform."""
 
-    coefficients: tf.Tensor  # [batch or 1, frames, bins], also of the phases that their retrieval starts from
+    # [batch or 1, frames, bins]; in new clips, of details of the magnitudes and of the phases that retrieval starts from
+    coefficients: tf.Tensor
     magnitudes: tf.Tensor  # [batch or 1, frames, STFT bins]
 
 
@@ -116,7 +108,7 @@ class ElboNoise(NamedTuple):
     window: tf.Tensor  # [batch], selects the part of the clip that is decoded in training
     global_latent: tf.Tensor  # [batch, latent_dim]
     sequence_latents: tf.Tensor  # [batch, steps, sequence_latent_dim]
-    magnitudes: tf.Tensor  # [batch, frames of that part, STFT bins]
+    decode: DecodeNoise  # of that part
 
 
 class PriorNoise(NamedTuple):

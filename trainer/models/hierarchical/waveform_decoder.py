@@ -24,7 +24,7 @@ from trainer.models.hierarchical.discriminator import Discriminator, adversarial
 from trainer.models.hierarchical.encoder_decoder import EnvelopeDecoder
 from trainer.models.hierarchical.latents import HierarchicalLatents
 from trainer.models.hierarchical.magnitude_decoder import MagnitudeDecoder
-from trainer.models.hierarchical.noise import split_decode_noise
+from trainer.models.hierarchical.noise import DecodeNoise, split_decode_noise
 
 # Of the magnitudes' likelihood per bin beside the adversarial losses, so that new clips stay what the latents say.
 LIKELIHOOD_WEIGHT = 0.3
@@ -93,7 +93,7 @@ class WaveformDecoder(layers.Layer):
         log_magnitudes: tf.Tensor,
         latents: tuple[tf.Tensor, tf.Tensor],
         embedding: tf.Tensor,
-        noise: tf.Tensor,
+        noise: DecodeNoise,
     ) -> tf.Tensor:
         """Compute what the discriminator minimizes, and the magnitude decoder against it, `[batch]`.
 
@@ -101,10 +101,10 @@ class WaveformDecoder(layers.Layer):
             log_magnitudes: `[batch, frames, STFT bins]`.
             latents: Global and sequence latents of these frames.
             embedding: Of the condition, `[batch, CONDITION_DIM]`.
-            noise: As `log_magnitudes`, standard normal.
+            noise: Of these frames.
         """
-        location, log_scale = self.magnitudes(*latents, embedding, noise)
-        sampled = magnitude_decoder.sample(location, log_scale, noise, self._magnitude_noise_scale)
+        location, log_scale = self.magnitudes(*latents, embedding, noise.coefficients)
+        sampled = magnitude_decoder.sample(location, log_scale, noise.magnitudes, self._magnitude_noise_scale)
         losses = adversarial_losses(self.discriminator, log_magnitudes, sampled)
         log_density = magnitude_decoder.log_density(log_magnitudes, location, log_scale)
         likelihood = tf.reduce_mean(log_density, axis=[1, 2])
@@ -156,15 +156,15 @@ class WaveformDecoder(layers.Layer):
     ) -> tf.Tensor:
         """Synthesize `[batch, samples]` from magnitudes; as `known`, `[batch, samples]`, in frames that are kept."""
         _, frames, bins = sizes(latents.sparse_coefficients)
-        phases, of_magnitudes = split_decode_noise(noise, frames, bins)
+        details, of_magnitudes = split_decode_noise(noise, frames, bins)
         location, log_scale = self.magnitudes(
-            latents.global_latent, latents.sequence_latents, embedding, of_magnitudes
+            latents.global_latent, latents.sequence_latents, embedding, details
         )
         log_magnitudes = magnitude_decoder.sample(
             location, log_scale, of_magnitudes, self._magnitude_noise_scale
         )
         is_known = mdct.whole_samples(is_kept, bins, sizes(known)[1])
-        return self._retrieve(log_magnitudes, tf.reshape(phases, [-1, frames * bins]), known, is_known)
+        return self._retrieve(log_magnitudes, tf.reshape(details, [-1, frames * bins]), known, is_known)
 
 
 def _sum(log_density: tf.Tensor) -> tf.Tensor:
