@@ -97,7 +97,7 @@ def split_decode_noise(noise: tf.Tensor, frames: Size, bins: int) -> DecodeNoise
 class DecodeNoise(NamedTuple):
     """Noise of one waveform."""
 
-    # [batch or 1, frames, bins]; in new clips, of details of the magnitudes and of the phases that retrieval starts from
+    # [batch or 1, frames, bins]; in new clips, of details of the magnitudes and of the phases that are retrieved
     coefficients: tf.Tensor
     magnitudes: tf.Tensor  # [batch or 1, frames, STFT bins]
 
