@@ -278,7 +278,7 @@ class Config:
         return tuple(name for name in cls.names() if cls.setting(name).operational)
 
     def learning_rate_at(self, epoch: float, step: int) -> float:
-        """Compute Adam's learning rate: linear warm-up, then half a cosine down in each stage.
+        """Compute Adam's learning rate: in each stage, linear warm-up, then half a cosine down.
 
         Loshchilov & Hutter 2017, "SGDR", equation 5.
 
@@ -289,6 +289,8 @@ class Config:
         peak = self.learning_rate * (GENERATION_RATE if self.is_generation_stage(epoch) else 1)
         cosine = 0.5 * (1 + math.cos(math.pi * min(self.stage_progress(epoch), 1.0)))
         rate = self.final_learning_rate + (peak - self.final_learning_rate) * cosine
+        if self.is_generation_stage(epoch):  # the discriminator's moments are zero at its beginning
+            step = round(step * (epoch - self.epochs + self.generation_epochs) / epoch)
         return rate * min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else rate
 
     @property

@@ -36,7 +36,10 @@ def test_the_learning_rate_warms_up_and_decays_along_half_a_cosine():
     assert config.learning_rate_at(0.0, 4) == pytest.approx(0.5e-3)
     assert config.learning_rate_at(3.0, 500) == pytest.approx((1e-3 + 1e-5) / 2)
     assert config.learning_rate_at(6 - 1e-6, 1_000) == pytest.approx(1e-5)
-    assert config.learning_rate_at(6.0, 1_001) == pytest.approx(2.5e-4)
+    # The second stage, after 6 of 10 epochs of 200 steps, warms up again.
+    assert config.learning_rate_at(6.0, 1_200) == pytest.approx(2.5e-5)
+    assert config.learning_rate_at(6 + 4 / 200, 1_204) == pytest.approx(1.25e-4, rel=1e-3)
+    assert config.learning_rate_at(8.0, 1_600) == pytest.approx((2.5e-4 + 1e-5) / 2)
     assert config.learning_rate_at(10.0, 2_000) == pytest.approx(1e-5)
     assert {PRESETS["reference"].learning_rate_at(epoch, 0) for epoch in (0, 3.3, 19.9)} == {3e-4}
 
