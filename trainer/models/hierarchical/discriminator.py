@@ -34,7 +34,8 @@ class Discriminator(layers.Layer):
             layers.Conv2D(4 * FILTERS, 3, strides=2, padding="same", dtype=dtype),
             layers.Conv2D(4 * FILTERS, 3, dilation_rate=(2, 1), padding="same", dtype=dtype),
         ]
-        self.output_layer = layers.Conv2D(1, 3, padding="same")
+        # Without a bias, whose gradient is zero wherever both hinges are active: Adam would follow its rounding errors.
+        self.output_layer = layers.Conv2D(1, 3, padding="same", use_bias=False)
         self.activation = layers.LeakyReLU(0.2, dtype=dtype)
 
     def call(self, log_magnitudes: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:

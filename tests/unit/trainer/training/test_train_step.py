@@ -73,23 +73,31 @@ def plain(run_steps):
 
 
 @pytest.mark.parametrize(
-    ("given", "replicas"),
+    ("given", "replicas", "stage"),
     [
-        pytest.param({"accumulate_steps": 2}, 1, id="two parts of five"),
-        pytest.param({"jit": True}, 1, id="XLA"),
+        pytest.param({"accumulate_steps": 2}, 1, Stage.ALL_WEIGHTS, id="two parts of five"),
+        pytest.param({"jit": True}, 1, Stage.ALL_WEIGHTS, id="XLA"),
+        pytest.param(
+            {"accumulate_steps": 2}, 2, Stage.GENERATION, id="last stage, two parts of two replicas"
+        ),
         pytest.param(
             {"jit": True, "accumulate_steps": 4},
             2,
+            Stage.ALL_WEIGHTS,
             id="XLA, four parts of three and of two",
             marks=pytest.mark.slow,
         ),
+        pytest.param({"jit": True}, 1, Stage.GENERATION, id="last stage, XLA", marks=pytest.mark.slow),
     ],
 )
-def test_micro_batches_and_xla_do_not_change_a_step(run_steps, plain, given, replicas):
-    _, likelihoods, weights = run_steps(dataclasses.replace(SMALL, **given), replicas)
+def test_micro_batches_and_xla_do_not_change_a_step(run_steps, given, replicas, stage):
+    plain = run_steps(stage=stage)
+    _, likelihoods, weights = run_steps(dataclasses.replace(SMALL, **given), replicas, stage)
     np.testing.assert_allclose(likelihoods, plain[1], rtol=1e-5)
+    # Gradients of the discriminator's two opponents partly cancel, which leaves larger rounding errors.
+    atol = 2e-5 if stage is Stage.ALL_WEIGHTS else 1e-4
     for name, value, expected in zip(plain[0].model.weights, weights, plain[2], strict=True):
-        np.testing.assert_allclose(value, expected, rtol=1e-3, atol=2e-5, err_msg=name.name)
+        np.testing.assert_allclose(value, expected, rtol=1e-3, atol=atol, err_msg=name.name)
 
 
 @pytest.mark.parametrize("given", [{}, {"accumulate_steps": 2}])
