@@ -21,16 +21,15 @@ from trainer.dsp import mdct, phase_retrieval
 from trainer.dsp.sizes import Size, sizes
 from trainer.models.base import Capabilities, ElboTerms, Stage, WaveformVAE
 from trainer.models.condition_encoder import CONDITION_DIM, ConditionEncoder
-from trainer.models.gaussian import kl_divergence
-from trainer.models.hierarchical import sparse_coefficients
+from trainer.models.hierarchical import elbo, sparse_coefficients
 from trainer.models.hierarchical.beat_phase import BeatPhase
-from trainer.models.hierarchical.coefficient_model import likelihood_correction
+from trainer.models.hierarchical.elbo import PosteriorSample
 from trainer.models.hierarchical.encoder_decoder import Encoder
 from trainer.models.hierarchical.latents import HierarchicalLatents
-from trainer.models.hierarchical.noise import LatentShape
+from trainer.models.hierarchical.noise import ElboNoise, LatentShape
 from trainer.models.hierarchical.priors import GlobalPrior, SequencePrior
 from trainer.models.hierarchical.step_window import StepWindow
-from trainer.models.hierarchical.waveform_decoder import LogLikelihoods, WaveformDecoder
+from trainer.models.hierarchical.waveform_decoder import WaveformDecoder
 from trainer.run_config import DatasetMetadata
 
 
@@ -114,56 +113,25 @@ class HierarchicalVAE(WaveformVAE):
         beta: tf.Tensor,
         stage: Stage = Stage.EVALUATION,
     ) -> ElboTerms:
-        """One sample of the ELBO; the objective adds free bits and likelihoods of the envelope and the magnitudes.
-
-        In the stage `GENERATION` the encoder does not change: adversarial losses take the place of the likelihoods.
-        """
+        """One sample of the ELBO; `hierarchical.elbo` has the objective of each stage."""
         config, samples = self.config, audio.shape[-1]
         shape, window_steps = self._latent_shape(samples), self._window_steps(samples)
-        coefficients = self._analyse(audio)  # [batch, frames, bins]
-        embedding = self.condition_encoder(condition)  # [batch, CONDITION_DIM]
-        global_posterior, sequence_posterior = self.encoder(coefficients, embedding)
         level_noise = shape.split_elbo_noise(noise, window_steps)
-        global_latent = global_posterior.sample(level_noise.global_latent)
-        sequence_latents = sequence_posterior.sample(level_noise.sequence_latents)
-        whole = StepWindow.whole(shape.steps)
-        window = whole
+        whole = self._sample_posterior(audio, condition, level_noise)
+        part = whole
         if stage is not Stage.EVALUATION and window_steps < shape.steps:
             window = StepWindow.random(level_noise.window, window_steps, shape.steps)
-
-        kl_global = kl_divergence(global_posterior, self.global_prior(embedding))  # [batch]
-        log_q = sequence_posterior.log_density_of_sample(level_noise.sequence_latents)  # [batch, steps]
-        beat = self.beat_phase.from_audio(condition, coefficients)  # [batch, steps, BEAT_DIM]
-        context = tf.concat([global_latent, embedding], axis=-1)
-        seen = window if stage is Stage.ALL_WEIGHTS else whole
-        kl_sequence = self._sequence_kl(sequence_latents, log_q, context, beat, seen)
-
-        frames = config.frames_per_step
-        log_magnitudes = phase_retrieval.log_magnitudes(audio, config.hop_samples, shape.frames)
-        seen_magnitudes = window.cut(log_magnitudes, frames)
-        decoded = (global_latent, window.cut(sequence_latents))
-        likelihoods = self.decoder.log_likelihoods(
-            window.cut(coefficients, frames), seen_magnitudes, decoded, embedding
-        )
-        if window.is_whole:
-            correction = likelihood_correction(shape.coefficients, samples)
-            likelihoods = likelihoods._replace(coefficients=likelihoods.coefficients - correction)
-        else:  # an estimate of those of the whole clip
-            ratio = samples / (window.steps * self.smallest_samples)
-            likelihoods = LogLikelihoods(*(ratio * values for values in likelihoods))
-
-        # Free bits (Kingma et al. 2016, appendix C.8), so that neither level is switched off early.
-        kl = tf.maximum(kl_global, config.free_bits * shape.latent_dim)
-        kl += tf.maximum(kl_sequence, config.free_bits * shape.steps * shape.sequence_latent_dim)
-        objective = beta * kl / samples
+            part = whole.cut(window, config.frames_per_step)
+        seen = part if stage is Stage.ALL_WEIGHTS else whole
+        kl = elbo.kl_terms(seen, shape.steps, self.global_prior, self.sequence_prior)
+        likelihoods = elbo.log_likelihoods(part, shape, samples, self.decoder)
         if stage is Stage.GENERATION:
-            objective += config.adversarial_weight * self.decoder.adversarial_objective(
-                seen_magnitudes, decoded, embedding, level_noise.decode
+            objective = elbo.generation_objective(
+                config, shape, samples, kl, beta, part, level_noise.decode, self.decoder
             )
         else:
-            objective -= self._weighted_sum(likelihoods) / samples
-        levels = tf.stack([kl_global, kl_sequence], axis=-1)
-        return ElboTerms(likelihoods.coefficients, levels, objective)
+            objective = elbo.elbo_objective(config, shape, samples, kl, beta, likelihoods)
+        return ElboTerms(likelihoods.coefficients, kl, objective)
 
     def as_sampled(self, latents: HierarchicalLatents) -> HierarchicalLatents:
         """Keep no coefficient, as in new clips."""
@@ -274,24 +242,21 @@ class HierarchicalVAE(WaveformVAE):
             coefficients, self.config.sparse_coefficients, self.config.frames_per_step
         )
 
-    def _weighted_sum(self, likelihoods: LogLikelihoods) -> tf.Tensor:
-        """The likelihoods as the objective weighs them, `[batch]`."""
-        config = self.config
-        weighted = config.spectral_envelope_weight * likelihoods.envelope
-        return likelihoods.coefficients + weighted + config.magnitude_weight * likelihoods.magnitudes
-
-    def _sequence_kl(
-        self,
-        latents: tf.Tensor,
-        log_q: tf.Tensor,
-        context: tf.Tensor,
-        beat: tf.Tensor,
-        window: StepWindow,
-    ) -> tf.Tensor:
-        """Estimate the KL term of all steps from those of the window, `[batch]`."""
-        log_p = self.sequence_prior.log_density(window.cut(latents), context, window.cut(beat))
-        log_q_seen = window.cut(log_q[..., tf.newaxis])[..., 0]
-        return latents.shape[1] / window.steps * tf.reduce_sum(log_q_seen - log_p, axis=-1)
+    def _sample_posterior(self, audio: tf.Tensor, condition: Condition, noise: ElboNoise) -> PosteriorSample:
+        coefficients = self._analyse(audio)  # [batch, frames, bins]
+        embedding = self.condition_encoder(condition)
+        global_posterior, sequence_posterior = self.encoder(coefficients, embedding)
+        _, frames, bins = sizes(coefficients)
+        return PosteriorSample(
+            coefficients,
+            phase_retrieval.log_magnitudes(audio, bins, frames),
+            embedding,
+            self.beat_phase.from_audio(condition, coefficients),
+            global_posterior,
+            global_posterior.sample(noise.global_latent),
+            sequence_posterior.sample(noise.sequence_latents),
+            sequence_posterior.log_density_of_sample(noise.sequence_latents),
+        )
 
     def _window_steps(self, samples: int) -> int:
         """Number of steps of each clip that the decoders see in a training step."""

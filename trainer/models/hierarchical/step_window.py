@@ -11,18 +11,8 @@ import tensorflow as tf
 class StepWindow(NamedTuple):
     """The same number of steps of each clip of a batch, from another first step for each."""
 
-    first: tf.Tensor | None  # [batch] int32; None: all steps of the clip
+    first: tf.Tensor  # [batch] int32
     steps: int
-
-    @classmethod
-    def whole(cls, all_steps: int) -> StepWindow:
-        """All steps of each clip."""
-        return cls(None, all_steps)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether these are all steps."""
-        return self.first is None
 
     @classmethod
     def random(cls, noise: tf.Tensor, steps: int, all_steps: int) -> StepWindow:
@@ -34,7 +24,5 @@ class StepWindow(NamedTuple):
 
     def cut(self, values: tf.Tensor, per_step: int = 1) -> tf.Tensor:
         """`[batch, steps * per_step, n]` -> `[batch, steps of the window * per_step, n]`."""
-        if self.first is None:
-            return values
         rows = self.first[:, tf.newaxis] * per_step + tf.range(self.steps * per_step)
         return tf.gather(values, rows, batch_dims=1)
