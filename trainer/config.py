@@ -6,7 +6,6 @@ Standard library only: `--help` and the checks of a command line need no TensorF
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
 from preprocessing.errors import UsageError
@@ -23,7 +22,6 @@ GUIDANCE = 3.0
 MAX_ATTRIBUTE_GUIDANCE = (
     2.0  # beyond it, clips are noisier and farther from what is asked (docs/experiments.md)
 )
-GENERATION_RATE = 0.25  # of `learning_rate`, where a decoder and its discriminator learn: more is unstable
 UNCONDITIONAL_GUIDANCE = 1.0  # of the conditions of training clips, which need no exaggeration
 
 
@@ -276,39 +274,3 @@ class Config:
     def operational_fields(cls) -> tuple[str, ...]:
         """Names of the fields on which no bit of a result depends."""
         return tuple(name for name in cls.names() if cls.setting(name).operational)
-
-    def learning_rate_at(self, epoch: float, step: int) -> float:
-        """Compute Adam's learning rate: in each stage, linear warm-up, then half a cosine down.
-
-        Loshchilov & Hutter 2017, "SGDR", equation 5.
-
-        Args:
-            epoch: Finished epochs, with the finished part of the current one.
-            step: Number of finished training steps.
-        """
-        peak = self.learning_rate * (GENERATION_RATE if self.is_generation_stage(epoch) else 1)
-        cosine = 0.5 * (1 + math.cos(math.pi * min(self.stage_progress(epoch), 1.0)))
-        rate = self.final_learning_rate + (peak - self.final_learning_rate) * cosine
-        if self.is_generation_stage(epoch):  # the discriminator's moments are zero at its beginning
-            step = round(step * (epoch - self.epochs + self.generation_epochs) / epoch)
-        return rate * min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else rate
-
-    @property
-    def generation_epochs(self) -> int:
-        """Number of the last epochs, in which only what makes new clips learns."""
-        return int(self.epochs * self.generation_share)
-
-    def is_generation_stage(self, epoch: float) -> bool:
-        """Tell whether only what makes new clips learns after `epoch` epochs."""
-        return epoch >= self.epochs - self.generation_epochs
-
-    def stage_progress(self, epoch: float) -> float:
-        """Compute the finished part of a stage, in [0, 1], after `epoch` epochs."""
-        joint = self.epochs - self.generation_epochs
-        if self.is_generation_stage(epoch):
-            return (epoch - joint) / max(1, self.generation_epochs)
-        return epoch / joint
-
-    def beta_at(self, epoch: float) -> float:
-        """Compute the KL weight after `epoch` epochs: linear warm-up (Bowman et al. 2016, section 3.1)."""
-        return self.beta * min(1.0, epoch / self.beta_warmup_epochs) if self.beta_warmup_epochs else self.beta

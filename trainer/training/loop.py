@@ -17,7 +17,7 @@ from trainer.data import input_pipeline
 from trainer.data.distribute import distributed_iterator
 from trainer.data.reader import Reader
 from trainer.data.training_data import TrainingData
-from trainer.models.base import Stage, WaveformVAE
+from trainer.models.base import WaveformVAE
 from trainer.run_config import DatasetMetadata
 from trainer.runs import checkpoints, rollbacks
 from trainer.runs.directory import CHECKPOINTS
@@ -25,6 +25,7 @@ from trainer.training.divergence import CHECK_STEPS, DivergedError, DivergenceDe
 from trainer.training.evaluation import evaluation_metrics
 from trainer.training.profiling import Profile
 from trainer.training.progress import EpochProgress
+from trainer.training.schedule import beta_at, learning_rate_at, stage_at
 from trainer.training.signals import StopRequest
 from trainer.training.train_step import Totals, TrainState
 from trainer.training.workers.distribution import Distribution
@@ -186,7 +187,7 @@ class TrainingLoop:
             for index, batch in zip(range(first, steps), self._batches, strict=False):
                 finished_epochs = epoch - 1 + index / steps
                 sums = self._train_step(batch, steps * (epoch - 1) + index, finished_epochs)
-                self._divergence.add(sums, config.beta_at(finished_epochs))
+                self._divergence.add(sums, beta_at(config, finished_epochs))
                 previous = self.position.totals
                 totals = sums if previous is None else previous.plus(sums)
                 self.position = Position(epoch - 1, index + 1, totals, time.monotonic() - started)
@@ -203,7 +204,7 @@ class TrainingLoop:
         return {
             "epoch": epoch,
             **{f"train_{name}": value for name, value in elbo_terms},
-            "beta": config.beta_at(epoch - 1 / steps),
+            "beta": beta_at(config, epoch - 1 / steps),
             "learning_rate": self._learning_rate(steps * epoch - 1, epoch - 1 / steps),
             "epoch_secs": self.position.secs,
             "clips_per_sec": self._clips_per_sec(),
@@ -249,15 +250,14 @@ class TrainingLoop:
         if self._profile:
             self._profile.before(step + 1)
         state.optimizer.learning_rate.assign(self._learning_rate(step, epoch))
-        beta = tf.constant(config.beta_at(epoch), tf.float32)
-        stage = Stage.GENERATION if config.is_generation_stage(epoch) else Stage.ALL_WEIGHTS
-        sums = state.train_step(batch, tf.constant(step, tf.int32), beta, stage)
+        beta = tf.constant(beta_at(config, epoch), tf.float32)
+        sums = state.train_step(batch, tf.constant(step, tf.int32), beta, stage_at(config, epoch))
         if self._profile:
             self._profile.after(step + 1)
         return sums
 
     def _learning_rate(self, step: int, epoch: float) -> float:
-        return self._learning_rate_scale * self.config.learning_rate_at(epoch, step)
+        return self._learning_rate_scale * learning_rate_at(self.config, epoch, step)
 
     def _save_if_due(self) -> None:
         """Save if the last checkpoint is old enough; save and stop if that is requested.

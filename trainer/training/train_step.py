@@ -24,6 +24,7 @@ from trainer.models.base import ElboTerms, Stage, WaveformVAE
 from trainer.run_config import DatasetMetadata
 from trainer.runs.checkpoints import AVERAGED, restore_for_inference
 from trainer.training.optimizer import FusedAdam
+from trainer.training.schedule import generation_epochs
 
 EVALUATION_CLIPS = 8  # global batch size of evaluation: whole clips take more memory than crops
 EVALUATION_STEP = 2**31 - 1  # random key of evaluation, the same in each epoch and of no training step
@@ -86,7 +87,7 @@ class TrainState:
         tf.keras.utils.set_random_seed(config.seed)
         with strategy.scope():
             self.model: WaveformVAE = make_model(config, metadata)
-            if config.generation_epochs and not self.model.variables_of(Stage.GENERATION):
+            if generation_epochs(config) and not self.model.variables_of(Stage.GENERATION):
                 raise UsageError(f"`preset` {config.preset} has a single stage: set `generation_share` to 0")
             self.optimizer = _make_optimizer(config)
             self.optimizer.build(self.model.trainable_variables)

@@ -178,15 +178,6 @@ def test_contradicting_settings_and_missing_data_are_rejected_without_changes(
     assert load(tmp_path / "run", "newest").checkpoint == load(uninterrupted, "newest").checkpoint
 
 
-def test_a_preset_that_is_made_for_other_rates_is_refused(dataset, tmp_path):
-    with pytest.raises(
-        CommandError, match="made for 12,000 to 48,000 Hz, and the dataset is at 1,000"
-    ) as caught:
-        train(dataset, tmp_path / "run", {"preset": "wave-large"}, 1)
-    assert caught.value.exit_code == USAGE
-    assert not (tmp_path / "run/config.json").exists()
-
-
 def test_more_replicas_than_devices_are_rejected(dataset, tmp_path):
     with pytest.raises(CommandError, match="`replicas` 64, but there are 2") as caught:
         train(dataset, tmp_path / "run", WAVE, 1, replicas=64)

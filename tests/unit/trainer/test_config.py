@@ -16,42 +16,11 @@ def test_the_reference_preset_has_the_notebooks_settings():
         2,
     )
     assert reference.crop_samples == 0
-    assert reference.beta_at(0) == reference.beta_at(19) == 1.0
 
 
 def test_each_preset_has_the_name_of_its_key():
     assert {name: config.preset for name, config in PRESETS.items()} == {name: name for name in PRESETS}
     assert PRESETS[Config().preset] == Config()
-
-
-def test_beta_warms_up_linearly():
-    config = Config(beta=0.5, beta_warmup_epochs=4)
-    assert [config.beta_at(epoch) for epoch in (0, 1, 2, 4, 9)] == [0, 0.125, 0.25, 0.5, 0.5]
-
-
-def test_the_learning_rate_warms_up_and_decays_along_half_a_cosine():
-    config = Config(
-        epochs=10, generation_share=0.4, learning_rate=1e-3, final_learning_rate=1e-5, warmup_steps=10
-    )
-    assert config.learning_rate_at(0.0, 4) == pytest.approx(0.5e-3)
-    assert config.learning_rate_at(3.0, 500) == pytest.approx((1e-3 + 1e-5) / 2)
-    assert config.learning_rate_at(6 - 1e-6, 1_000) == pytest.approx(1e-5)
-    # The second stage, after 6 of 10 epochs of 200 steps, warms up again.
-    assert config.learning_rate_at(6.0, 1_200) == pytest.approx(2.5e-5)
-    assert config.learning_rate_at(6 + 4 / 200, 1_204) == pytest.approx(1.25e-4, rel=1e-3)
-    assert config.learning_rate_at(8.0, 1_600) == pytest.approx((2.5e-4 + 1e-5) / 2)
-    assert config.learning_rate_at(10.0, 2_000) == pytest.approx(1e-5)
-    assert {PRESETS["reference"].learning_rate_at(epoch, 0) for epoch in (0, 3.3, 19.9)} == {3e-4}
-
-
-@pytest.mark.parametrize(("epochs", "generation_epochs"), [(1, 0), (3, 1), (4, 1), (10, 4)])
-def test_the_last_epochs_are_a_stage_of_their_own(epochs, generation_epochs):
-    config = Config(epochs=epochs, generation_share=0.4)
-    assert config.generation_epochs == generation_epochs
-    joint = epochs - generation_epochs
-    assert config.stage_progress(joint / 2) == pytest.approx(0.5)
-    if generation_epochs:
-        assert [config.stage_progress(epoch) for epoch in (joint, epochs)] == pytest.approx([0, 1])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,50 @@
+"""What changes over the epochs of a training: its stage, the learning rate and the weight of the KL terms."""
+
+from __future__ import annotations
+
+import math
+
+from trainer.config import Config
+from trainer.models.base import Stage
+
+GENERATION_RATE = (
+    0.25  # of `Config.learning_rate`, where a decoder and its discriminator learn: more is unstable
+)
+
+
+def generation_epochs(config: Config) -> int:
+    """Return the number of the last epochs, in which only what makes new clips learns."""
+    return int(config.epochs * config.generation_share)
+
+
+def stage_at(config: Config, epoch: float) -> Stage:
+    """Return the stage after `epoch` finished epochs, with the finished part of the current one."""
+    is_last = epoch >= config.epochs - generation_epochs(config)
+    return Stage.GENERATION if is_last else Stage.ALL_WEIGHTS
+
+
+def learning_rate_at(config: Config, epoch: float, step: int) -> float:
+    """Compute Adam's learning rate: in each stage, linear warm-up, then half a cosine down.
+
+    Loshchilov & Hutter 2017, "SGDR", equation 5.
+
+    Args:
+        config: Of the run.
+        epoch: Finished epochs, with the finished part of the current one.
+        step: Number of finished training steps.
+    """
+    first, last, peak = 0, config.epochs - generation_epochs(config), config.learning_rate
+    if stage_at(config, epoch) is Stage.GENERATION:
+        first, last, peak = last, config.epochs, GENERATION_RATE * peak
+        step = round(step * (epoch - first) / epoch)  # the discriminator's moments are zero at its beginning
+    progress = min((epoch - first) / max(1, last - first), 1.0)
+    cosine = 0.5 * (1 + math.cos(math.pi * progress))
+    rate = config.final_learning_rate + (peak - config.final_learning_rate) * cosine
+    return rate * min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else rate
+
+
+def beta_at(config: Config, epoch: float) -> float:
+    """Compute the weight of the KL terms: linear warm-up (Bowman et al. 2016, section 3.1)."""
+    if not config.beta_warmup_epochs:
+        return config.beta
+    return config.beta * min(1.0, epoch / config.beta_warmup_epochs)
