@@ -13,7 +13,7 @@ from trainer.setting import Setting, described_field
 
 MAX_SEED = 2**31 - 1  # the largest 32-bit integer
 MAX_TEMPERATURE, MAX_GUIDANCE = 2.0, 10.0  # of generation: beyond them, there is only noise
-# Which checkpoint of a run is used: that of the best epoch on the validation split, or the newest.
+# Which checkpoint of a run is used: that of the best epoch (`trainer.runs.metrics.best_epoch`), or the newest.
 CHECKPOINT_CHOICES = BEST, NEWEST = "best", "newest"
 MODES = ("prior", "variation", "reconstruct", "interpolate", "transfer", "continue")  # of generation
 # Scales of classifier-free guidance. At 3, a classifier recognizes genres more often than at 1, and the Fréchet

@@ -80,7 +80,7 @@ def restore_for_inference(
         model: Of the run.
         run: The local run directory.
         config: Of the run.
-        checkpoint: `BEST` for those of the best epoch on the validation split, or `NEWEST`. A run without a validation
+        checkpoint: `BEST` for those of the best epoch (`metrics.best_epoch`), or `NEWEST`. A run without a validation
             split, or before the end of its first epoch, has only the newest.
 
     Returns and raises as `restore_newest`.

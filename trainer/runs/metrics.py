@@ -13,6 +13,7 @@ Row = dict[str, float]  # of one epoch; "epoch" counts from 1
 
 VALIDATION_ELBO = "validation_elbo"  # nats per clip; missing where the validation split is empty
 TEST_ELBO = "test_elbo"
+STAGE = "stage"  # of training: 1 or 2, in which only what makes new clips learns
 
 
 def read_metrics(run: str) -> list[Row]:
@@ -38,10 +39,12 @@ def parse_metrics(content: bytes) -> list[Row]:
 
 
 def best_epoch(rows: Sequence[Row]) -> Row | None:
-    """Return the row with the highest ELBO on the validation split; on the test split, where rows have no other.
+    """Return the row of the best weights, or None if no row has a finite ELBO.
 
-    None if no row has a finite one.
+    It is the last one of the second stage, if there is one: discriminators train what the ELBO does not measure. In the
+    first stage, it has the highest ELBO on the validation split, or on the test split, where rows have no other.
     """
+    rows = [row for row in rows if row.get(STAGE) == 2][-1:] or rows
     for name in (VALIDATION_ELBO, TEST_ELBO):
         evaluated = [row for row in rows if math.isfinite(_number(row.get(name)))]
         if evaluated:

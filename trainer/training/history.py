@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from preprocessing.errors import DataError
 from preprocessing.storage.atomic import write_atomically
 from trainer import run_config
 from trainer.runs.directory import EVENTS, METRICS
-from trainer.runs.metrics import VALIDATION_ELBO
+from trainer.runs.metrics import VALIDATION_ELBO, Row, best_epoch
 from trainer.training.samples import RenderedSamples
 from trainer.training.tracking import Tracker
 
@@ -39,9 +38,7 @@ class History:
                 f"{self._path} lacks epochs up to that of the newest checkpoint, {epoch}: use a new `run`",
             )
         write_atomically(self._path, "".join(f"{line}\n" for line in kept))
-        self._best_elbo = max(
-            (json.loads(line).get(VALIDATION_ELBO, -math.inf) for line in kept), default=-math.inf
-        )
+        self._rows: list[Row] = [json.loads(line) for line in kept]
         self._tracker = tracker
         if tracker:
             saved = run_config.load(run)
@@ -49,7 +46,7 @@ class History:
             dataset = saved.dataset
             tags = {"program": saved.program, "dataset": dataset.uri, "dataset.digest": dataset.digest}
             tags["epochs"] = str(saved.config.epochs)  # may grow when a run is resumed, unlike a parameter
-            tracker.begin([json.loads(line) for line in kept], dataclasses.asdict(saved.config), tags)
+            tracker.begin(self._rows, dataclasses.asdict(saved.config), tags)
         self._writer = tf.summary.create_file_writer(str(run / EVENTS))
 
     def __enter__(self) -> History:
@@ -59,18 +56,17 @@ class History:
         self._writer.close()
 
     def is_best(self, row: dict[str, float]) -> bool:
-        """Whether the epoch of `row`, which has not been added yet, is better than all before on the validation split.
+        """Whether the epoch of `row`, which has not been added yet, is the best one so far; see `best_epoch`.
 
         It is not if there is no validation split.
         """
-        elbo = row.get(VALIDATION_ELBO)
-        return elbo is not None and elbo > self._best_elbo
+        return VALIDATION_ELBO in row and best_epoch([*self._rows, row]) is row
 
     def add(self, row: dict[str, float], rendered: RenderedSamples) -> None:
         """Record the metrics and the rendered samples of one epoch."""
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        self._best_elbo = max(self._best_elbo, row.get(VALIDATION_ELBO, -math.inf))
+        self._rows.append(row)
         if self._tracker:
             self._tracker.add(row)
         epoch = row["epoch"]

@@ -17,10 +17,11 @@ from trainer.data import input_pipeline
 from trainer.data.distribute import distributed_iterator
 from trainer.data.reader import Reader
 from trainer.data.training_data import TrainingData
-from trainer.models.base import WaveformVAE
+from trainer.models.base import Stage, WaveformVAE
 from trainer.run_config import DatasetMetadata
 from trainer.runs import checkpoints, rollbacks
 from trainer.runs.directory import CHECKPOINTS
+from trainer.runs.metrics import STAGE
 from trainer.training.divergence import CHECK_STEPS, DivergedError, DivergenceDetector
 from trainer.training.evaluation import evaluation_metrics
 from trainer.training.profiling import Profile
@@ -204,6 +205,7 @@ class TrainingLoop:
         return {
             "epoch": epoch,
             **{f"train_{name}": value for name, value in elbo_terms},
+            STAGE: 2 if stage_at(config, epoch - 1) is Stage.GENERATION else 1,
             "beta": beta_at(config, epoch - 1 / steps),
             "learning_rate": self._learning_rate(steps * epoch - 1, epoch - 1 / steps),
             "epoch_secs": self.position.secs,
@@ -212,8 +214,6 @@ class TrainingLoop:
 
     def evaluate(self, clips: TrainingData) -> dict[str, float]:
         """Compute the ELBO, its terms and the SNR of whole test clips, and the ELBO of whole validation clips.
-
-        The best epoch is chosen on the validation split, if there is one.
 
         Returns:
             The test metrics, in nats per clip and dB.

@@ -26,7 +26,7 @@ def test_a_run_writes_all_documented_files(dataset, tmp_path, capsys):
     train(dataset, run, {**WAVE, "checkpoints_to_keep": 1}, 3)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert set(rows[-1]) == {
-        "epoch", "beta", "learning_rate", "epoch_secs", "clips_per_sec", "test_snr_db", "validation_elbo",
+        "epoch", "stage", "beta", "learning_rate", "epoch_secs", "clips_per_sec", "test_snr_db", "validation_elbo",
         *(f"{split}_{figure}" for split in ("train", "test") for figure in FIGURES),
     }  # fmt: skip
     for row in rows:

@@ -94,3 +94,13 @@ def test_the_best_epoch_is_chosen_on_the_validation_split_if_there_is_one():
     without = [{name: value for name, value in row.items() if name != "validation_elbo"} for row in rows]
     assert best_epoch(without)["epoch"] == 1
     assert best_epoch([{"epoch": 1, "test_elbo": None}]) is None
+
+
+def test_the_last_epoch_of_the_second_stage_is_the_best():
+    """It trains what the ELBO does not measure."""
+    elbos = {1: -9.0, 2: -7.0, 3: -8.0, 4: -8.5, 5: -3.0}
+    rows = [{"epoch": epoch, "stage": 1, "validation_elbo": elbo} for epoch, elbo in elbos.items()]
+    for row in rows[2:4]:
+        row["stage"] = 2
+    expected = [1, 2, 3, 4, 4]  # the fifth epoch is of a run that goes on with its first stage
+    assert [best_epoch(rows[:count])["epoch"] for count in range(1, 6)] == expected
