@@ -26,7 +26,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_different_ones(wave,
         assert np.abs(generated).max() <= 1
         np.testing.assert_array_equal(again.sample(count=3, seed=5), generated)
         assert not np.array_equal(generator.sample(count=3, seed=6), generated)
-        np.testing.assert_allclose(generator.sample(count=11, seed=5)[:3], generated, atol=1e-5)
+        np.testing.assert_allclose(generator.sample(count=11, seed=5)[:3], generated, atol=5e-5)
     generator, again = load(wave), load(wave)
     for generate in (
         lambda generator: generator.vary(clips(), 0.5, seed=3),
@@ -51,7 +51,7 @@ def test_what_is_left_open_comes_from_training_clips_and_the_level_is_theirs(wav
     guided = generator.sample(2, seed=5, genre="rock", guidance=UNCONDITIONAL_GUIDANCE)
     np.testing.assert_allclose(generated, guided, atol=5e-4)
     assert np.abs(generator.sample(2, seed=5, genre="rock") - guided).max() > 1e-3
-    np.testing.assert_allclose(generator.sample(3, seed=5)[:2], generated, atol=1e-5)
+    np.testing.assert_allclose(generator.sample(3, seed=5)[:2], generated, atol=5e-5)
 
 
 def test_the_noise_scale_determines_the_distance_of_variations_from_the_reconstruction(wave):
@@ -69,7 +69,7 @@ def test_an_interpolation_goes_from_one_reconstruction_to_the_other(wave, refere
         generated = generator.interpolate(first, last, 4, genre)
         assert generated.shape == (4, CLIP_SAMPLES)
         ends = generator.reconstruct(clips(2), genre)
-        np.testing.assert_allclose(generated[[0, -1]], ends, atol=1e-5)
+        np.testing.assert_allclose(generated[[0, -1]], ends, atol=5e-5)
         with pytest.raises(CommandError, match="at least 2 steps"):
             generator.interpolate(first, last, 1)
 
