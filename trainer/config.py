@@ -108,7 +108,7 @@ class Config:
     )
     adversarial_weight: float = described_field(
         1.0,
-        "weight of the discriminator's losses in the last epochs; 0: only the priors learn there",
+        "weight of the adversarial losses in the last epochs, beside 0.3 of the magnitudes' likelihood",
         minimum=0,
     )
     condition_dropout: float = described_field(

@@ -93,9 +93,9 @@ def generation_objective(
     noise: DecodeNoise,
     decoder: WaveformDecoder,
 ) -> tf.Tensor:
-    """Weigh the KL terms and adversarial losses, which take the place of likelihoods, `[batch]`."""
-    losses = decoder.adversarial_objective(part.log_magnitudes, part.latents, part.embedding, noise)
-    return beta * _with_free_bits(config, shape, kl) / samples + config.adversarial_weight * losses
+    """Weigh the KL terms and what the magnitude decoder and its discriminator minimize, `[batch]`."""
+    objective = decoder.adversarial_objective(part.log_magnitudes, part.latents, part.embedding, noise)
+    return beta * _with_free_bits(config, shape, kl) / samples + objective
 
 
 def _with_free_bits(config: Config, shape: LatentShape, kl: tf.Tensor) -> tf.Tensor:

@@ -52,6 +52,7 @@ class WaveformDecoder(layers.Layer):
             config.hop_samples, config.coefficient_model_units, config.precision
         )
         self._residual_noise_scale = tf.constant(config.residual_noise_scale, tf.float32)
+        self._adversarial_weight = config.adversarial_weight
         self._magnitude_noise_scale = tf.constant(config.magnitude_noise_scale, tf.float32)
         bins = config.hop_samples
         coefficients, limit = tf.TensorSpec([None, None, bins]), tf.TensorSpec([None, None, 1])
@@ -108,7 +109,8 @@ class WaveformDecoder(layers.Layer):
         losses = adversarial_losses(self.discriminator, log_magnitudes, sampled)
         log_density = magnitude_decoder.log_density(log_magnitudes, location, log_scale)
         likelihood = tf.reduce_mean(log_density, axis=[1, 2])
-        return losses.discriminator + losses.decoder - LIKELIHOOD_WEIGHT * likelihood
+        adversarial = self._adversarial_weight * (losses.discriminator + losses.decoder)
+        return adversarial - LIKELIHOOD_WEIGHT * likelihood
 
     def sample_coefficients(
         self, latents: HierarchicalLatents, embedding: tf.Tensor, noise: tf.Tensor
