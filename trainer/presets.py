@@ -113,6 +113,7 @@ register_preset(
         preset="tiny",
         epochs=12,
         generation_share=0.4,
+        adversarial_weight=0.3,
         batch_size=4,
         learning_rate=3e-3,
         channels=96,
