@@ -48,8 +48,9 @@ def load(run: str | Path, checkpoint: str = "best", cache: Path | None = None) -
 
     Args:
         run: Run directory, or a folder of models, whose champion is loaded; local or `gs://`.
-        checkpoint: "best", the weights after the epoch with the highest ELBO on the validation split, or "newest". Runs
-            without a validation split have only the newest.
+        checkpoint: "best", the weights after the last epoch of the second stage of training, or before that after the
+            epoch with the highest ELBO on the validation split; or "newest". Runs without a validation split have
+            only the newest.
         cache: Local folder for files fetched from `gs://`; None: `gtzan-cvae` in the temporary folder.
 
     Returns:

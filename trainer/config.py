@@ -69,7 +69,9 @@ class Config:
     )
     crops_per_clip: int = described_field(8, "random crops of each clip per epoch", minimum=1)
     learning_rate: float = described_field(
-        2e-3, "peak learning rate of Adam; a fourth of it in the last epochs, see `generation_share`", above=0
+        2e-3,
+        "peak learning rate of Adam; a quarter of it in the last epochs, see `generation_share`",
+        above=0,
     )
     final_learning_rate: float = described_field(
         1e-5, "learning rate at the end of the cosine decay", minimum=0

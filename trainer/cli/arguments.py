@@ -35,8 +35,8 @@ def add_checkpoint_argument(parser: argparse.ArgumentParser, default: str | None
         "--checkpoint",
         choices=CHECKPOINT_CHOICES,
         default=default,
-        help="use the weights of the best epoch, which is the last one of the second stage of training, or before that "
-        "the best one on the validation split; or the newest "
+        help="weights of the best epoch (the last one of the second stage of training, or before that the best one "
+        "on the validation split) or the newest "
         f"(default: {CHECKPOINT_CHOICES[0]})",
     )
 

@@ -183,7 +183,10 @@ class WaveformVAE(tf.keras.Model):
         return 0
 
     def variables_of(self, stage: Stage) -> list[tf.Variable]:
-        """Trainable variables that learn in a stage: all of them in the first, and in the second, by default, none."""
+        """Trainable variables that learn in a stage: all in the first; none in the second, unless overridden.
+
+        The terms of the ELBO of the stage `GENERATION` must use every variable of the model.
+        """
         return self.trainable_variables if stage is Stage.ALL_WEIGHTS else []
 
     def parameter_count(self) -> int:

@@ -73,8 +73,8 @@ class ConstantBatchNormalization(tf.keras.layers.BatchNormalization):
     def add_weight(self, *args: Any, **kwargs: Any) -> tf.Variable:
         """Create a variable without `synchronization="on_read"`.
 
-        Moving statistics are read by a collective operation otherwise, in which all workers would have to take part,
-        while only the chief saves, evaluates and generates.
+        Otherwise moving statistics would be read by a collective operation, in which all workers would have to take
+        part, while only the chief saves, evaluates and generates.
         """
         return super().add_weight(*args, **{**kwargs, "synchronization": tf.VariableSynchronization.AUTO})
 

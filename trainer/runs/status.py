@@ -51,7 +51,7 @@ class Status:
     epochs_done: int
     epochs: int
     last: Epoch | None
-    best: Epoch | None  # on the validation split
+    best: Epoch | None  # see `best_epoch`
     checkpoint: str | None  # the newest
     checkpoint_age_secs: int | None
     rollbacks: list[Rollback]

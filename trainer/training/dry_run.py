@@ -7,6 +7,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,12 +30,14 @@ from trainer.data.distribute import distributed_iterator
 from trainer.data.fetch import find_dataset
 from trainer.data.input_pipeline import Batch
 from trainer.data.training_data import SPLITS
+from trainer.models.base import Stage
 from trainer.runs.checkpoints import variables_of
 from trainer.runs.directory import POINTER, check_is_run, newest_checkpoint
 from trainer.runs.settings_file import settings_yaml
 from trainer.runs.storage import StorageFolder, is_remote
 from trainer.training import samples
 from trainer.training.configuration import check_replicas, resolve_config
+from trainer.training.schedule import stage_at
 from trainer.training.train_step import TrainState
 from trainer.training.workers.distribution import Distribution
 
@@ -58,7 +61,7 @@ class Plan:
     done_steps: int  # of the checkpoint from which the run would be resumed; 0: a new run
     checkpoint: str | None
     used_by: str | None  # the process that works on the run
-    step_secs: float  # median of the timed steps
+    step_secs: float  # on average over all epochs, whose steps differ by stage
     evaluation_secs: float  # of the test and validation splits after each epoch
     samples_secs: float  # of rendering the samples after each epoch
     download_bytes: int  # of the dataset, if it is remote
@@ -181,7 +184,9 @@ def _measure(config: Config, manifest: Manifest, distribution: Distribution, dat
     metadata = run_config.metadata_of(manifest, data)
     strategy = distribution.strategy
     has_gpu = bool(tf.config.list_physical_devices("GPU"))
-    with tqdm(total=WARM_UP_STEPS + TIMED_STEPS + 4, desc="timing", unit=" steps", leave=False) as progress:
+    stages = Counter(stage_at(config, epoch) for epoch in range(config.epochs))
+    steps = WARM_UP_STEPS + TIMED_STEPS
+    with tqdm(total=steps * len(stages) + 4, desc="timing", unit=" steps", leave=False) as progress:
 
         def timed(call: Callable[[], Any]) -> float:
             started = time.monotonic()
@@ -192,8 +197,10 @@ def _measure(config: Config, manifest: Manifest, distribution: Distribution, dat
         state = TrainState(config, metadata, strategy)
         crops = _noise_batch(config.batch_size, input_pipeline.crop_length(config, manifest), manifest)
         (batch,) = distributed_iterator(tf.data.Dataset.from_tensors(crops), strategy)
-        steps = range(WARM_UP_STEPS + TIMED_STEPS)
-        step_secs = [timed(partial(_train, state, batch, step)) for step in steps]
+        step_secs = 0.0
+        for stage, epochs in stages.items():
+            secs = [timed(partial(_train, state, batch, step, stage)) for step in range(steps)]
+            step_secs += epochs / config.epochs * median(secs[WARM_UP_STEPS:])
         whole = _noise_batch(state.evaluation_clips, manifest.clip_samples, manifest)
         (whole_batch,) = distributed_iterator(tf.data.Dataset.from_tensors(whole), strategy)
         evaluation_secs = [timed(lambda: float(state.evaluation_step(whole_batch).kl)) for _ in range(2)]
@@ -207,7 +214,7 @@ def _measure(config: Config, manifest: Manifest, distribution: Distribution, dat
     return {
         "parameters": state.averaged.parameter_count(),
         "device": "GPU" if has_gpu else "CPU",
-        "step_secs": median(step_secs[WARM_UP_STEPS:]),
+        "step_secs": step_secs,
         "evaluation_secs": batches * evaluation_secs[-1],
         "samples_secs": samples_secs[-1],
         "samples_bytes": 2 * samples_bytes,  # TensorBoard's events repeat them
@@ -218,10 +225,10 @@ def _measure(config: Config, manifest: Manifest, distribution: Distribution, dat
     }
 
 
-def _train(state: TrainState, batch: Batch, step: int) -> float:
+def _train(state: TrainState, batch: Batch, step: int, stage: Stage) -> float:
     """Run a training step to its end."""
     beta = tf.constant(state.config.beta, tf.float32)
-    return float(state.train_step(batch, tf.constant(step, tf.int32), beta).kl)
+    return float(state.train_step(batch, tf.constant(step, tf.int32), beta, stage).kl)
 
 
 def _render(folder: Path, state: TrainState, manifest: Manifest) -> None:

@@ -7,9 +7,7 @@ import math
 from trainer.config import Config
 from trainer.models.base import Stage
 
-GENERATION_RATE = (
-    0.25  # of `Config.learning_rate`, where a decoder and its discriminator learn: more is unstable
-)
+GENERATION_RATE = 0.25  # of the learning rate, where a trained decoder learns against a discriminator
 
 
 def generation_epochs(config: Config) -> int:
@@ -18,9 +16,9 @@ def generation_epochs(config: Config) -> int:
 
 
 def stage_at(config: Config, epoch: float) -> Stage:
-    """Return the stage after `epoch` finished epochs, with the finished part of the current one."""
-    is_last = epoch >= config.epochs - generation_epochs(config)
-    return Stage.GENERATION if is_last else Stage.ALL_WEIGHTS
+    """Return the stage after `epoch` epochs, which may be fractional."""
+    last = generation_epochs(config)
+    return Stage.GENERATION if last and epoch >= config.epochs - last else Stage.ALL_WEIGHTS
 
 
 def learning_rate_at(config: Config, epoch: float, step: int) -> float:
@@ -33,13 +31,14 @@ def learning_rate_at(config: Config, epoch: float, step: int) -> float:
         epoch: Finished epochs, with the finished part of the current one.
         step: Number of finished training steps.
     """
-    first, last, peak = 0, config.epochs - generation_epochs(config), config.learning_rate
+    first, last, scale = 0, config.epochs - generation_epochs(config), 1.0
     if stage_at(config, epoch) is Stage.GENERATION:
-        first, last, peak = last, config.epochs, GENERATION_RATE * peak
-        step = round(step * (epoch - first) / epoch)  # the discriminator's moments are zero at its beginning
+        first, last, scale = last, config.epochs, GENERATION_RATE
+        step = round(step * (epoch - first) / epoch)  # Adam has no moments of the discriminator yet
     progress = min((epoch - first) / max(1, last - first), 1.0)
     cosine = 0.5 * (1 + math.cos(math.pi * progress))
-    rate = config.final_learning_rate + (peak - config.final_learning_rate) * cosine
+    final = config.final_learning_rate
+    rate = scale * (final + (config.learning_rate - final) * cosine)
     return rate * min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else rate
 
 

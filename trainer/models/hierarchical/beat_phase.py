@@ -15,7 +15,7 @@ from trainer.run_config import DatasetMetadata
 
 BEAT_DIM = 2 * len(BEAT_MULTIPLES) + 1
 # How strong the prior is told that the beat of a new clip is, relative to the clarity that is asked for: its samples
-# lose a part of it. At 2, their pulse is nearly that of real clips, and their distance from music is smallest.
+# lose a part of it. At 2, their pulse is strongest, and their distance from music is smallest.
 NEW_CLIP_FACTOR = 2.0
 MAX_NEW_CLIP_STRENGTH = 1.2  # unless more is asked for
 
@@ -33,8 +33,8 @@ class BeatPhase:
     For each of `BEAT_MULTIPLES` the cosine and the sine of its phase, times its strength, and last a constant
     1; all zeros where the condition has no tempo.
 
-    A new clip starts on the beat, and its strength is twice the condition's clarity of the beat, within the range of
-    clear beats, or 1 if that is dropped. In a known clip the phase is that of the onset strength, demodulated at the
+    A new clip starts on the beat, and its strength is twice the condition's clarity of the beat, at most 1.2 unless
+    that is more, or 1 if that is dropped. In a known clip the phase is that of the onset strength, demodulated at the
     clip's tempo and smoothed (complex demodulation), so that it follows a tempo that is slightly wrong or drifts. Its
     strength is the share of the onsets that lie on the beat: much music has no steady beat, or another tempo than the
     measured one, and the prior must not learn from such clips to ignore the phase. The mean strength over a clip is

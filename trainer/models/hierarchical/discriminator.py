@@ -1,8 +1,8 @@
 """The discriminator of log-magnitudes, against which the magnitude decoder learns to sound like music.
 
 A likelihood per bin asks for the median of what may be there, and medians of music are blurred. A network that tells
-real magnitudes from decoded ones notices the blur (Goodfellow et al. 2014; for spectrograms of music, RAVE: Caillon &
-Esling 2021, which also freezes its encoder first).
+real magnitudes from decoded ones notices the blur (Goodfellow et al. 2014). The encoder is trained before, and does not
+change any more, as in RAVE (Caillon & Esling 2021), whose discriminator sees waveforms.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FEATURE_MATCHING_WEIGHT = 2.0  # of the distance of hidden features, relative to
 
 
 class Discriminator(layers.Layer):
-    """Log-magnitudes -> a score for each patch of about 20 frames and 60 bins: positive for real ones."""
+    """Log-magnitudes -> a score for each patch of 33 frames and 53 bins: positive for real ones."""
 
     def __init__(self, bins: int, precision: str) -> None:
         super().__init__()

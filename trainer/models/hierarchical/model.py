@@ -58,6 +58,8 @@ class HierarchicalVAE(WaveformVAE):
         """All but the discriminator, then only the priors, the magnitude decoder and the discriminator."""
         priors = self.global_prior.trainable_variables + self.sequence_prior.trainable_variables
         discriminator = self.decoder.discriminator.trainable_variables
+        if stage is Stage.EVALUATION:
+            return []
         if stage is Stage.GENERATION:
             return priors + self.decoder.magnitudes.trainable_variables + discriminator
         excluded = {id(variable) for variable in discriminator}

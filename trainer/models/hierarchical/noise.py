@@ -61,7 +61,7 @@ class LatentShape(NamedTuple):
     def elbo_noise_size(self, window_steps: int) -> Size:
         """Values that an estimate of the ELBO takes, whose decoders see `window_steps` steps.
 
-        One selects these steps, and they are decoded as a new clip is.
+        One value selects these steps; the others sample latents, and decode these steps as a new clip is decoded.
         """
         return 1 + self.posterior_noise_size + self._replace(steps=window_steps).decode_noise_size
 

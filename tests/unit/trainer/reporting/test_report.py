@@ -116,6 +116,12 @@ def test_a_diverged_run_has_a_report(run):
     assert not any("nan" in path or "inf" in path for path in page.attributes("path", "d"))
 
 
+def test_the_last_epoch_of_the_second_stage_is_named(run):
+    write_metrics(run, epoch(1, stage=1), epoch(2, stage=2, test_elbo=-9_000.0))
+    sentence = "Last epoch of the second stage: 2, test ELBO \N{MINUS SIGN}9,000.0 nats."
+    assert sentence in Page(write_report(run)).text
+
+
 def test_a_resumed_run_counts_each_epoch_once(run):
     write_metrics(run, epoch(1), epoch(2, test_elbo=-1.0), epoch(2))
     text = Page(write_report(run)).text

@@ -25,9 +25,14 @@ def test_the_learning_rate_of_each_stage_warms_up_and_decays_along_half_a_cosine
     assert rates[5.9999] == pytest.approx(1e-5, rel=1e-3)
     assert rates[6] == pytest.approx(2.5e-5)
     assert rates[6.02] == pytest.approx(1.25e-4, rel=1e-3)
-    assert rates[8] == pytest.approx((2.5e-4 + 1e-5) / 2)
-    assert rates[10] == pytest.approx(1e-5)
+    assert rates[8] == pytest.approx(0.25 * (1e-3 + 1e-5) / 2)
+    assert rates[10] == pytest.approx(2.5e-6)
     assert {learning_rate_at(PRESETS["reference"], epoch, 0) for epoch in (0, 3.3, 19.9)} == {3e-4}
+    constant = Config(
+        epochs=10, generation_share=0.4, learning_rate=1e-4, final_learning_rate=1e-4, warmup_steps=0
+    )
+    assert {learning_rate_at(constant, epoch, 0) for epoch in (0, 5)} == {1e-4}
+    assert {learning_rate_at(constant, epoch, 0) for epoch in (6, 9.9)} == {2.5e-5}
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(1, 0), (3, 1), (4, 1), (10, 4)])
