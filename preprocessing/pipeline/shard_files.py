@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from preprocessing.dataset.quarantine import Rejected
 from preprocessing.dataset.records import RecordEntry
 from preprocessing.dataset.splits import SPLITS
+from preprocessing.errors import StoppedError
 from preprocessing.storage import beam_files
 
 DESCRIPTION_ENDING = ".description"  # of the staged files that describe a shard which is decoded
@@ -177,8 +178,22 @@ class ShardWriter:
         return self.path, self.size_bytes, self._digest.hexdigest()
 
 
+_closed: set[str] = set()
+
+
+def close_staging(staging: str) -> None:
+    """Let the threads of this process stage no more files: those of a stopped job go on until the process ends."""
+    _closed.add(staging)
+
+
 def staged_path(staging: str, name: str) -> str:
-    """Return an unused path for a staged file."""
+    """Return an unused path for a staged file.
+
+    Raises:
+        StoppedError: The job has ended (exit code 75).
+    """
+    if staging in _closed:
+        raise StoppedError("the job has been stopped: run the same command again")
     # Unique: a retried or duplicated attempt writes a second file, and the commit takes exactly one of them.
     return beam_files.join(staging, f"{time.time_ns():x}-{name}")
 

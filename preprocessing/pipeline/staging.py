@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from preprocessing.dataset.quarantine import Rejected, bad_fraction
 from preprocessing.pipeline.plan import Plan, SourceFile
-from preprocessing.pipeline.shard_files import StagedShard
+from preprocessing.pipeline.shard_files import StagedShard, close_staging
 from preprocessing.sources.opener import stage_archives
 from preprocessing.storage import beam_files
 
@@ -41,11 +41,17 @@ class Outcome(NamedTuple):
 def staging_folder(output: str) -> Iterator[str]:
     """Provide a folder below `output`, which the caller has locked; delete it and those of killed jobs."""
     root = beam_files.join(output, ".staging")
+    staging = beam_files.join(root, uuid.uuid4().hex[:12])
     beam_files.delete_folder(root)
     try:
-        yield beam_files.join(root, uuid.uuid4().hex[:12])
+        yield staging
     finally:
+        close_staging(staging)
         beam_files.delete_folder(root)
+        if beam_files.exists(
+            root
+        ):  # a thread had its path already, and created the file after the list was made
+            beam_files.delete_folder(root)
 
 
 def write_plan(plan: Plan, reused: list[StagedShard], staging: str) -> None:
