@@ -45,7 +45,7 @@ class Config:
         extendable=True,
     )
     generation_share: float = described_field(
-        0.3,
+        0.15,
         "share of the epochs, the last ones, in which only what makes new clips learns, from an encoder that no longer "
         "changes: the priors, from whole crops, and the magnitude decoder, against a discriminator",
         minimum=0,
