@@ -48,9 +48,8 @@ def staging_folder(output: str) -> Iterator[str]:
     finally:
         close_staging(staging)
         beam_files.delete_folder(root)
-        if beam_files.exists(
-            root
-        ):  # a thread had its path already, and created the file after the list was made
+        # A thread may have had its path already, and have created the file after the list was made.
+        if beam_files.exists(root):
             beam_files.delete_folder(root)
 
 
