@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import NamedTuple
 
 from preprocessing.dataset.dependents import Run, find_runs
 from preprocessing.dataset.forgotten import FORGOTTEN_NAME, Forgotten
 from preprocessing.dataset.manifest import LATEST_NAME, MANIFEST_NAME, Manifest, parse_latest
-from preprocessing.dataset.quarantine import QUARANTINE_NAME
 from preprocessing.dataset.records import RECORDS_NAME, RecordEntry
 from preprocessing.dataset.run_files import CONFIG_NAME
+from preprocessing.dataset.versions import files_of_version
 from preprocessing.errors import DataError
 from preprocessing.storage import beam_files, lease
 
@@ -175,12 +175,8 @@ def _delete_versions(root: str, versions: list[Version]) -> None:
     if beam_files.exists(latest) and parse_latest(beam_files.read(latest)) in digests:
         beam_files.delete([latest])
     for version in versions:
-        manifest = beam_files.join(version.folder, MANIFEST_NAME)
-        names = [MANIFEST_NAME, QUARANTINE_NAME]
-        if beam_files.exists(manifest):
-            names += [shard.name for shard in Manifest.from_json(beam_files.read(manifest), manifest).shards]
         # The manifest first: a folder without one is no dataset.
-        beam_files.delete([beam_files.join(version.folder, name) for name in names])
+        beam_files.delete(files_of_version(version.folder))
         beam_files.delete([beam_files.join(version.folder, RECORDS_NAME)])
         if version.folder != root.rstrip("/"):
             beam_files.delete_empty_folders(version.folder)
@@ -210,7 +206,11 @@ def _describe(findings: Findings, delete: bool) -> list[str]:
     ]
     hint = "; preprocess and train again" if delete else "; --yes deletes them"
     lines.append(
-        f"{len(findings.recordings)} recordings, {len(findings.versions)} datasets, "
-        f"{len(runs) - len(findings.unknown)} runs {deleted}{hint}"
+        f"{_count(findings.recordings, 'recording')}, {_count(findings.versions, 'dataset')}, "
+        f"{_count(findings.trained + findings.tested, 'run')} {deleted}{hint}"
     )
     return lines
+
+
+def _count(things: Sized, noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from preprocessing.dataset.dependents import read_champion
 from preprocessing.dataset.manifest import MANIFEST_NAME
-from preprocessing.dataset.records import RECORDS_NAME
-from preprocessing.dataset.versions import latest_version
+from preprocessing.dataset.versions import files_of_version, latest_version
 from preprocessing.errors import DataError
 from preprocessing.storage import beam_files, lease
 
@@ -55,7 +54,8 @@ def list_versions(root: str, keep_versions: int, models: list[str]) -> list[Vers
         for models_folder, content in champions.items():
             if digest[:DIGITS] in content:
                 reason = f"the champion of {models_folder} was trained on it"
-        size_bytes = sum(part.size_in_bytes for part in beam_files.find(folder))
+        own = set(files_of_version(folder))
+        size_bytes = sum(part.size_in_bytes for part in beam_files.find(folder) if part.path in own)
         versions.append(Version(file.last_updated_in_seconds, folder, size_bytes, reason))
     return versions
 
@@ -85,8 +85,9 @@ def prune(root: str, keep_versions: int, models: list[str], delete: bool) -> str
 
 
 def _delete(folder: str) -> None:
-    """Delete a version, but not its list of records, from which `forget` tells what a model was trained on."""
+    """Delete a version, but not its list of records, from which `forget` tells what a model was trained on.
+
+    What a user has put there stays, too.
+    """
     # The manifest first: a folder without one is no dataset.
-    beam_files.delete([beam_files.join(folder, MANIFEST_NAME)])
-    files = (file.path for file in beam_files.find(folder))
-    beam_files.delete([path for path in files if path != beam_files.join(folder, RECORDS_NAME)])
+    beam_files.delete(files_of_version(folder))

@@ -5,7 +5,8 @@ Every job that succeeds writes `LATEST`, also if nothing has changed: an old one
 
 from __future__ import annotations
 
-from preprocessing.dataset.manifest import LATEST_NAME, parse_latest
+from preprocessing.dataset.manifest import LATEST_NAME, MANIFEST_NAME, Manifest, parse_latest
+from preprocessing.dataset.quarantine import QUARANTINE_NAME
 from preprocessing.errors import StorageError
 from preprocessing.storage import beam_files
 from preprocessing.storage.gcs import GcsObject, GenerationMismatchError, storage_errors
@@ -16,6 +17,22 @@ def latest_version(root: str) -> str | None:
     uri = beam_files.join(root, LATEST_NAME)
     digest = parse_latest(beam_files.read(uri)) if beam_files.exists(uri) else None
     return beam_files.join(root, digest) if digest else None
+
+
+def files_of_version(folder: str) -> list[str]:
+    """Return the files that make a version a dataset, without its list of records: the manifest is first.
+
+    Raises:
+        CommandError: The manifest is corrupt (exit code 3).
+    """
+    manifest = beam_files.join(folder, MANIFEST_NAME)
+    shards = (
+        Manifest.from_json(beam_files.read(manifest), manifest).shards if beam_files.exists(manifest) else []
+    )
+    return [
+        manifest,
+        *(beam_files.join(folder, name) for name in (QUARANTINE_NAME, *(shard.name for shard in shards))),
+    ]
 
 
 def confirm_latest(root: str) -> None:

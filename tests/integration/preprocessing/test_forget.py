@@ -104,7 +104,7 @@ def test_without_yes_it_lists_what_it_would_delete(studio, late, capsys):
     said = capsys.readouterr().out
     assert f"recording  {late.source_uri}  {late.source_sha256}" in said
     assert f"run        {studio.runs}/wave (a champion)  was trained on them: would be deleted" in said
-    assert "1 recordings, 1 datasets, 1 runs would be deleted; --yes deletes them" in said
+    assert "1 recording, 1 dataset, 1 run would be deleted; --yes deletes them" in said
     assert len(studio.versions()) == 4
     assert not (studio.datasets / "forgotten.json").exists()
 

@@ -47,10 +47,13 @@ def test_without_yes_nothing_is_deleted(versions, tmp_path, capsys):
 
 
 def test_the_newest_versions_are_kept(versions, tmp_path):
+    notes = tmp_path / "datasets" / versions[0] / "notes.txt"
+    notes.write_text("a user's own")
     assert prune(tmp_path, "--keep-versions", "2", "--yes") == 0
     assert existing(tmp_path) == set(versions[2:])
     left = (path for digest in versions[:2] for path in (tmp_path / "datasets" / digest).iterdir())
-    assert {path.name for path in left} == {"records.jsonl"}
+    assert {path.name for path in left} == {"records.jsonl", notes.name}
+    assert notes.read_text() == "a user's own"
     assert main(["inspect", str(tmp_path / "datasets")]) == 0
 
 
