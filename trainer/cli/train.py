@@ -58,14 +58,16 @@ def run(flags: argparse.Namespace) -> None:
         from trainer.training.tracking import parse_target
 
         parse_target(flags.track)
-    if flags.dry_run:
-        _dry_run(flags, settings, is_alone=cluster is None)
-        return
-    progress_file.configure(flags.progress_file)
-    from trainer.training.train import train_and_evaluate
+    if not flags.dry_run:
+        progress_file.configure(flags.progress_file)
     from trainer.training.workers.gpus import require_gpus
 
     require_gpus(flags.require_gpus)
+    if flags.dry_run:
+        _dry_run(flags, settings, is_alone=cluster is None)
+        return
+    from trainer.training.train import train_and_evaluate
+
     report = train_and_evaluate(
         flags.data,
         flags.run,

@@ -128,29 +128,31 @@ def _transfer(generator: Generator, sources: Sequence[SourceClip], options: Opti
 
 
 def _extend(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
-    genres, rate_hz = _known_genres(generator, sources), generator.sample_rate_hz
-    has_files = any(source.file_sha256 for source in sources)
+    known, total_secs = [], []
+    for source in sources:
+        samples, is_file = len(source.audio), source.file_sha256 is not None
+        kept = samples if is_file else int(samples * CONTINUED_FRACTION)
+        known.append(source._replace(audio=source.audio[:kept]))
+        total = samples + (generator.clip_samples if is_file else 0)
+        total_secs.append(options.secs or total / generator.sample_rate_hz)
+    genres = _known_genres(generator, sources)
 
-    def extend(clips: np.ndarray, seed: int, genres: list[str | None]) -> np.ndarray:
-        secs = clips.shape[1] / rate_hz
-        if has_files:
-            total_secs = options.secs or secs + generator.clip_samples / rate_hz
-        else:
-            clips, total_secs = clips[:, : int(clips.shape[1] * CONTINUED_FRACTION)], options.secs or secs
+    def extend(clips: np.ndarray, seed: int, pairs: list[tuple[str | None, float]]) -> np.ndarray:
+        of_clips, secs = zip(*pairs, strict=True)
         return generator.extend(
             clips,
-            total_secs,
+            secs[0],
             seed,
-            genres,
+            of_clips,
             options.attributes,
             options.key,
             options.temperature,
             options.guidance,
         )
 
-    return GeneratedClips(
-        "continue", _each(extend, sources, options, genres), _names(sources), genres, sources
-    )
+    pairs = list(zip(genres, total_secs, strict=True))
+    audio = _each(extend, known, options, pairs, together=len(set(total_secs)) == 1)
+    return GeneratedClips("continue", audio, _names(sources), genres, sources)
 
 
 _GENERATE = {
@@ -168,12 +170,14 @@ def _each(
     sources: Sequence[SourceClip],
     options: Options,
     arguments: list[Argument],
+    together: bool = True,
 ) -> list[np.ndarray]:
-    """Call `generate` with all source clips, the seed and one argument per clip; with each alone if lengths differ.
+    """Call `generate` with all source clips, the seed and one argument per clip; or with each alone.
 
-    A clip that is generated alone has the seed that follows the one of the clip before.
+    That is where their lengths differ, or if not `together`. A clip that is generated alone has the seed that follows
+    the one of the clip before.
     """
-    if len({len(source.audio) for source in sources}) == 1:
+    if together and len({len(source.audio) for source in sources}) == 1:
         return list(generate(np.stack([source.audio for source in sources]), options.seed, arguments))
     return [
         generate(source.audio[np.newaxis], options.seed + index, [argument])[0]

@@ -226,14 +226,14 @@ def _roll_back(loop: TrainingLoop, error: DivergedError) -> None:
             "a lower `learning_rate`",
         ) from error
     rollbacks.add(path, rollbacks.Rollback(loop.steps, to_step, str(error)))
-    rate = config.learning_rate * rollbacks.learning_rate_scale(path)
+    scale = rollbacks.learning_rate_scale(path)
     event_log.log_event(
         "rollback",
-        f"training diverged ({error}): rolling back to step {to_step}, learning rate {rate:.2g}",
+        f"training diverged ({error}): rolling back to step {to_step}, with {scale:.2g} of the learning rate",
         event_log.WARNING,
         step=loop.steps,
         to_step=to_step,
-        learning_rate=rate,
+        learning_rate_scale=scale,
     )
 
 

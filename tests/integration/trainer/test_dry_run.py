@@ -133,6 +133,7 @@ def test_what_training_would_refuse_is_refused(dataset, metadata, tmp_path, monk
             USAGE,
             "--batch-size 1 is less than the 2 replicas",
         ),
+        ("new", ["--require-gpus", "99"], USAGE, "--require-gpus 99, but TensorFlow sees"),
         ("other", [], USAGE, "is no run of this program"),
     ):
         assert dry_run(dataset, tmp_path / run, *flags) == code

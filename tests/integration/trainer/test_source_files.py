@@ -51,6 +51,30 @@ def test_generation_starts_from_recordings_of_any_format_and_length(wave, record
         assert (take / entry["file"]).read_bytes() == (repeated / entry["file"]).read_bytes()
 
 
+def test_a_file_is_continued_whole_and_a_test_clip_from_its_first_third(wave, recordings, tmp_path):
+    (name, *_) = (clip["track_id"] for clip in json.loads((wave / "samples/clips.json").read_text()))
+    sources = ["--from", recordings[0], "--from", name]
+    assert (
+        main(
+            [
+                "generate",
+                "--run",
+                str(wave),
+                "--mode",
+                "continue",
+                *sources,
+                "--output",
+                str(tmp_path / "both"),
+            ]
+        )
+        == 0
+    )
+    secs = [
+        soundfile.info(path).duration for path in sorted((tmp_path / "both").glob("*/continue/[0-9]*.wav"))
+    ]
+    assert secs == pytest.approx([3.024, 1.024], abs=0.1)
+
+
 def test_an_interpolation_is_between_two_recordings_as_long_as_the_shorter(
     wave, recordings, tmp_path, capsys
 ):
