@@ -47,7 +47,8 @@ from trainer.models.hierarchical.noise import LatentShape
 from trainer.presets import PRESETS
 from trainer.runs.checkpoints import Writer
 from trainer.training import train_step
-from trainer.training.train_step import TrainState, replica_loss
+from trainer.training.totals import replica_loss
+from trainer.training.train_step import TrainState
 from trainer.training.workers.distribution import Distribution
 
 CHECKPOINT_SECS = 10.0
@@ -80,7 +81,7 @@ def notebook(bench: Bench) -> None:
                 zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
             )
 
-    ours = epoch_of(bench, config, dataset.cache_in_memory(bench.clips))
+    ours = epoch_of(bench, config, dataset.cache_in_memory(bench.clips, bench.manifest.clip_count("train")))
     print_heading(f"Preset `reference`, an epoch of {count} clips", "ms/clip", "ratio", "CPU ms", "ratio")
     bench.print_ratios({"this trainer": ours, "notebook loop: eager step, librosa each epoch": plain}, count)
 
@@ -104,7 +105,7 @@ def epoch_of(bench: Bench, config: Config, clips: Clips) -> Callable[[], None]:
 def input_pipeline(bench: Bench) -> None:
     """Time how long a step waits for its batch."""
     strategy = Distribution(None, 1).strategy
-    cached = epoch_of(bench, TINY, dataset.cache_in_memory(bench.clips))
+    cached = epoch_of(bench, TINY, dataset.cache_in_memory(bench.clips, bench.manifest.clip_count("train")))
     step = cached.step
     steps = count_steps(bench.manifest, TINY)
     constant = on_devices(bench.batch(TINY), strategy)

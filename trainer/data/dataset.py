@@ -27,7 +27,9 @@ class Clip(NamedTuple):
     track_id: tf.Tensor  # [] string
 
 
-Clips = tf.data.Dataset | Clip  # of a split or input shard: read at each use, or stacked in memory
+# Of a split or input shard: read at each use, or numpy arrays in memory, stacked. TensorFlow's pipelines would copy
+# tensors.
+Clips = tf.data.Dataset | Clip
 
 
 def files_of_input_shard(
@@ -140,10 +142,31 @@ def fits_in_memory(manifest: Manifest, splits: Sequence[str], cache_mb: int) -> 
     return clips * manifest.clip_samples * np.dtype(np.float32).itemsize <= cache_mb * 1_000_000
 
 
-def cache_in_memory(clips: Iterable[Clip]) -> Clip:
-    """Stack clips in memory, so that no epoch reads and parses them again."""
-    with tf.device("CPU:0"):
-        return tf.nest.map_structure(lambda *parts: tf.stack(parts), *clips)
+def cache_in_memory(clips: Iterable[Clip], count: int) -> Clip:
+    """Stack `count` clips in memory, so that no epoch reads and parses them again."""
+    audio, conditions, track_ids = None, [], []
+    for row, clip in enumerate(clips):
+        if audio is None:
+            audio = np.empty([count, *clip.audio.shape], np.float32)  # once, not also as a list of clips
+        audio[row] = clip.audio
+        conditions.append(tf.nest.map_structure(np.asarray, clip.condition))
+        track_ids.append(np.asarray(clip.track_id))
+    return Clip(audio, Condition(*map(np.stack, zip(*conditions, strict=True))), np.stack(track_ids))
+
+
+def cached_audio(clips: Clip, row: tf.Tensor, start: tf.Tensor | int, length: int) -> tf.Tensor:
+    """Read `[length]` samples of a clip in memory, from sample `start` on."""
+
+    def read(row: np.ndarray, start: np.ndarray) -> np.ndarray:
+        return clips.audio[row, start : start + length]
+
+    audio = tf.numpy_function(read, [row, start], tf.float32, stateful=False)
+    return tf.ensure_shape(audio, [length])
+
+
+def rows_of(clips: Clip) -> tf.data.Dataset:
+    """Make a dataset of clips in memory, with the number of its row in place of the audio of each."""
+    return tf.data.Dataset.from_tensor_slices(clips._replace(audio=np.arange(len(clips.track_id))))
 
 
 def read_clips(source: ReadAhead, clips: tf.data.Dataset) -> Iterator[Clip]:

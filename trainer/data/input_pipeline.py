@@ -15,7 +15,7 @@ import tensorflow as tf
 from preprocessing.dataset.manifest import Manifest
 from trainer.conditioning import DROPPED_GENRE, DROPPED_KEY, Condition
 from trainer.config import Config
-from trainer.data.dataset import Clip, Clips
+from trainer.data.dataset import Clip, Clips, cached_audio, rows_of
 
 SHUFFLE_CLIPS = 512  # size of the shuffle buffer of whole clips: 180 MB at the default format
 SHUFFLE_CROPS = 4_096  # size of the shuffle buffer of crops
@@ -101,13 +101,11 @@ def _concatenated(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
 def _examples(clips: Clips, config: Config, manifest: Manifest, seeds: tf.Tensor) -> tf.data.Dataset:
     """Make audio and condition of one input shard's examples: crops of every clip at random offsets, with random gain.
 
-    Random parts of the conditions are dropped, as classifier-free guidance needs. Clips in memory give the same
-    examples as clips that are read, but their crops are shuffled as offsets and cut last.
+    Random parts of the conditions are dropped, as classifier-free guidance needs. Crops are shuffled before they are
+    cut: the buffer holds each clip once, or its row if clips are in memory, which gives the same examples.
     """
     cached = clips if isinstance(clips, Clip) else None
-    if cached is not None:
-        rows = tf.range(len(cached.track_id))
-        clips = tf.data.Dataset.from_tensor_slices(Clip(rows, cached.condition, cached.track_id))
+    sources = clips if cached is None else rows_of(cached)
     order, offsets, chances = (seeds[index] for index in range(3))
     names = sorted(manifest.attributes)
     per_db = np.array([1 / manifest.attributes[name].std if name == LOUDNESS else 0.0 for name in names])
@@ -118,11 +116,6 @@ def _examples(clips: Clips, config: Config, manifest: Manifest, seeds: tf.Tensor
         starts = tf.random.stateless_uniform([crops_per_clip], [offsets, index], 0, last, tf.int32)
         chance = tf.random.stateless_uniform([crops_per_clip, len(names) + 4], [chances, index])
         gain_db = config.gain_db * (2 * chance[:, :1] - 1)
-        gain = 10 ** (gain_db / 20)
-        if cached is None:
-            audio = tf.gather(clip.audio, starts[:, tf.newaxis] + tf.range(length)) * gain
-        else:
-            audio = (tf.repeat(clip.audio, crops_per_clip), starts, gain)
         dropped = chance[:, 2:] < config.condition_dropout
         if config.condition_dropout:
             dropped |= chance[:, 1:2] < UNCONDITIONAL_RATE
@@ -132,15 +125,17 @@ def _examples(clips: Clips, config: Config, manifest: Manifest, seeds: tf.Tensor
             tf.where(dropped[:, 1:-1], math.nan, attributes),
             tf.where(dropped[:, -1], DROPPED_KEY, clip.condition.key),
         )
-        return tf.data.Dataset.from_tensor_slices((audio, condition))
+        crops = tf.data.Dataset.from_tensor_slices((starts, 10 ** (gain_db / 20), condition))
+        # All crops share one tensor.
+        return tf.data.Dataset.zip((tf.data.Dataset.from_tensors(clip.audio).repeat(crops_per_clip), crops))
 
-    def cut(location: tuple[tf.Tensor, ...], condition: Condition) -> tuple[tf.Tensor, Condition]:
-        assert cached is not None
-        row, start, gain = location
-        return cached.audio[row, start : start + length] * gain, condition
+    def cut(source: tf.Tensor, crop: tuple[tf.Tensor, tf.Tensor, Condition]) -> tuple[tf.Tensor, Condition]:
+        start, gain, condition = crop
+        if cached is None:
+            return source[start : start + length] * gain, condition
+        return cached_audio(cached, source, start, length) * gain, condition
 
-    examples = _shuffle_crops(_shuffle_clips(clips, order).enumerate().flat_map(crop), order, config)
-    return examples if cached is None else examples.map(cut)
+    return _shuffle_crops(_shuffle_clips(sources, order).enumerate().flat_map(crop), order, config).map(cut)
 
 
 def _shuffle_clips(clips: tf.data.Dataset, order: tf.Tensor) -> tf.data.Dataset:
@@ -188,8 +183,12 @@ def evaluation_batches(clips: Clips, batch_size: int, worker: int = 0, workers: 
         A dataset of `Batch`.
     """
     if isinstance(clips, Clip):
-        clips = tf.data.Dataset.from_tensor_slices(clips)
-    examples = clips.map(lambda clip: (clip.audio, clip.condition))
+        cached, samples = clips, clips.audio.shape[1]
+        examples = rows_of(cached).map(
+            lambda clip: (cached_audio(cached, clip.audio, 0, samples), clip.condition)
+        )
+    else:
+        examples = clips.map(lambda clip: (clip.audio, clip.condition))
     first, last = (batch_size * number // workers for number in (worker, worker + 1))
 
     def part(audio: tf.Tensor, condition: Condition, real: tf.Tensor) -> Batch:

@@ -63,6 +63,7 @@ class TrainingData:
         self.manifest, self._config, self._numbers = manifest, config, numbers
         self._fits = fits_in_memory(manifest, SPLITS, config.cache_mb)
         train = [files_of_input_shard(manifest, "train", number, config.input_shards) for number in numbers]
+        self._train_counts = [sum(shard.records for shard in files) for files in train]
         self._files = {"test": files_of_input_shard(manifest, "test")}
         if manifest.clip_count("validation"):
             self._files["validation"] = files_of_input_shard(manifest, "validation")
@@ -126,7 +127,7 @@ class TrainingData:
             Numpy arrays: the clips, stacked.
         """
         if memory := self._memory.get("test"):
-            return tf.nest.map_structure(lambda rows: tf.gather(rows, list(indices)).numpy(), memory)
+            return tf.nest.map_structure(lambda rows: rows[list(indices)], memory)
         wanted, files, places = set(indices), list[Shard](), list[int]()
         first = 0
         for shard in self._files["test"]:
@@ -167,7 +168,7 @@ class TrainingData:
             yield lambda: batches_of(open_streams([frozenset()] * len(skipped)), rest)
             return
         streams = [open_stream(self.source, stream, self.manifest) for stream in self._rest]
-        self._train_memory = [cache_in_memory(clips) for clips in streams]
+        self._train_memory = list(map(cache_in_memory, streams, self._train_counts))
         yield lambda: batches_of(self._train_memory, rest)
 
     def _evaluation_clips(self, split: str, while_waiting: Callable[[], None]) -> Clips:
@@ -179,7 +180,7 @@ class TrainingData:
         if not self._fits:
             return clips
         with Reader(self.source, [lambda: clips], while_waiting) as reader:
-            self._memory[split] = cache_in_memory(reader)
+            self._memory[split] = cache_in_memory(reader, self.manifest.clip_count(split))
         return self._memory[split]
 
     def _add_stream(self, split: str, files: Sequence[Shard], passes: int) -> Stream:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import deque
 
-from trainer.training.train_step import Totals
+from trainer.training.totals import Totals
 
 CHECK_STEPS = 10  # between two checks, each of which waits for the device
 # A training has diverged if its median loss exceeds its minimum by `MAX_RISE_NATS` per sample and by

@@ -10,7 +10,8 @@ from trainer.data.input_pipeline import evaluation_batches
 from trainer.data.reader import Reader
 from trainer.data.training_data import TrainingData
 from trainer.runs.metrics import VALIDATION_ELBO
-from trainer.training.train_step import Totals, TrainState
+from trainer.training.totals import Totals
+from trainer.training.train_step import TrainState
 from trainer.training.workers.distribution import Distribution
 
 

@@ -28,7 +28,8 @@ from trainer.training.profiling import Profile
 from trainer.training.progress import EpochProgress
 from trainer.training.schedule import beta_at, learning_rate_at, stage_at
 from trainer.training.signals import StopRequest
-from trainer.training.train_step import Totals, TrainState
+from trainer.training.totals import Totals
+from trainer.training.train_step import TrainState
 from trainer.training.workers.distribution import Distribution
 
 

@@ -9,7 +9,6 @@ A training step is a pure function of weights, batch, (seed, step) and beta:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -20,51 +19,17 @@ from trainer.config import Config
 from trainer.data.input_pipeline import Batch
 from trainer.dsp import distances
 from trainer.models import make_model
-from trainer.models.base import ElboTerms, Stage, WaveformVAE
+from trainer.models.base import Stage, WaveformVAE
 from trainer.run_config import DatasetMetadata
 from trainer.runs.checkpoints import AVERAGED, restore_for_inference
+from trainer.training.micro_batches import sum_over_parts
 from trainer.training.optimizer import FusedAdam
 from trainer.training.schedule import generation_epochs
+from trainer.training.totals import Totals, no_totals, replica_loss, totals_of
 
-EVALUATION_CLIPS = 8  # global batch size of evaluation: whole clips take more memory than crops
+EVALUATION_CLIPS = 8  # global batch size of evaluation
+EVALUATION_SAMPLES = 1_000_000  # that are evaluated at a time: whole clips take more memory than crops
 EVALUATION_STEP = 2**31 - 1  # random key of evaluation, the same in each epoch and of no training step
-
-
-class Totals(NamedTuple):
-    """Sums over examples, from which the metrics of an epoch are computed; float64 scalars."""
-
-    log_likelihood: tf.Tensor  # nats
-    kl: tf.Tensor  # nats, of all levels of latents
-    snr_db: tf.Tensor  # of reconstructions; 0 in training steps
-    examples: tf.Tensor  # number of examples, without padding
-    samples: tf.Tensor  # number of their audio samples
-
-    def plus(self, other: Totals) -> Totals:
-        """Add two totals."""
-        return Totals(*map(tf.add, self, other))
-
-    def nats_per_clip(self, clip_samples: int) -> dict[str, float]:
-        """Return ELBO, log-likelihood and KL in nats per clip; a crop counts as a fraction of a clip."""
-        clips = float(self.samples) / clip_samples
-        log_likelihood, kl = float(self.log_likelihood) / clips, float(self.kl) / clips
-        return {"elbo": log_likelihood - kl, "log_likelihood": log_likelihood, "kl": kl}
-
-
-def replica_loss(elbo_terms: ElboTerms, weight: tf.Tensor) -> tf.Tensor:
-    """Compute this replica's share of the mean objective over the global batch.
-
-    Gradients are summed over replicas, so each replica divides the *sum* of its examples by the size of the global
-    batch. The result does not depend on how the batch is divided, even if replicas have different numbers of
-    examples.
-
-    Args:
-        elbo_terms: Of this replica's examples.
-        weight: `[batch]` float32, one over the number of examples in the global batch, or 0 for padding.
-
-    Returns:
-        A scalar in nats.
-    """
-    return tf.reduce_sum(weight * elbo_terms.objective)
 
 
 class TrainState:
@@ -167,9 +132,14 @@ class TrainState:
 
         def replica_step(batch: Batch) -> Totals:
             noise = self._noise(batch, self.evaluation_clips, tf.constant(EVALUATION_STEP, tf.int32))
+            size, samples = batch.audio.shape
+            parts = min(size, -(-size * samples // EVALUATION_SAMPLES))
+            return sum_over_parts(evaluate, batch, noise, parts, no_totals())
+
+        def evaluate(batch: Batch, noise: tf.Tensor) -> Totals:
             elbo_terms = self.averaged.elbo_terms(batch.audio, batch.condition, noise, tf.constant(1.0))
             snr_db = distances.snr_db(batch.audio, self.averaged.reconstruct(batch.audio, batch.condition))
-            return _totals(batch, elbo_terms, snr_db)
+            return totals_of(batch, elbo_terms, snr_db)
 
         return self._reduce(self.strategy.run(replica_step, args=(batch,)))
 
@@ -182,34 +152,13 @@ class TrainState:
     def _summed_gradients(
         self, batch: Batch, noise: tf.Tensor, beta: tf.Tensor, stage: Stage
     ) -> tuple[list[tf.Tensor], Totals]:
-        """Sum the gradients of this replica's batch over micro-batches.
+        """Sum the gradients of this replica's batch over micro-batches."""
+        zeros = [tf.zeros(weight.shape) for weight in self._updated(stage)], no_totals()
 
-        The examples' weights refer to the global batch, so the sum does not depend on the number of micro-batches.
-        """
-        count = self.config.accumulate_steps
-        if count == 1:
+        def gradients(batch: Batch, noise: tf.Tensor) -> tuple[list[tf.Tensor], Totals]:
             return self._gradients(batch, noise, beta, stage)
-        size = batch.position.shape[0]
-        # The loop needs micro-batches of one size: padding repeats the last example with a weight of 0.
-        rows = tf.reshape(tf.range(count * -(-size // count)), [count, -1])
-        real = tf.cast(rows < size, tf.float32)
-        rows = tf.minimum(rows, size - 1)
-        micro_batches, noises = tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), (batch, noise))
-        micro_batches = micro_batches._replace(weight=micro_batches.weight * real)
 
-        def add(index: tf.Tensor, gradients: list[tf.Tensor], sums: Totals) -> tuple:
-            micro_batch = tf.nest.map_structure(lambda tensor: tensor[index], micro_batches)
-            added, added_sums = self._gradients(micro_batch, noises[index], beta, stage)
-            gradients = [old + tf.convert_to_tensor(new) for old, new in zip(gradients, added, strict=True)]
-            return index + 1, gradients, sums.plus(added_sums)
-
-        gradients = [tf.zeros(weight.shape) for weight in self._updated(stage)]
-        sums = Totals(*(tf.zeros([], tf.float64) for _ in Totals._fields))
-        # Sequentially, so that memory holds the activations of a single micro-batch.
-        _, gradients, sums = tf.while_loop(
-            lambda index, *_: index < count, add, (tf.constant(0), gradients, sums), parallel_iterations=1
-        )
-        return gradients, sums
+        return sum_over_parts(gradients, batch, noise, self.config.accumulate_steps, zeros)
 
     def _gradients(
         self, batch: Batch, noise: tf.Tensor, beta: tf.Tensor, stage: Stage
@@ -220,7 +169,7 @@ class TrainState:
             if _uses_loss_scaling(self.optimizer):
                 loss = self.optimizer.get_scaled_loss(loss)
         gradients = tape.gradient(loss, self._updated(stage))
-        return gradients, _totals(batch, elbo_terms, tf.zeros_like(elbo_terms.log_likelihood))
+        return gradients, totals_of(batch, elbo_terms, tf.zeros_like(elbo_terms.log_likelihood))
 
     def _updated(self, stage: Stage) -> list[tf.Variable]:
         return self.model.variables_of(stage)
@@ -263,11 +212,3 @@ def _make_optimizer(config: Config) -> tf.keras.optimizers.Optimizer:
 
 def _uses_loss_scaling(optimizer: tf.keras.optimizers.Optimizer) -> bool:
     return isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
-
-
-def _totals(batch: Batch, elbo_terms: ElboTerms, snr_db: tf.Tensor) -> Totals:
-    real = tf.cast(batch.weight > 0, tf.float64)
-    per_example = (elbo_terms.log_likelihood, tf.reduce_sum(elbo_terms.kl, axis=-1), snr_db)
-    log_likelihood, kl, snr = (tf.reduce_sum(real * tf.cast(value, tf.float64)) for value in per_example)
-    examples = tf.reduce_sum(real)
-    return Totals(log_likelihood, kl, snr, examples, examples * batch.audio.shape[-1])

@@ -6,7 +6,7 @@ import tensorflow as tf
 from trainer.dsp.distances import snr_db
 from trainer.dsp.mel import MELS, MIN_DB, log_mel, mel_scale
 from trainer.models.base import ElboTerms
-from trainer.training.train_step import replica_loss
+from trainer.training.totals import replica_loss
 
 
 def sine(hz, rate_hz, secs=2.0, amplitude=1.0):

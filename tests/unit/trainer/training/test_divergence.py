@@ -8,7 +8,7 @@ from trainer.training.divergence import (
     DivergedError,
     DivergenceDetector,
 )
-from trainer.training.train_step import Totals
+from trainer.training.totals import Totals
 
 SAMPLES = 500
 

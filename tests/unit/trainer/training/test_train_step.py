@@ -23,6 +23,7 @@ from trainer.models import make_model
 from trainer.models.base import Stage
 from trainer.presets import PRESETS
 from trainer.runs import checkpoints
+from trainer.training import train_step
 from trainer.training.loop import TrainingLoop
 from trainer.training.train import train_and_evaluate
 from trainer.training.train_step import TrainState
@@ -100,6 +101,19 @@ def test_micro_batches_and_xla_do_not_change_a_step(run_steps, given, replicas, 
         np.testing.assert_allclose(value, expected, rtol=1e-3, atol=atol, err_msg=name.name)
 
 
+def test_long_clips_are_evaluated_in_parts_with_the_same_result(opened, manifest, dataset, monkeypatch):
+    metadata, totals = run_config.metadata_of(manifest, str(dataset)), []
+    clips, strategy = datasets.open_split(*opened, "train"), Distribution(None, 1).strategy
+    for parts in (1, 3):  # of eight clips
+        samples = train_step.EVALUATION_CLIPS * manifest.clip_samples
+        monkeypatch.setattr(train_step, "EVALUATION_SAMPLES", -(-samples // parts))
+        train_state = TrainState(SMALL, metadata, strategy)
+        batches = distributed_iterator(evaluation_batches(clips, train_state.evaluation_clips), strategy)
+        totals.append([train_state.evaluation_step(batch) for batch in batches])
+    for one, other in zip(*totals, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 @pytest.mark.parametrize("given", [{}, {"accumulate_steps": 2}])
 def test_the_last_stage_changes_what_makes_new_clips_only(run_steps, dataset, manifest, given):
     metadata = run_config.metadata_of(manifest, str(dataset))
@@ -160,7 +174,7 @@ def test_the_average_of_weights_follows_its_formula(run_steps):
 
 def test_cached_clips_give_the_batches_of_clips_that_are_read(opened, manifest):
     clips = datasets.open_split(*opened, "train")
-    cached = datasets.cache_in_memory(clips)
+    cached = datasets.cache_in_memory(clips, manifest.clip_count("train"))
     for config in (SMALL, dataclasses.replace(SMALL, crop_samples=0)):
         pairs = zip(
             training_batches([clips], config, manifest, [2]),
