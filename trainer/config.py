@@ -34,7 +34,7 @@ class Config:
     """
 
     preset: str = described_field(
-        "wave", "model and defaults: tiny, wave, wave-large, or reference, the notebook's"
+        "wave", "model and defaults: tiny, wave, wave-22khz, wave-large, or reference, the notebook's"
     )
 
     # Training.

@@ -90,7 +90,7 @@ def check_sample_rate(config: Config, sample_rate_hz: int) -> None:
     is_adapted = config.hop_samples != PRESETS[preset].hop_samples
     if _is_for(preset, sample_rate_hz) or is_adapted:
         return
-    other = next((name for name in ("wave", "wave-large") if _is_for(name, sample_rate_hz)), "")
+    other = next((name for name in ("wave", "wave-22khz") if _is_for(name, sample_rate_hz)), "")
     advice = other and f"use `preset` {other}, or "
     raise UsageError(
         f"`preset` {preset} is made for {low_hz:,} to {high_hz:,} Hz, and the dataset is at {sample_rate_hz:,} Hz: "
@@ -123,6 +123,24 @@ register_preset(
     sample_rates_hz=LOW_RATES_HZ,
 )
 register_preset(Config(), sample_rates_hz=LOW_RATES_HZ)  # wave
+# The whole band of GTZAN: the same durations of frames, steps and windows, and half as many crops for the time.
+register_preset(
+    Config(
+        preset="wave-22khz",
+        epochs=20,
+        crop_samples=1_048_576,
+        decoded_samples=61_440,
+        crops_per_clip=4,
+        beta=1.0,
+        sequence_latent_dim=24,
+        sparse_coefficients=112,
+        hop_samples=512,
+        frames_per_step=4,
+        prior_units=320,
+    ),
+    sample_rates_hz=(12_000, 48_000),
+    usual_rate_hz=22_050,
+)
 # For a day on one GPU at 22,050 Hz: crops of the same duration, and a larger model.
 register_preset(
     Config(
@@ -133,10 +151,12 @@ register_preset(
         decoded_samples=131_072,
         crops_per_clip=4,
         learning_rate=5e-4,
+        beta=1.0,
         latent_dim=64,
         sequence_latent_dim=32,
-        sparse_coefficients=44,
+        sparse_coefficients=112,
         hop_samples=512,
+        frames_per_step=4,
         channels=512,
         prior_units=768,
         prior_mixtures=16,

@@ -28,7 +28,21 @@ def log_magnitudes(audio: tf.Tensor, hop: int, frames: Size) -> tf.Tensor:
 
     The clip is padded with silence on both sides.
     """
-    spectrum = _stft(_padded(audio, hop, frames), hop)[..., :-1]
+    return log_magnitudes_of_blocks(blocks_of(audio, hop, frames))
+
+
+def blocks_of(audio: tf.Tensor, hop: int, frames: Size) -> tf.Tensor:
+    """Divide `[batch, samples]` into `[batch, frames + OVERLAP - 1, hop]`: frame t consists of the blocks from t on.
+
+    The clip is padded with silence on both sides.
+    """
+    return tf.reshape(_padded(audio, hop, frames), [-1, frames + OVERLAP - 1, hop])
+
+
+def log_magnitudes_of_blocks(blocks: tf.Tensor) -> tf.Tensor:
+    """`log_magnitudes` of the frames that `[batch, frames + OVERLAP - 1, hop]` adjacent blocks make."""
+    _, count, hop = sizes(blocks)
+    spectrum = _stft(tf.reshape(blocks, [-1, count * hop]), hop)[..., :-1]
     power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
     return tf.maximum(0.5 * tf.math.log(power + 1e-12) - _log_full_scale(hop), MIN_LOG_MAGNITUDE)
 

@@ -13,6 +13,7 @@ from trainer.presets import PRESETS, check_sample_rate, find_preset, register_pr
     [
         ("tiny", 1_000, 12_000),
         ("wave", 1_000, 12_000),
+        ("wave-22khz", 12_000, 48_000),
         ("wave-large", 12_000, 48_000),
         ("reference", 1, 192_000),
     ],
@@ -29,7 +30,7 @@ def test_a_preset_is_used_at_the_rates_that_it_is_made_for(preset, low_hz, high_
     ("preset", "rate_hz", "advice"),
     [
         ("wave-large", 3_000, "use `preset` wave, or preprocess with `sample_rate_hz` 22050"),
-        ("wave", 22_050, "use `preset` wave-large, or preprocess with `sample_rate_hz` 3000"),
+        ("wave", 22_050, "use `preset` wave-22khz, or preprocess with `sample_rate_hz` 3000"),
     ],
 )
 def test_another_rate_is_refused_with_what_to_do_unless_the_hop_is_adapted(preset, rate_hz, advice):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer.config import Config
+from trainer.dsp.phase_retrieval import OVERLAP, log_magnitudes_of_blocks
 from trainer.models.gaussian import DiagonalGaussian, kl_divergence
 from trainer.models.hierarchical.coefficient_model import likelihood_correction
 from trainer.models.hierarchical.noise import DecodeNoise, LatentShape
@@ -19,7 +20,7 @@ class PosteriorSample(NamedTuple):
     """A batch of clips, their condition and one sample of their posterior."""
 
     coefficients: tf.Tensor  # [batch, frames, bins]
-    log_magnitudes: tf.Tensor  # [batch, frames, STFT bins]
+    audio_blocks: tf.Tensor  # that frames of the STFT consist of, [batch, frames + OVERLAP - 1, bins]
     embedding: tf.Tensor  # of the condition, [batch, CONDITION_DIM]
     beat: tf.Tensor  # [batch, steps, BEAT_DIM]
     global_posterior: DiagonalGaussian  # over [batch, latent_dim]
@@ -31,11 +32,16 @@ class PosteriorSample(NamedTuple):
         """The part in a window of steps."""
         return self._replace(
             coefficients=window.cut(self.coefficients, frames_per_step),
-            log_magnitudes=window.cut(self.log_magnitudes, frames_per_step),
+            audio_blocks=window.cut(self.audio_blocks, frames_per_step, more=OVERLAP - 1),
             beat=window.cut(self.beat),
             sequence_latents=window.cut(self.sequence_latents),
             log_q=window.cut(self.log_q[..., tf.newaxis])[..., 0],
         )
+
+    @property
+    def log_magnitudes(self) -> tf.Tensor:
+        """Of the STFT, `[batch, frames, STFT bins]`."""
+        return log_magnitudes_of_blocks(self.audio_blocks)
 
     @property
     def latents(self) -> tuple[tf.Tensor, tf.Tensor]:

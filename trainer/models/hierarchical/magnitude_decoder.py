@@ -6,6 +6,9 @@ sequence latents [steps, sequence_latent_dim]
      | SpectralBlock x dilations: partials that last, onsets in all groups at once
 log-magnitudes [frames, bins]
 
+The groups are those of `frequency_groups`: of the same width up to bin `LINEAR_BINS`, and of the same number per octave
+above it, where partials are too dense to be told apart.
+
 The spectral envelope says how large coefficients are on average; sampled signs and sizes of coefficients around it
 sound of noise. This decoder says how large every magnitude is. It is trained by the likelihood of a Laplace
 distribution, whose location is the median: a partial of uncertain level keeps its width, which a mean would smear.
@@ -16,20 +19,44 @@ the latents do not say.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow.keras import layers
 
 from trainer.dsp.phase_retrieval import count_bins
-from trainer.dsp.sizes import sizes
+from trainer.dsp.sizes import Size, sizes
 from trainer.models.layers import DilatedBlock, policy
 
-GROUP_BINS = 4  # adjacent bins that share a vector of features
+GROUP_BINS = (
+    4  # adjacent bins that share a vector of features, up to LINEAR_BINS; twice as many per octave above
+)
+LINEAR_BINS = 256
 FEATURES = 24
+NOISE_VALUES = 2  # per group
 DILATIONS = (1, 2, 4)  # in frames
 UNIT = 2.0  # nats: about the standard deviation of log-magnitudes of music
 INITIAL_LOG_MAGNITUDE = -6.0  # typical of music; the output before training
 LOG_SCALE_RANGE = (-3.0, 1.0)  # of the Laplace distribution, in units
+
+
+class Section(NamedTuple):
+    """Adjacent groups of the same width."""
+
+    first_group: int
+    groups: int
+    width: int  # bins of a group
+
+
+def frequency_groups(bins: int) -> list[Section]:
+    """Divide `bins` bins into groups, in sections of the same width; the last group may reach beyond the last bin."""
+    sections, first_bin, first_group, width = [], 0, 0, GROUP_BINS
+    while first_bin < bins:
+        end = min(bins, max(LINEAR_BINS, 2 * first_bin))
+        groups = -(-(end - first_bin) // width)
+        sections.append(Section(first_group, groups, width))
+        first_bin, first_group, width = end, first_group + groups, 2 * width
+    return sections
 
 
 class SpectralBlock(layers.Layer):
@@ -57,13 +84,15 @@ class MagnitudeDecoder(layers.Layer):
         self.input_layer = layers.Conv1D(channels, 3, padding="same", dtype=dtype)
         self.blocks = [DilatedBlock(channels, dilation, dtype) for dilation in (1, *DILATIONS)]
         self.film = [layers.Dense(2 * channels, dtype=dtype) for _ in self.blocks]
-        self.groups_layer = layers.Dense(frames_per_step * self.bins // GROUP_BINS * FEATURES, dtype=dtype)
+        self.sections = frequency_groups(self.bins)
+        self.groups = sum(section.groups for section in self.sections)
+        self.groups_layer = layers.Dense(frames_per_step * self.groups * FEATURES, dtype=dtype)
         # Zeros: only the second stage of training gives noise a meaning.
         self.noise_layer = layers.Dense(FEATURES, use_bias=False, kernel_initializer="zeros", dtype=dtype)
         self.spectral_blocks = [SpectralBlock(dilation, dtype) for dilation in DILATIONS]
         self.constant_hidden = layers.Dense(128, activation=tf.nn.leaky_relu)
         self.constant_output = layers.Dense(self.bins)  # constant over the clip
-        self.output_layer = layers.Conv2D(2 * GROUP_BINS, (1, 3), padding="same")
+        self.output_layers = [layers.Conv2D(2 * section.width, (1, 3)) for section in self.sections]
         self.activation = layers.LeakyReLU(0.2, dtype=dtype)
 
     def call(
@@ -90,20 +119,30 @@ class MagnitudeDecoder(layers.Layer):
         for block, film in zip(self.blocks, self.film, strict=True):
             gain, bias = tf.split(film(context)[:, tf.newaxis], 2, axis=-1)  # FiLM (Perez et al. 2018)
             x = block(x * (1 + gain) + bias)
-        frames, groups = steps * self.frames_per_step, self.bins // GROUP_BINS
-        x = tf.reshape(self.groups_layer(self.activation(x)), [batch, frames, groups, FEATURES])
+        frames = steps * self.frames_per_step
+        x = tf.reshape(self.groups_layer(self.activation(x)), [batch, frames, self.groups, FEATURES])
         if noise is None:
             noise = tf.zeros([1, frames, self.bins // 2])
-        x += self.noise_layer(tf.reshape(noise, [-1, frames, groups, GROUP_BINS // 2]))
+        of_groups = noise[..., : self.groups * NOISE_VALUES]
+        x += self.noise_layer(tf.reshape(of_groups, [-1, frames, self.groups, NOISE_VALUES]))
         for block in self.spectral_blocks:
             x = block(x)
-        location, log_scale = tf.split(tf.cast(self.output_layer(self.activation(x)), tf.float32), 2, axis=-1)
-        location, log_scale = (
-            tf.reshape(values, [batch, frames, self.bins]) for values in (location, log_scale)
-        )
+        location, log_scale = self._values_of_bins(self.activation(x), batch, frames)
         constant = self.constant_output(self.constant_hidden(context))[:, tf.newaxis]
         log_scale = tf.clip_by_value(log_scale, *LOG_SCALE_RANGE) + math.log(UNIT)
         return UNIT * (location + constant) + INITIAL_LOG_MAGNITUDE, log_scale
+
+    def _values_of_bins(self, x: tf.Tensor, batch: Size, frames: Size) -> list[tf.Tensor]:
+        """Location and log-scale, both `[batch, frames, bins]` float32; `[batch, frames, groups, FEATURES]`."""
+        padded = tf.pad(x, [[0, 0], [0, 0], [1, 1], [0, 0]])
+        parts: tuple[list[tf.Tensor], list[tf.Tensor]] = ([], [])
+        for section, layer in zip(self.sections, self.output_layers, strict=True):
+            # A group sees its neighbours in the sections beside its own, too.
+            part = padded[:, :, section.first_group : section.first_group + section.groups + 2]
+            values = tf.split(tf.cast(layer(part), tf.float32), 2, axis=-1)
+            for collected, value in zip(parts, values, strict=True):
+                collected.append(tf.reshape(value, [batch, frames, section.groups * section.width]))
+        return [tf.concat(collected, axis=-1)[..., : self.bins] for collected in parts]
 
 
 def sample(location: tf.Tensor, log_scale: tf.Tensor, noise: tf.Tensor, noise_scale: float) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""The hierarchical VAE of the presets `tiny`, `wave` and `wave-large`, conditional on genre, attributes and key.
+"""The hierarchical VAE of the presets `tiny` and `wave...`, conditional on genre, attributes and key.
 
     global latent        [latent_dim]                  character of the whole clip  p(global | condition)
     sequence latents     [steps, sequence_latent_dim]  content of each step        p(step | past, global)
@@ -251,7 +251,7 @@ class HierarchicalVAE(WaveformVAE):
         _, frames, bins = sizes(coefficients)
         return PosteriorSample(
             coefficients,
-            phase_retrieval.log_magnitudes(audio, bins, frames),
+            phase_retrieval.blocks_of(audio, bins, frames),
             embedding,
             self.beat_phase.from_audio(condition, coefficients),
             global_posterior,

@@ -22,7 +22,7 @@ class StepWindow(NamedTuple):
         first = tf.cast(tf.floor(uniform * places), tf.int32)
         return cls(tf.minimum(first, places - 1), steps)
 
-    def cut(self, values: tf.Tensor, per_step: int = 1) -> tf.Tensor:
-        """`[batch, steps * per_step, n]` -> `[batch, steps of the window * per_step, n]`."""
-        rows = self.first[:, tf.newaxis] * per_step + tf.range(self.steps * per_step)
+    def cut(self, values: tf.Tensor, per_step: int = 1, more: int = 0) -> tf.Tensor:
+        """`[batch, steps * per_step + more, n]` -> `[batch, steps of the window * per_step + more, n]`."""
+        rows = self.first[:, tf.newaxis] * per_step + tf.range(self.steps * per_step + more)
         return tf.gather(values, rows, batch_dims=1)

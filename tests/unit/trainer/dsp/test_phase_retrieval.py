@@ -3,7 +3,15 @@ import pytest
 import tensorflow as tf
 
 from trainer.dsp import mdct, phase_retrieval
-from trainer.dsp.phase_retrieval import MIN_LOG_MAGNITUDE, count_bins, log_magnitudes, retrieve
+from trainer.dsp.phase_retrieval import (
+    MIN_LOG_MAGNITUDE,
+    OVERLAP,
+    blocks_of,
+    count_bins,
+    log_magnitudes,
+    log_magnitudes_of_blocks,
+    retrieve,
+)
 
 HOP, SAMPLES, RATE_HZ = 32, 2_000, 1_000
 FRAMES = mdct.count_frames(SAMPLES, HOP)
@@ -32,6 +40,14 @@ def test_a_sine_of_full_scale_has_a_log_magnitude_of_0_and_silence_the_lowest():
     assert middle.argmax() == 16  # 125 of 1,000 Hz in a frame of 128 samples
     assert middle.max() == pytest.approx(0.0, abs=0.01)
     assert (levels[1].numpy() == np.float32(MIN_LOG_MAGNITUDE)).all()
+
+
+def test_a_part_of_the_blocks_has_the_magnitudes_of_its_frames():
+    audio = chord()
+    part = blocks_of(audio, HOP, FRAMES)[:, 3 : 3 + 5 + OVERLAP - 1]
+    np.testing.assert_array_equal(
+        log_magnitudes_of_blocks(part), log_magnitudes(audio, HOP, FRAMES)[:, 3 : 3 + 5]
+    )
 
 
 def test_magnitudes_of_music_give_its_sound_back():

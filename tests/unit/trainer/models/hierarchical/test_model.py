@@ -36,8 +36,9 @@ def test_a_clip_has_eight_samples_or_more_per_latent_value(name):
     assert 90_001 / model.values_per_clip(90_001) >= 8
 
 
-def test_the_large_preset_has_eight_samples_or_more_per_latent_value():
-    config = PRESETS["wave-large"]  # from the configuration, because its model takes seconds to build
+@pytest.mark.parametrize("name", ["wave-22khz", "wave-large"])
+def test_presets_of_high_rates_have_eight_samples_or_more_per_latent_value(name):
+    config = PRESETS[name]  # from the configuration, because its model takes seconds to build
     step = config.hop_samples * config.frames_per_step
     assert step / (config.sequence_latent_dim + 2 * config.sparse_coefficients) >= 8
 
