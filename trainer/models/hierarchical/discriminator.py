@@ -12,22 +12,26 @@ from typing import NamedTuple
 import tensorflow as tf
 from tensorflow.keras import layers
 
+from trainer.dsp.frequency_groups import count_groups, frequency_groups, pool
 from trainer.dsp.phase_retrieval import MIN_LOG_MAGNITUDE
 from trainer.models.hierarchical.magnitude_decoder import INITIAL_LOG_MAGNITUDE, UNIT
 from trainer.models.layers import policy
 
+LINEAR_BINS = 256  # that are judged one by one; above, groups that are two bins wide in the next octave
 FILTERS = 24  # of the first layer
 POSITION_DIM = 4  # learned values per bin: what is normal differs between low and high frequencies
 FEATURE_MATCHING_WEIGHT = 2.0  # of the distance of hidden features, relative to the adversarial loss
 
 
 class Discriminator(layers.Layer):
-    """Log-magnitudes -> a score for each patch of 33 frames and 53 bins: positive for real ones."""
+    """Log-magnitudes -> a score for each patch of 33 frames and 53 groups of bins: positive for real ones."""
 
     def __init__(self, bins: int, precision: str) -> None:
         super().__init__()
         dtype = policy(precision)
-        self.position = self.add_weight("position", [1, 1, bins, POSITION_DIM], initializer="zeros")
+        self.sections = frequency_groups(bins, LINEAR_BINS, width=1)
+        shape = [1, 1, count_groups(self.sections), POSITION_DIM]
+        self.position = self.add_weight("position", shape, initializer="zeros")
         self.hidden_layers = [
             layers.Conv2D(FILTERS, (3, 5), strides=(1, 2), padding="same", dtype=dtype),
             layers.Conv2D(2 * FILTERS, (3, 5), strides=2, padding="same", dtype=dtype),
@@ -47,7 +51,7 @@ class Discriminator(layers.Layer):
         Returns:
             Scores, `[batch, patches in time, patches in frequency]`, and the features of the hidden layers, float32.
         """
-        audible = tf.maximum(log_magnitudes, MIN_LOG_MAGNITUDE)
+        audible = pool(tf.maximum(log_magnitudes, MIN_LOG_MAGNITUDE), self.sections)
         x = ((audible - INITIAL_LOG_MAGNITUDE) / UNIT)[..., tf.newaxis]
         x = tf.concat([x, tf.zeros_like(x) + self.position], axis=-1)
         features = []

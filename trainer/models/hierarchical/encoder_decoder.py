@@ -1,8 +1,8 @@
 """Encoder and envelope decoder of the hierarchical model, which mirror each other.
 
 coefficients [frames, bins]                                   log-scales [frames, bins]
-     | log-energy, frames of a step side by side                  ^ steps split into frames
-[steps, frames_per_step * bins]                           [steps, frames_per_step * bins]
+     | log-energy of groups of bins, frames side by side          ^ steps split into frames
+[steps, frames_per_step * groups]                         [steps, frames_per_step * bins]
      | DilatedBlock x dilations                                   ^ DilatedBlock x dilations, FiLM
 [steps, channels] --- mean and std over time ---> global latent ->+
      | InstanceNormalization                                      ^
@@ -14,12 +14,16 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow.keras import layers
 
+from trainer.dsp.frequency_groups import count_groups, frequency_groups, pool
 from trainer.dsp.sizes import sizes
 from trainer.models.gaussian import DiagonalGaussian
 from trainer.models.hierarchical.coefficient_model import LOG_MIN_SCALE
 from trainer.models.layers import DilatedBlock, InstanceNormalization, policy
 
 DILATIONS = (1, 2, 4)
+LINEAR_BINS = (
+    128  # that the encoder sees one by one, up to 1,500 Hz in frames of 43 ms; above, groups of one octave
+)
 # Of posteriors: below it a latent has practically no noise, above it no information; far beyond it exp overflows.
 LOG_VARIANCE_RANGE = (-8.0, 2.0)
 LOG_SCALE_RANGE = (LOG_MIN_SCALE, 1.0)
@@ -50,10 +54,10 @@ class Encoder(layers.Layer):
     ) -> tuple[DiagonalGaussian, DiagonalGaussian]:
         """`[batch, frames, bins]`, `[batch, CONDITION_DIM]` -> posteriors of global and sequence latents."""
         _, frames, bins = sizes(coefficients)
-        x = tf.reshape(
-            _log_energy(coefficients), [-1, frames // self.frames_per_step, self.frames_per_step * bins]
-        )
-        x = self.input_layer(x)
+        sections = frequency_groups(bins, LINEAR_BINS, width=1)
+        levels = pool(_log_energy(coefficients), sections)
+        row = self.frames_per_step * count_groups(sections)
+        x = self.input_layer(tf.reshape(levels, [-1, frames // self.frames_per_step, row]))
         for block in self.blocks:
             x = block(x)
         x = tf.cast(x, tf.float32)

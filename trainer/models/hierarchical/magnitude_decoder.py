@@ -6,8 +6,7 @@ sequence latents [steps, sequence_latent_dim]
      | SpectralBlock x dilations: partials that last, onsets in all groups at once
 log-magnitudes [frames, bins]
 
-The groups are those of `frequency_groups`: of the same width up to bin `LINEAR_BINS`, and of the same number per octave
-above it, where partials are too dense to be told apart.
+The groups are four bins wide up to bin `LINEAR_BINS`; above it, an octave has as many as the one below.
 
 The spectral envelope says how large coefficients are on average; sampled signs and sizes of coefficients around it
 sound of noise. This decoder says how large every magnitude is. It is trained by the likelihood of a Laplace
@@ -19,11 +18,11 @@ the latents do not say.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow.keras import layers
 
+from trainer.dsp.frequency_groups import count_groups, frequency_groups, pool
 from trainer.dsp.phase_retrieval import count_bins
 from trainer.dsp.sizes import Size, sizes
 from trainer.models.layers import DilatedBlock, policy
@@ -38,25 +37,6 @@ DILATIONS = (1, 2, 4)  # in frames
 UNIT = 2.0  # nats: about the standard deviation of log-magnitudes of music
 INITIAL_LOG_MAGNITUDE = -6.0  # typical of music; the output before training
 LOG_SCALE_RANGE = (-3.0, 1.0)  # of the Laplace distribution, in units
-
-
-class Section(NamedTuple):
-    """Adjacent groups of the same width."""
-
-    first_group: int
-    groups: int
-    width: int  # bins of a group
-
-
-def frequency_groups(bins: int) -> list[Section]:
-    """Divide `bins` bins into groups, in sections of the same width; the last group may reach beyond the last bin."""
-    sections, first_bin, first_group, width = [], 0, 0, GROUP_BINS
-    while first_bin < bins:
-        end = min(bins, max(LINEAR_BINS, 2 * first_bin))
-        groups = -(-(end - first_bin) // width)
-        sections.append(Section(first_group, groups, width))
-        first_bin, first_group, width = end, first_group + groups, 2 * width
-    return sections
 
 
 class SpectralBlock(layers.Layer):
@@ -84,8 +64,8 @@ class MagnitudeDecoder(layers.Layer):
         self.input_layer = layers.Conv1D(channels, 3, padding="same", dtype=dtype)
         self.blocks = [DilatedBlock(channels, dilation, dtype) for dilation in (1, *DILATIONS)]
         self.film = [layers.Dense(2 * channels, dtype=dtype) for _ in self.blocks]
-        self.sections = frequency_groups(self.bins)
-        self.groups = sum(section.groups for section in self.sections)
+        self.sections = frequency_groups(self.bins, LINEAR_BINS, GROUP_BINS)
+        self.groups = count_groups(self.sections)
         self.groups_layer = layers.Dense(frames_per_step * self.groups * FEATURES, dtype=dtype)
         # Zeros: only the second stage of training gives noise a meaning.
         self.noise_layer = layers.Dense(FEATURES, use_bias=False, kernel_initializer="zeros", dtype=dtype)
@@ -158,3 +138,12 @@ def log_density(log_magnitude: tf.Tensor, location: tf.Tensor, log_scale: tf.Ten
     """Log-density of a Laplace distribution, elementwise, in nats."""
     distance = tf.abs(log_magnitude - location) * tf.exp(-log_scale)
     return -distance - log_scale - math.log(2.0)
+
+
+def log_density_of_groups(log_magnitude: tf.Tensor, location: tf.Tensor, log_scale: tf.Tensor) -> tf.Tensor:
+    """Mean of `log_density` in each group, `[batch, frames, bins]` -> `[batch, frames, groups]`.
+
+    The sum over groups weighs all octaves as they are heard; that over bins would be that of the highest octave.
+    """
+    density = log_density(log_magnitude, location, log_scale)
+    return pool(density, frequency_groups(density.shape[-1], LINEAR_BINS, GROUP_BINS))

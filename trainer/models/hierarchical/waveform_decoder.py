@@ -35,7 +35,7 @@ class LogLikelihoods(NamedTuple):
 
     coefficients: tf.Tensor  # MDCT coefficients, given those of the frames before
     envelope: tf.Tensor  # MDCT coefficients under the spectral envelope alone
-    magnitudes: tf.Tensor  # log-magnitudes of the STFT
+    magnitudes: tf.Tensor  # log-magnitudes of the STFT, where a group of bins counts as four
 
 
 class WaveformDecoder(layers.Layer):
@@ -82,11 +82,12 @@ class WaveformDecoder(layers.Layer):
         relative = coefficients * tf.exp(-log_scale)
         mean, log_spread = self.coefficient_model.predict_frames(relative, log_scale)
         errors = tf.square((relative - mean) * tf.exp(-log_spread))
-        magnitudes = magnitude_decoder.log_density(log_magnitudes, *self.magnitudes(*latents, embedding))
+        distribution = self.magnitudes(*latents, embedding)
+        magnitudes = magnitude_decoder.log_density_of_groups(log_magnitudes, *distribution)
         return LogLikelihoods(
             _sum(elementwise_log_density(errors, log_spread + log_scale)),
             _sum(elementwise_log_density(tf.square(relative), log_scale)),
-            _sum(magnitudes),
+            magnitude_decoder.GROUP_BINS * _sum(magnitudes),
         )
 
     def adversarial_objective(
@@ -107,7 +108,7 @@ class WaveformDecoder(layers.Layer):
         location, log_scale = self.magnitudes(*latents, embedding, noise.coefficients)
         sampled = magnitude_decoder.sample(location, log_scale, noise.magnitudes, self._magnitude_noise_scale)
         losses = adversarial_losses(self.discriminator, log_magnitudes, sampled)
-        log_density = magnitude_decoder.log_density(log_magnitudes, location, log_scale)
+        log_density = magnitude_decoder.log_density_of_groups(log_magnitudes, location, log_scale)
         likelihood = tf.reduce_mean(log_density, axis=[1, 2])
         adversarial = self._adversarial_weight * (losses.discriminator + losses.decoder)
         return adversarial - LIKELIHOOD_WEIGHT * likelihood

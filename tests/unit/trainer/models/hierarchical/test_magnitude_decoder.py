@@ -1,28 +1,13 @@
-import itertools
-
 import numpy as np
 import pytest
 import tensorflow as tf
 from support.tiny_models import normal, perturb
 
-from trainer.models.hierarchical.magnitude_decoder import MagnitudeDecoder, Section, frequency_groups
-
-
-@pytest.mark.parametrize(
-    ("bins", "sections"),
-    [
-        (32, [Section(0, 8, 4)]),
-        (256, [Section(0, 64, 4)]),
-        (668, [Section(0, 64, 4), Section(64, 32, 8), Section(96, 10, 16)]),
-        (1024, [Section(0, 64, 4), Section(64, 32, 8), Section(96, 32, 16)]),
-    ],
+from trainer.models.hierarchical.magnitude_decoder import (
+    MagnitudeDecoder,
+    log_density,
+    log_density_of_groups,
 )
-def test_groups_have_one_width_up_to_a_bin_and_one_number_per_octave_above(bins, sections):
-    assert frequency_groups(bins) == sections
-    covered = sum(section.groups * section.width for section in sections)
-    assert bins <= covered < bins + sections[-1].width
-    for section, following in itertools.pairwise(sections):
-        assert section.first_group + section.groups == following.first_group
 
 
 @pytest.mark.parametrize("hop", [16, 334])
@@ -39,3 +24,13 @@ def test_each_bin_gets_a_level_of_its_own_and_noise_changes_all(hop):
     assert len(np.unique(location[0, 0])) == 2 * hop
     changed, _ = decoder(*latents, normal([2, frames, hop], 4))
     assert (np.abs(changed - location).max(axis=(0, 1)) > 1e-6).all()
+
+
+def test_each_group_of_bins_counts_as_much_as_another():
+    values, location, log_scale = (normal([2, 3, 512], key) for key in range(3))
+    density = log_density(values, location, log_scale)
+    of_groups = log_density_of_groups(values, location, log_scale)
+    assert of_groups.shape == (2, 3, 64 + 32)
+    for group, bins in ((3, slice(12, 16)), (65, slice(264, 272))):
+        expected = tf.reduce_mean(density[..., bins], axis=-1)
+        np.testing.assert_allclose(of_groups[..., group], expected, rtol=1e-5)
