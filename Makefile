@@ -11,7 +11,7 @@
 #   make bench-preprocessing       compare the Beam job with a plain loop and a typical pipeline
 #   make bench-scale               time planning, and finding duplicates among up to a million synthesized fingerprints
 #   make bench-readahead           time training from a bucket whose data exceed the cache; SHARDS=32 files of 32 MB
-#   make bench-training            time training and generation, compared with their alternatives
+#   make bench-training            time training and generation, compared with their alternatives, and the parts of a step
 #   make lock                      update the lock files
 #   make image image-test          build and test the images with docker, podman or buildah (BUILDER=buildah)
 #   make image REQUIREMENTS=requirements/trainer-cuda.lock     build the trainer's image with CUDA
@@ -92,6 +92,7 @@ bench-readahead: $(INSTALLED)
 
 bench-training: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bench_training.py
+	$(BIN)/python tests/benchmarks/bench_step.py
 
 demo: $(INSTALLED)
 ifeq ($(DEMO),demo)

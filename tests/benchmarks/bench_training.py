@@ -5,7 +5,6 @@
     replicas      a step without a strategy, and with MirroredStrategy on 1 and 2 logical devices
     parts         a step, and one with Keras's own optimizer or recurrent layers
     checkpoints   steps with a checkpoint every 10 seconds, and steps without
-    arithmetic    floating-point operations per second of a step, and of a large matrix product
     generation    seconds of music per second, eight clips at a time
 
 Other processes may use the cores. The variants of a table therefore take turns of a few seconds, and the ratios
@@ -43,16 +42,13 @@ from trainer.data.input_pipeline import Batch, count_steps, training_batches
 from trainer.generation.generator import Generator
 from trainer.models import make_model
 from trainer.models.hierarchical import priors
-from trainer.models.hierarchical.noise import LatentShape
 from trainer.presets import PRESETS
 from trainer.runs.checkpoints import Writer
 from trainer.training import train_step
 from trainer.training.totals import replica_loss
-from trainer.training.train_step import TrainState
 from trainer.training.workers.distribution import Distribution
 
 CHECKPOINT_SECS = 10.0
-MATRIX = 2_048
 GENERATED_CLIPS = 8  # at a time
 STEPS = 8  # per turn
 EPOCHS = 10_000  # more than all turns take
@@ -211,51 +207,6 @@ def measure_save(
     return blocked, max(0.0, time.process_time() - started - steps * step_cpu)
 
 
-def arithmetic(bench: Bench) -> None:
-    """Compare the floating-point operations per second of a step with those of a large matrix product."""
-    matrix = tf.random.normal([MATRIX, MATRIX])
-    product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
-
-    def multiply() -> None:
-        for _ in range(4):
-            float(product())
-
-    print_heading("Arithmetic", "GFLOP/step", "clips/s", "GFLOP/s", "of a matrix product")
-    for name in ("tiny", "wave"):
-        config = PRESETS[name]
-        step = bench.train_state(config, Distribution(None, 1).strategy)
-        batch = bench.batch(config)
-        operations = count_operations(step.train_state, batch)
-        batch = on_devices(batch, Distribution(None, 1).strategy)
-        pairs = [(wall_secs(multiply) / 4, wall_secs(step, batch)) for _ in range(3 * bench.turns)]
-        pairs = pairs[bench.turns :]  # the first turns are a warm-up
-        product_flops = [2 * MATRIX**3 / product_secs for product_secs, _ in pairs]
-        step_flops = [operations / step_secs for _, step_secs in pairs]
-        ratio = statistics.median(flops / most for flops, most in zip(step_flops, product_flops, strict=True))
-        step_secs = statistics.median(step_secs for _, step_secs in pairs)
-        clips = config.batch_size * config.crop_samples / bench.manifest.clip_samples / step_secs
-        gflops = statistics.median(step_flops) / 1e9
-        print(f"| `{name}` | {operations / 1e9:.1f} | {clips:.1f} | {gflops:.0f} | {ratio:.0%} |", flush=True)
-
-
-def count_operations(train_state: TrainState, batch: Batch) -> float:
-    """Return the floating-point operations of one step.
-
-    TensorFlow's profiler counts those of the graph, but not those inside the GRUs' loops: for n units 6 n^2 per
-    clip and step of the prior in the forward pass, and as many in the backward pass.
-    """
-    noise = tf.zeros(
-        [train_state.config.batch_size, train_state.model.elbo_noise_size(batch.audio.shape[-1])]
-    )
-    graph = tf.function(train_state._gradients).get_concrete_function(batch, noise, tf.constant(1.0)).graph
-    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
-    options["output"] = "none"
-    counted = tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
-    units = train_state.config.prior_units
-    steps = LatentShape.of_clip(train_state.config, batch.audio.shape[-1]).steps
-    return counted + train_state.config.batch_size * steps * 2 * 2 * 6 * units**2
-
-
 def generation(bench: Bench) -> None:
     """Time the generation of eight clips, from noise to samples."""
     print_heading(f"Generation, {GENERATED_CLIPS} clips of {CLIP_SECS:g} s at a time", "s", "times real time")
@@ -275,7 +226,6 @@ TABLES = {
     "replicas": replicas,
     "parts": parts,
     "checkpoints": checkpoints,
-    "arithmetic": arithmetic,
     "generation": generation,
 }
 
