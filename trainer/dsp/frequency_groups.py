@@ -13,6 +13,9 @@ import tensorflow as tf
 
 from trainer.dsp.sizes import sizes
 
+# Bins of an MDCT that are told apart: up to 1,500 Hz in frames of 43 ms. An STFT has twice as many bins.
+LINEAR_BINS = 128
+
 
 class Section(NamedTuple):
     """Adjacent groups of the same width."""
@@ -38,6 +41,11 @@ def frequency_groups(bins: int, linear_bins: int, width: int) -> list[Section]:
         sections.append(Section(first_bin, first_group, groups, width))
         first_bin, first_group, width = end, first_group + groups, 2 * width
     return sections
+
+
+def mdct_groups(bins: int) -> list[Section]:
+    """Divide the bins of an MDCT: each of the lowest `LINEAR_BINS` is a group."""
+    return frequency_groups(bins, LINEAR_BINS, 1)
 
 
 def count_groups(sections: Sequence[Section]) -> int:

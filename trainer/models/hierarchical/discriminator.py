@@ -12,12 +12,11 @@ from typing import NamedTuple
 import tensorflow as tf
 from tensorflow.keras import layers
 
-from trainer.dsp.frequency_groups import count_groups, frequency_groups, pool
+from trainer.dsp.frequency_groups import LINEAR_BINS, count_groups, frequency_groups, pool
 from trainer.dsp.phase_retrieval import MIN_LOG_MAGNITUDE
 from trainer.models.hierarchical.magnitude_decoder import INITIAL_LOG_MAGNITUDE, UNIT
 from trainer.models.layers import policy
 
-LINEAR_BINS = 256  # that are judged one by one; above, groups that are two bins wide in the next octave
 FILTERS = 24  # of the first layer
 POSITION_DIM = 4  # learned values per bin: what is normal differs between low and high frequencies
 FEATURE_MATCHING_WEIGHT = 2.0  # of the distance of hidden features, relative to the adversarial loss
@@ -29,7 +28,7 @@ class Discriminator(layers.Layer):
     def __init__(self, bins: int, precision: str) -> None:
         super().__init__()
         dtype = policy(precision)
-        self.sections = frequency_groups(bins, LINEAR_BINS, width=1)
+        self.sections = frequency_groups(bins, 2 * LINEAR_BINS, 1)
         shape = [1, 1, count_groups(self.sections), POSITION_DIM]
         self.position = self.add_weight("position", shape, initializer="zeros")
         self.hidden_layers = [

@@ -84,7 +84,8 @@ def elbo_objective(
     likelihoods: LogLikelihoods,
 ) -> tf.Tensor:
     """Weigh the terms of the ELBO, `[batch]` in nats per sample."""
-    likelihood = likelihoods.coefficients + config.spectral_envelope_weight * likelihoods.envelope
+    likelihood = likelihoods.coefficients_of_groups
+    likelihood += config.spectral_envelope_weight * likelihoods.envelope
     likelihood += config.magnitude_weight * likelihoods.magnitudes
     return (beta * _with_free_bits(config, shape, kl) - likelihood) / samples
 

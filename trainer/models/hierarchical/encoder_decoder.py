@@ -14,7 +14,7 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow.keras import layers
 
-from trainer.dsp.frequency_groups import count_groups, frequency_groups, pool
+from trainer.dsp.frequency_groups import count_groups, mdct_groups, pool
 from trainer.dsp.sizes import sizes
 from trainer.models.gaussian import DiagonalGaussian
 from trainer.models.hierarchical.coefficient_model import LOG_MIN_SCALE
@@ -54,7 +54,7 @@ class Encoder(layers.Layer):
     ) -> tuple[DiagonalGaussian, DiagonalGaussian]:
         """`[batch, frames, bins]`, `[batch, CONDITION_DIM]` -> posteriors of global and sequence latents."""
         _, frames, bins = sizes(coefficients)
-        sections = frequency_groups(bins, LINEAR_BINS, width=1)
+        sections = mdct_groups(bins)
         levels = pool(_log_energy(coefficients), sections)
         row = self.frames_per_step * count_groups(sections)
         x = self.input_layer(tf.reshape(levels, [-1, frames // self.frames_per_step, row]))

@@ -6,7 +6,7 @@ sequence latents [steps, sequence_latent_dim]
      | SpectralBlock x dilations: partials that last, onsets in all groups at once
 log-magnitudes [frames, bins]
 
-The groups are four bins wide up to bin `LINEAR_BINS`; above it, an octave has as many as the one below.
+The groups are those of `magnitude_groups`.
 
 The spectral envelope says how large coefficients are on average; sampled signs and sizes of coefficients around it
 sound of noise. This decoder says how large every magnitude is. It is trained by the likelihood of a Laplace
@@ -22,21 +22,23 @@ import math
 import tensorflow as tf
 from tensorflow.keras import layers
 
-from trainer.dsp.frequency_groups import count_groups, frequency_groups, pool
+from trainer.dsp.frequency_groups import LINEAR_BINS, Section, count_groups, frequency_groups, pool
 from trainer.dsp.phase_retrieval import count_bins
 from trainer.dsp.sizes import Size, sizes
 from trainer.models.layers import DilatedBlock, policy
 
-GROUP_BINS = (
-    4  # adjacent bins that share a vector of features, up to LINEAR_BINS; twice as many per octave above
-)
-LINEAR_BINS = 256
+GROUP_BINS = 4  # adjacent bins that share a vector of features, as far as bins are told apart
 FEATURES = 24
 NOISE_VALUES = 2  # per group
 DILATIONS = (1, 2, 4)  # in frames
 UNIT = 2.0  # nats: about the standard deviation of log-magnitudes of music
 INITIAL_LOG_MAGNITUDE = -6.0  # typical of music; the output before training
 LOG_SCALE_RANGE = (-3.0, 1.0)  # of the Laplace distribution, in units
+
+
+def magnitude_groups(bins: int) -> list[Section]:
+    """Divide `bins` bins of the STFT: four bins at low frequencies, and of one number per octave above."""
+    return frequency_groups(bins, 2 * LINEAR_BINS, GROUP_BINS)
 
 
 class SpectralBlock(layers.Layer):
@@ -64,7 +66,7 @@ class MagnitudeDecoder(layers.Layer):
         self.input_layer = layers.Conv1D(channels, 3, padding="same", dtype=dtype)
         self.blocks = [DilatedBlock(channels, dilation, dtype) for dilation in (1, *DILATIONS)]
         self.film = [layers.Dense(2 * channels, dtype=dtype) for _ in self.blocks]
-        self.sections = frequency_groups(self.bins, LINEAR_BINS, GROUP_BINS)
+        self.sections = magnitude_groups(self.bins)
         self.groups = count_groups(self.sections)
         self.groups_layer = layers.Dense(frames_per_step * self.groups * FEATURES, dtype=dtype)
         # Zeros: only the second stage of training gives noise a meaning.
@@ -146,4 +148,4 @@ def log_density_of_groups(log_magnitude: tf.Tensor, location: tf.Tensor, log_sca
     The sum over groups weighs all octaves as they are heard; that over bins would be that of the highest octave.
     """
     density = log_density(log_magnitude, location, log_scale)
-    return pool(density, frequency_groups(density.shape[-1], LINEAR_BINS, GROUP_BINS))
+    return pool(density, magnitude_groups(density.shape[-1]))

@@ -16,6 +16,7 @@ from tensorflow.keras import layers
 
 from trainer.config import Config
 from trainer.dsp import mdct, phase_retrieval
+from trainer.dsp.frequency_groups import mdct_groups, pool
 from trainer.dsp.sizes import Size, one_graph, sizes
 from trainer.models.gaussian import elementwise_log_density
 from trainer.models.hierarchical import magnitude_decoder, sparse_coefficients
@@ -31,11 +32,16 @@ LIKELIHOOD_WEIGHT = 0.3
 
 
 class LogLikelihoods(NamedTuple):
-    """Log-likelihoods of a clip or part of it, `[batch]` each, in nats."""
+    """Log-likelihoods of a clip or part of it, `[batch]` each, in nats.
+
+    All but the first weigh each group of bins as much as one at low frequencies, and so octaves as they are heard: the
+    highest one alone has half of the bins.
+    """
 
     coefficients: tf.Tensor  # MDCT coefficients, given those of the frames before
+    coefficients_of_groups: tf.Tensor
     envelope: tf.Tensor  # MDCT coefficients under the spectral envelope alone
-    magnitudes: tf.Tensor  # log-magnitudes of the STFT, where a group of bins counts as four
+    magnitudes: tf.Tensor  # log-magnitudes of the STFT
 
 
 class WaveformDecoder(layers.Layer):
@@ -84,9 +90,12 @@ class WaveformDecoder(layers.Layer):
         errors = tf.square((relative - mean) * tf.exp(-log_spread))
         distribution = self.magnitudes(*latents, embedding)
         magnitudes = magnitude_decoder.log_density_of_groups(log_magnitudes, *distribution)
+        density = elementwise_log_density(errors, log_spread + log_scale)
+        sections = mdct_groups(density.shape[-1])
         return LogLikelihoods(
-            _sum(elementwise_log_density(errors, log_spread + log_scale)),
-            _sum(elementwise_log_density(tf.square(relative), log_scale)),
+            _sum(density),
+            _sum(pool(density, sections)),
+            _sum(pool(elementwise_log_density(tf.square(relative), log_scale), sections)),
             magnitude_decoder.GROUP_BINS * _sum(magnitudes),
         )
 
