@@ -35,8 +35,7 @@ from turns import Bench, on_devices, print_heading, times_of, wall_secs
 
 from trainer.conditioning import Condition
 from trainer.config import Config
-from trainer.data import dataset
-from trainer.data.dataset import Clips
+from trainer.data.clip_memory import ClipMemory, Clips
 from trainer.data.distribute import distributed_iterator
 from trainer.data.input_pipeline import Batch, count_steps, training_batches
 from trainer.generation.generator import Generator
@@ -77,9 +76,14 @@ def notebook(bench: Bench) -> None:
                 zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
             )
 
-    ours = epoch_of(bench, config, dataset.cache_in_memory(bench.clips, bench.manifest.clip_count("train")))
+    ours = epoch_of(bench, config, in_memory(bench))
     print_heading(f"Preset `reference`, an epoch of {count} clips", "ms/clip", "ratio", "CPU ms", "ratio")
     bench.print_ratios({"this trainer": ours, "notebook loop: eager step, librosa each epoch": plain}, count)
+
+
+def in_memory(bench: Bench) -> Clips:
+    """Read the training clips into memory."""
+    return ClipMemory(bench.manifest, bench.manifest.clip_count("train")).read(bench.clips)
 
 
 def epoch_of(bench: Bench, config: Config, clips: Clips) -> Callable[[], None]:
@@ -101,7 +105,7 @@ def epoch_of(bench: Bench, config: Config, clips: Clips) -> Callable[[], None]:
 def input_pipeline(bench: Bench) -> None:
     """Time how long a step waits for its batch."""
     strategy = Distribution(None, 1).strategy
-    cached = epoch_of(bench, TINY, dataset.cache_in_memory(bench.clips, bench.manifest.clip_count("train")))
+    cached = epoch_of(bench, TINY, in_memory(bench))
     step = cached.step
     steps = count_steps(bench.manifest, TINY)
     constant = on_devices(bench.batch(TINY), strategy)

@@ -1,8 +1,8 @@
-"""The clips of a split: read from its files as they become available, or cached in memory."""
+"""The clips of a split, read from its files as they become available."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,11 +25,6 @@ class Clip(NamedTuple):
     audio: tf.Tensor  # [clip_samples] float32 in [-1, 1]
     condition: Condition  # of one clip: genre and key [] int32, attributes [attributes] float32, NaN if not measurable
     track_id: tf.Tensor  # [] string
-
-
-# Of a split or input shard: read at each use, or numpy arrays in memory, stacked. TensorFlow's pipelines would copy
-# tensors.
-Clips = tf.data.Dataset | Clip
 
 
 def files_of_input_shard(
@@ -134,39 +129,6 @@ def _index_table(names: Sequence[str], default: int) -> tf.lookup.StaticHashTabl
     """Map each name to its index, and others to `default`."""
     initializer = tf.lookup.KeyValueTensorInitializer([*names], tf.range(len(names)))
     return tf.lookup.StaticHashTable(initializer, default_value=default)
-
-
-def fits_in_memory(manifest: Manifest, splits: Sequence[str], cache_mb: int) -> bool:
-    """Tell whether the decoded clips of `splits` take at most `cache_mb` megabytes."""
-    clips = sum(manifest.clip_count(split) for split in splits)
-    return clips * manifest.clip_samples * np.dtype(np.float32).itemsize <= cache_mb * 1_000_000
-
-
-def cache_in_memory(clips: Iterable[Clip], count: int) -> Clip:
-    """Stack `count` clips in memory, so that no epoch reads and parses them again."""
-    audio, conditions, track_ids = None, [], []
-    for row, clip in enumerate(clips):
-        if audio is None:
-            audio = np.empty([count, *clip.audio.shape], np.float32)  # once, not also as a list of clips
-        audio[row] = clip.audio
-        conditions.append(tf.nest.map_structure(np.asarray, clip.condition))
-        track_ids.append(np.asarray(clip.track_id))
-    return Clip(audio, Condition(*map(np.stack, zip(*conditions, strict=True))), np.stack(track_ids))
-
-
-def cached_audio(clips: Clip, row: tf.Tensor, start: tf.Tensor | int, length: int) -> tf.Tensor:
-    """Read `[length]` samples of a clip in memory, from sample `start` on."""
-
-    def read(row: np.ndarray, start: np.ndarray) -> np.ndarray:
-        return clips.audio[row, start : start + length]
-
-    audio = tf.numpy_function(read, [row, start], tf.float32, stateful=False)
-    return tf.ensure_shape(audio, [length])
-
-
-def rows_of(clips: Clip) -> tf.data.Dataset:
-    """Make a dataset of clips in memory, with the number of its row in place of the audio of each."""
-    return tf.data.Dataset.from_tensor_slices(clips._replace(audio=np.arange(len(clips.track_id))))
 
 
 def read_clips(source: ReadAhead, clips: tf.data.Dataset) -> Iterator[Clip]:

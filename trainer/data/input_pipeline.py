@@ -15,7 +15,8 @@ import tensorflow as tf
 from preprocessing.dataset.manifest import Manifest
 from trainer.conditioning import DROPPED_GENRE, DROPPED_KEY, Condition
 from trainer.config import Config
-from trainer.data.dataset import Clip, Clips, cached_audio, rows_of
+from trainer.data.clip_memory import Clips, ClipsInMemory
+from trainer.data.dataset import Clip
 
 SHUFFLE_CLIPS = 512  # size of the shuffle buffer of whole clips: 180 MB at the default format
 SHUFFLE_CROPS = 4_096  # size of the shuffle buffer of crops
@@ -104,8 +105,7 @@ def _examples(clips: Clips, config: Config, manifest: Manifest, seeds: tf.Tensor
     Random parts of the conditions are dropped, as classifier-free guidance needs. Crops are shuffled before they are
     cut: the buffer holds each clip once, or its row if clips are in memory, which gives the same examples.
     """
-    cached = clips if isinstance(clips, Clip) else None
-    sources = clips if cached is None else rows_of(cached)
+    sources, memory = clips if isinstance(clips, ClipsInMemory) else (clips, None)
     order, offsets, chances = (seeds[index] for index in range(3))
     names = sorted(manifest.attributes)
     per_db = np.array([1 / manifest.attributes[name].std if name == LOUDNESS else 0.0 for name in names])
@@ -131,9 +131,8 @@ def _examples(clips: Clips, config: Config, manifest: Manifest, seeds: tf.Tensor
 
     def cut(source: tf.Tensor, crop: tuple[tf.Tensor, tf.Tensor, Condition]) -> tuple[tf.Tensor, Condition]:
         start, gain, condition = crop
-        if cached is None:
-            return source[start : start + length] * gain, condition
-        return cached_audio(cached, source, start, length) * gain, condition
+        audio = source[start : start + length] if memory is None else memory.audio(source, start, length)
+        return audio * gain, condition
 
     return _shuffle_crops(_shuffle_clips(sources, order).enumerate().flat_map(crop), order, config).map(cut)
 
@@ -182,13 +181,12 @@ def evaluation_batches(clips: Clips, batch_size: int, worker: int = 0, workers: 
     Returns:
         A dataset of `Batch`.
     """
-    if isinstance(clips, Clip):
-        cached, samples = clips, clips.audio.shape[1]
-        examples = rows_of(cached).map(
-            lambda clip: (cached_audio(cached, clip.audio, 0, samples), clip.condition)
-        )
-    else:
-        examples = clips.map(lambda clip: (clip.audio, clip.condition))
+    sources, memory = clips if isinstance(clips, ClipsInMemory) else (clips, None)
+
+    def example(clip: Clip) -> tuple[tf.Tensor, Condition]:
+        return clip.audio if memory is None else memory.whole_audio(clip.audio), clip.condition
+
+    examples = sources.map(example)
     first, last = (batch_size * number // workers for number in (worker, worker + 1))
 
     def part(audio: tf.Tensor, condition: Condition, real: tf.Tensor) -> Batch:

@@ -12,15 +12,8 @@ import tensorflow as tf
 from preprocessing.dataset.manifest import Manifest, Shard
 from preprocessing.errors import UsageError
 from trainer.config import Config
-from trainer.data.dataset import (
-    Clip,
-    Clips,
-    cache_in_memory,
-    files_of_input_shard,
-    fits_in_memory,
-    open_stream,
-    read_clips,
-)
+from trainer.data.clip_memory import ClipMemory, Clips, ClipsInMemory, fits_in_memory
+from trainer.data.dataset import Clip, files_of_input_shard, open_stream, read_clips
 from trainer.data.fetch import open_shards
 from trainer.data.input_pipeline import training_batches
 from trainer.data.reader import Reader
@@ -37,7 +30,7 @@ class TrainingData:
     """The clips that a worker reads, each shard as soon as it is there. Use as a context manager.
 
     If the decoded clips fit in memory, the first epoch of a process still reads them from the shards, so that it begins
-    with the first ones; they are cached after it.
+    with the first ones, and stores them.
 
     Attributes:
         manifest: Of the dataset.
@@ -77,8 +70,8 @@ class TrainingData:
         )
         self._streams = {name: self._add_stream(name, files, passes) for name, files in self._files.items()}
         self._opened: dict[str, tf.data.Dataset] = {}
-        self._memory: dict[str, Clip] = {}
-        self._train_memory: list[Clip] = []
+        self._memory: dict[str, ClipMemory] = {}
+        self._train_memory: list[ClipsInMemory] = []
 
     def __enter__(self) -> TrainingData:
         return self
@@ -104,6 +97,8 @@ class TrainingData:
         ]
         for stream, unneeded in zip(self._train, skipped, strict=True):
             self.source.restart(stream, 0 if self._train_memory else passes, unneeded)
+        for stream in self._rest:
+            self.source.restart(stream, 1 if any(skipped) and not self._train_memory else 0)
         for name, stream in self._streams.items():
             self.source.restart(stream, 0 if name in self._memory else passes)
         self.source.start()
@@ -127,7 +122,7 @@ class TrainingData:
             Numpy arrays: the clips, stacked.
         """
         if memory := self._memory.get("test"):
-            return tf.nest.map_structure(lambda rows: rows[list(indices)], memory)
+            return memory.take(indices)
         wanted, files, places = set(indices), list[Shard](), list[int]()
         first = 0
         for shard in self._files["test"]:
@@ -161,27 +156,43 @@ class TrainingData:
             return
         is_alone = self._fits or step
         first, rest = (epochs[:1], epochs[1:]) if is_alone else (epochs, epochs[:0])
-        yield lambda: batches_of(open_streams(skipped), first).skip(step)
+        clips: Sequence[Clips] = open_streams(skipped)
+        memories = list[ClipMemory]()
+        if self._fits and rest and not any(skipped):
+            memories = self._train_memories()
+            clips = [memory.storing(stream) for memory, stream in zip(memories, clips, strict=True)]
+        yield lambda: batches_of(clips, first).skip(step)
         if not rest:
             return
         if not self._fits:
             yield lambda: batches_of(open_streams([frozenset()] * len(skipped)), rest)
             return
-        streams = [open_stream(self.source, stream, self.manifest) for stream in self._rest]
-        self._train_memory = list(map(cache_in_memory, streams, self._train_counts))
+        if memories:
+            self._train_memory = [memory.stored() for memory in memories]
+        else:  # some clips were not read
+            streams = [open_stream(self.source, stream, self.manifest) for stream in self._rest]
+            self._train_memory = [
+                memory.read(clips) for memory, clips in zip(self._train_memories(), streams, strict=True)
+            ]
         yield lambda: batches_of(self._train_memory, rest)
+
+    def _train_memories(self) -> list[ClipMemory]:
+        return [ClipMemory(self.manifest, count) for count in self._train_counts]
 
     def _evaluation_clips(self, split: str, while_waiting: Callable[[], None]) -> Clips:
         if split in self._memory:
-            return self._memory[split]
+            return self._memory[split].stored()
         if split not in self._opened:
             self._opened[split] = open_stream(self.source, self._streams[split], self.manifest)
         clips = self._opened[split]
         if not self._fits:
             return clips
-        with Reader(self.source, [lambda: clips], while_waiting) as reader:
-            self._memory[split] = cache_in_memory(reader, self.manifest.clip_count(split))
-        return self._memory[split]
+        memory = ClipMemory(self.manifest, self.manifest.clip_count(split))
+        with Reader(self.source, [lambda: memory.storing(clips).rows], while_waiting) as reader:
+            for _ in reader:
+                pass
+        self._memory[split] = memory
+        return memory.stored()
 
     def _add_stream(self, split: str, files: Sequence[Shard], passes: int) -> Stream:
         """Add a stream whose files are needed in proportion to their clips within the time of their split."""

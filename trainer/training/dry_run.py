@@ -24,7 +24,8 @@ from preprocessing.storage import lease
 from trainer import run_config
 from trainer.conditioning import Condition
 from trainer.config import Config
-from trainer.data import dataset, input_pipeline
+from trainer.data import input_pipeline
+from trainer.data.clip_memory import fits_in_memory
 from trainer.data.dataset import Clip
 from trainer.data.distribute import distributed_iterator
 from trainer.data.fetch import find_dataset
@@ -276,7 +277,7 @@ def _clip_memory_bytes(config: Config, manifest: Manifest) -> int:
     """Return the memory of the clips that training caches, or of its shuffle buffers, whichever is larger."""
     clip_bytes = 4 * manifest.clip_samples
     cached_bytes = 0
-    if dataset.fits_in_memory(manifest, SPLITS, config.cache_mb):
+    if fits_in_memory(manifest, SPLITS, config.cache_mb):
         cached_bytes = clip_bytes * sum(manifest.clip_count(split) for split in SPLITS)
     clips = manifest.clip_count("train")
     crops = clips * (config.crops_per_clip if config.crop_samples else 0)

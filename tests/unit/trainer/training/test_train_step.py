@@ -15,6 +15,7 @@ from trainer import run_config
 from trainer.conditioning import Condition
 from trainer.config import Config
 from trainer.data import dataset as datasets
+from trainer.data.clip_memory import ClipMemory, fits_in_memory
 from trainer.data.distribute import distributed_iterator
 from trainer.data.fetch import open_dataset
 from trainer.data.input_pipeline import Batch, evaluation_batches, training_batches
@@ -172,21 +173,20 @@ def test_the_average_of_weights_follows_its_formula(run_steps):
     )
 
 
-def test_cached_clips_give_the_batches_of_clips_that_are_read(opened, manifest):
+def test_clips_in_memory_give_the_batches_of_clips_that_are_read(opened, manifest):
     clips = datasets.open_split(*opened, "train")
-    cached = datasets.cache_in_memory(clips, manifest.clip_count("train"))
+    memory = ClipMemory(manifest, manifest.clip_count("train"))
     for config in (SMALL, dataclasses.replace(SMALL, crop_samples=0)):
-        pairs = zip(
-            training_batches([clips], config, manifest, [2]),
-            training_batches([cached], config, manifest, [2]),
-            strict=True,
-        )
-        for one, other in pairs:
-            tf.nest.map_structure(np.testing.assert_array_equal, one, other)
+        read = list(training_batches([clips], config, manifest, [2]))
+        storing = list(training_batches([memory.storing(clips)], config, manifest, [2]))
+        for batches in (storing, training_batches([memory.stored()], config, manifest, [2])):
+            for one, other in zip(read, batches, strict=True):
+                tf.nest.map_structure(np.testing.assert_array_equal, one, other)
+    cached = memory.stored()
     for one, other in zip(*(evaluation_batches(split, 2) for split in (clips, cached)), strict=True):
         tf.nest.map_structure(np.testing.assert_array_equal, one, other)
-    assert datasets.fits_in_memory(manifest, ("train", "validation", "test"), 1)  # 24 clips of 4 kB
-    assert not datasets.fits_in_memory(manifest, ("train",), 0)
+    assert fits_in_memory(manifest, ("train", "validation", "test"), 1)  # 24 clips of 4 kB
+    assert not fits_in_memory(manifest, ("train",), 0)
 
 
 def test_a_checkpoint_has_the_values_at_the_time_of_its_save(run_steps, tmp_path):
