@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from preprocessing.errors import DataError, UsageError
+from preprocessing.errors import UsageError
 from preprocessing.progress import Progress
+from trainer.conditioning import Condition
 from trainer.config import GUIDANCE, UNCONDITIONAL_GUIDANCE
 from trainer.data.fetch import open_dataset
 from trainer.evaluation import compared_clips, musical_distances
@@ -22,6 +23,8 @@ from trainer.evaluation.compared_clips import SamplingSettings
 from trainer.evaluation.embeddings import LOG_MEL, make_embedding
 from trainer.evaluation.evaluator import Evaluator, Row
 from trainer.evaluation.options import Options
+from trainer.evaluation.reference_run import load_reference
+from trainer.generation import batches
 from trainer.generation.generator import Generator
 from trainer.generation.load import load
 from trainer.presets import BASELINE_PRESET
@@ -38,9 +41,7 @@ from trainer.runs.directory import (
 )
 from trainer.runs.storage import GcsPrefix, StorageFolder, is_remote
 from trainer.training import tracking
-from trainer.training.train import train_and_evaluate
 
-BASELINE_EPOCHS = 5
 LATENTS_PNG, STATISTICS_PNG = "latents.png", "statistics.png"
 PICTURES = (LATENTS_PNG, STATISTICS_PNG, *(f"{name}.png" for name in clip_figures.PICTURES))
 OUTPUT_FILES = (EVALUATION_JSON, EVALUATION_MARKDOWN, *PICTURES)
@@ -72,7 +73,7 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
         train, held_out = (
             read_clip_set(generator, source, manifest, split) for split in ("train", options.split)
         )
-    baseline = _load_baseline(run, data, options, cache)
+    baseline = load_reference(run, data, options, cache, generator.clip_samples)
     evaluator = Evaluator(train, held_out, embeddings, generator.sample_rate_hz, options.seed)
     results = _evaluate_all(evaluator, generator, baseline, options)
     tables: dict[str, Any] = {**results.tables}
@@ -84,7 +85,7 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
         "held_out_clips": len(held_out.audio),
         "checkpoint": generator.checkpoint,
         "epoch": epoch_of(generator.path, generator.checkpoint),
-        "caveat": f"Preset {BASELINE_PRESET}: {baseline.model.caveat}",
+        "caveat": f"Preset {BASELINE_PRESET}: {baseline.model.caveat}" if baseline else "",
         **{name: getattr(options, name) for name in ("count", "seed", "temperature", "guidance")},
     }
     with tempfile.TemporaryDirectory() as temporary:
@@ -127,7 +128,7 @@ def _check_output(output: str) -> None:
 
 
 def _evaluate_all(
-    evaluator: Evaluator, generator: Generator, baseline: Generator, options: Options
+    evaluator: Evaluator, generator: Generator, baseline: Generator | None, options: Options
 ) -> Results:
     settings: SamplingSettings = {"temperature": options.temperature, "guidance": options.guidance}
     count, seed, train, held_out = options.count, options.seed, evaluator.train, evaluator.held_out
@@ -135,14 +136,15 @@ def _evaluate_all(
     reconstructions: list[Callable[[], Row]] = [
         lambda: evaluator.reconstruction_quality("reconstruction", generator),
         lambda: evaluator.reconstruction_quality_of_pca(samples_per_value),
-        lambda: evaluator.reconstruction_quality(BASELINE_PRESET, baseline),
     ]
     sources: list[Callable[[], dict[str, np.ndarray]]] = [
         lambda: compared_clips.sampled_clips("prior", generator, count, seed, settings),
         lambda: compared_clips.oracle_clips(generator, held_out, seed),
-        lambda: compared_clips.sampled_clips(BASELINE_PRESET, baseline, count, seed, {}),
         lambda: compared_clips.baseline_clips(train, held_out, count, seed),
     ]
+    if baseline is not None:
+        reconstructions.append(lambda: evaluator.reconstruction_quality(BASELINE_PRESET, baseline))
+        sources.insert(2, lambda: compared_clips.sampled_clips(BASELINE_PRESET, baseline, count, seed, {}))
     steps = len(reconstructions) + len(sources) + 3
     with Progress("evaluating", steps, "steps") as progress:
 
@@ -215,29 +217,15 @@ def _format(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
 
 
-def _load_baseline(run: str, data: str, options: Options, cache: Path) -> Generator:
-    baseline_run = options.baseline_run or f"{run.rstrip('/')}-{BASELINE_PRESET}"
-    try:
-        return load(baseline_run, cache=cache)
-    except DataError:
-        if options.baseline_run:
-            raise
-    print(
-        f"{baseline_run}: training the baseline, preset {BASELINE_PRESET}; --baseline-run names a trained one"
-    )
-    try:
-        train_and_evaluate(
-            data, baseline_run, {"preset": BASELINE_PRESET, "epochs": BASELINE_EPOCHS}, None, cache
-        )
-    except UsageError as error:  # diverged: the last checkpoint serves as the baseline
-        print(error.for_command_line())
-    return load(baseline_run, cache=cache)
-
-
 def _draw(folder: Path, generator: Generator, held_out: ClipSet, results: Results) -> None:
     """Draw latents by genre, generated clips below real ones, and the distributions of musical statistics."""
-    latents = generator.model.encode(held_out.audio, held_out.condition)
-    slowest = generator.model.level_values(latents)[generator.model.levels[0]].numpy()
+    model = generator.model
+
+    def encode(condition: Condition, indices: range) -> Any:
+        return model.encode(batches.rows(held_out.audio, indices), condition)
+
+    latents = batches.in_batches(encode, held_out.condition)
+    slowest = np.asarray(model.level_values(latents)[model.levels[0]])
     figures.draw_latents(folder / LATENTS_PNG, slowest, list(held_out.genres))
     new, shown = "prior, unconditional", min(clip_figures.PICTURED_CLIPS, len(held_out.audio))
     rows = {"real": held_out.audio[:shown], "generated": results.clips[new][:shown]}

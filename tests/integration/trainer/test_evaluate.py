@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from support.tiny_corpus import CLIP_SAMPLES, TINY, WAVE, without_figures_and_mu
 from preprocessing.__main__ import main as preprocess
 from preprocessing.errors import BAD_DATA, USAGE
 from trainer.__main__ import main
+from trainer.evaluation import reference_run
 from trainer.evaluation.evaluate import markdown, own_metrics
 from trainer.training.train import train_and_evaluate
 
@@ -109,6 +111,17 @@ def test_a_single_test_clip_gives_what_can_be_measured_of_it(run, tmp_path):
     assert math.isfinite(model["snr_db"])
     assert model[FRECHET] is None  # a covariance needs two patches
     assert "| frechet log-mel | \N{EM DASH} |" in (tmp_path / "evaluation.md").read_text()
+
+
+def test_a_baseline_that_would_be_too_large_is_left_out(run, dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reference_run, "MAX_BASELINE_SAMPLES", CLIP_SAMPLES - 1)
+    alone = tmp_path / "alone"
+    shutil.copytree(run, alone)
+    assert main(["evaluate", "--run", str(alone), "--data", str(dataset), "--count", "2"]) == 0
+    assert "the baseline, preset reference, is left out" in capsys.readouterr().out
+    tables = json.loads((alone / "evaluation/evaluation.json").read_text())
+    assert [row["name"] for row in tables["reconstruction_quality"]] == ["reconstruction", "PCA"]
+    assert tables["about"]["caveat"] == ""
 
 
 @pytest.mark.parametrize(
