@@ -123,7 +123,7 @@ register_preset(
     sample_rates_hz=LOW_RATES_HZ,
 )
 register_preset(Config(), sample_rates_hz=LOW_RATES_HZ)  # wave
-# The whole band of GTZAN: the same durations of frames, steps and windows, and half as many crops for the time.
+# The whole band of GTZAN: frames and steps as long as those of `wave`, and windows half as long, for the time.
 register_preset(
     Config(
         preset="wave-22khz",

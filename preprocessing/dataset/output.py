@@ -16,6 +16,8 @@ from preprocessing.dataset.splits import SPLITS
 from preprocessing.errors import CommandError, UsageError
 from preprocessing.storage import beam_files
 
+SHARD_PATTERNS = tuple(f"{split}-?????-of-?????.tfrecord" for split in SPLITS)
+
 
 def check_output(output: str) -> None:
     """Raise if a job would replace or delete a file in the folder that no job has written.

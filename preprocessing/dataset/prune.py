@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from preprocessing.dataset.dependents import read_champion
 from preprocessing.dataset.manifest import MANIFEST_NAME
+from preprocessing.dataset.output import SHARD_PATTERNS
 from preprocessing.dataset.versions import files_of_version, latest_version
 from preprocessing.errors import DataError
 from preprocessing.storage import beam_files, lease
@@ -41,12 +42,8 @@ def list_versions(root: str, keep_versions: int, models: list[str]) -> list[Vers
     if current is None:
         raise DataError(f"{root} has no versions: give the `output` of a job with `versioned`")
     champions = {models_folder: read_champion(models_folder) for models_folder in models}
-    folders = beam_files.find(beam_files.join(beam_files.literal(root), "*", MANIFEST_NAME))
-    found = [file for file in folders if DIGEST.fullmatch(file.path.split("/")[-2])]
-    found.sort(key=lambda file: (-file.last_updated_in_seconds, file.path))
     versions = []
-    for number, file in enumerate(found):
-        folder = file.path.rpartition("/")[0]
+    for number, (folder, time) in enumerate(_folders(root)):
         digest = folder.rpartition("/")[2]
         reason = f"one of the newest {keep_versions}" if number < keep_versions else ""
         if digest == current.rpartition("/")[2]:
@@ -56,8 +53,19 @@ def list_versions(root: str, keep_versions: int, models: list[str]) -> list[Vers
                 reason = f"the champion of {models_folder} was trained on it"
         own = set(files_of_version(folder))
         size_bytes = sum(part.size_in_bytes for part in beam_files.find(folder) if part.path in own)
-        versions.append(Version(file.last_updated_in_seconds, folder, size_bytes, reason))
+        versions.append(Version(time, folder, size_bytes, reason))
     return versions
+
+
+def _folders(root: str) -> list[tuple[str, float]]:
+    """Return the folders of versions and their times, the newest first; of some, only shards may be left."""
+    times: dict[str, float] = {}
+    for name in (MANIFEST_NAME, *SHARD_PATTERNS):
+        for file in beam_files.find(beam_files.join(beam_files.literal(root), "*", name)):
+            folder = file.path.rpartition("/")[0]
+            if DIGEST.fullmatch(folder.rpartition("/")[2]):
+                times.setdefault(folder, file.last_updated_in_seconds)
+    return sorted(times.items(), key=lambda item: (-item[1], item[0]))
 
 
 def prune(root: str, keep_versions: int, models: list[str], delete: bool) -> str:

@@ -5,7 +5,8 @@ Every job that succeeds writes `LATEST`, also if nothing has changed: an old one
 
 from __future__ import annotations
 
-from preprocessing.dataset.manifest import LATEST_NAME, MANIFEST_NAME, Manifest, parse_latest
+from preprocessing.dataset.manifest import LATEST_NAME, MANIFEST_NAME, parse_latest
+from preprocessing.dataset.output import find_shards
 from preprocessing.dataset.quarantine import QUARANTINE_NAME
 from preprocessing.errors import StorageError
 from preprocessing.storage import beam_files
@@ -22,17 +23,10 @@ def latest_version(root: str) -> str | None:
 def files_of_version(folder: str) -> list[str]:
     """Return the files that make a version a dataset, without its list of records: the manifest is first.
 
-    Raises:
-        CommandError: The manifest is corrupt (exit code 3).
+    They are found by their names: the manifest may be of another schema, or a deletion may have ended after it.
     """
-    manifest = beam_files.join(folder, MANIFEST_NAME)
-    shards = (
-        Manifest.from_json(beam_files.read(manifest), manifest).shards if beam_files.exists(manifest) else []
-    )
-    return [
-        manifest,
-        *(beam_files.join(folder, name) for name in (QUARANTINE_NAME, *(shard.name for shard in shards))),
-    ]
+    names = (MANIFEST_NAME, QUARANTINE_NAME)
+    return [*(beam_files.join(folder, name) for name in names), *find_shards(folder)]
 
 
 def confirm_latest(root: str) -> None:

@@ -73,7 +73,8 @@ def parts_of_step(train_state: TrainState, batch: Batch) -> dict[str, Part]:
 
     def features() -> list[tf.Tensor]:
         coefficients = model._analyse(batch.audio)
-        blocks = phase_retrieval.blocks_of(batch.audio, shape.bins, shape.frames)[:, : frames + 3]
+        blocks = phase_retrieval.blocks_of(batch.audio, shape.bins, shape.frames)
+        blocks = blocks[:, : frames + phase_retrieval.OVERLAP - 1]
         beat = model.beat_phase.from_audio(batch.condition, coefficients)
         return [beat, phase_retrieval.log_magnitudes_of_blocks(blocks)]
 

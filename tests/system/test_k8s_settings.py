@@ -16,7 +16,7 @@ from support.manifests import K8S, OVERLAYS, overlay, render
 from trainer.presets import PRESETS
 
 GKE = ["gke-gpu", "gke-multiworker"]
-USUAL_RATES_HZ = dict.fromkeys(PRESETS, 3_000) | {"wave-large": 22_050}
+USUAL_RATES_HZ = dict.fromkeys(PRESETS, 3_000) | dict.fromkeys(("wave-22khz", "wave-large"), 22_050)
 TRAIN_JOBS = {"gke-gpu": "train", "gke-multiworker": "train-multiworker"}
 EDITS = {
     "YOUR-BUCKET": "vinyl",

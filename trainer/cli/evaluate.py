@@ -59,8 +59,8 @@ def add_parser(commands: SubParsers) -> SentenceParser:
     parser.add_argument(
         "--baseline-run",
         metavar="DIR",
-        help="trained run of the preset reference "
-        "(default: the run's name with -reference, which is trained if missing)",
+        help="trained run of the preset reference (default: the run's name with -reference, which is trained if "
+        "missing, up to 200,000 samples per clip)",
     )
     parser.add_argument(
         "--temperature",

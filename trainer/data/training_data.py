@@ -30,7 +30,7 @@ class TrainingData:
     """The clips that a worker reads, each shard as soon as it is there. Use as a context manager.
 
     If the decoded clips fit in memory, the first epoch of a process still reads them from the shards, so that it begins
-    with the first ones, and stores them.
+    with the first ones, and stores them. A resumed epoch that skips files is read again after it.
 
     Attributes:
         manifest: Of the dataset.
@@ -98,7 +98,8 @@ class TrainingData:
         for stream, unneeded in zip(self._train, skipped, strict=True):
             self.source.restart(stream, 0 if self._train_memory else passes, unneeded)
         for stream in self._rest:
-            self.source.restart(stream, 1 if any(skipped) and not self._train_memory else 0)
+            is_needed = len(epochs) > 1 and any(skipped) and not self._train_memory
+            self.source.restart(stream, 1 if is_needed else 0)
         for name, stream in self._streams.items():
             self.source.restart(stream, 0 if name in self._memory else passes)
         self.source.start()

@@ -95,12 +95,14 @@ def _padded(audio: tf.Tensor, hop: int, frames: Size) -> tf.Tensor:
 
 
 def _stft(audio: tf.Tensor, hop: int) -> tf.Tensor:
-    return tf.signal.stft(audio, OVERLAP * hop, hop)
+    size = OVERLAP * hop  # stated twice: the default is the next power of 2
+    return tf.signal.stft(audio, size, hop, fft_length=size)
 
 
 def _inverse_stft(spectrum: tf.Tensor, hop: int) -> tf.Tensor:
     window = tf.signal.inverse_stft_window_fn(hop)
-    return tf.signal.inverse_stft(spectrum, OVERLAP * hop, hop, window_fn=window)
+    size = OVERLAP * hop
+    return tf.signal.inverse_stft(spectrum, size, hop, fft_length=size, window_fn=window)
 
 
 def _log_full_scale(hop: int) -> tf.Tensor:

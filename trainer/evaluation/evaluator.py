@@ -1,7 +1,7 @@
 """Evaluate a trained model: reconstruction quality, generation quality and condition adherence.
 
-Every table includes the baselines: PCA at the same latent rate, noise with the spectrum of the corpus, real
-clips with random phases, and real held-out clips, which are the lower bound of every distance.
+Tables include the baselines: PCA at the same latent rate, the reference model where it fits, noise with the spectrum of
+the corpus, real clips with random phases, and real held-out clips, which are the lower bound of every distance.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import resource
 import sys
 import tempfile
@@ -274,19 +275,16 @@ def _peak_memory_bytes() -> int:
 
 
 def _clip_memory_bytes(config: Config, manifest: Manifest) -> int:
-    """Return the memory of the clips that training caches, or of its shuffle buffers, whichever is larger."""
+    """Return the memory of the clips that training caches, or else of those that its shuffle buffers hold."""
     clip_bytes = 4 * manifest.clip_samples
-    cached_bytes = 0
     if fits_in_memory(manifest, SPLITS, config.cache_mb):
-        cached_bytes = clip_bytes * sum(manifest.clip_count(split) for split in SPLITS)
-    clips = manifest.clip_count("train")
-    crops = clips * (config.crops_per_clip if config.crop_samples else 0)
-    crop_bytes = 4 * input_pipeline.crop_length(config, manifest)
-    shuffled_bytes = (
-        min(input_pipeline.SHUFFLE_CLIPS, clips) * clip_bytes
-        + min(input_pipeline.SHUFFLE_CROPS, crops) * crop_bytes
-    )
-    return max(cached_bytes, shuffled_bytes)
+        return clip_bytes * sum(manifest.clip_count(split) for split in SPLITS)
+    # The crops in the buffer hold the clips that they are of. Of n crops of a clip, the last one to be drawn takes
+    # 1 + 1/2 + ... + 1/n times as long as one of them on average.
+    crops_per_clip = config.crops_per_clip if config.crop_samples else 0
+    share = sum(1 / (number + 1) for number in range(crops_per_clip)) / max(1, crops_per_clip)
+    clips = input_pipeline.SHUFFLE_CLIPS + math.ceil(input_pipeline.SHUFFLE_CROPS * share)
+    return min(manifest.clip_count("train"), clips) * clip_bytes
 
 
 def _megabytes(count: int) -> str:

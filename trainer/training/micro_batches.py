@@ -29,6 +29,7 @@ def sum_over_parts(
     if parts == 1:
         return function(batch, noise)
     size = batch.position.shape[0]
+    parts = -(-size // -(-size // parts))  # fewer, if some would have padding only
     # The loop needs parts of one size: padding repeats the last example with a weight of 0.
     rows = tf.reshape(tf.range(parts * -(-size // parts)), [parts, -1])
     real = tf.cast(rows < size, tf.float32)

@@ -133,7 +133,7 @@ class TrainState:
         def replica_step(batch: Batch) -> Totals:
             noise = self._noise(batch, self.evaluation_clips, tf.constant(EVALUATION_STEP, tf.int32))
             size, samples = batch.audio.shape
-            parts = min(size, -(-size * samples // EVALUATION_SAMPLES))
+            parts = -(-size // max(1, EVALUATION_SAMPLES // samples))
             return sum_over_parts(evaluate, batch, noise, parts, no_totals())
 
         def evaluate(batch: Batch, noise: tf.Tensor) -> Totals:

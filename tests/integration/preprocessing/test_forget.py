@@ -109,6 +109,13 @@ def test_without_yes_it_lists_what_it_would_delete(studio, late, capsys):
     assert not (studio.datasets / "forgotten.json").exists()
 
 
+def test_what_an_interrupted_deletion_left_is_deleted(studio, late):
+    last = studio.datasets / studio.versions()[-1]
+    (last / "dataset.json").unlink()
+    assert studio.forget(late.source_uri, flags=["--yes"]) == 0
+    assert not last.exists()
+
+
 @pytest.mark.parametrize("name", ["source_uri", "recording_id", "source_sha256", "path"])
 def test_versions_and_runs_that_depend_on_it_are_deleted_and_no_others(studio, late, name):
     *others, last = studio.versions()

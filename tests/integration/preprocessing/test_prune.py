@@ -57,6 +57,19 @@ def test_the_newest_versions_are_kept(versions, tmp_path):
     assert main(["inspect", str(tmp_path / "datasets")]) == 0
 
 
+def test_what_an_interrupted_deletion_or_another_schema_left_is_deleted(versions, tmp_path):
+    folders = [tmp_path / "datasets" / digest for digest in versions]
+    (folders[0] / "dataset.json").unlink()
+    manifest = json.loads((folders[1] / "dataset.json").read_text())
+    (folders[1] / "dataset.json").write_text(json.dumps({**manifest, "schema_version": 1}))
+    os.utime(folders[1] / "dataset.json", (1_000_001, 1_000_001))
+    for shard in folders[0].glob("*.tfrecord"):
+        os.utime(shard, (1_000_000, 1_000_000))
+    assert prune(tmp_path, "--keep-versions", "1", "--yes") == 0
+    for folder in folders[:3]:
+        assert [path.name for path in folder.iterdir()] == ["records.jsonl"]
+
+
 def test_the_current_version_is_kept_even_if_it_is_old(versions, tmp_path):
     (tmp_path / "datasets/LATEST").write_text(versions[0])
     assert prune(tmp_path, "--keep-versions", "1", "--yes") == 0

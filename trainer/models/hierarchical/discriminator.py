@@ -18,7 +18,7 @@ from trainer.models.hierarchical.magnitude_decoder import INITIAL_LOG_MAGNITUDE,
 from trainer.models.layers import policy
 
 FILTERS = 24  # of the first layer
-POSITION_DIM = 4  # learned values per bin: what is normal differs between low and high frequencies
+POSITION_DIM = 4  # learned values per group of bins: what is normal differs between low and high frequencies
 FEATURE_MATCHING_WEIGHT = 2.0  # of the distance of hidden features, relative to the adversarial loss
 
 

@@ -21,9 +21,6 @@ from trainer.models.hierarchical.coefficient_model import LOG_MIN_SCALE
 from trainer.models.layers import DilatedBlock, InstanceNormalization, policy
 
 DILATIONS = (1, 2, 4)
-LINEAR_BINS = (
-    128  # that the encoder sees one by one, up to 1,500 Hz in frames of 43 ms; above, groups of one octave
-)
 # Of posteriors: below it a latent has practically no noise, above it no information; far beyond it exp overflows.
 LOG_VARIANCE_RANGE = (-8.0, 2.0)
 LOG_SCALE_RANGE = (LOG_MIN_SCALE, 1.0)

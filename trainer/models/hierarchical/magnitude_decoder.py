@@ -37,7 +37,7 @@ LOG_SCALE_RANGE = (-3.0, 1.0)  # of the Laplace distribution, in units
 
 
 def magnitude_groups(bins: int) -> list[Section]:
-    """Divide `bins` bins of the STFT: four bins at low frequencies, and of one number per octave above."""
+    """Divide the bins of an STFT: groups of four at low frequencies, and as many in each octave above."""
     return frequency_groups(bins, 2 * LINEAR_BINS, GROUP_BINS)
 
 

@@ -27,7 +27,7 @@ from trainer.models.hierarchical.latents import HierarchicalLatents
 from trainer.models.hierarchical.magnitude_decoder import MagnitudeDecoder
 from trainer.models.hierarchical.noise import DecodeNoise, split_decode_noise
 
-# Of the magnitudes' likelihood per bin beside the adversarial losses, so that new clips stay what the latents say.
+# Of the mean likelihood of magnitudes beside the adversarial losses, so that new clips stay what the latents say.
 LIKELIHOOD_WEIGHT = 0.3
 
 

@@ -105,9 +105,8 @@ def test_micro_batches_and_xla_do_not_change_a_step(run_steps, given, replicas, 
 def test_long_clips_are_evaluated_in_parts_with_the_same_result(opened, manifest, dataset, monkeypatch):
     metadata, totals = run_config.metadata_of(manifest, str(dataset)), []
     clips, strategy = datasets.open_split(*opened, "train"), Distribution(None, 1).strategy
-    for parts in (1, 3):  # of eight clips
-        samples = train_step.EVALUATION_CLIPS * manifest.clip_samples
-        monkeypatch.setattr(train_step, "EVALUATION_SAMPLES", -(-samples // parts))
+    for clips_at_a_time in (train_step.EVALUATION_CLIPS, 3):
+        monkeypatch.setattr(train_step, "EVALUATION_SAMPLES", clips_at_a_time * manifest.clip_samples)
         train_state = TrainState(SMALL, metadata, strategy)
         batches = distributed_iterator(evaluation_batches(clips, train_state.evaluation_clips), strategy)
         totals.append([train_state.evaluation_step(batch) for batch in batches])

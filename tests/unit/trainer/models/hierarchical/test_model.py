@@ -15,9 +15,10 @@ from support.tiny_models import (
     normal,
 )
 
-from trainer.conditioning import DROPPED_GENRE, Guidance
+from trainer.conditioning import DROPPED_GENRE, NO_GUIDANCE, Guidance
 from trainer.dsp import mdct
 from trainer.models import make_model
+from trainer.models.base import Stage
 from trainer.models.hierarchical.noise import LatentShape
 from trainer.models.layers import DilatedBlock
 from trainer.presets import PRESETS
@@ -41,6 +42,27 @@ def test_presets_of_high_rates_have_eight_samples_or_more_per_latent_value(name)
     config = PRESETS[name]  # from the configuration, because its model takes seconds to build
     step = config.hop_samples * config.frames_per_step
     assert step / (config.sequence_latent_dim + 2 * config.sparse_coefficients) >= 8
+
+
+def test_a_model_whose_groups_of_bins_widen_trains_and_generates():
+    config = dataclasses.replace(
+        TINY_WAVE, hop_samples=160, crop_samples=2_000, decoded_samples=640
+    )  # 160 and 320 bins
+    model = make_model(config, METADATA)
+    audio, condition = make_batch(2, 2_000)
+    noise = normal([2, model.elbo_noise_size(2_000)])
+    for stage in Stage:
+        with tf.GradientTape() as tape:
+            terms = model.elbo_terms(audio, condition, noise, tf.constant(0.5), stage)
+        assert np.isfinite(terms.objective).all()
+        gradients = tape.gradient(terms.objective, model.variables_of(stage))
+        assert all(gradient is not None for gradient in gradients)
+    latents = model.encode(audio, condition)
+    for synthesized in (latents, model.as_sampled(latents)):
+        decode_noise = normal([2, model.decode_noise_size(2_000)])
+        clips = model.synthesize(synthesized, condition, 2_000, decode_noise, NO_GUIDANCE)
+        assert clips.shape == (2, 2_000)
+        assert np.isfinite(clips).all()
 
 
 def test_a_reconstruction_keeps_the_strongest_coefficients_exactly(model):
