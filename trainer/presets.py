@@ -127,7 +127,8 @@ register_preset(Config(), sample_rates_hz=LOW_RATES_HZ)  # wave
 register_preset(
     Config(
         preset="wave-22khz",
-        epochs=18,
+        epochs=24,
+        generation_share=0.1,
         batch_size=4,
         crop_samples=1_048_576,
         decoded_samples=61_440,
