@@ -135,6 +135,7 @@ register_preset(
         crops_per_clip=4,
         sequence_latent_dim=24,
         sparse_coefficients=112,
+        residual_noise_scale=0.3,
         hop_samples=1_024,
         prior_units=320,
         coefficient_model_units=24,
