@@ -22,10 +22,9 @@ from trainer.models import make_model
 from trainer.models.base import Stage, WaveformVAE
 from trainer.run_config import DatasetMetadata
 from trainer.runs.checkpoints import AVERAGED, restore_for_inference
-from trainer.training.micro_batches import sum_over_parts
 from trainer.training.optimizer import FusedAdam
 from trainer.training.schedule import generation_epochs
-from trainer.training.totals import Totals, no_totals, replica_loss, totals_of
+from trainer.training.totals import Totals, no_totals, replica_loss, sum_over_parts, totals_of
 
 EVALUATION_CLIPS = 8  # global batch size of evaluation
 EVALUATION_SAMPLES = 1_000_000  # that are evaluated at a time: whole clips take more memory than crops

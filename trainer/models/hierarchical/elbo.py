@@ -70,7 +70,10 @@ def log_likelihoods(
     steps = part.sequence_latents.shape[1]
     if steps == shape.steps:
         correction = likelihood_correction(shape.coefficients, samples)
-        return values._replace(coefficients=values.coefficients - correction)
+        return values._replace(
+            coefficients=values.coefficients - correction,
+            coefficients_of_groups=values.coefficients_of_groups - correction,
+        )
     ratio = samples / (steps * shape.frames_per_step * shape.bins)
     return LogLikelihoods(*(ratio * value for value in values))
 
