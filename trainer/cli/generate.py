@@ -208,7 +208,8 @@ def run(flags: argparse.Namespace) -> None:
     same_checkpoint = not (flags.run or flags.checkpoint)
     files = generate(run, flags.output, cache_dir(flags), options, recipe, same_checkpoint)
     take = files[0].partition("/")[0]
-    print(f"{flags.output}/{take}: {len(files)} clips, and their pictures")
+    clips = f"{len(files)} clip{'' if len(files) == 1 else 's'}"
+    print(f"{flags.output}/{take}: {clips}, and their pictures")
 
 
 def _check_modes(flags: argparse.Namespace, options: Options) -> None:
