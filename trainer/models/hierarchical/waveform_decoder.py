@@ -16,6 +16,7 @@ from tensorflow.keras import layers
 
 from trainer.config import Config
 from trainer.dsp import mdct, phase_retrieval
+from trainer.dsp.band_levels import level_distance
 from trainer.dsp.frequency_groups import mdct_groups, pool
 from trainer.dsp.sizes import Size, one_graph, sizes
 from trainer.models.gaussian import elementwise_log_density
@@ -27,8 +28,10 @@ from trainer.models.hierarchical.latents import HierarchicalLatents
 from trainer.models.hierarchical.magnitude_decoder import MagnitudeDecoder
 from trainer.models.hierarchical.noise import DecodeNoise, split_decode_noise
 
-# Of the mean likelihood of magnitudes beside the adversarial losses, so that new clips stay what the latents say.
+# Beside the adversarial losses: of the mean likelihood of magnitudes, so that new clips stay what the latents say, and
+# of the distance of levels, since neither notices that a few bins have all the energy.
 LIKELIHOOD_WEIGHT = 0.3
+LEVEL_WEIGHT = 1.0
 
 
 class LogLikelihoods(NamedTuple):
@@ -119,8 +122,9 @@ class WaveformDecoder(layers.Layer):
         losses = adversarial_losses(self.discriminator, log_magnitudes, sampled)
         log_density = magnitude_decoder.log_density_of_groups(log_magnitudes, location, log_scale)
         likelihood = tf.reduce_mean(log_density, axis=[1, 2])
+        distance = level_distance(log_magnitudes, sampled, self.magnitudes.sections)
         adversarial = self._adversarial_weight * (losses.discriminator + losses.decoder)
-        return adversarial - LIKELIHOOD_WEIGHT * likelihood
+        return adversarial - LIKELIHOOD_WEIGHT * likelihood + LEVEL_WEIGHT * distance
 
     def sample_coefficients(
         self, latents: HierarchicalLatents, embedding: tf.Tensor, noise: tf.Tensor

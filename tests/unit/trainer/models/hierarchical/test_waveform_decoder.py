@@ -16,7 +16,7 @@ from support.tiny_models import (
 
 from trainer.models import make_model
 from trainer.models.base import Stage
-from trainer.models.hierarchical import magnitude_decoder
+from trainer.models.hierarchical import magnitude_decoder, waveform_decoder
 from trainer.models.hierarchical.step_window import StepWindow
 
 
@@ -101,3 +101,23 @@ def test_training_estimates_the_likelihood_of_whole_clips_from_windows():
     means = [float(tf.reduce_mean(terms.log_likelihood)) for terms in (whole, windows)]
     assert means[1] == pytest.approx(means[0], rel=0.15)
     assert (whole.log_likelihood != windows.log_likelihood).numpy().all()
+
+
+def test_the_last_stage_weighs_wrong_levels(model, monkeypatch):
+    audio, condition = make_batch()
+    noise = normal([2, model.elbo_noise_size(SAMPLES)])
+
+    def weighed_levels(weight):
+        """What the levels add to the objective of both clips."""
+        objectives = []
+        for value in (0.0, weight):
+            monkeypatch.setattr(waveform_decoder, "LEVEL_WEIGHT", value)
+            terms = model.elbo_terms(audio, condition, noise, tf.constant(1.0), Stage.GENERATION)
+            objectives.append(terms.objective.numpy())
+        return objectives[1] - objectives[0]
+
+    before = weighed_levels(1.0)
+    np.testing.assert_allclose(weighed_levels(2.0), 2 * before, rtol=1e-3)
+    bias = model.decoder.magnitudes.constant_output.bias
+    bias.assign_add(tf.fill(bias.shape, 3.0))  # far too loud
+    assert (weighed_levels(1.0) > before + 1.0).all()
