@@ -41,7 +41,7 @@ def test_the_phase_starts_on_the_beat_and_continues_beyond_a_known_clip():
 
 @pytest.mark.parametrize(
     ("clarity", "strength"),
-    [(math.nan, 1.0), (0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (0.9, 1.2), (1.5, 1.5)],
+    [(math.nan, 1.0), (0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (1.0, 2.0)],
 )
 def test_a_new_beat_is_told_to_be_stronger_than_it_is_clear(clarity, strength):
     beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2)
