@@ -113,6 +113,12 @@ class Config:
         "weight of the adversarial losses in the last epochs, beside 0.3 of the magnitudes' likelihood",
         minimum=0,
     )
+    level_weight: float = described_field(
+        0.0,
+        "weight, beside them, of wrong levels of patches of the spectrogram: 1 for a small corpus and few epochs, "
+        "whose clips are too loud and too quiet by turns; music in hundreds of clips needs none",
+        minimum=0,
+    )
     condition_dropout: float = described_field(
         0.25,
         "probability that a crop's genre, or an attribute, is dropped, so that the model also works without it",

@@ -28,10 +28,8 @@ from trainer.models.hierarchical.latents import HierarchicalLatents
 from trainer.models.hierarchical.magnitude_decoder import MagnitudeDecoder
 from trainer.models.hierarchical.noise import DecodeNoise, split_decode_noise
 
-# Beside the adversarial losses: of the mean likelihood of magnitudes, so that new clips stay what the latents say, and
-# of the distance of levels, since neither notices that a few bins have all the energy.
+# Of the mean likelihood of magnitudes beside the adversarial losses, so that new clips stay what the latents say.
 LIKELIHOOD_WEIGHT = 0.3
-LEVEL_WEIGHT = 1.0
 
 
 class LogLikelihoods(NamedTuple):
@@ -62,6 +60,7 @@ class WaveformDecoder(layers.Layer):
         )
         self._residual_noise_scale = tf.constant(config.residual_noise_scale, tf.float32)
         self._adversarial_weight = config.adversarial_weight
+        self._level_weight = config.level_weight
         self._magnitude_noise_scale = tf.constant(config.magnitude_noise_scale, tf.float32)
         bins = config.hop_samples
         coefficients, limit = tf.TensorSpec([None, None, bins]), tf.TensorSpec([None, None, 1])
@@ -122,9 +121,13 @@ class WaveformDecoder(layers.Layer):
         losses = adversarial_losses(self.discriminator, log_magnitudes, sampled)
         log_density = magnitude_decoder.log_density_of_groups(log_magnitudes, location, log_scale)
         likelihood = tf.reduce_mean(log_density, axis=[1, 2])
-        distance = level_distance(log_magnitudes, sampled, self.magnitudes.sections)
-        adversarial = self._adversarial_weight * (losses.discriminator + losses.decoder)
-        return adversarial - LIKELIHOOD_WEIGHT * likelihood + LEVEL_WEIGHT * distance
+        objective = self._adversarial_weight * (losses.discriminator + losses.decoder)
+        objective -= LIKELIHOOD_WEIGHT * likelihood
+        if self._level_weight:
+            objective += self._level_weight * level_distance(
+                log_magnitudes, sampled, self.magnitudes.sections
+            )
+        return objective
 
     def sample_coefficients(
         self, latents: HierarchicalLatents, embedding: tf.Tensor, noise: tf.Tensor

@@ -16,7 +16,7 @@ from support.tiny_models import (
 
 from trainer.models import make_model
 from trainer.models.base import Stage
-from trainer.models.hierarchical import magnitude_decoder, waveform_decoder
+from trainer.models.hierarchical import magnitude_decoder
 from trainer.models.hierarchical.step_window import StepWindow
 
 
@@ -103,21 +103,25 @@ def test_training_estimates_the_likelihood_of_whole_clips_from_windows():
     assert (whole.log_likelihood != windows.log_likelihood).numpy().all()
 
 
-def test_the_last_stage_weighs_wrong_levels(model, monkeypatch):
+def test_the_last_stage_weighs_wrong_levels():
     audio, condition = make_batch()
-    noise = normal([2, model.elbo_noise_size(SAMPLES)])
+    models = []
+    for weight in (0.0, 1.0, 2.0):
+        tf.keras.utils.set_random_seed(0)
+        models.append(make_model(dataclasses.replace(TINY_WAVE, level_weight=weight), METADATA))
+    noise = normal([2, models[0].elbo_noise_size(SAMPLES)])
 
-    def weighed_levels(weight):
-        """What the levels add to the objective of both clips."""
-        objectives = []
-        for value in (0.0, weight):
-            monkeypatch.setattr(waveform_decoder, "LEVEL_WEIGHT", value)
-            terms = model.elbo_terms(audio, condition, noise, tf.constant(1.0), Stage.GENERATION)
-            objectives.append(terms.objective.numpy())
-        return objectives[1] - objectives[0]
+    def objectives():
+        """Of both clips, one row for each weight."""
+        terms = [
+            model.elbo_terms(audio, condition, noise, tf.constant(1.0), Stage.GENERATION) for model in models
+        ]
+        return np.stack([term.objective for term in terms])
 
-    before = weighed_levels(1.0)
-    np.testing.assert_allclose(weighed_levels(2.0), 2 * before, rtol=1e-3)
-    bias = model.decoder.magnitudes.constant_output.bias
-    bias.assign_add(tf.fill(bias.shape, 3.0))  # far too loud
-    assert (weighed_levels(1.0) > before + 1.0).all()
+    none, once, twice = objectives()
+    np.testing.assert_allclose(twice - none, 2 * (once - none), rtol=1e-3)
+    for model in models:
+        bias = model.decoder.magnitudes.constant_output.bias
+        bias.assign_add(tf.fill(bias.shape, 3.0))  # far too loud
+    none_loud, once_loud, _ = objectives()
+    assert (once_loud - none_loud > once - none + 1.0).all()
