@@ -120,8 +120,9 @@ class Reader:
     def _read_dataset(self, dataset: tf.data.Dataset) -> None:
         iterator = iter(dataset)
         try:
-            for element in iterator:
-                self._elements.put(element)
+            # Not `next`: the error that marks its end would also end copies between devices that run in other threads.
+            while (element := iterator.get_next_as_optional()).has_value():
+                self._elements.put(element.get_value())
                 if self._is_closed:
                     raise InterruptedError
         finally:

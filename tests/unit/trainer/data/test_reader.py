@@ -123,3 +123,14 @@ def test_elements_keep_their_structure(source):
     pairs = tf.data.Dataset.from_tensor_slices((np.arange(3), np.ones([3, 2])))
     with Reader(source, [lambda: pairs]) as reader:
         assert [element[1].shape for element in reader] == [[2]] * 3
+
+
+def test_the_end_of_a_dataset_does_not_disturb_copies_between_devices(source):
+    """An error of one thread ends copies between devices that run in another one at that moment."""
+    rows, slices = tf.zeros([8, 1_000]), 0
+    with Reader(source, [lambda: tf.data.Dataset.range(1)] * 500) as reader:
+        for _ in reader:
+            for _ in range(10):  # while the thread comes to the dataset's end
+                with tf.device("CPU:1"):
+                    slices += len(tf.identity(rows[2:3]))
+    assert slices == 5_000
