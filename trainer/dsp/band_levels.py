@@ -16,7 +16,7 @@ from trainer.dsp.frequency_groups import Section, pool
 # frames of 43 ms.
 PATCHES = ((1, 4), (4, 1), (None, 8))
 MIN_POWER = 1e-5  # of each bin, relative to a full-scale sine: differences below -50 dB count less and less
-MAX_LOG_MAGNITUDE = 8.0  # keeps powers finite
+FINITE_LOG_MAGNITUDE = 8.0  # keeps powers finite
 
 
 def level_distance(log_magnitudes: tf.Tensor, others: tf.Tensor, sections: Sequence[Section]) -> tf.Tensor:
@@ -40,7 +40,7 @@ def level_distance(log_magnitudes: tf.Tensor, others: tf.Tensor, sections: Seque
 
 def _energies(log_magnitudes: tf.Tensor, sections: Sequence[Section]) -> tf.Tensor:
     """Sums over the bins of each group, `[batch, frames, bins]` -> `[batch, frames, groups]`."""
-    power = tf.exp(2 * tf.minimum(log_magnitudes, MAX_LOG_MAGNITUDE)) + MIN_POWER
+    power = tf.exp(2 * tf.minimum(log_magnitudes, FINITE_LOG_MAGNITUDE)) + MIN_POWER
     widths = [float(section.width) for section in sections for _ in range(section.groups)]
     return pool(power, sections) * tf.constant(widths)
 

@@ -15,7 +15,7 @@ from trainer.run_config import DatasetMetadata
 
 BEAT_DIM = 2 * len(BEAT_MULTIPLES) + 1
 # How strong the prior is told that the beat of a new clip is, relative to the clarity that is asked for: its samples
-# lose a part of it. At 2, their distance from music is smallest.
+# lose a part of it. At 2, clips of `wave` are nearest to music.
 NEW_CLIP_FACTOR = 2.0
 
 
@@ -56,9 +56,8 @@ class BeatPhase:
         """Features of a new clip: on the beat at its start, as strong as the beat is clear."""
         phase = self._phase_at_tempo(condition, steps * self.frames_per_step)
         clarity = attribute_of(self.metadata, condition, BEAT_CLARITY)[:, tf.newaxis]  # [batch, 1]
-        strength = tf.where(tf.math.is_nan(clarity), CLEAR_BEAT, NEW_CLIP_FACTOR * clarity) * tf.ones_like(
-            phase
-        )
+        strength = tf.where(tf.math.is_nan(clarity), CLEAR_BEAT, NEW_CLIP_FACTOR * clarity)
+        strength *= tf.ones_like(phase)
         return self._features(condition, [_Phase(strength, multiple * phase) for multiple in BEAT_MULTIPLES])
 
     def from_audio(

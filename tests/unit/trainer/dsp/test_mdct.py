@@ -18,7 +18,7 @@ def test_the_transform_is_orthonormal_and_invertible(samples):
 
 @pytest.mark.parametrize("hop", [2, 16, 50])
 def test_coefficients_are_the_windowed_cosines_of_the_definition(hop):
-    """Princen, Johnson & Bradley 1987, equation 18, with the scale that makes it orthonormal."""
+    """Princen, Johnson & Bradley 1987, with the scale that makes it orthonormal."""
     audio = tf.random.stateless_uniform([1, 5 * hop], [3, 4], -1, 1)
     n, k = np.arange(2 * hop)[:, np.newaxis], np.arange(hop)[np.newaxis, :]
     cosines = np.cos(np.pi / hop * (n + 0.5 + hop / 2) * (k + 0.5))
