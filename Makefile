@@ -4,7 +4,8 @@
 #   make demo                      synthesize a small corpus, train on it, generate music, write a report
 #   make demo INPUT=path/to/genres_original
 #   make test                      run linters, type checker, import rules and tests
-#   make test-next                 run the tests with the second stack, newer packages in .venv-next (docs/next-stack.md)
+#   make test-long                 run the tests that train, evaluate or export whole models
+#   make test-next                 run both with the second stack, newer packages in .venv-next (docs/next-stack.md)
 #   make rehearsal                 run k8s/overlays/local as processes, from preprocessing to retraining, without a cluster
 #   make test-slow                 run the tests that take minutes, such as killing twenty jobs
 #   make fuzz                      change audio files, archives and lists at random for FUZZ_SECS (600) seconds
@@ -40,7 +41,7 @@ export UV_DEFAULT_INDEX := $(or $(shell python3 -m pip config get global.index-u
 endif
 UV := $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: demo test test-next rehearsal test-slow bench-preprocessing bench-scale bench-readahead bench-training fuzz setup lock image image-test push deploy watch submit-preprocessing clean
+.PHONY: demo test test-long test-next rehearsal test-slow bench-preprocessing bench-scale bench-readahead bench-training fuzz setup lock image image-test push deploy watch submit-preprocessing clean
 setup: $(INSTALLED)
 
 .tools/bin/uv:
@@ -72,8 +73,11 @@ test: $(INSTALLED)
 	$(BIN)/python -m slipcover --source preprocessing,trainer --out build/coverage.txt -m pytest
 	@awk '/^\(summary\)/ { print "coverage: " $$4 "% of lines; build/coverage.txt lists the others" }' build/coverage.txt
 
+test-long: $(INSTALLED)
+	$(BIN)/pytest -m 'long and not slow'
+
 test-next: $(NEXT_INSTALLED)
-	.venv-next/bin/python -m pytest
+	.venv-next/bin/python -m pytest -m 'not slow'
 
 rehearsal: $(INSTALLED)
 	PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m rehearsal $(if $(FOLDER),--folder "$(FOLDER)")

@@ -148,6 +148,12 @@ class Config:
         "which the strongest partials are too weak",
         minimum=0,
     )
+    beat_emphasis: float = described_field(
+        2.0,
+        "strength of the beat that the prior of a new clip is given, relative to the clarity that the clip shall have, "
+        "as samples lose a part of it; more for small corpora with clear beats",
+        minimum=0,
+    )
     residual_noise_scale: float = described_field(
         0.15,
         "largest standard deviation of the noise in coefficients that are not kept, relative to the "

@@ -17,6 +17,8 @@ from trainer.runs.storage import GcsPrefix
 from trainer.studio.options import Options
 from trainer.studio.session import Session
 
+pytestmark = pytest.mark.long
+
 # Files that no command writes, and such that have a name which some command would write.
 HARMLESS = (
     "notes.txt",

@@ -119,6 +119,7 @@ def test_retries_end_at_the_deadline_and_the_run_is_kept(storage_server, proxy, 
     assert bucket_content(uri) == {"kept.txt": b"kept"}
 
 
+@pytest.mark.long
 def test_a_training_through_faults_ends_with_a_complete_bucket(storage_server, proxy, dataset, tmp_path):
     data, run = f"{storage_server}/faulty/dataset", f"{storage_server}/faulty/run"
     GcsPrefix(data).upload([path.name for path in dataset.iterdir()], dataset)

@@ -112,6 +112,7 @@ def test_a_job_that_cannot_write_its_shards_ends_with_one_sentence_and_goes_on_l
     assert (tmp_path / "data/dataset.json").exists()
 
 
+@pytest.mark.long
 def test_a_successful_run_prints_no_output_of_libraries(corpus, tmp_path):
     preprocessed = run_module("preprocessing", "--input", corpus, "--output", tmp_path / "data", *TINY)
     assert preprocessed.returncode == 0, preprocessed.stderr
@@ -166,6 +167,7 @@ def test_warnings_of_the_decoder_about_a_corrupt_mp3_are_printed_with_verbose_on
     assert len((tmp_path / "out/records.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.long
 def test_a_run_stopped_by_sigterm_resumes_after_its_last_epoch(dataset, tmp_path):
     run = tmp_path / "run"
     command = [

@@ -21,6 +21,8 @@ from preprocessing.errors import USAGE
 from preprocessing.html.media import pcm16
 from trainer.__main__ import main
 
+pytestmark = pytest.mark.long
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TIMEOUT_MS = 60_000
 START_SECS = 60.0  # 15 on a machine that does nothing else

@@ -5,8 +5,11 @@ import os
 from pathlib import Path
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 from support.tiny_corpus import WAVE
+
+pytestmark = pytest.mark.long
 
 TOUR = Path(__file__).resolve().parents[2] / "docs/tour.ipynb"
 

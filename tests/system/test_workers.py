@@ -18,6 +18,8 @@ from preprocessing.errors import STOPPED, USAGE, CommandError
 from trainer.training.workers import cluster
 from trainer.training.workers.cluster import Cluster
 
+pytestmark = pytest.mark.long
+
 INDEXED = {
     "JOB_COMPLETION_INDEX": "1",
     "GTZAN_CVAE_WORKERS": "3",

@@ -13,6 +13,8 @@ from trainer.evaluation import reference_run
 from trainer.evaluation.evaluate import markdown, own_metrics
 from trainer.training.train import train_and_evaluate
 
+pytestmark = pytest.mark.long
+
 FRECHET = "frechet_log-mel"
 BASELINE = {"preset": "reference", "sample_clips": 2}
 

@@ -18,6 +18,8 @@ from trainer.config import MODES
 from trainer.generation.load import load
 from trainer.runs.storage import GcsPrefix
 
+pytestmark = pytest.mark.long
+
 NAN = float("nan")
 OPEN = {"genre": "", **dict.fromkeys(ATTRIBUTES, NAN), "key": ""}
 OPEN_PRIOR = {"temperature": 1.0, "guidance": NAN, **OPEN, "samples": 0}

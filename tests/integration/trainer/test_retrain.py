@@ -20,6 +20,8 @@ from trainer.runs.champion_pointer import candidate_uri
 from trainer.runs.storage import GcsPrefix, StorageFolder
 from trainer.training import train
 
+pytestmark = pytest.mark.long
+
 
 def bytes_of(folder):
     return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}

@@ -21,6 +21,8 @@ from preprocessing.storage import lease
 from trainer.registry import champion, notification, retrain
 from trainer.training import train
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def better(models):

@@ -14,6 +14,8 @@ from trainer.generation.load import load
 from trainer.reporting.wav import read_wav
 from trainer.training.train import train_and_evaluate
 
+pytestmark = pytest.mark.long
+
 FIGURES = ("elbo", "log_likelihood", "kl")
 
 

@@ -8,6 +8,8 @@ from preprocessing.errors import DONE
 from trainer.__main__ import main
 from trainer.run_config import load, this_program
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def client(tmp_path, monkeypatch):

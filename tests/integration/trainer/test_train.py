@@ -18,6 +18,8 @@ from trainer.training import divergence
 from trainer.training.loop import TrainingLoop
 from trainer.training.train import train_and_evaluate
 
+pytestmark = pytest.mark.long
+
 REFERENCE = {"preset": "reference", "sample_clips": 2, "learning_rate": 1e-3}
 TWO_STAGES = {**WAVE, "generation_share": 0.5}
 ELBO_TERMS = ("elbo", "log_likelihood", "kl")
@@ -30,7 +32,11 @@ def train(data, run, given, epochs, replicas=1):
 
 
 def weights(run):
-    return [weight.numpy() for weight in load(run).model.weights]
+    """Return the weights of a run's model, each with its tolerance."""
+    model = load(run).model
+    # A discriminator's gradients are differences of nearly equal scores: Adam enlarges their rounding errors.
+    coarse = model.decoder.discriminator.weights if hasattr(model, "decoder") else []
+    return [(weight.numpy(), 1e-3 if any(weight is w for w in coarse) else 2e-5) for weight in model.weights]
 
 
 @pytest.mark.parametrize(
@@ -45,8 +51,8 @@ def test_two_replicas_compute_what_one_computes(dataset, tmp_path, given):
         for name in [f"{split}_{term}" for split in ("train", "test") for term in ELBO_TERMS]:
             assert other[name] == pytest.approx(row[name], rel=1e-4, abs=0.02), name
         assert other["test_snr_db"] == pytest.approx(row["test_snr_db"], abs=1e-3)
-    for left, right in zip(weights(tmp_path / "1"), weights(tmp_path / "2"), strict=True):
-        np.testing.assert_allclose(left, right, rtol=1e-3, atol=2e-5)
+    for (left, tolerance), (right, _) in zip(*(weights(tmp_path / str(n)) for n in (1, 2)), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-3, atol=tolerance)
 
 
 def checkpoint_values(run):

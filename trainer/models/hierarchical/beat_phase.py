@@ -14,9 +14,6 @@ from trainer.dsp.sizes import Size, sizes
 from trainer.run_config import DatasetMetadata
 
 BEAT_DIM = 2 * len(BEAT_MULTIPLES) + 1
-# How strong the prior is told that the beat of a new clip is, relative to the clarity that is asked for: its samples
-# lose a part of it. At 2, clips of `wave` are nearest to music.
-NEW_CLIP_FACTOR = 2.0
 
 
 class _Phase(NamedTuple):
@@ -32,16 +29,20 @@ class BeatPhase:
     For each of `BEAT_MULTIPLES` the cosine and the sine of its phase, times its strength, and last a constant
     1; all zeros where the condition has no tempo.
 
-    A new clip starts on the beat, and its strength is twice the condition's clarity of the beat, or 1 if that is
-    dropped. In a known clip the phase is that of the onset strength, demodulated at the clip's tempo and smoothed
-    (complex demodulation), so that it follows a tempo that is slightly wrong or drifts. Its strength is the share of
-    the onsets that lie on the beat: much music has no steady beat, or another tempo than the measured one, and the
-    prior must not learn from such clips to ignore the phase. The mean strength over a clip is about the clarity that
-    preprocessing measures (`preprocessing.features.beat`).
+    A new clip starts on the beat, and its strength is the condition's clarity of the beat times `emphasis`, or 1 if
+    that is dropped: samples of the prior lose a part of the beat that it is given. In a known clip the phase is that
+    of the onset strength, demodulated at the clip's tempo and smoothed (complex demodulation), so that it follows a
+    tempo that is slightly wrong or drifts. Its strength is the share of the onsets that lie on the beat: much music
+    has no steady beat, or another tempo than the measured one, and the prior must not learn from such clips to ignore
+    the phase. The mean strength over a clip is about the clarity that preprocessing measures
+    (`preprocessing.features.beat`).
     """
 
-    def __init__(self, metadata: DatasetMetadata, hop_samples: int, frames_per_step: int) -> None:
+    def __init__(
+        self, metadata: DatasetMetadata, hop_samples: int, frames_per_step: int, emphasis: float
+    ) -> None:
         self.metadata = metadata
+        self.emphasis = emphasis
         self.frame_secs = hop_samples / metadata.sample_rate_hz
         self.frames_per_step = frames_per_step
         names = list(metadata.attributes)
@@ -56,7 +57,7 @@ class BeatPhase:
         """Features of a new clip: on the beat at its start, as strong as the beat is clear."""
         phase = self._phase_at_tempo(condition, steps * self.frames_per_step)
         clarity = attribute_of(self.metadata, condition, BEAT_CLARITY)[:, tf.newaxis]  # [batch, 1]
-        strength = tf.where(tf.math.is_nan(clarity), CLEAR_BEAT, NEW_CLIP_FACTOR * clarity)
+        strength = tf.where(tf.math.is_nan(clarity), CLEAR_BEAT, self.emphasis * clarity)
         strength *= tf.ones_like(phase)
         return self._features(condition, [_Phase(strength, multiple * phase) for multiple in BEAT_MULTIPLES])
 

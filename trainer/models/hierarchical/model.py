@@ -43,7 +43,9 @@ class HierarchicalVAE(WaveformVAE):
         super().__init__()
         self.config = config
         self.smallest_samples = config.hop_samples * config.frames_per_step
-        self.beat_phase = BeatPhase(metadata, config.hop_samples, config.frames_per_step)
+        self.beat_phase = BeatPhase(
+            metadata, config.hop_samples, config.frames_per_step, config.beat_emphasis
+        )
         self.condition_encoder = ConditionEncoder(len(metadata.genres))
         shape = (config.channels, config.frames_per_step)
         self.encoder = Encoder(*shape, config.latent_dim, config.sequence_latent_dim, config.precision)

@@ -62,6 +62,7 @@ def test_an_idle_connection_does_not_block_other_requests(storage_server, monkey
         assert GcsPrefix(f"{storage_server}/nothing").list_names() == []
 
 
+@pytest.mark.long
 def test_train_resume_and_generate_on_a_bucket(remote_dataset, storage_server, tmp_path):
     run, music = f"{storage_server}/runs/wave", f"{storage_server}/music"
 

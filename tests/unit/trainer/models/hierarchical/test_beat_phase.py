@@ -25,7 +25,9 @@ def make_condition(clips, tempo, clarity=math.nan):
 
 
 def test_the_phase_starts_on_the_beat_and_continues_beyond_a_known_clip():
-    beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2)  # 100 frames, 50 steps per second
+    beat_phase = BeatPhase(
+        METADATA, hop_samples=10, frames_per_step=2, emphasis=2.0
+    )  # 100 frames, 50 steps per second
     condition = make_condition(1, 0.0)  # 120 BPM: a beat in 25 steps
     new = beat_phase.from_tempo(condition, 100).numpy()[0]
     np.testing.assert_allclose(new[::25, 0], 1.0, atol=1e-3)
@@ -41,10 +43,10 @@ def test_the_phase_starts_on_the_beat_and_continues_beyond_a_known_clip():
 
 @pytest.mark.parametrize(
     ("clarity", "strength"),
-    [(math.nan, 1.0), (0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (1.0, 2.0)],
+    [(math.nan, 1.0), (0.0, 0.0), (0.25, 0.75), (0.5, 1.5), (1.0, 3.0)],
 )
 def test_a_new_beat_is_told_to_be_stronger_than_it_is_clear(clarity, strength):
-    beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2)
+    beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2, emphasis=3.0)
     condition = make_condition(1, 0.0, (clarity - CLARITY.mean) / CLARITY.std)
     features = beat_phase.from_tempo(condition, 100).numpy()[0]
     for multiple in (0, 2):
@@ -59,7 +61,7 @@ def test_the_strength_in_a_known_clip_is_the_clarity_that_preprocessing_measures
     time_secs = np.arange(24 * rate_hz) / rate_hz
     clicks = np.sin(2 * np.pi * 300 * time_secs) * np.exp(-10 * (2 * time_secs % 1))
     metadata = dataclasses.replace(METADATA, sample_rate_hz=rate_hz)
-    beat_phase = BeatPhase(metadata, hop_samples=128, frames_per_step=2)
+    beat_phase = BeatPhase(metadata, hop_samples=128, frames_per_step=2, emphasis=2.0)
     strengths = []
     for level in (0.0, 1.0, 10.0):
         audio = (level * clicks + rng.normal(0, 0.3, len(clicks))).astype(np.float32)
@@ -73,7 +75,7 @@ def test_the_strength_in_a_known_clip_is_the_clarity_that_preprocessing_measures
 
 
 def test_features_are_zero_where_the_tempo_is_dropped():
-    beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2)
+    beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2, emphasis=2.0)
     coefficients = np.full([1, 600, 4], 1e-3, np.float32)
     coefficients[:, 20::50] = 1.0
     condition = make_condition(1, math.nan)
@@ -82,7 +84,7 @@ def test_features_are_zero_where_the_tempo_is_dropped():
 
 
 def test_the_strength_grows_with_the_regularity_of_the_onsets():
-    beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2)
+    beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2, emphasis=2.0)
     onsets = np.full([2, 600, 4], 1e-3, np.float32)
     onsets[0, ::50] = 1.0  # on the beat of 120 BPM
     onsets[1, np.random.default_rng(0).choice(600, 12, replace=False)] = 1.0  # as many, at random
