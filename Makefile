@@ -3,9 +3,9 @@
 #
 #   make demo                      synthesize a small corpus, train on it, generate music, write a report
 #   make demo INPUT=path/to/genres_original
-#   make test                      run linters, type checker, import rules and tests
+#   make test                      run linters, type checker, import rules and the tests that take seconds
 #   make test-long                 run the tests that train, evaluate or export whole models
-#   make test-next                 run both with the second stack, newer packages in .venv-next (docs/next-stack.md)
+#   make test-next                 run the tests of both with the second stack, newer packages in .venv-next (docs/next-stack.md)
 #   make rehearsal                 run k8s/overlays/local as processes, from preprocessing to retraining, without a cluster
 #   make test-slow                 run the tests that take minutes, such as killing twenty jobs
 #   make fuzz                      change audio files, archives and lists at random for FUZZ_SECS (600) seconds

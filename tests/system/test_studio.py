@@ -173,7 +173,8 @@ def test_an_error_is_the_programs_own_sentence_and_the_page_goes_on(page, tmp_pa
     expect(page.get_by_text("and the model needs")).to_be_visible()
     open_tab(page, "New music")
     page.locator("#generate").click()
-    players(page, "new-music")
+    clips = players(page, "new-music")
+    assert np.abs(played_samples(page, clips.first)).max() > 0.001
 
 
 def test_a_click_on_the_map_plays_the_nearest_clip_or_makes_one(page):

@@ -18,6 +18,11 @@ ATTRIBUTES = {"beat_clarity": CLARITY, "tempo_bpm": TEMPO}
 METADATA = DatasetMetadata("data", "digest", 1_000, 1_000, ("blues",), ATTRIBUTES, (), [], {})
 
 
+def make_beat_phase(emphasis=2.0):
+    """100 frames and 50 steps per second."""
+    return BeatPhase(METADATA, hop_samples=10, frames_per_step=2, emphasis=emphasis)
+
+
 def make_condition(clips, tempo, clarity=math.nan):
     """`tempo` is in standard deviations from 120 BPM, `clarity` in those from 0.5."""
     attributes = tf.tile([[clarity, tempo]], [clips, 1])
@@ -25,9 +30,7 @@ def make_condition(clips, tempo, clarity=math.nan):
 
 
 def test_the_phase_starts_on_the_beat_and_continues_beyond_a_known_clip():
-    beat_phase = BeatPhase(
-        METADATA, hop_samples=10, frames_per_step=2, emphasis=2.0
-    )  # 100 frames, 50 steps per second
+    beat_phase = make_beat_phase()
     condition = make_condition(1, 0.0)  # 120 BPM: a beat in 25 steps
     new = beat_phase.from_tempo(condition, 100).numpy()[0]
     np.testing.assert_allclose(new[::25, 0], 1.0, atol=1e-3)
@@ -46,7 +49,7 @@ def test_the_phase_starts_on_the_beat_and_continues_beyond_a_known_clip():
     [(math.nan, 1.0), (0.0, 0.0), (0.25, 0.75), (0.5, 1.5), (1.0, 3.0)],
 )
 def test_a_new_beat_is_told_to_be_stronger_than_it_is_clear(clarity, strength):
-    beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2, emphasis=3.0)
+    beat_phase = make_beat_phase(emphasis=3.0)
     condition = make_condition(1, 0.0, (clarity - CLARITY.mean) / CLARITY.std)
     features = beat_phase.from_tempo(condition, 100).numpy()[0]
     for multiple in (0, 2):
@@ -75,7 +78,7 @@ def test_the_strength_in_a_known_clip_is_the_clarity_that_preprocessing_measures
 
 
 def test_features_are_zero_where_the_tempo_is_dropped():
-    beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2, emphasis=2.0)
+    beat_phase = make_beat_phase()
     coefficients = np.full([1, 600, 4], 1e-3, np.float32)
     coefficients[:, 20::50] = 1.0
     condition = make_condition(1, math.nan)
@@ -84,7 +87,7 @@ def test_features_are_zero_where_the_tempo_is_dropped():
 
 
 def test_the_strength_grows_with_the_regularity_of_the_onsets():
-    beat_phase = BeatPhase(METADATA, hop_samples=10, frames_per_step=2, emphasis=2.0)
+    beat_phase = make_beat_phase()
     onsets = np.full([2, 600, 4], 1e-3, np.float32)
     onsets[0, ::50] = 1.0  # on the beat of 120 BPM
     onsets[1, np.random.default_rng(0).choice(600, 12, replace=False)] = 1.0  # as many, at random
