@@ -1,6 +1,6 @@
 """The storage permissions that the programs need, from the requests that they make to a bucket.
 
-k8s/gke/setup.sh grants them; tests/system/test_gke_setup.py compares the two.
+k8s/gke/setup.sh grants them; tests/system/k8s/test_gke_setup.py compares the two.
 """
 
 import re

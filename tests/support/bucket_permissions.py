@@ -1,7 +1,7 @@
 """Which calls on the objects of a bucket each program makes, by the top-level folder of the object.
 
 tests/integration/test_bucket_calls.py compares them with the requests of the programs, and
-tests/system/test_gke_setup.py with the permissions that k8s/gke/setup.sh grants.
+tests/system/k8s/test_gke_setup.py with the permissions that k8s/gke/setup.sh grants.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ RULES = {
     for group in groups
     for rule in group["rules"]
 }
-SCHEMAS = Path(__file__).parents[1] / "support/schemas"
+SCHEMAS = Path(__file__).parents[2] / "support/schemas"
 # https://cloud.google.com/monitoring/api/ref_v3/rest/v3/projects.alertPolicies#Condition
 CONDITIONS = {
     "conditionMatchedLog": {"filter", "labelExtractors"},
