@@ -148,6 +148,16 @@ class Config:
         "which the strongest partials are too weak",
         minimum=0,
     )
+    past_dropout: float = described_field(
+        0.3,
+        "probability that the prior, in the second stage, is not given a step to predict later ones from, and so "
+        "relies on beat and condition: its samples are less exact than the steps that it learns from",
+        minimum=0,
+        below=1,
+    )
+    phrase_beats: int = described_field(
+        16, "beats after which a phrase of a new clip returns; 0: none does", minimum=0
+    )
     beat_emphasis: float = described_field(
         2.0,
         "strength of the beat that the prior of a new clip is given, relative to the clarity that the clip shall have, "
@@ -218,9 +228,9 @@ class Config:
         "some of the groups",
         minimum=1,
     )
-    cache_mb: int = described_field(
-        2_048,
-        "memory in MB for decoded clips; a larger dataset is read from its shards in each epoch",
+    clip_cache_gb: float = described_field(
+        4.0,
+        "disk space in GB for decoded clips; if they need more, they are read from their shards in each epoch",
         minimum=0,
         operational=True,
     )

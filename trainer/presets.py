@@ -115,7 +115,6 @@ register_preset(
         generation_share=0.4,
         adversarial_weight=0.3,
         level_weight=1.0,
-        beat_emphasis=4.0,
         batch_size=4,
         learning_rate=3e-3,
         channels=96,

@@ -126,7 +126,12 @@ class Epochs:
 
         _, self.manifest = find_dataset(str(folder))
         self.config = dataclasses.replace(
-            PRESETS["reference"], batch_size=32, crop_samples=0, epochs=1, cache_mb=0, cache_disk_gb=cache_gb
+            PRESETS["reference"],
+            batch_size=32,
+            crop_samples=0,
+            epochs=1,
+            clip_cache_gb=0,
+            cache_disk_gb=cache_gb,
         )
         self._strategy = Distribution(None, 1).strategy
         metadata = run_config.metadata_of(self.manifest, str(folder))

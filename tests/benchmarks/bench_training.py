@@ -35,7 +35,7 @@ from turns import Bench, on_devices, print_heading, times_of, wall_secs
 
 from trainer.conditioning import Condition
 from trainer.config import Config
-from trainer.data.clip_memory import ClipMemory, Clips
+from trainer.data.clip_store import Clips, ClipStore
 from trainer.data.distribute import distributed_iterator
 from trainer.data.input_pipeline import Batch, count_steps, training_batches
 from trainer.generation.generator import Generator
@@ -76,14 +76,16 @@ def notebook(bench: Bench) -> None:
                 zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
             )
 
-    ours = epoch_of(bench, config, in_memory(bench))
+    ours = epoch_of(bench, config, stored(bench))
     print_heading(f"Preset `reference`, an epoch of {count} clips", "ms/clip", "ratio", "CPU ms", "ratio")
     bench.print_ratios({"this trainer": ours, "notebook loop: eager step, librosa each epoch": plain}, count)
 
 
-def in_memory(bench: Bench) -> Clips:
-    """Read the training clips into memory."""
-    return ClipMemory(bench.manifest, bench.manifest.clip_count("train")).read(bench.clips)
+def stored(bench: Bench) -> Clips:
+    """Decode the training clips into a scratch file."""
+    return ClipStore(bench.manifest, bench.manifest.clip_count("train"), bench.output.parent).read(
+        bench.clips
+    )
 
 
 def epoch_of(bench: Bench, config: Config, clips: Clips) -> Callable[[], None]:
@@ -105,7 +107,7 @@ def epoch_of(bench: Bench, config: Config, clips: Clips) -> Callable[[], None]:
 def input_pipeline(bench: Bench) -> None:
     """Time how long a step waits for its batch."""
     strategy = Distribution(None, 1).strategy
-    cached = epoch_of(bench, TINY, in_memory(bench))
+    cached = epoch_of(bench, TINY, stored(bench))
     step = cached.step
     steps = count_steps(bench.manifest, TINY)
     constant = on_devices(bench.batch(TINY), strategy)
@@ -119,7 +121,7 @@ def input_pipeline(bench: Bench) -> None:
 
     variants = {
         "one batch in memory": lambda: [step(constant) for _ in range(steps)],
-        "clips cached in memory": cached,
+        "clips from the scratch file": cached,
         "clips read from shards": read,
     }
     print_heading(f"Input: an epoch of {steps} steps of `tiny`", "ms/step", "ratio", "CPU ms", "ratio")

@@ -150,7 +150,7 @@ def flags_of_smallest_cache(dataset, uri):
         max(shard["bytes"] for shard in shards if (shard["split"] == "train") == is_train)
         for is_train in (0, 1)
     ]
-    return ["--data", uri, "--cache-mb", "0", "--cache-disk-gb", (sum(open_bytes) + 1) / 1e9]
+    return ["--data", uri, "--clip-cache-gb", "0", "--cache-disk-gb", (sum(open_bytes) + 1) / 1e9]
 
 
 @pytest.mark.slow

@@ -15,11 +15,12 @@ import tensorflow as tf
 from preprocessing.dataset.manifest import Manifest
 from trainer.conditioning import DROPPED_GENRE, DROPPED_KEY, Condition
 from trainer.config import Config
-from trainer.data.clip_memory import Clips, ClipsInMemory
+from trainer.data.clip_store import Clips, StoredClips
 from trainer.data.dataset import Clip
 
-SHUFFLE_CLIPS = 512  # size of the shuffle buffer of whole clips: 180 MB at the default format
-SHUFFLE_CROPS = 4_096  # size of the shuffle buffer of crops
+# Sizes of the shuffle buffers of clips and of crops, which are smaller for clips of more samples.
+SHUFFLE_CLIPS, SHUFFLE_CROPS = 512, 4_096
+SHUFFLE_SAMPLES = 50_000_000  # in the first buffer: 200 MB, more than 512 clips of the default format
 PREFETCH_BATCHES = 4
 # Share of the crops whose whole condition is dropped, in addition to `condition_dropout` of its parts.
 UNCONDITIONAL_RATE = 0.15
@@ -103,9 +104,9 @@ def _examples(clips: Clips, config: Config, manifest: Manifest, seeds: tf.Tensor
     """Make audio and condition of one input shard's examples: crops of every clip at random offsets, with random gain.
 
     Random parts of the conditions are dropped, as classifier-free guidance needs. Crops are shuffled before they are
-    cut: the buffer holds each clip once, or its row if clips are in memory, which gives the same examples.
+    cut: the buffer holds each clip once, or its row if clips are stored, which gives the same examples.
     """
-    sources, memory = clips if isinstance(clips, ClipsInMemory) else (clips, None)
+    sources, store = clips if isinstance(clips, StoredClips) else (clips, None)
     order, offsets, chances = (seeds[index] for index in range(3))
     names = sorted(manifest.attributes)
     per_db = np.array([1 / manifest.attributes[name].std if name == LOUDNESS else 0.0 for name in names])
@@ -131,20 +132,32 @@ def _examples(clips: Clips, config: Config, manifest: Manifest, seeds: tf.Tensor
 
     def cut(source: tf.Tensor, crop: tuple[tf.Tensor, tf.Tensor, Condition]) -> tuple[tf.Tensor, Condition]:
         start, gain, condition = crop
-        audio = source[start : start + length] if memory is None else memory.audio(source, start, length)
+        audio = source[start : start + length] if store is None else store.audio(source, start, length)
         return audio * gain, condition
 
-    return _shuffle_crops(_shuffle_clips(sources, order).enumerate().flat_map(crop), order, config).map(cut)
+    clips_size, crops_size = _shuffle_sizes(manifest)
+    crops = _shuffled(sources, clips_size, order).enumerate().flat_map(crop)
+    return (_shuffled(crops, crops_size, order) if config.crop_samples else crops).map(cut)
 
 
-def _shuffle_clips(clips: tf.data.Dataset, order: tf.Tensor) -> tf.data.Dataset:
-    return clips.shuffle(SHUFFLE_CLIPS, seed=order, reshuffle_each_iteration=False)
+def _shuffled(elements: tf.data.Dataset, size: int, order: tf.Tensor) -> tf.data.Dataset:
+    return elements.shuffle(size, seed=order, reshuffle_each_iteration=False)
 
 
-def _shuffle_crops(crops: tf.data.Dataset, order: tf.Tensor, config: Config) -> tf.data.Dataset:
-    if not config.crop_samples:
-        return crops
-    return crops.shuffle(SHUFFLE_CROPS, seed=order, reshuffle_each_iteration=False)
+def _shuffle_sizes(manifest: Manifest) -> tuple[int, int]:
+    """Return the sizes of the shuffle buffers of clips and of crops."""
+    share = min(1.0, SHUFFLE_SAMPLES / (SHUFFLE_CLIPS * manifest.clip_samples))
+    return max(1, int(share * SHUFFLE_CLIPS)), max(1, int(share * SHUFFLE_CROPS))
+
+
+def shuffled_clips(manifest: Manifest, config: Config) -> int:
+    """Estimate how many clips the shuffle buffers hold at a time if they are not stored."""
+    clips, crops = _shuffle_sizes(manifest)
+    # The crops in the buffer hold the clips that they are of. Of n crops of a clip, the last one to be drawn takes
+    # 1 + 1/2 + ... + 1/n times as long as one of them on average.
+    crops_per_clip = config.crops_per_clip if config.crop_samples else 0
+    share = sum(1 / (number + 1) for number in range(crops_per_clip)) / max(1, crops_per_clip)
+    return min(manifest.clip_count("train"), clips + math.ceil(crops * share))
 
 
 def example_clips(manifest: Manifest, config: Config, epoch: int, number: int) -> tf.data.Dataset:
@@ -155,11 +168,12 @@ def example_clips(manifest: Manifest, config: Config, epoch: int, number: int) -
 
     def shuffle(order: tf.Tensor) -> tf.data.Dataset:
         tf.random.set_seed(1)  # as in `training_batches`
-        clips = _shuffle_clips(tf.data.Dataset.range(examples // crops_per_clip), order)
+        clips = _shuffled(tf.data.Dataset.range(examples // crops_per_clip), clips_size, order)
         crops = clips.flat_map(lambda clip: tf.data.Dataset.from_tensors(clip).repeat(crops_per_clip))
-        return _shuffle_crops(crops, order, config)
+        return _shuffled(crops, crops_size, order) if config.crop_samples else crops
 
     examples, crops_per_clip = _shard_examples(manifest, config)[number], _crops_per_clip(config)
+    clips_size, crops_size = _shuffle_sizes(manifest)
     order = tf.constant(_epoch_seeds(config.seed, epoch, number)[:1], tf.int64)
     return tf.data.Dataset.from_tensor_slices(order).flat_map(shuffle)
 
@@ -181,10 +195,10 @@ def evaluation_batches(clips: Clips, batch_size: int, worker: int = 0, workers: 
     Returns:
         A dataset of `Batch`.
     """
-    sources, memory = clips if isinstance(clips, ClipsInMemory) else (clips, None)
+    sources, store = clips if isinstance(clips, StoredClips) else (clips, None)
 
     def example(clip: Clip) -> tuple[tf.Tensor, Condition]:
-        return clip.audio if memory is None else memory.whole_audio(clip.audio), clip.condition
+        return clip.audio if store is None else store.whole_audio(clip.audio), clip.condition
 
     examples = sources.map(example)
     first, last = (batch_size * number // workers for number in (worker, worker + 1))

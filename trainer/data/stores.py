@@ -73,7 +73,7 @@ class LocalShards:
 
     def fetch(self, shard: Shard) -> None:
         """See `Store`."""
-        with _disk_errors(self._folder):
+        with disk_errors(self._folder):
             if not self._verified.verify(shard):
                 raise _corrupt(f"{self._folder}/{shard.name}")
 
@@ -107,7 +107,7 @@ class RemoteShards:
         self._prefix, self._uri = GcsPrefix(uri), uri.rstrip("/")
         root = cache / ROOT_NAME
         self._folder = root / digest
-        with _disk_errors(self._folder):
+        with disk_errors(self._folder):
             self._cache = DiskCache(root, limit_bytes)
             self._folder.mkdir(parents=True, exist_ok=True)
             names = [path.name for path in self._folder.iterdir()]
@@ -133,13 +133,13 @@ class RemoteShards:
                 return None
             return evicts(path.name if path.parent == self._folder else "")
 
-        with _disk_errors(self._folder):
+        with disk_errors(self._folder):
             return self._cache.reserve(self._folder / shard.name, shard.bytes, evicts_path)
 
     def fetch(self, shard: Shard) -> None:
         """See `Store`."""
         uri = f"{self._uri}/{shard.name}"
-        with _disk_errors(self._folder):
+        with disk_errors(self._folder):
             if self._verified.verify(shard):
                 return
             with self._cache.unfinished_folder() as folder:
@@ -185,13 +185,13 @@ def _corrupt(uri: str) -> DataError:
 
 
 @contextlib.contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    """Turn an error of the disk into one that says what to do (exit code 4)."""
+def disk_errors(folder: Path, limit: str = "cache_disk_gb") -> Iterator[None]:
+    """Turn an error of the disk into one that says what to do (exit code 4); `limit` is the setting that uses less."""
     try:
         yield
     except OSError as error:
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "free some space, lower `cache_disk_gb`" if is_full else "check its permissions"
+        remedy = f"free some space, lower `{limit}`" if is_full else "check its permissions"
         raise StorageError(
             f"{error.filename or folder} failed: {error.strerror or error}; {remedy} or choose another `cache_dir`"
         ) from error

@@ -6,13 +6,12 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 from preprocessing.dataset.manifest import Manifest, Shard
 from preprocessing.errors import UsageError
 from trainer.config import Config
-from trainer.data.clip_memory import ClipMemory, Clips, ClipsInMemory, fits_in_memory
+from trainer.data.clip_store import Clips, ClipStore, StoredClips, decoded_bytes
 from trainer.data.dataset import Clip, files_of_input_shard, open_stream, read_clips
 from trainer.data.fetch import open_shards
 from trainer.data.input_pipeline import training_batches
@@ -21,15 +20,21 @@ from trainer.data.resume import unneeded_files
 from trainer.data.schedule import Stream
 from trainer.runs.storage import is_remote
 
+FOLDER = "clips"  # in the cache: of decoded clips
 SPLITS = ("train", "validation", "test")
 # When each split is read within an epoch, as `Stream.starts`.
 TIMES = {"train": (0.0, 0.5), "test": (0.5, 0.75), "validation": (0.75, 1.0)}
 
 
+def fits_on_disk(manifest: Manifest, config: Config) -> bool:
+    """Tell whether the decoded clips of all splits are stored, rather than read from their shards in each epoch."""
+    return decoded_bytes(manifest, SPLITS) <= config.clip_cache_gb * 1e9
+
+
 class TrainingData:
     """The clips that a worker reads, each shard as soon as it is there. Use as a context manager.
 
-    If the decoded clips fit in memory, the first epoch of a process still reads them from the shards, so that it begins
+    If the decoded clips may be stored, the first epoch of a process still reads them from the shards, so that it begins
     with the first ones, and stores them. A resumed epoch that skips files is read again after it.
 
     Attributes:
@@ -47,14 +52,15 @@ class TrainingData:
             manifest: Of the dataset.
             config: Of the run.
             numbers: The worker's input shards.
-            cache: Local folder for remote shards.
+            cache: Local folder for remote shards and decoded clips.
 
         Raises:
             CommandError: There are too few files for the input shards, or `cache_disk_gb` is too small (exit code 2), a
                 split that is needed is empty (3), or storage failed (4).
         """
         self.manifest, self._config, self._numbers = manifest, config, numbers
-        self._fits = fits_in_memory(manifest, SPLITS, config.cache_mb)
+        self._fits = fits_on_disk(manifest, config)
+        self._folder = cache / FOLDER
         train = [files_of_input_shard(manifest, "train", number, config.input_shards) for number in numbers]
         self._train_counts = [sum(shard.records for shard in files) for files in train]
         self._files = {"test": files_of_input_shard(manifest, "test")}
@@ -70,8 +76,8 @@ class TrainingData:
         )
         self._streams = {name: self._add_stream(name, files, passes) for name, files in self._files.items()}
         self._opened: dict[str, tf.data.Dataset] = {}
-        self._memory: dict[str, ClipMemory] = {}
-        self._train_memory: list[ClipsInMemory] = []
+        self._stores: dict[str, ClipStore] = {}
+        self._train_stored: list[StoredClips] = []
 
     def __enter__(self) -> TrainingData:
         return self
@@ -96,34 +102,39 @@ class TrainingData:
             for number in self._numbers
         ]
         for stream, unneeded in zip(self._train, skipped, strict=True):
-            self.source.restart(stream, 0 if self._train_memory else passes, unneeded)
+            self.source.restart(stream, 0 if self._train_stored else passes, unneeded)
         for stream in self._rest:
-            is_needed = len(epochs) > 1 and any(skipped) and not self._train_memory
+            is_needed = len(epochs) > 1 and any(skipped) and not self._train_stored
             self.source.restart(stream, 1 if is_needed else 0)
         for name, stream in self._streams.items():
-            self.source.restart(stream, 0 if name in self._memory else passes)
+            self.source.restart(stream, 0 if name in self._stores else passes)
         self.source.start()
         return Reader(self.source, self._datasets(epochs, step, skipped), while_waiting)
 
     def test_clips(self, while_waiting: Callable[[], None]) -> Clips:
-        """Return the test split, from memory if it fits; `while_waiting` is called while it is read there."""
+        """Return the test split, decoded if it is stored; `while_waiting` is called while it is stored."""
         return self._evaluation_clips("test", while_waiting)
 
     def validation_clips(self, while_waiting: Callable[[], None]) -> Clips | None:
         """Return the validation split as `test_clips`; None if it is empty."""
         return self._evaluation_clips("validation", while_waiting) if "validation" in self._files else None
 
-    def test_clips_at(self, indices: Sequence[int]) -> Clip:
-        """Read single test clips, and only their files.
+    def test_clips_at(self, indices: Sequence[int]) -> ClipStore:
+        """Read single test clips, and only their files, into a store of their own.
 
         Args:
             indices: Of the clips, in the order of the split, increasing.
-
-        Returns:
-            Numpy arrays: the clips, stacked.
         """
-        if memory := self._memory.get("test"):
-            return memory.take(indices)
+        store = ClipStore(self.manifest, len(indices), self._folder)
+        for row, clip in enumerate(self._read_test_clips(indices)):
+            store.write(row, clip)
+        return store
+
+    def _read_test_clips(self, indices: Sequence[int]) -> Iterator[Clip]:
+        if stored := self._stores.get("test"):
+            for index in indices:
+                yield tf.nest.map_structure(lambda values: values[0], stored.take([index]))
+            return
         wanted, files, places = set(indices), list[Shard](), list[int]()
         first = 0
         for shard in self._files["test"]:
@@ -133,12 +144,9 @@ class TrainingData:
                 places += clips
             first = clips.stop
         clips = open_stream(self.source, self.source.add_stream(files), self.manifest)
-        rows = [
-            clip
-            for place, clip in zip(places, read_clips(self.source, clips), strict=True)
-            if place in wanted
-        ]
-        return tf.nest.map_structure(lambda *parts: np.stack(parts), *rows)
+        for place, clip in zip(places, read_clips(self.source, clips), strict=True):
+            if place in wanted:
+                yield clip
 
     def _datasets(
         self, epochs: range, step: int, skipped: Sequence[frozenset[int]]
@@ -152,48 +160,48 @@ class TrainingData:
             pairs = zip(self._train, skipped, strict=True)
             return [open_stream(self.source, stream, self.manifest, unneeded) for stream, unneeded in pairs]
 
-        if self._train_memory:
-            yield lambda: batches_of(self._train_memory, epochs).skip(step)
+        if self._train_stored:
+            yield lambda: batches_of(self._train_stored, epochs).skip(step)
             return
         is_alone = self._fits or step
         first, rest = (epochs[:1], epochs[1:]) if is_alone else (epochs, epochs[:0])
         clips: Sequence[Clips] = open_streams(skipped)
-        memories = list[ClipMemory]()
+        stores = list[ClipStore]()
         if self._fits and rest and not any(skipped):
-            memories = self._train_memories()
-            clips = [memory.storing(stream) for memory, stream in zip(memories, clips, strict=True)]
+            stores = self._train_stores()
+            clips = [store.storing(stream) for store, stream in zip(stores, clips, strict=True)]
         yield lambda: batches_of(clips, first).skip(step)
         if not rest:
             return
         if not self._fits:
             yield lambda: batches_of(open_streams([frozenset()] * len(skipped)), rest)
             return
-        if memories:
-            self._train_memory = [memory.stored() for memory in memories]
+        if stores:
+            self._train_stored = [store.stored() for store in stores]
         else:  # some clips were not read
             streams = [open_stream(self.source, stream, self.manifest) for stream in self._rest]
-            self._train_memory = [
-                memory.read(clips) for memory, clips in zip(self._train_memories(), streams, strict=True)
+            self._train_stored = [
+                store.read(clips) for store, clips in zip(self._train_stores(), streams, strict=True)
             ]
-        yield lambda: batches_of(self._train_memory, rest)
+        yield lambda: batches_of(self._train_stored, rest)
 
-    def _train_memories(self) -> list[ClipMemory]:
-        return [ClipMemory(self.manifest, count) for count in self._train_counts]
+    def _train_stores(self) -> list[ClipStore]:
+        return [ClipStore(self.manifest, count, self._folder) for count in self._train_counts]
 
     def _evaluation_clips(self, split: str, while_waiting: Callable[[], None]) -> Clips:
-        if split in self._memory:
-            return self._memory[split].stored()
+        if split in self._stores:
+            return self._stores[split].stored()
         if split not in self._opened:
             self._opened[split] = open_stream(self.source, self._streams[split], self.manifest)
         clips = self._opened[split]
         if not self._fits:
             return clips
-        memory = ClipMemory(self.manifest, self.manifest.clip_count(split))
-        with Reader(self.source, [lambda: memory.storing(clips).rows], while_waiting) as reader:
+        store = ClipStore(self.manifest, self.manifest.clip_count(split), self._folder)
+        with Reader(self.source, [lambda: store.storing(clips).rows], while_waiting) as reader:
             for _ in reader:
                 pass
-        self._memory[split] = memory
-        return memory.stored()
+        self._stores[split] = store
+        return store.stored()
 
     def _add_stream(self, split: str, files: Sequence[Shard], passes: int) -> Stream:
         """Add a stream whose files are needed in proportion to their clips within the time of their split."""

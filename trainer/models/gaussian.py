@@ -30,6 +30,11 @@ class DiagonalGaussian(NamedTuple):
         return tf.reduce_sum(-0.5 * (tf.square(noise) + self.log_variance) - HALF_LOG_2PI, axis=-1)
 
 
+def to_uniform(noise: tf.Tensor) -> tf.Tensor:
+    """Map standard normal noise to uniform noise in [0, 1], by its distribution function."""
+    return 0.5 * (1 + tf.math.erf(noise / math.sqrt(2)))
+
+
 def kl_divergence(q: DiagonalGaussian, p: DiagonalGaussian) -> tf.Tensor:
     """KL(q || p), `[..., dim]` -> `[...]` (Kingma & Welling 2014, appendix B)."""
     log_ratio = q.log_variance - p.log_variance

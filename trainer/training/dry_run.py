@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import resource
 import sys
 import tempfile
@@ -26,12 +25,12 @@ from trainer import run_config
 from trainer.conditioning import Condition
 from trainer.config import Config
 from trainer.data import input_pipeline
-from trainer.data.clip_memory import fits_in_memory
+from trainer.data.clip_store import SAMPLE_BYTES, ClipStore, decoded_bytes
 from trainer.data.dataset import Clip
 from trainer.data.distribute import distributed_iterator
 from trainer.data.fetch import find_dataset
 from trainer.data.input_pipeline import Batch
-from trainer.data.training_data import SPLITS
+from trainer.data.training_data import SPLITS, fits_on_disk
 from trainer.models.base import Stage
 from trainer.runs.checkpoints import variables_of
 from trainer.runs.directory import POINTER, check_is_run, newest_checkpoint
@@ -67,10 +66,11 @@ class Plan:
     evaluation_secs: float  # of the test and validation splits after each epoch
     samples_secs: float  # of rendering the samples after each epoch
     download_bytes: int  # of the dataset, if it is remote
+    clip_cache_bytes: int  # of the decoded clips; 0 if they are more than may be stored
     checkpoint_bytes: int  # of one checkpoint
     weights_bytes: int  # of the best epoch's weights, which are kept beside the checkpoints
     samples_bytes: int  # of an epoch's samples, in the run and in TensorBoard's events
-    memory_bytes: int  # peak of this process, with the clips that training would hold
+    memory_bytes: int  # peak of this process, with the clips that training would shuffle
     gpu_memory_bytes: int | None  # peak of the first GPU
 
     @property
@@ -114,6 +114,7 @@ class Plan:
         )
         gpu = f"; GPU {_megabytes(self.gpu_memory_bytes)}" if self.gpu_memory_bytes else ""
         limit = f"of which the cache keeps at most {self.config.cache_disk_gb:g} GB"
+        stored = [("clip cache", f"{_megabytes(self.clip_cache_bytes)} on disk until the training ends")]
         remote = [("download", f"{_megabytes(self.download_bytes)} of shards, {limit}")]
         lines = [
             ("run", f"{self.run}: {start if self.done_steps else 'a new run'}"),
@@ -137,6 +138,7 @@ class Plan:
                 f"{_megabytes(self.checkpoint_bytes)}, 2 of the best epoch of {_megabytes(self.weights_bytes)}, "
                 f"{_megabytes(self.samples_bytes)} of samples per epoch",
             ),
+            *(stored if self.clip_cache_bytes else []),
             *(remote if self.download_bytes else []),
             ("memory", f"{_megabytes(self.memory_bytes)}{gpu}"),
         ]
@@ -177,6 +179,7 @@ def dry_run(data: str, run: str, given: dict[str, Any], replicas: int | None) ->
         checkpoint=checkpoint,
         used_by=lease.holder(run),
         download_bytes=_download_bytes(manifest) if is_remote(dataset_uri) else 0,
+        clip_cache_bytes=decoded_bytes(manifest, SPLITS) if fits_on_disk(manifest, config) else 0,
         **measured,
     )
 
@@ -236,10 +239,12 @@ def _train(state: TrainState, batch: Batch, step: int, stage: Stage) -> float:
 def _render(folder: Path, state: TrainState, manifest: Manifest) -> None:
     """Choose and render the samples of an epoch, as a training does."""
 
-    def read(indices: Sequence[int]) -> Clip:
-        clips, count = _noise([len(indices), manifest.clip_samples]), len(indices)
-        parts = Clip(clips, _condition(manifest, [count]), tf.fill([count], "noise"))
-        return tf.nest.map_structure(lambda tensor: tensor.numpy(), parts)
+    def read(indices: Sequence[int]) -> ClipStore:
+        store = ClipStore(manifest, len(indices), folder)
+        noise = Clip(_noise([manifest.clip_samples]), _condition(manifest, []), tf.constant("noise"))
+        for row in range(len(indices)):
+            store.write(row, tf.nest.map_structure(lambda tensor: tensor.numpy(), noise))
+        return store
 
     fixed = samples.choose_samples(folder, read, state.averaged, state.config, manifest)
     samples.render_epoch(folder, fixed, state.averaged, manifest, epoch=1)
@@ -275,16 +280,9 @@ def _peak_memory_bytes() -> int:
 
 
 def _clip_memory_bytes(config: Config, manifest: Manifest) -> int:
-    """Return the memory of the clips that training caches, or else of those that its shuffle buffers hold."""
-    clip_bytes = 4 * manifest.clip_samples
-    if fits_in_memory(manifest, SPLITS, config.cache_mb):
-        return clip_bytes * sum(manifest.clip_count(split) for split in SPLITS)
-    # The crops in the buffer hold the clips that they are of. Of n crops of a clip, the last one to be drawn takes
-    # 1 + 1/2 + ... + 1/n times as long as one of them on average.
-    crops_per_clip = config.crops_per_clip if config.crop_samples else 0
-    share = sum(1 / (number + 1) for number in range(crops_per_clip)) / max(1, crops_per_clip)
-    clips = input_pipeline.SHUFFLE_CLIPS + math.ceil(input_pipeline.SHUFFLE_CROPS * share)
-    return min(manifest.clip_count("train"), clips) * clip_bytes
+    """Return the memory of the clips that the shuffle buffers hold; those that are stored are not in them."""
+    clips = 0 if fits_on_disk(manifest, config) else input_pipeline.shuffled_clips(manifest, config)
+    return clips * manifest.clip_samples * SAMPLE_BYTES
 
 
 def _megabytes(count: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trainer.data.clip_memory import Clips
+from trainer.data.clip_store import Clips
 from trainer.data.distribute import distributed_iterator
 from trainer.data.input_pipeline import evaluation_batches
 from trainer.data.reader import Reader

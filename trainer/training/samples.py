@@ -14,7 +14,7 @@ from preprocessing.dataset.manifest import Manifest
 from preprocessing.storage.atomic import write_atomically
 from trainer.conditioning import DROPPED_KEY, Condition, Guidance
 from trainer.config import GUIDANCE, Config
-from trainer.data.dataset import Clip
+from trainer.data.clip_store import ClipStore
 from trainer.dsp import distances
 from trainer.models.base import WaveformVAE
 from trainer.reporting import clip_figures, figures, wav
@@ -33,7 +33,8 @@ class FixedSamples(NamedTuple):
     sample_noise: tf.Tensor  # [clips, sample_noise_size]
     decode_noise: tf.Tensor  # [clips, decode_noise_size]
     new_condition: Condition  # of the new clips: the genres in turn, attributes and key dropped
-    plotted: Clip  # test clips whose latents are plotted, stacked
+    store: ClipStore  # of test clips
+    plotted: Sequence[int]  # rows of those whose latents are plotted
 
 
 class RenderedSamples(NamedTuple):
@@ -46,7 +47,7 @@ class RenderedSamples(NamedTuple):
 
 def choose_samples(
     run: Path,
-    read: Callable[[Sequence[int]], Clip],
+    read: Callable[[Sequence[int]], ClipStore],
     model: WaveformVAE,
     config: Config,
     manifest: Manifest,
@@ -55,20 +56,15 @@ def choose_samples(
 
     Args:
         run: The local run directory, which may have them already.
-        read: Returns the test clips of increasing indices, stacked, as numpy arrays.
+        read: Stores the test clips of increasing indices.
         model: Of the run.
         config: Of the run.
         manifest: Of the dataset.
     """
     rendered, plotted = (_even_indices(manifest, count) for count in (config.sample_clips, PLOTTED_LATENTS))
     indices = sorted({*rendered, *plotted})
-    clips = read(indices)
-
-    def chosen(some: Sequence[int]) -> Clip:
-        rows = np.searchsorted(indices, some)
-        return tf.nest.map_structure(lambda values: values[rows], clips)
-
-    audio, condition, ids = chosen(rendered)
+    store = read(indices)
+    audio, condition, ids = store.take(map(indices.index, rendered))
     track_ids = [track.decode("utf-8", "replace") for track in ids]
     sizes = (model.sample_noise_size(manifest.clip_samples), model.decode_noise_size(manifest.clip_samples))
     sample_noise, decode_noise = (
@@ -82,9 +78,8 @@ def choose_samples(
     (run / ORIGINALS).mkdir(parents=True, exist_ok=True)
     for index, clip in enumerate(audio):
         wav.write_wav(run / ORIGINALS / f"{index:02d}.wav", clip, manifest.sample_rate_hz)
-    return FixedSamples(
-        audio, condition, track_ids, sample_noise, decode_noise, new_condition, chosen(plotted)
-    )
+    rows = [indices.index(index) for index in plotted]
+    return FixedSamples(audio, condition, track_ids, sample_noise, decode_noise, new_condition, store, rows)
 
 
 def render_epoch(
@@ -107,7 +102,7 @@ def render_epoch(
     rows = {"original": fixed.audio, "reconstruction": reconstruction, "new": new}
     image_paths = clip_figures.draw_pictures(folder, rows, rate, fixed.track_ids, f"epoch {epoch}")
     image_paths["latents"] = folder / "latents.png"
-    _plot_latents(image_paths["latents"], fixed.plotted, model, manifest.genres)
+    _plot_latents(image_paths["latents"], fixed, model, manifest.genres)
     return RenderedSamples({"reconstruction": reconstruction, "new": new}, rate, image_paths)
 
 
@@ -125,16 +120,15 @@ def _even_indices(manifest: Manifest, count: int) -> list[int]:
     return [rank * available // count for rank in range(count)]
 
 
-def _plot_latents(path: Path, clips: Clip, model: WaveformVAE, genres: Sequence[str]) -> None:
+def _plot_latents(path: Path, fixed: FixedSamples, model: WaveformVAE, genres: Sequence[str]) -> None:
     """Plot the latents of the first level, which has the lowest rate."""
-    slowest = []
-    for first in range(0, len(clips.audio), clip_figures.PICTURED_CLIPS):
-        batch = slice(first, first + clip_figures.PICTURED_CLIPS)
-        latents = model.encode(
-            tf.constant(clips.audio[batch]), Condition(*(values[batch] for values in clips.condition))
-        )
+    slowest, names = [], []
+    for first in range(0, len(fixed.plotted), clip_figures.PICTURED_CLIPS):
+        clips = fixed.store.take(fixed.plotted[first : first + clip_figures.PICTURED_CLIPS])
+        latents = model.encode(tf.constant(clips.audio), clips.condition)
         slowest.append(model.level_values(latents)[model.levels[0]].numpy())
-    figures.draw_latents(path, np.concatenate(slowest), [genres[genre] for genre in clips.condition.genre])
+        names += [genres[genre] for genre in clips.condition.genre]
+    figures.draw_latents(path, np.concatenate(slowest), names)
 
 
 def _write_clip_list(run: Path, fixed: FixedSamples, snr_db: np.ndarray, manifest: Manifest) -> None:

@@ -8,6 +8,8 @@ import trainer
 from trainer.models import architectures
 from trainer.models.hierarchical.model import HierarchicalVAE
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def trained(dataset, tmp_path_factory):

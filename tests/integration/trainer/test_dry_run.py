@@ -114,6 +114,7 @@ def test_a_resumed_run_is_planned_from_its_checkpoint(
         in output
     )
     assert "memory      5.0 GB" in output
+    assert "clip cache  " in output
     assert files(tmp_path) == before
     if where == "bucket":
         assert GcsPrefix(run).list_names() == ["checkpoints/checkpoint", "config.json"]

@@ -12,6 +12,8 @@ from trainer.__main__ import main
 from trainer.config import MODES, UNCONDITIONAL_GUIDANCE
 from trainer.generation.load import load
 
+pytestmark = pytest.mark.long
+
 
 def clips(count=3, samples=CLIP_SAMPLES):
     return np.random.default_rng(0).uniform(-0.2, 0.2, (count, samples)).astype(np.float32)

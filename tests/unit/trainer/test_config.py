@@ -50,7 +50,7 @@ def test_the_error_for_an_invalid_setting_names_the_argument_and_its_limits(inva
 
 
 def test_inclusive_limits_are_valid():
-    limits = {"condition_dropout": 1.0, "seed": MAX_SEED, "ema_decay": 0.0, "epochs": 1, "cache_mb": 0}
+    limits = {"condition_dropout": 1.0, "seed": MAX_SEED, "ema_decay": 0.0, "epochs": 1, "clip_cache_gb": 0}
     config = Config(**limits)
     assert {name: getattr(config, name) for name in limits} == limits
     for name, value in limits.items():
@@ -70,4 +70,4 @@ def test_fields_that_shape_weights_are_not_operational():
     shaping, operational = set(Config.weight_shape_fields()), set(Config.operational_fields())
     assert shaping and operational and not shaping & operational
     assert "channels" in shaping
-    assert "cache_mb" in operational
+    assert "clip_cache_gb" in operational

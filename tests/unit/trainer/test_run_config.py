@@ -52,7 +52,7 @@ def test_flags_override_the_preset_and_a_saved_configuration_is_kept():
     assert run_config.resolve({}, None) == Config()
 
 
-@pytest.mark.parametrize("given", [{"epochs": 9}, {"cache_mb": 0}, {"checkpoint_secs": 1.0}])
+@pytest.mark.parametrize("given", [{"epochs": 9}, {"clip_cache_gb": 0}, {"checkpoint_secs": 1.0}])
 def test_a_resumed_run_may_be_longer_and_run_differently(given):
     saved = run_config.resolve({"preset": "reference", "epochs": 3}, None)
     assert run_config.resolve({"preset": "reference", **given}, saved) == dataclasses.replace(saved, **given)

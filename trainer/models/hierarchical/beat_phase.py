@@ -87,6 +87,11 @@ class BeatPhase:
             phases.append(_Phase(strength, multiple * phase + offset))
         return self._features(condition, phases)
 
+    def steps_per_beat(self, condition: Condition) -> tf.Tensor:
+        """Return the length of a beat in steps, `[batch]`; NaN where the condition has no tempo."""
+        tempo = attribute_of(self.metadata, condition, TEMPO)
+        return 60.0 / tempo / (self.frame_secs * self.frames_per_step)
+
     def _smooth(self, values: tf.Tensor) -> tf.Tensor:
         """Gaussian-weighted sums over time, `[batch, frames]` -> the same shape."""
         return tf.nn.conv1d(values[..., tf.newaxis], self._window, stride=1, padding="SAME")[..., 0]

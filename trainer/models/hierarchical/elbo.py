@@ -50,11 +50,18 @@ class PosteriorSample(NamedTuple):
 
 
 def kl_terms(
-    part: PosteriorSample, steps: int, global_prior: GlobalPrior, sequence_prior: SequencePrior
+    part: PosteriorSample,
+    steps: int,
+    global_prior: GlobalPrior,
+    sequence_prior: SequencePrior,
+    is_seen: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Estimate the KL terms of both levels and all `steps` steps from a part of them, `[batch, 2]` in nats."""
+    """Estimate the KL terms of both levels and all `steps` steps from a part of them, `[batch, 2]` in nats.
+
+    `is_seen` `[batch, steps of the part]` tells which steps the prior is given when it predicts later ones; None: all.
+    """
     context = tf.concat([part.global_latent, part.embedding], axis=-1)
-    log_p = sequence_prior.log_density(part.sequence_latents, context, part.beat)
+    log_p = sequence_prior.log_density(part.sequence_latents, context, part.beat, is_seen)
     ratio = steps / part.sequence_latents.shape[1]
     kl_sequence = ratio * tf.reduce_sum(part.log_q - log_p, axis=-1)
     return tf.stack(

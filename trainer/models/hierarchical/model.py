@@ -21,7 +21,8 @@ from trainer.dsp import mdct, phase_retrieval
 from trainer.dsp.sizes import Size, sizes
 from trainer.models.base import Capabilities, ElboTerms, Stage, WaveformVAE
 from trainer.models.condition_encoder import CONDITION_DIM, ConditionEncoder
-from trainer.models.hierarchical import elbo, sparse_coefficients
+from trainer.models.gaussian import to_uniform
+from trainer.models.hierarchical import elbo, phrases, sparse_coefficients
 from trainer.models.hierarchical.beat_phase import BeatPhase
 from trainer.models.hierarchical.elbo import PosteriorSample
 from trainer.models.hierarchical.encoder_decoder import Encoder
@@ -91,9 +92,8 @@ class HierarchicalVAE(WaveformVAE):
         )  # [batch, latent_dim]
         beat = self.beat_phase.from_tempo(condition, shape.steps)  # [batch, steps, BEAT_DIM]
         no_steps = tf.zeros([tf.shape(global_latent)[0], 0, shape.sequence_latent_dim])
-        return self._continue_steps(
-            global_latent, no_steps, embedding, beat, level_noise.sequence_latents, temperature
-        )
+        step_noise = self._repeat_phrases(level_noise.sequence_latents, condition)
+        return self._continue_steps(global_latent, no_steps, embedding, beat, step_noise, temperature)
 
     def synthesize(
         self,
@@ -127,7 +127,10 @@ class HierarchicalVAE(WaveformVAE):
             window = StepWindow.random(level_noise.window, window_steps, shape.steps)
             part = whole.cut(window, config.frames_per_step)
         seen = part if stage is Stage.ALL_WEIGHTS else whole
-        kl = elbo.kl_terms(seen, shape.steps, self.global_prior, self.sequence_prior)
+        is_seen = None
+        if stage is Stage.GENERATION and config.past_dropout:
+            is_seen = to_uniform(level_noise.past) >= config.past_dropout
+        kl = elbo.kl_terms(seen, shape.steps, self.global_prior, self.sequence_prior, is_seen)
         likelihoods = elbo.log_likelihoods(part, shape, samples, self.decoder)
         if stage is Stage.GENERATION:
             objective = elbo.generation_objective(
@@ -199,7 +202,7 @@ class HierarchicalVAE(WaveformVAE):
         known_steps = tf.maximum(0, (hops - 1) // self.config.frames_per_step)
         shape = self._latent_shape(samples)
         beat = self.beat_phase.from_audio(condition, coefficients, shape.steps)
-        step_noise = shape.split_prior_noise(noise).sequence_latents
+        step_noise = self._repeat_phrases(shape.split_prior_noise(noise).sequence_latents, condition)
         latents = self._continue_steps(
             global_latent, sequence_latents[:, :known_steps], embedding, beat, step_noise, temperature
         )
@@ -268,6 +271,14 @@ class HierarchicalVAE(WaveformVAE):
         if not self.config.decoded_samples:
             return all_steps
         return min(max(1, self.config.decoded_samples // self.smallest_samples), all_steps)
+
+    def _repeat_phrases(self, noise: tf.Tensor, condition: Condition) -> tf.Tensor:
+        """Let phrases return, by the noise of their steps, `[batch, steps, sequence_latent_dim + 1]`."""
+        if not self.config.phrase_beats:
+            return noise
+        steps_per_beat = self.beat_phase.steps_per_beat(condition)
+        sources = phrases.noise_steps(steps_per_beat, self.config.phrase_beats, sizes(noise)[1])
+        return tf.gather(noise, sources, batch_dims=1)
 
     def _continue_steps(
         self,

@@ -61,19 +61,23 @@ class LatentShape(NamedTuple):
     def elbo_noise_size(self, window_steps: int) -> Size:
         """Values that an estimate of the ELBO takes, whose decoders see `window_steps` steps.
 
-        One value selects these steps; the others sample latents, and decode these steps as a new clip is decoded.
+        One value selects these steps, and one per step whether the prior is given it; the others sample latents, and
+        decode these steps as a new clip is decoded.
         """
-        return 1 + self.posterior_noise_size + self._replace(steps=window_steps).decode_noise_size
+        decoded = self._replace(steps=window_steps)
+        return 1 + self.posterior_noise_size + self.steps + decoded.decode_noise_size
 
     def split_elbo_noise(self, noise: tf.Tensor, window_steps: int) -> ElboNoise:
         """Split `[batch, elbo_noise_size(window_steps)]`."""
         decoded = self._replace(steps=window_steps)
-        sizes = [1, self.latent_dim, self.steps * self.sequence_latent_dim, decoded.decode_noise_size]
-        window, global_latent, sequence_latents, decode_noise = tf.split(noise, sizes, axis=-1)
+        of_sequence = self.steps * self.sequence_latent_dim
+        sizes = [1, self.latent_dim, of_sequence, self.steps, decoded.decode_noise_size]
+        window, global_latent, sequence_latents, past, decode_noise = tf.split(noise, sizes, axis=-1)
         return ElboNoise(
             window[:, 0],
             global_latent,
             tf.reshape(sequence_latents, [-1, self.steps, self.sequence_latent_dim]),
+            past,
             split_decode_noise(decode_noise, decoded.frames, self.bins),
         )
 
@@ -108,6 +112,7 @@ class ElboNoise(NamedTuple):
     window: tf.Tensor  # [batch], selects the part of the clip that is decoded in training
     global_latent: tf.Tensor  # [batch, latent_dim]
     sequence_latents: tf.Tensor  # [batch, steps, sequence_latent_dim]
+    past: tf.Tensor  # [batch, steps], selects the steps that the prior is given
     decode: DecodeNoise  # of that part
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import tensorflow as tf
 from tensorflow.keras import layers
 
 from trainer.dsp.sizes import one_graph
-from trainer.models.gaussian import DiagonalGaussian, elementwise_log_density
+from trainer.models.gaussian import DiagonalGaussian, elementwise_log_density, to_uniform
 from trainer.models.hierarchical.beat_phase import BEAT_DIM
 from trainer.models.hierarchical.gru import GRU
 
@@ -49,9 +47,22 @@ class SequencePrior(layers.Layer):
         context, temperature = tf.TensorSpec([None, context_dim]), tf.TensorSpec([None, 1])
         self.sample_in_one_graph = one_graph(self.sample, known, context, beat, noise, temperature)
 
-    def log_density(self, latents: tf.Tensor, context: tf.Tensor, beat: tf.Tensor) -> tf.Tensor:
-        """`latents` `[batch, steps, sequence_latent_dim]` -> `[batch, steps]`, in nats."""
-        past = tf.pad(latents[:, :-1], [[0, 0], [1, 0], [0, 0]])
+    def log_density(
+        self, latents: tf.Tensor, context: tf.Tensor, beat: tf.Tensor, is_seen: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Compute the log density of each step, given those before.
+
+        Args:
+            latents: `[batch, steps, sequence_latent_dim]`.
+            context: `[batch, n]`.
+            beat: `[batch, steps, BEAT_DIM]`.
+            is_seen: `[batch, steps]` boolean: which steps the later ones are given; None: all.
+
+        Returns:
+            `[batch, steps]`, in nats.
+        """
+        seen = latents if is_seen is None else tf.where(is_seen[..., tf.newaxis], latents, 0.0)
+        past = tf.pad(seen[:, :-1], [[0, 0], [1, 0], [0, 0]])
         context = tf.repeat(context[:, tf.newaxis], latents.shape[1], axis=1)
         x = self.first(self.input_layer(tf.concat([past, beat, context], axis=-1)))
         log_weights, means, log_scales = self._mixture(x + self.second(x))
@@ -86,7 +97,7 @@ class SequencePrior(layers.Layer):
             y, second = _advance(self.second.cell, x, second)
             log_weights, means, log_scales = self._mixture(x + y)
             # Selects the component by inverse transform sampling: the first whose cumulative weight suffices.
-            uniform = 0.5 * (1 + tf.math.erf(noise[:, step, -1:] / math.sqrt(2)))
+            uniform = to_uniform(noise[:, step, -1:])
             passed = tf.cast(tf.cumsum(tf.exp(log_weights), axis=-1) < uniform, tf.int32)
             component = tf.minimum(tf.reduce_sum(passed, axis=-1), self.mixtures - 1)
             mean, log_scale = (tf.gather(values, component, batch_dims=1) for values in (means, log_scales))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import tensorflow as tf
+
+from trainer.models.gaussian import to_uniform
 
 
 class StepWindow(NamedTuple):
@@ -17,9 +18,8 @@ class StepWindow(NamedTuple):
     @classmethod
     def random(cls, noise: tf.Tensor, steps: int, all_steps: int) -> StepWindow:
         """Choose windows uniformly by `[batch]` standard normal noise."""
-        uniform = 0.5 * (1 + tf.math.erf(noise / math.sqrt(2)))
         places = all_steps - steps + 1
-        first = tf.cast(tf.floor(uniform * places), tf.int32)
+        first = tf.cast(tf.floor(to_uniform(noise) * places), tf.int32)
         return cls(tf.minimum(first, places - 1), steps)
 
     def cut(self, values: tf.Tensor, per_step: int = 1, more: int = 0) -> tf.Tensor:

@@ -176,14 +176,29 @@ class WaveformDecoder(layers.Layer):
         """Synthesize `[batch, samples]` from magnitudes; as `known`, `[batch, samples]`, in frames that are kept."""
         _, frames, bins = sizes(latents.sparse_coefficients)
         details, of_magnitudes = split_decode_noise(noise, frames, bins)
-        location, log_scale = self.magnitudes(
-            latents.global_latent, latents.sequence_latents, embedding, details
-        )
-        log_magnitudes = magnitude_decoder.sample(
-            location, log_scale, of_magnitudes, self._magnitude_noise_scale
-        )
         is_known = mdct.whole_samples(is_kept, bins, sizes(known)[1])
-        return self._retrieve(log_magnitudes, tf.reshape(details, [-1, frames * bins]), known, is_known)
+
+        def synthesize_clip(index: tf.Tensor) -> tf.Tensor:
+            def row_of(values: tf.Tensor) -> tf.Tensor:
+                row = tf.minimum(index, tf.shape(values)[0] - 1)  # noise may have one row for all clips
+                return values[row : row + 1]
+
+            clip = map(row_of, (latents.global_latent, latents.sequence_latents, embedding))
+            clip_details = row_of(details)
+            location, log_scale = self.magnitudes(*clip, clip_details)
+            log_magnitudes = magnitude_decoder.sample(
+                location, log_scale, row_of(of_magnitudes), self._magnitude_noise_scale
+            )
+            phases = tf.reshape(clip_details, [1, frames * bins])
+            return self._retrieve(log_magnitudes, phases, row_of(known), row_of(is_known))[0]
+
+        # One at a time: at high rates, the activations of a batch would take more memory than a training step.
+        return tf.map_fn(
+            synthesize_clip,
+            tf.range(tf.shape(is_kept)[0]),
+            parallel_iterations=1,
+            fn_output_signature=tf.TensorSpec([known.shape[1]]),
+        )
 
 
 def _sum(log_density: tf.Tensor) -> tf.Tensor:

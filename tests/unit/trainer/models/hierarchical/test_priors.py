@@ -47,3 +47,15 @@ def test_known_steps_are_returned_unchanged(prior):
 def test_sampling_is_deterministic_given_the_noise(prior):
     cold = [prior.sample(NO_STEPS, CONTEXT, BEAT, normal([400, 5, 3]), tf.constant(0.0)) for _ in range(2)]
     np.testing.assert_array_equal(*cold)
+
+
+def test_a_step_that_is_not_seen_does_not_influence_later_ones(prior):
+    latents = normal([400, 5, 2], key=14)
+    other = tf.concat([latents[:, :2], latents[:, 2:3] + 1.0, latents[:, 3:]], axis=1)
+    is_seen = tf.tile([[True, True, False, True, True]], [400, 1])
+    densities = [prior.log_density(values, CONTEXT, BEAT, is_seen).numpy() for values in (latents, other)]
+    np.testing.assert_array_equal(densities[0][:, [0, 1, 3, 4]], densities[1][:, [0, 1, 3, 4]])
+    assert np.abs(densities[0] - densities[1])[:, 2].min() > 0
+    seen = prior.log_density(latents, CONTEXT, BEAT).numpy()
+    np.testing.assert_array_equal(seen[:, :3], densities[0][:, :3])
+    assert np.abs(seen - densities[0])[:, 3].max() > 1e-3

@@ -84,7 +84,8 @@ def test_windows_start_everywhere_alike():
 
 
 def test_training_estimates_the_likelihood_of_whole_clips_from_windows():
-    model = make_model(dataclasses.replace(TINY_WAVE, decoded_samples=320), METADATA)
+    config = dataclasses.replace(TINY_WAVE, decoded_samples=320, past_dropout=0.0)
+    model = make_model(config, METADATA)
     audio = 0.1 * tf.random.stateless_normal([32, SAMPLES], [3, 4])
     _, condition = make_batch(32)
     noise = normal([32, model.elbo_noise_size(SAMPLES)])
@@ -101,6 +102,17 @@ def test_training_estimates_the_likelihood_of_whole_clips_from_windows():
     means = [float(tf.reduce_mean(terms.log_likelihood)) for terms in (whole, windows)]
     assert means[1] == pytest.approx(means[0], rel=0.15)
     assert (whole.log_likelihood != windows.log_likelihood).numpy().all()
+
+
+def test_only_the_last_stage_withholds_steps_from_the_prior():
+    model = make_model(dataclasses.replace(TINY_WAVE, past_dropout=0.5, decoded_samples=0), METADATA)
+    perturb(model, stddev=0.1)
+    audio, condition = make_batch()
+    noise = normal([2, model.elbo_noise_size(SAMPLES)])
+    kl = {stage: model.elbo_terms(audio, condition, noise, tf.constant(1.0), stage).kl for stage in Stage}
+    np.testing.assert_array_equal(kl[Stage.ALL_WEIGHTS], kl[Stage.EVALUATION])
+    np.testing.assert_array_equal(kl[Stage.GENERATION][:, 0], kl[Stage.EVALUATION][:, 0])
+    assert (kl[Stage.GENERATION][:, 1] != kl[Stage.EVALUATION][:, 1]).numpy().all()
 
 
 def test_the_last_stage_weighs_wrong_levels():
