@@ -149,14 +149,14 @@ class Config:
         minimum=0,
     )
     past_dropout: float = described_field(
-        0.3,
+        0.0,
         "probability that the prior, in the second stage, is not given a step to predict later ones from, and so "
         "relies on beat and condition: its samples are less exact than the steps that it learns from",
         minimum=0,
         below=1,
     )
     phrase_beats: int = described_field(
-        16, "beats after which a phrase of a new clip returns; 0: none does", minimum=0
+        0, "beats after which a phrase of a new clip returns; 0: none does", minimum=0
     )
     beat_emphasis: float = described_field(
         2.0,

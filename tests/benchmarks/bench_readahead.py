@@ -125,14 +125,8 @@ class Epochs:
         from trainer.training.workers.distribution import Distribution
 
         _, self.manifest = find_dataset(str(folder))
-        self.config = dataclasses.replace(
-            PRESETS["reference"],
-            batch_size=32,
-            crop_samples=0,
-            epochs=1,
-            clip_cache_gb=0,
-            cache_disk_gb=cache_gb,
-        )
+        settings = {"batch_size": 32, "crop_samples": 0, "epochs": 1, "clip_cache_gb": 0.0}
+        self.config = dataclasses.replace(PRESETS["reference"], cache_disk_gb=cache_gb, **settings)
         self._strategy = Distribution(None, 1).strategy
         metadata = run_config.metadata_of(self.manifest, str(folder))
         state, counter = TrainState(self.config, metadata, self._strategy), itertools.count()

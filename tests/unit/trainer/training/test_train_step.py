@@ -1,10 +1,8 @@
 """Optimizations of the train step do not change its results; checkpoints, profiles and logs are complete."""
 
 import dataclasses
-import errno
 import functools
 import json
-import os
 
 import numpy as np
 import pytest
@@ -12,12 +10,11 @@ import tensorflow as tf
 from support.tiny_corpus import WAVE, without_figures_and_music
 
 from preprocessing import event_log, progress
-from preprocessing.errors import STOPPED, STORAGE_FAILED, USAGE, CommandError
+from preprocessing.errors import STOPPED, USAGE, CommandError
 from trainer import run_config
 from trainer.conditioning import Condition
 from trainer.config import Config
 from trainer.data import dataset as datasets
-from trainer.data.clip_store import ClipStore, decoded_bytes
 from trainer.data.distribute import distributed_iterator
 from trainer.data.fetch import open_dataset
 from trainer.data.input_pipeline import Batch, evaluation_batches, training_batches
@@ -172,41 +169,6 @@ def test_the_average_of_weights_follows_its_formula(run_steps):
     assert any(
         np.any(old != new.numpy()) for old, new in zip(before, train_state.model.variables, strict=True)
     )
-
-
-def test_stored_clips_give_the_batches_of_clips_that_are_read(opened, manifest, tmp_path):
-    clips = datasets.open_split(*opened, "train")
-    store = ClipStore(manifest, manifest.clip_count("train"), tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())  # nothing to clean up, however the process ends
-    for config in (SMALL, dataclasses.replace(SMALL, crop_samples=0)):
-        read = list(training_batches([clips], config, manifest, [2]))
-        storing = list(training_batches([store.storing(clips)], config, manifest, [2]))
-        for batches in (storing, training_batches([store.stored()], config, manifest, [2])):
-            for one, other in zip(read, batches, strict=True):
-                tf.nest.map_structure(np.testing.assert_array_equal, one, other)
-    stored = store.stored()
-    for one, other in zip(*(evaluation_batches(split, 2) for split in (clips, stored)), strict=True):
-        tf.nest.map_structure(np.testing.assert_array_equal, one, other)
-    assert decoded_bytes(manifest, ("train", "validation", "test")) == 24 * 4 * manifest.clip_samples
-
-
-@pytest.mark.parametrize(
-    ("number", "message"),
-    [
-        (errno.ENOSPC, "free some space, lower `clip_cache_gb` or choose another `cache_dir`"),
-        (errno.EACCES, "check its permissions or choose another `cache_dir`"),
-    ],
-)
-def test_a_disk_that_cannot_take_the_clips_is_an_error_of_storage(
-    manifest, tmp_path, monkeypatch, number, message
-):
-    def fail(*_):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "posix_fallocate", fail)
-    with pytest.raises(CommandError, match=message) as raised:
-        ClipStore(manifest, 5, tmp_path)
-    assert raised.value.exit_code == STORAGE_FAILED
 
 
 def test_a_checkpoint_has_the_values_at_the_time_of_its_save(run_steps, tmp_path):
