@@ -32,6 +32,7 @@ from trainer.data.fetch import find_dataset
 from trainer.data.input_pipeline import Batch
 from trainer.data.training_data import SPLITS, fits_on_disk
 from trainer.models.base import Stage
+from trainer.run_config import DatasetMetadata
 from trainer.runs.checkpoints import variables_of
 from trainer.runs.directory import POINTER, check_is_run, newest_checkpoint
 from trainer.runs.settings_file import settings_yaml
@@ -211,7 +212,9 @@ def _measure(config: Config, manifest: Manifest, distribution: Distribution, dat
         evaluation_secs = [timed(lambda: float(state.evaluation_step(whole_batch).kl)) for _ in range(2)]
         with tempfile.TemporaryDirectory() as temporary:
             # The first time, libraries are imported and fonts are found.
-            samples_secs = [timed(lambda: _render(Path(temporary), state, manifest)) for _ in range(2)]
+            samples_secs = [
+                timed(lambda: _render(Path(temporary), state, manifest, metadata)) for _ in range(2)
+            ]
             epoch_folders = (Path(temporary) / "samples").glob("epoch-*/*")
             samples_bytes = sum(path.stat().st_size for path in epoch_folders)
     splits = [manifest.clip_count(split) for split in ("validation", "test")]
@@ -236,7 +239,7 @@ def _train(state: TrainState, batch: Batch, step: int, stage: Stage) -> float:
     return float(state.train_step(batch, tf.constant(step, tf.int32), beta, stage).kl)
 
 
-def _render(folder: Path, state: TrainState, manifest: Manifest) -> None:
+def _render(folder: Path, state: TrainState, manifest: Manifest, metadata: DatasetMetadata) -> None:
     """Choose and render the samples of an epoch, as a training does."""
 
     def read(indices: Sequence[int]) -> ClipStore:
@@ -246,8 +249,8 @@ def _render(folder: Path, state: TrainState, manifest: Manifest) -> None:
             store.write(row, tf.nest.map_structure(lambda tensor: tensor.numpy(), noise))
         return store
 
-    fixed = samples.choose_samples(folder, read, state.averaged, state.config, manifest)
-    samples.render_epoch(folder, fixed, state.averaged, manifest, epoch=1)
+    fixed = samples.choose_samples(folder, read, state.config, manifest)
+    samples.render_epoch(folder, fixed, state.averaged, metadata, epoch=1)
 
 
 def _noise_batch(size: int, length: int, manifest: Manifest) -> Batch:

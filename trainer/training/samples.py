@@ -1,4 +1,4 @@
-"""Render the same test clips and the same latents after every epoch, so that epochs can be compared."""
+"""Render the same test clips, and new clips from the same noise, after every epoch, so that epochs can be compared."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ import tensorflow as tf
 
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.storage.atomic import write_atomically
-from trainer.conditioning import DROPPED_KEY, Condition, Guidance
-from trainer.config import GUIDANCE, Config
+from trainer.conditioning import DROPPED_KEY, Condition
+from trainer.config import Config
 from trainer.data.clip_store import ClipStore
 from trainer.dsp import distances
+from trainer.generation import synthesis
+from trainer.generation.options import TEMPERATURE
+from trainer.generation.synthesis import Sampling
 from trainer.models.base import WaveformVAE
 from trainer.reporting import clip_figures, figures, wav
+from trainer.run_config import DatasetMetadata
 from trainer.runs.directory import ORIGINALS, SAMPLE_CLIPS, SAMPLES, TRAINING_GIF
 
 PLOTTED_LATENTS = 64  # test clips whose latents are plotted after each epoch: 1 to 2 s on two cores
-NOISE_KEYS = (2**31 - 2, 2**31 - 3)  # random keys; those of training steps are their numbers
 
 
 class FixedSamples(NamedTuple):
-    """Test clips to reconstruct, and the noise and conditions of new clips."""
+    """Test clips to reconstruct, and the conditions of new clips."""
 
     audio: np.ndarray  # [clips, clip_samples] float32
     condition: Condition  # of these clips
     track_ids: list[str]
-    sample_noise: tf.Tensor  # [clips, sample_noise_size]
-    decode_noise: tf.Tensor  # [clips, decode_noise_size]
-    new_condition: Condition  # of the new clips: the genres in turn, attributes and key dropped
+    new_condition: Condition  # of the new clips: the genres in turn, the rest left open
+    seed: int  # of the new clips
     store: ClipStore  # of test clips
     plotted: Sequence[int]  # rows of those whose latents are plotted
 
@@ -48,16 +50,14 @@ class RenderedSamples(NamedTuple):
 def choose_samples(
     run: Path,
     read: Callable[[Sequence[int]], ClipStore],
-    model: WaveformVAE,
     config: Config,
     manifest: Manifest,
 ) -> FixedSamples:
-    """Choose test clips evenly over the split and draw noise from the run's seed; write the clips to the run.
+    """Choose test clips evenly over the split, and write them to the run.
 
     Args:
         run: The local run directory, which may have them already.
         read: Stores the test clips of increasing indices.
-        model: Of the run.
         config: Of the run.
         manifest: Of the dataset.
     """
@@ -66,11 +66,6 @@ def choose_samples(
     store = read(indices)
     audio, condition, ids = store.take(map(indices.index, rendered))
     track_ids = [track.decode("utf-8", "replace") for track in ids]
-    sizes = (model.sample_noise_size(manifest.clip_samples), model.decode_noise_size(manifest.clip_samples))
-    sample_noise, decode_noise = (
-        tf.random.stateless_normal([len(audio), size], [config.seed, key])
-        for size, key in zip(sizes, NOISE_KEYS, strict=True)
-    )
     genres = np.arange(len(audio), dtype=np.int32) % len(manifest.genres)
     new_condition = Condition(
         genres, np.full_like(condition.attributes, np.nan), np.full_like(condition.key, DROPPED_KEY)
@@ -79,30 +74,29 @@ def choose_samples(
     for index, clip in enumerate(audio):
         wav.write_wav(run / ORIGINALS / f"{index:02d}.wav", clip, manifest.sample_rate_hz)
     rows = [indices.index(index) for index in plotted]
-    return FixedSamples(audio, condition, track_ids, sample_noise, decode_noise, new_condition, store, rows)
+    return FixedSamples(audio, condition, track_ids, new_condition, config.seed, store, rows)
 
 
 def render_epoch(
-    run: Path, fixed: FixedSamples, model: WaveformVAE, manifest: Manifest, epoch: int
+    run: Path, fixed: FixedSamples, model: WaveformVAE, metadata: DatasetMetadata, epoch: int
 ) -> RenderedSamples:
     """Write audio and images of an epoch's reconstructions and new clips, for example into `samples/epoch-0007`."""
-    rate = manifest.sample_rate_hz
+    rate, genres = metadata.sample_rate_hz, metadata.genres
     reconstruction = model.reconstruct(tf.constant(fixed.audio), fixed.condition).numpy()
-    latents = model.sample(
-        fixed.new_condition, manifest.clip_samples, fixed.sample_noise, 1.0, Guidance(GUIDANCE, GUIDANCE)
-    )
-    new = model.decode(latents, fixed.new_condition, manifest.clip_samples, fixed.decode_noise).numpy()
+    indices = range(len(fixed.audio))
+    sampling = Sampling(metadata.clip_samples, fixed.seed, indices, TEMPERATURE, guidance=None)
+    new = synthesis.sample(model, metadata, fixed.new_condition, sampling).numpy()
     snr_db = distances.snr_db(tf.constant(fixed.audio), reconstruction).numpy()
     folder = run / SAMPLES / f"epoch-{epoch:04d}"
     folder.mkdir(exist_ok=True)
     for name, clips in (("reconstruction", reconstruction), ("new", new)):
         for index, clip in enumerate(clips):
             wav.write_wav(folder / f"{name}-{index:02d}.wav", clip, rate)
-    _write_clip_list(run, fixed, snr_db, manifest)
+    _write_clip_list(run, fixed, snr_db, genres)
     rows = {"original": fixed.audio, "reconstruction": reconstruction, "new": new}
     image_paths = clip_figures.draw_pictures(folder, rows, rate, fixed.track_ids, f"epoch {epoch}")
     image_paths["latents"] = folder / "latents.png"
-    _plot_latents(image_paths["latents"], fixed, model, manifest.genres)
+    _plot_latents(image_paths["latents"], fixed, model, genres)
     return RenderedSamples({"reconstruction": reconstruction, "new": new}, rate, image_paths)
 
 
@@ -131,9 +125,9 @@ def _plot_latents(path: Path, fixed: FixedSamples, model: WaveformVAE, genres: S
     figures.draw_latents(path, np.concatenate(slowest), names)
 
 
-def _write_clip_list(run: Path, fixed: FixedSamples, snr_db: np.ndarray, manifest: Manifest) -> None:
+def _write_clip_list(run: Path, fixed: FixedSamples, snr_db: np.ndarray, genres: Sequence[str]) -> None:
     clips = [
-        {"name": f"{index:02d}", "track_id": track, "genre": manifest.genres[genre], "snr_db": float(snr)}
+        {"name": f"{index:02d}", "track_id": track, "genre": genres[genre], "snr_db": float(snr)}
         for index, (track, genre, snr) in enumerate(
             zip(fixed.track_ids, fixed.condition.genre, snr_db, strict=True)
         )

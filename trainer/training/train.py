@@ -106,7 +106,7 @@ def train_and_evaluate(
                         _save_config(loop, metadata, init_from)
                         _log_start(run, loop, init_from)
 
-                loop, trained = _train_with_rollbacks(make_loop, start, clips, tracker)
+                loop, trained = _train_with_rollbacks(make_loop, start, clips, metadata, tracker)
         if distribution.is_chief:
             _generate_and_report(loop, metadata, trained)
         # The other workers wait for the chief: one that ends earlier would look like one that died.
@@ -139,6 +139,7 @@ def _train_with_rollbacks(
     make_loop: Callable[[], TrainingLoop],
     start: Callable[[TrainingLoop], None],
     clips: TrainingData,
+    metadata: DatasetMetadata,
     tracker: Tracker | None,
 ) -> tuple[TrainingLoop, bool]:
     """Train, from the newest checkpoint again whenever training diverges.
@@ -150,19 +151,21 @@ def _train_with_rollbacks(
         with make_loop() as loop:
             try:
                 start(loop)
-                return loop, _train(loop, clips, tracker)
+                return loop, _train(loop, clips, metadata, tracker)
             except DivergedError as error:
                 loop.finish_saving()
                 _roll_back(loop, error)
 
 
-def _train(loop: TrainingLoop, clips: TrainingData, tracker: Tracker | None) -> bool:
+def _train(
+    loop: TrainingLoop, clips: TrainingData, metadata: DatasetMetadata, tracker: Tracker | None
+) -> bool:
     """Train the remaining epochs; return False if there are none."""
     remaining = range(loop.position.epoch + 1, loop.config.epochs + 1)
     with contextlib.ExitStack() as stack:
         record = None
         if loop.is_chief:
-            record = stack.enter_context(_epoch_recorder(loop, clips, tracker))
+            record = stack.enter_context(_epoch_recorder(loop, clips, metadata, tracker))
         for epoch in remaining:
             row = loop.train_epoch(clips)
             row |= loop.evaluate(clips)
@@ -175,7 +178,7 @@ def _train(loop: TrainingLoop, clips: TrainingData, tracker: Tracker | None) -> 
 
 @contextlib.contextmanager
 def _epoch_recorder(
-    loop: TrainingLoop, clips: TrainingData, tracker: Tracker | None
+    loop: TrainingLoop, clips: TrainingData, metadata: DatasetMetadata, tracker: Tracker | None
 ) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """Yield a function that writes the metrics and samples of an epoch to the run, and the weights of the best one."""
     path, model, manifest = loop.path, loop.model, clips.manifest
@@ -183,14 +186,14 @@ def _epoch_recorder(
     @functools.cache
     def fixed_samples() -> samples.FixedSamples:
         # After the first epoch, so that training does not wait for test clips.
-        return samples.choose_samples(path, clips.test_clips_at, model, loop.config, manifest)
+        return samples.choose_samples(path, clips.test_clips_at, loop.config, manifest)
 
     with History(path, loop.position.epoch, tracker) as history:
 
         def record(epoch: int, row: dict[str, float]) -> None:
             if history.is_best(row):
                 checkpoints.write_best(model, path / CHECKPOINTS, epoch)
-            history.add(row, samples.render_epoch(path, fixed_samples(), model, manifest, epoch))
+            history.add(row, samples.render_epoch(path, fixed_samples(), model, metadata, epoch))
 
         yield record
 

@@ -152,6 +152,7 @@ def rows_of(run):
     return [{name: value for name, value in row.items() if "sec" not in name} for row in rows]
 
 
+@pytest.mark.long
 def test_a_training_with_the_smallest_cache_equals_a_local_one(dataset, bucket, tmp_path, capsys):
     given = {"preset": "reference", "sample_clips": 2, "epochs": 2, "clip_cache_gb": 0}
     tiny = {**given, "cache_disk_gb": tiny_cache_gb(dataset)}

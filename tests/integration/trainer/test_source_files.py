@@ -13,6 +13,8 @@ from trainer.__main__ import main
 from trainer.config import MODES
 from trainer.reporting.wav import read_comment
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):

@@ -73,6 +73,7 @@ def plain(run_steps):
     return run_steps()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("given", "replicas", "stage"),
     [
@@ -171,6 +172,7 @@ def test_the_average_of_weights_follows_its_formula(run_steps):
     )
 
 
+@pytest.mark.long
 def test_a_checkpoint_has_the_values_at_the_time_of_its_save(run_steps, tmp_path):
     train_state, _, _ = run_steps(dataclasses.replace(SMALL, precision="float16", ema_decay=0.9))
     checkpoint = tf.train.Checkpoint(**train_state.trackables)
@@ -243,6 +245,7 @@ def json_lines(capsys):
     event_log.configure("text")
 
 
+@pytest.mark.long
 def test_a_training_writes_a_profile_and_logs_json_lines(dataset, tmp_path, json_lines, monkeypatch):
     monkeypatch.setattr(progress, "EVENT_SECS", 0.0)
     train(dataset, tmp_path / "run", WAVE, 1, profile="2:4")
