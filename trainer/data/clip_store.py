@@ -29,7 +29,7 @@ def decoded_bytes(manifest: Manifest, splits: Sequence[str]) -> int:
 
 
 class ClipStore:
-    """Room for `count` clips, which are stored while a pipeline reads them for the first time.
+    """Room for `count` clips: those of a pipeline, stored while it reads them for the first time, or single ones.
 
     The file has no name: it is gone as soon as the process ends, in whatever way.
     """
@@ -47,10 +47,9 @@ class ClipStore:
             weakref.finalize(self, os.close, self._descriptor)
             Path(name).unlink()
             size = count * self._samples * SAMPLE_BYTES
-            if size and hasattr(os, "posix_fallocate"):  # macOS lacks it
-                os.posix_fallocate(
-                    self._descriptor, 0, size
-                )  # later writes then cannot fail for want of room
+            # Later writes then cannot fail for want of room. macOS lacks it.
+            if size and hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._descriptor, 0, size)
         self._condition = Condition(
             np.empty([count], np.int32),
             np.empty([count, len(manifest.attributes)], np.float32),
