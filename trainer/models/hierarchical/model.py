@@ -127,14 +127,15 @@ class HierarchicalVAE(WaveformVAE):
             window = StepWindow.random(level_noise.window, window_steps, shape.steps)
             part = whole.cut(window, config.frames_per_step)
         seen = part if stage is Stage.ALL_WEIGHTS else whole
-        is_seen = None
+        priors = self.global_prior, self.sequence_prior
+        kl = minimized = elbo.kl_terms(seen, shape.steps, *priors)
         if stage is Stage.GENERATION and config.past_dropout:
             is_seen = to_uniform(level_noise.past) >= config.past_dropout
-        kl = elbo.kl_terms(seen, shape.steps, self.global_prior, self.sequence_prior, is_seen)
+            minimized = elbo.kl_terms(seen, shape.steps, *priors, is_seen)
         likelihoods = elbo.log_likelihoods(part, shape, samples, self.decoder)
         if stage is Stage.GENERATION:
             objective = elbo.generation_objective(
-                config, shape, samples, kl, beta, part, level_noise.decode, self.decoder
+                config, shape, samples, minimized, beta, part, level_noise.decode, self.decoder
             )
         else:
             objective = elbo.elbo_objective(config, shape, samples, kl, beta, likelihoods)
