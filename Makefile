@@ -14,6 +14,7 @@
 #   make bench-readahead           time training from a bucket whose data exceed the cache; SHARDS=32 files of 32 MB
 #   make bench-training            time training and generation, compared with their alternatives, and the parts of a step
 #   make lock                      update the lock files
+#   make musicnn                   install the embedding for `evaluate --embedding musicnn`
 #   make image image-test          build and test the images with docker, podman or buildah (BUILDER=buildah)
 #   make image REQUIREMENTS=requirements/trainer-cuda.lock     build the trainer's image with CUDA
 #   make push OVERLAY=gke-gpu      build the images of an overlay, push them and pin their digests in it
@@ -41,8 +42,11 @@ export UV_DEFAULT_INDEX := $(or $(shell python3 -m pip config get global.index-u
 endif
 UV := $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: demo test test-long test-next rehearsal test-slow bench-preprocessing bench-scale bench-readahead bench-training fuzz setup lock image image-test push deploy watch submit-preprocessing clean
+.PHONY: demo test test-long test-next rehearsal test-slow bench-preprocessing bench-scale bench-readahead bench-training fuzz musicnn setup lock image image-test push deploy watch submit-preprocessing clean
 setup: $(INSTALLED)
+
+musicnn: $(INSTALLED) # its own requirements are of another TensorFlow
+	VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps musicnn==0.1.0
 
 .tools/bin/uv:
 	@echo "setup: fetching uv"

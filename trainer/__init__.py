@@ -83,7 +83,8 @@ def train(
         run: Run directory, local or `gs://`; created if it does not exist.
         preset: Name of a preset; None: that of the run, or "wave".
         replicas: Devices to train on; None: all GPUs, or one CPU.
-        cache: Local folder for files fetched from `gs://`; None: `gtzan-cvae` in the temporary folder.
+        cache: Local folder on disk for files fetched from `gs://` and for decoded clips; None: `gtzan-cvae` in the
+            temporary folder.
         track: Where to record the run, too, as mlflow:URI; None: nowhere.
         settings: Fields of `Config` that override the preset's, such as `epochs=3`.
 

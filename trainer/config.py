@@ -115,8 +115,8 @@ class Config:
     )
     level_weight: float = described_field(
         0.0,
-        "weight, beside them, of wrong levels of patches of the spectrogram: 1 for a small corpus and few epochs, "
-        "whose clips are too loud and too quiet by turns; music in hundreds of clips needs none",
+        "weight of the error in the levels of spectrogram patches in the last epochs: 1 for a small corpus and few "
+        "epochs, where clips otherwise alternate between too loud and too quiet; 0 for hundreds of clips",
         minimum=0,
     )
     condition_dropout: float = described_field(
@@ -156,12 +156,12 @@ class Config:
         below=1,
     )
     phrase_beats: int = described_field(
-        0, "beats after which a phrase of a new clip returns; 0: none does", minimum=0
+        0, "beats of a phrase, which new clips with a tempo play four times; 0: no phrases", minimum=0
     )
     beat_emphasis: float = described_field(
         2.0,
-        "strength of the beat that the prior of a new clip is given, relative to the clarity that the clip shall have, "
-        "as samples lose a part of it; more for small corpora with clear beats",
+        "strength of the beat that the prior of a new clip is given, relative to the requested clarity, because "
+        "sampled clips lose some of it; more for small corpora with clear beats",
         minimum=0,
     )
     residual_noise_scale: float = described_field(

@@ -147,7 +147,7 @@ register_preset(
     sample_rates_hz=(12_000, 48_000),
     usual_rate_hz=22_050,
 )
-# For a day on one GPU at 22,050 Hz: crops of the same duration, and a larger model.
+# Meant for a day on one GPU at 22,050 Hz: crops of the same duration, and a larger model.
 register_preset(
     Config(
         preset="wave-large",

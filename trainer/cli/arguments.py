@@ -22,7 +22,8 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--cache-dir",
         type=Path,
         metavar="DIR",
-        help="local folder for files fetched from gs:// (default: gtzan-cvae in the temporary folder)",
+        help="local folder on disk for files fetched from gs:// and, in a training, for decoded clips "
+        "(default: gtzan-cvae in the temporary folder)",
     )
     parser.add_argument(
         "--verbose", action="store_true", help="print tracebacks and the logs of other libraries"

@@ -11,7 +11,7 @@ from preprocessing.cli import SentenceParser, bounded_float, bounded_int
 from preprocessing.dataset.keys import parse_key
 from preprocessing.errors import UsageError
 from trainer.cli.arguments import SubParsers, add_checkpoint_argument, add_common_arguments, cache_dir
-from trainer.config import MAX_GUIDANCE, MAX_SEED, MAX_TEMPERATURE, MODES
+from trainer.config import MAX_ATTRIBUTE_GUIDANCE, MAX_GUIDANCE, MAX_SEED, MAX_TEMPERATURE, MODES
 from trainer.generation.options import Options
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ PLAIN_OPTIONS = (
     "checkpoint", "data", "output_rate_hz",
 )  # fmt: skip
 _FINITE = bounded_float(-math.inf)
+OPEN = "that of a training clip for new clips, open for continued ones"
 
 
 def add_parser(commands: SubParsers) -> SentenceParser:
@@ -122,38 +123,39 @@ def _add_conditions(parser: argparse.ArgumentParser) -> None:
         "--loudness-db",
         type=_FINITE,
         metavar="DB",
-        help="RMS level of new and continued clips in dB relative to full scale (default: unconditional)",
+        help=f"RMS level of new and continued clips in dB relative to full scale (default: {OPEN})",
     )
     parser.add_argument(
         "--centroid-hz",
         type=_FINITE,
         metavar="HZ",
-        help="spectral centroid (brightness) of new and continued clips in Hz (default: unconditional)",
+        help=f"spectral centroid (brightness) of new and continued clips in Hz (default: {OPEN})",
     )
     parser.add_argument(
         "--tempo-bpm",
         type=_FINITE,
         metavar="BPM",
-        help="tempo of new and continued clips in beats per minute (default: unconditional)",
+        help=f"tempo of new and continued clips in beats per minute (default: {OPEN})",
     )
     parser.add_argument(
         "--beat-clarity",
         type=bounded_float(0, 1),
         metavar="X",
         help="clarity of the beat of new and continued clips, 0 to 1 (default: clear if --tempo-bpm is given, or else "
-        "unconditional)",
+        f"{OPEN})",
     )
     parser.add_argument(
         "--key",
         type=_key,
         metavar="KEY",
-        help='key of new and continued clips, such as "A minor" or "Bb major" (default: unconditional)',
+        help=f'key of new and continued clips, such as "A minor" or "Bb major" (default: {OPEN})',
     )
     parser.add_argument(
         "--guidance",
         type=bounded_float(0, MAX_GUIDANCE),
         metavar="X",
-        help=f"scale of genre, attributes and key, 0 to {MAX_GUIDANCE:g}; 1 is as in training, more exaggerates "
+        help=f"scale of genre, attributes and key, 0 to {MAX_GUIDANCE:g}; 1 is as in training, more exaggerates; "
+        f"attributes and key take {MAX_ATTRIBUTE_GUIDANCE:g} at most "
         f"(default: {Options.guidance:g})",
     )
 

@@ -19,7 +19,8 @@ def add_parser(commands: SubParsers) -> SentenceParser:
         allow_abbrev=False,
         help="serve a page to make, hear and compare music",
         description="Serve a page on which a trained run makes new music and works on recordings, takes are compared, "
-        "and people vote in blind listening tests. It needs Gradio: pip install 'gtzan-cvae[trainer,studio]'.",
+        "and people vote in blind listening tests. It needs Gradio: pip install '.[trainer,studio]' in the project's "
+        "folder.",
     )
     parser.add_argument(
         "--run", required=True, metavar="DIR", help="trained run or folder of models, local or gs://"
@@ -65,7 +66,7 @@ def run(flags: argparse.Namespace) -> None:
     if flags.host not in (LOOPBACK, "localhost", "::1") and not users:
         raise UsageError(f"`host` {flags.host} is not this machine alone: protect the page with `auth`")
     if util.find_spec("gradio") is None:
-        raise UsageError("the studio needs Gradio: pip install 'gtzan-cvae[trainer,studio]'")
+        raise UsageError("the studio needs Gradio: pip install '.[trainer,studio]' in the project's folder")
     from trainer.studio.app import serve
 
     options = Options(

@@ -5,6 +5,7 @@ The operating system keeps the file in memory as far as there is room, and the p
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import weakref
@@ -20,6 +21,7 @@ from trainer.conditioning import Condition
 from trainer.data.dataset import Clip
 from trainer.data.stores import disk_errors
 
+LIMIT = "clip_cache_gb"  # the setting by which fewer clips are stored
 SAMPLE_BYTES = np.dtype(np.float32).itemsize
 
 
@@ -31,7 +33,7 @@ def decoded_bytes(manifest: Manifest, splits: Sequence[str]) -> int:
 class ClipStore:
     """Room for `count` clips: those of a pipeline, stored while it reads them for the first time, or single ones.
 
-    The file has no name: it is gone as soon as the process ends, in whatever way.
+    The file has no name: it is gone as soon as the store is closed, or the process ends, in whatever way.
     """
 
     def __init__(self, manifest: Manifest, count: int, folder: Path) -> None:
@@ -40,11 +42,12 @@ class ClipStore:
         Raises:
             StorageError: The disk is full, or `folder` cannot be written (exit code 4).
         """
-        self._samples = manifest.clip_samples
-        with disk_errors(folder, "clip_cache_gb"):
+        self._samples, self._folder = manifest.clip_samples, folder
+        with disk_errors(folder, LIMIT):
             folder.mkdir(parents=True, exist_ok=True)
             self._descriptor, name = tempfile.mkstemp(dir=folder)
-            weakref.finalize(self, os.close, self._descriptor)
+            # Datasets refer to the store, and TensorFlow may keep them until the process ends: `close` does not wait.
+            self.close = weakref.finalize(self, os.close, self._descriptor)
             Path(name).unlink()
             size = count * self._samples * SAMPLE_BYTES
             # Later writes then cannot fail for want of room. macOS lacks it.
@@ -79,8 +82,15 @@ class ClipStore:
         return StoredClips(tf.data.Dataset.from_tensor_slices(clips), self)
 
     def write(self, row: int, clip: Clip) -> None:
-        """Store a clip, of numpy arrays."""
-        os.pwrite(self._descriptor, clip.audio.data, row * self._samples * SAMPLE_BYTES)
+        """Store a clip, of numpy arrays.
+
+        Raises:
+            StorageError: The disk is full (exit code 4), which is only possible where no room can be reserved.
+        """
+        with disk_errors(self._folder, LIMIT):
+            written = os.pwrite(self._descriptor, clip.audio.data, row * self._samples * SAMPLE_BYTES)
+            if written < clip.audio.nbytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._track_ids[row] = clip.track_id
         for values, value in zip(self._condition, clip.condition, strict=True):
             values[row] = value

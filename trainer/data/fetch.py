@@ -13,11 +13,12 @@ from trainer.runs.storage import StorageFolder, is_remote
 READ_ONCE_BYTES = 2_000_000_000  # of shards on disk; who reads once gains nothing from keeping more
 
 
-def find_dataset(uri: str) -> tuple[str, Manifest]:
+def find_dataset(uri: str, digest: str | None = None) -> tuple[str, Manifest]:
     """Find a dataset and read its manifest, without its shards.
 
     Args:
         uri: A dataset, local or `gs://`, or a folder of versions, of which the one that `LATEST` names is used.
+        digest: Of the version that is used instead, if there is one.
 
     Returns:
         The dataset's URI and its manifest.
@@ -27,7 +28,9 @@ def find_dataset(uri: str) -> tuple[str, Manifest]:
     """
     latest = StorageFolder(uri).read(LATEST_NAME)
     if latest and (version := parse_latest(latest)):
-        uri = f"{uri.rstrip('/')}/{version}"
+        root = uri.rstrip("/")
+        is_kept = digest is not None and StorageFolder(f"{root}/{digest}").read(MANIFEST_NAME) is not None
+        uri = f"{root}/{digest if is_kept else version}"
     data = StorageFolder(uri).read(MANIFEST_NAME)
     if data is None:
         raise DataError(

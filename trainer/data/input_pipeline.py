@@ -151,13 +151,13 @@ def _shuffle_sizes(manifest: Manifest) -> tuple[int, int]:
 
 
 def shuffled_clips(manifest: Manifest, config: Config) -> int:
-    """Estimate how many clips the shuffle buffers hold at a time if they are not stored."""
+    """Estimate how many clips the shuffle buffers of all input shards hold at a time if they are not stored."""
     clips, crops = _shuffle_sizes(manifest)
     # The crops in the buffer hold the clips that they are of. Of n crops of a clip, the last one to be drawn takes
     # 1 + 1/2 + ... + 1/n times as long as one of them on average.
     crops_per_clip = config.crops_per_clip if config.crop_samples else 0
     share = sum(1 / (number + 1) for number in range(crops_per_clip)) / max(1, crops_per_clip)
-    return min(manifest.clip_count("train"), clips + math.ceil(crops * share))
+    return min(manifest.clip_count("train"), config.input_shards * (clips + math.ceil(crops * share)))
 
 
 def example_clips(manifest: Manifest, config: Config, epoch: int, number: int) -> tf.data.Dataset:

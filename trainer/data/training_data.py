@@ -78,12 +78,16 @@ class TrainingData:
         self._opened: dict[str, tf.data.Dataset] = {}
         self._stores: dict[str, ClipStore] = {}
         self._train_stored: list[StoredClips] = []
+        self._train_stores: list[ClipStore] = []
+        self._made: list[ClipStore] = []
 
     def __enter__(self) -> TrainingData:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.source.close()
+        for store in self._made:
+            store.close()
 
     def begin(self, epoch: int, step: int, while_waiting: Callable[[], None]) -> Reader:
         """Begin to read the training batches of all remaining epochs; close the previous reader before.
@@ -108,6 +112,9 @@ class TrainingData:
             self.source.restart(stream, 1 if is_needed else 0)
         for name, stream in self._streams.items():
             self.source.restart(stream, 0 if name in self._stores else passes)
+        if not self._train_stored:
+            for store in self._train_stores:  # of a reader that has not come to the end of its first epoch
+                store.close()
         self.source.start()
         return Reader(self.source, self._datasets(epochs, step, skipped), while_waiting)
 
@@ -166,9 +173,9 @@ class TrainingData:
         is_alone = self._fits or step
         first, rest = (epochs[:1], epochs[1:]) if is_alone else (epochs, epochs[:0])
         clips: Sequence[Clips] = open_streams(skipped)
-        stores = list[ClipStore]()
-        if self._fits and rest and not any(skipped):
-            stores = self._train_stores()
+        stores_first = self._fits and rest and not any(skipped)
+        if stores_first:
+            stores = self._make_train_stores()
             clips = [store.storing(stream) for store, stream in zip(stores, clips, strict=True)]
         yield lambda: batches_of(clips, first).skip(step)
         if not rest:
@@ -176,17 +183,21 @@ class TrainingData:
         if not self._fits:
             yield lambda: batches_of(open_streams([frozenset()] * len(skipped)), rest)
             return
-        if stores:
-            self._train_stored = [store.stored() for store in stores]
+        if stores_first:
+            self._train_stored = [store.stored() for store in self._train_stores]
         else:  # some clips were not read
             streams = [open_stream(self.source, stream, self.manifest) for stream in self._rest]
-            self._train_stored = [
-                store.read(clips) for store, clips in zip(self._train_stores(), streams, strict=True)
-            ]
+            pairs = zip(self._make_train_stores(), streams, strict=True)
+            self._train_stored = [store.read(clips) for store, clips in pairs]
         yield lambda: batches_of(self._train_stored, rest)
 
-    def _train_stores(self) -> list[ClipStore]:
-        return [ClipStore(self.manifest, count, self._folder) for count in self._train_counts]
+    def _make_train_stores(self) -> list[ClipStore]:
+        self._train_stores = [self._make_store(count) for count in self._train_counts]
+        return self._train_stores
+
+    def _make_store(self, count: int) -> ClipStore:
+        self._made.append(ClipStore(self.manifest, count, self._folder))
+        return self._made[-1]
 
     def _evaluation_clips(self, split: str, while_waiting: Callable[[], None]) -> Clips:
         if split in self._stores:
@@ -196,7 +207,7 @@ class TrainingData:
         clips = self._opened[split]
         if not self._fits:
             return clips
-        store = ClipStore(self.manifest, self.manifest.clip_count(split), self._folder)
+        store = self._make_store(self.manifest.clip_count(split))
         with Reader(self.source, [lambda: store.storing(clips).rows], while_waiting) as reader:
             for _ in reader:
                 pass

@@ -155,7 +155,7 @@ class MusicnnEmbedding:
                 from musicnn import models
             except ImportError as error:
                 raise UsageError(
-                    "embedding musicnn is not installed: pip install --no-deps musicnn==0.1.0"
+                    "embedding musicnn is not installed: run `make musicnn`, or pip install --no-deps musicnn==0.1.0"
                 ) from error
             try:
                 self._load(models, Path(models.__file__).parent / model)

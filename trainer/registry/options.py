@@ -20,7 +20,7 @@ class Options:
     datasets: str  # output directory of `preprocessing --versioned`
     models: str  # directory of the champion and the candidates
     config: Config  # of the candidate
-    cache: Path  # local directory for files fetched from gs://
+    cache: Path  # local directory for files fetched from gs://, and for decoded clips
     criteria: Criteria = field(default_factory=Criteria)
     init_from: str = FROM_CHAMPION  # initial weights of the candidate, one of `INITIALIZATIONS`
     count: int = GENERATED_CLIPS  # generated clips per model in the comparison

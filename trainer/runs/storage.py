@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 THREADS = 8
+VAR_TMP = Path("/var/tmp")
 SINGLE_REQUEST_BYTES = 8 << 20  # a larger file is uploaded in parts
 PART_BYTES = 16 << 20  # of such an upload, held in memory
 
@@ -51,8 +52,14 @@ def is_remote(uri: str) -> bool:
 
 
 def default_cache() -> Path:
-    """Return the default folder for fetched shards and the working copies of remote runs."""
-    return Path(tempfile.gettempdir()) / "gtzan-cvae"
+    """Return the default folder for fetched shards, decoded clips and the working copies of remote runs.
+
+    It is in the temporary folder that the environment names, or else in /var/tmp, which is on disk where /tmp may be in
+    memory.
+    """
+    is_named = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    on_disk = not is_named and os.access(VAR_TMP, os.W_OK)
+    return (VAR_TMP if on_disk else Path(tempfile.gettempdir())) / "gtzan-cvae"
 
 
 class StorageFolder:

@@ -1,4 +1,4 @@
-"""The configuration of a run: agreed upon by all workers, and the same when the run is resumed."""
+"""The configuration and the dataset of a run: the same on all workers, and when the run is resumed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,48 @@ from typing import Any
 
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.dataset.run_files import CONFIG_NAME
-from preprocessing.errors import UsageError
+from preprocessing.errors import DataError, UsageError
 from trainer import run_config
 from trainer.config import Config
+from trainer.data.fetch import find_dataset
 from trainer.presets import check_sample_rate
 from trainer.run_config import DatasetMetadata, RunConfig
 from trainer.runs.directory import POINTER
 from trainer.runs.storage import StorageFolder
 from trainer.training.workers.distribution import Distribution
+
+
+def find_dataset_of_run(run: str, data: str) -> tuple[str, Manifest]:
+    """Find the dataset of a run: of a folder of versions, the one that the run began with, as long as it is kept.
+
+    Args:
+        run: The run directory, local or `gs://`; it need not exist.
+        data: As the user named the dataset.
+
+    Returns and raises as `find_dataset`.
+    """
+    saved = _saved(run)
+    return find_dataset(data, saved.dataset.digest if saved else None)
+
+
+def agree_on_dataset(run: str, data: str, distribution: Distribution) -> tuple[str, Manifest]:
+    """Find the dataset of a run on all workers: that of the chief, also if a job writes a newer version meanwhile.
+
+    Args and returns as `find_dataset_of_run`.
+
+    Raises:
+        CommandError: As `find_dataset`, or a worker finds another dataset than the chief (exit code 3).
+    """
+    found = find_dataset_of_run(run, data) if distribution.is_chief else find_dataset(data)
+    digest = distribution.broadcast(found[1].digest)
+    if found[1].digest != digest:
+        found = find_dataset(data, digest)
+    if found[1].digest != digest:
+        raise DataError(
+            f"`data` {data} is {found[1].digest[:12]} on worker {distribution.index}, {digest[:12]} on worker 0: "
+            "give all workers the same dataset"
+        )
+    return found
 
 
 def agree_on_config(

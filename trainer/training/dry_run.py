@@ -28,7 +28,6 @@ from trainer.data import input_pipeline
 from trainer.data.clip_store import SAMPLE_BYTES, ClipStore, decoded_bytes
 from trainer.data.dataset import Clip
 from trainer.data.distribute import distributed_iterator
-from trainer.data.fetch import find_dataset
 from trainer.data.input_pipeline import Batch
 from trainer.data.training_data import SPLITS, fits_on_disk
 from trainer.models.base import Stage
@@ -38,7 +37,7 @@ from trainer.runs.directory import POINTER, check_is_run, newest_checkpoint
 from trainer.runs.settings_file import settings_yaml
 from trainer.runs.storage import StorageFolder, is_remote
 from trainer.training import samples
-from trainer.training.configuration import check_replicas, resolve_config
+from trainer.training.configuration import check_replicas, find_dataset_of_run, resolve_config
 from trainer.training.schedule import stage_at
 from trainer.training.train_step import TrainState
 from trainer.training.workers.distribution import Distribution
@@ -161,13 +160,16 @@ def dry_run(data: str, run: str, given: dict[str, Any], replicas: int | None) ->
     Raises:
         CommandError: As `train_and_evaluate`: wrong usage or configuration (2), no dataset (3), storage failed (4).
     """
-    dataset_uri, manifest = find_dataset(data)
+    dataset_uri, manifest = find_dataset_of_run(run, data)
     check_is_run(run)
     distribution = Distribution(None, replicas)
     config = resolve_config(run, data, manifest, given, distribution.workers)
     check_replicas(config, distribution)
     checkpoint = newest_checkpoint(StorageFolder(run).read(POINTER) or b"")
     measured = _measure(config, manifest, distribution, data)
+    steps_per_epoch = input_pipeline.count_steps(manifest, config)
+    done_steps = int(checkpoint.rpartition("-")[2]) if checkpoint else 0
+    measured["memory_bytes"] += _clip_memory_bytes(config, manifest, *divmod(done_steps, steps_per_epoch))
     return Plan(
         run=run,
         data=data,
@@ -175,8 +177,8 @@ def dry_run(data: str, run: str, given: dict[str, Any], replicas: int | None) ->
         replicas=distribution.strategy.num_replicas_in_sync,
         train_clips=manifest.clip_count("train"),
         test_clips=manifest.clip_count("test"),
-        steps_per_epoch=input_pipeline.count_steps(manifest, config),
-        done_steps=int(checkpoint.rpartition("-")[2]) if checkpoint else 0,
+        steps_per_epoch=steps_per_epoch,
+        done_steps=done_steps,
         checkpoint=checkpoint,
         used_by=lease.holder(run),
         download_bytes=_download_bytes(manifest) if is_remote(dataset_uri) else 0,
@@ -228,7 +230,7 @@ def _measure(config: Config, manifest: Manifest, distribution: Distribution, dat
         "samples_bytes": 2 * samples_bytes,  # TensorBoard's events repeat them
         "checkpoint_bytes": _size(tf.train.Checkpoint(**state.trackables)),
         "weights_bytes": _size(tf.train.Checkpoint(model=state.averaged)),
-        "memory_bytes": _peak_memory_bytes() + _clip_memory_bytes(config, manifest),
+        "memory_bytes": _peak_memory_bytes(),
         "gpu_memory_bytes": tf.config.experimental.get_memory_info("GPU:0")["peak"] if has_gpu else None,
     }
 
@@ -282,9 +284,13 @@ def _peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _clip_memory_bytes(config: Config, manifest: Manifest) -> int:
-    """Return the memory of the clips that the shuffle buffers hold; those that are stored are not in them."""
-    clips = 0 if fits_on_disk(manifest, config) else input_pipeline.shuffled_clips(manifest, config)
+def _clip_memory_bytes(config: Config, manifest: Manifest, done_epochs: int, done_steps: int) -> int:
+    """Estimate the memory of the clips that the shuffle buffers hold; those that are stored are not in them.
+
+    The epoch after which none follows, and the rest of one that is resumed, store no training clips.
+    """
+    stores_all = fits_on_disk(manifest, config) and config.epochs - done_epochs > 1 and not done_steps
+    clips = 0 if stores_all else input_pipeline.shuffled_clips(manifest, config)
     return clips * manifest.clip_samples * SAMPLE_BYTES
 
 

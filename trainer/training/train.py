@@ -17,7 +17,6 @@ from preprocessing.dataset.manifest import Manifest
 from preprocessing.errors import DataError, UsageError
 from trainer import run_config
 from trainer.config import Config
-from trainer.data.fetch import find_dataset
 from trainer.data.input_pipeline import count_steps
 from trainer.data.training_data import TrainingData
 from trainer.generation.clip_files import write_clips
@@ -30,7 +29,7 @@ from trainer.run_config import DatasetMetadata, RunConfig
 from trainer.runs import checkpoints, rollbacks
 from trainer.runs.directory import CHECKPOINTS, EVENTS, GENERATED, POINTER, REPORT, RunDirectory
 from trainer.training import samples
-from trainer.training.configuration import agree_on_config, ancestor_datasets
+from trainer.training.configuration import agree_on_config, agree_on_dataset, ancestor_datasets
 from trainer.training.divergence import DivergedError
 from trainer.training.history import History
 from trainer.training.loop import TrainingLoop
@@ -61,7 +60,7 @@ def train_and_evaluate(
         run: The run directory, local or `gs://`; created if it does not exist.
         given: The fields of the configuration that the user sets.
         replicas: Devices of this process to use; None: all GPUs, or one CPU if there are none.
-        cache: A local folder for remote data.
+        cache: A local folder for remote data and decoded clips.
         profile: The training steps to profile, as FIRST:LAST.
         cluster: The workers; None: this process trains alone.
         init_from: A local run whose weights a new run starts from; its model must have weights of the same shapes.
@@ -77,7 +76,8 @@ def train_and_evaluate(
     profiled_steps = parse_range(profile) if profile else range(0)
     tracking_uri = parse_target(track) if track else None
     distribution = Distribution(cluster, replicas)
-    dataset_uri, manifest = find_dataset(data)
+    with distribution.peer_failure_guard():
+        dataset_uri, manifest = agree_on_dataset(run, data, distribution)
     log_devices(distribution.strategy.num_replicas_in_sync)
     with (
         distribution.peer_failure_guard(),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from trainer.__main__ import main as trainer
 from trainer.config import Config
 from trainer.data.disk_cache import FETCHING, ROOT_NAME
 from trainer.data.fetch import find_dataset
+from trainer.data.input_pipeline import evaluation_batches
 from trainer.data.stores import RemoteShards
 from trainer.data.training_data import TrainingData
 from trainer.runs.storage import GcsPrefix
@@ -63,9 +65,19 @@ def read_all(data, cache, given, numbers=(0,), position=(0, 0)):
         clips.begin(*position, lambda: None) as reader,
     ):
         batches = [tf.nest.map_structure(lambda part: part.numpy().tobytes(), next(reader))]
-        tests = clips.test_clips_at([0, 2]).take([0, 1])
+        tests = clips.test_clips_at([0, 1]).take([0, 1])
         batches += [tf.nest.map_structure(lambda part: part.numpy().tobytes(), batch) for batch in reader]
+        whole = list(evaluation_batches(clips.test_clips(lambda: None), 2))  # stored, if there is room
+        tf.nest.map_structure(np.testing.assert_array_equal, clips.test_clips_at([0, 1]).take([0, 1]), tests)
+        np.testing.assert_array_equal(whole[0].audio, tests.audio)
+    assert not scratch_files(cache)
     return batches, tests
+
+
+def scratch_files(cache):
+    """Return the open files without a name in a cache."""
+    targets = (str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+    return [target for target in targets if target.startswith(f"{cache}/")]
 
 
 def files_of(cache):
