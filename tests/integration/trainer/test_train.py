@@ -35,8 +35,7 @@ def weights(run):
     """Return the weights of a run's model, each with its tolerance."""
     model = load(run).model
     # A discriminator's gradients are differences of nearly equal scores: Adam enlarges their rounding errors.
-    discriminator = getattr(model.decoder, "discriminator", None)
-    coarse = discriminator.weights if discriminator else []
+    coarse = model.decoder.discriminator.weights if hasattr(model.decoder, "discriminator") else []
     return [(weight.numpy(), 1e-3 if any(weight is w for w in coarse) else 2e-5) for weight in model.weights]
 
 
