@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from preprocessing import event_log
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import DataError, UsageError
@@ -28,8 +29,20 @@ def find_dataset_of_run(run: str, data: str) -> tuple[str, Manifest]:
 
     Returns and raises as `find_dataset`.
     """
-    saved = _saved(run)
-    return find_dataset(data, saved.dataset.digest if saved else None)
+    saved, newest = _saved(run), find_dataset(data)
+    if saved is None or saved.dataset.digest == newest[1].digest:
+        return newest
+    found = find_dataset(data, saved.dataset.digest)
+    if found[1].digest != newest[1].digest:
+        event_log.log_event(
+            "older_dataset",
+            f"{data} has a newer version, {newest[1].digest[:12]}: {run} goes on with the one that it began with, "
+            f"{found[1].digest[:12]}; for the newer one, train a new run",
+            event_log.WARNING,
+            digest=found[1].digest,
+            newest=newest[1].digest,
+        )
+    return found
 
 
 def agree_on_dataset(run: str, data: str, distribution: Distribution) -> tuple[str, Manifest]:

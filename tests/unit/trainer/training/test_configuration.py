@@ -59,12 +59,16 @@ def digest_of(found):
     return manifest.digest
 
 
-def test_a_run_goes_on_with_the_version_it_began_with(versions, run, tmp_path):
+def test_a_run_goes_on_with_the_version_it_began_with(versions, run, tmp_path, caplog):
     assert digest_of(find_dataset_of_run(run, str(versions))) == OLDER
+    assert "has a newer version, 222222222222" in caplog.text
+    assert "goes on with the one that it began with, 111111111111" in caplog.text
+    caplog.clear()
     assert digest_of(find_dataset_of_run(str(tmp_path / "new"), str(versions))) == NEWER
     shutil.rmtree(versions / OLDER)
     # What training refuses then, in a sentence that names both.
     assert digest_of(find_dataset_of_run(run, str(versions))) == NEWER
+    assert not caplog.text
 
 
 def test_all_workers_read_the_version_of_the_chief(versions, run, tmp_path):
