@@ -169,7 +169,7 @@ def dry_run(data: str, run: str, given: dict[str, Any], replicas: int | None) ->
     measured = _measure(config, manifest, distribution, data)
     steps_per_epoch = input_pipeline.count_steps(manifest, config)
     done_steps = int(checkpoint.rpartition("-")[2]) if checkpoint else 0
-    measured["memory_bytes"] += _clip_memory_bytes(config, manifest, *divmod(done_steps, steps_per_epoch))
+    clip_memory = _clip_memory_bytes(config, manifest, *divmod(done_steps, steps_per_epoch))
     return Plan(
         run=run,
         data=data,
@@ -183,7 +183,7 @@ def dry_run(data: str, run: str, given: dict[str, Any], replicas: int | None) ->
         used_by=lease.holder(run),
         download_bytes=_download_bytes(manifest) if is_remote(dataset_uri) else 0,
         clip_cache_bytes=decoded_bytes(manifest, SPLITS) if fits_on_disk(manifest, config) else 0,
-        **measured,
+        **measured | {"memory_bytes": measured["memory_bytes"] + clip_memory},
     )
 
 

@@ -120,6 +120,23 @@ def test_a_resumed_run_is_planned_from_its_checkpoint(
         assert GcsPrefix(run).list_names() == ["checkpoints/checkpoint", "config.json"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "held_clips"),  # of 19
+    [
+        ((), 0),  # stored while they are read
+        (("--epochs", "1"), 19),  # no later epoch would read what is stored
+        (("--clip-cache-gb", "0"), 19),
+    ],
+)
+def test_the_memory_counts_the_clips_that_are_not_stored(
+    dataset, metadata, tmp_path, monkeypatch, capsys, flags, held_clips
+):
+    monkeypatch.setattr(dry_run_module, "_measure", lambda *_: MEASURED)
+    assert dry_run(dataset, tmp_path / "run", "--log-format", "json", *WAVE_FLAGS, *flags) == DONE
+    held_bytes = json.loads(capsys.readouterr().out)["memory_bytes"] - MEASURED["memory_bytes"]
+    assert held_bytes == held_clips * metadata.clip_samples * 4
+
+
 def test_what_training_would_refuse_is_refused(dataset, metadata, tmp_path, monkeypatch, capsys):
     started(tmp_path / "run", metadata, steps=24)
     (tmp_path / "other").mkdir()

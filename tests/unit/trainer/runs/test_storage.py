@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -20,7 +21,8 @@ from trainer.data.disk_cache import ROOT_NAME
 from trainer.data.fetch import open_dataset, verify_split
 from trainer.generation.load import load
 from trainer.runs.directory import POINTER, RunDirectory, fetch_run
-from trainer.runs.storage import GcsPrefix
+from trainer.runs import storage as storage_module
+from trainer.runs.storage import GcsPrefix, default_cache
 
 
 def upload_folder(folder: Path, uri: str):
@@ -247,3 +249,16 @@ def test_a_missing_bucket_is_exit_code_4(storage_server, dataset, tmp_path, caps
     assert "gs://no-such-bucket/run cannot be reached" in capsys.readouterr().err
     assert trainer(["train", "--data", f"{storage_server}/nothing", *flags[2:]]) == BAD_DATA
     assert trainer(["train", "--data", "gs://", *flags[2:]]) == USAGE
+
+
+def test_the_default_cache_is_on_disk_unless_the_environment_says_otherwise(tmp_path, monkeypatch):
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", "/in-memory")
+    monkeypatch.setattr(storage_module, "VAR_TMP", tmp_path)
+    assert default_cache() == tmp_path / "gtzan-cvae"
+    monkeypatch.setattr(storage_module, "VAR_TMP", tmp_path / "missing")  # as in a read-only container
+    assert default_cache() == Path("/in-memory/gtzan-cvae")
+    monkeypatch.setattr(storage_module, "VAR_TMP", tmp_path)
+    monkeypatch.setenv("TMPDIR", "/in-memory")
+    assert default_cache() == Path("/in-memory/gtzan-cvae")
