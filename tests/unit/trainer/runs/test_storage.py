@@ -20,8 +20,8 @@ from trainer.__main__ import main as trainer
 from trainer.data.disk_cache import ROOT_NAME
 from trainer.data.fetch import open_dataset, verify_split
 from trainer.generation.load import load
-from trainer.runs.directory import POINTER, RunDirectory, fetch_run
 from trainer.runs import storage as storage_module
+from trainer.runs.directory import POINTER, RunDirectory, fetch_run
 from trainer.runs.storage import GcsPrefix, default_cache
 
 
