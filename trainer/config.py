@@ -47,7 +47,7 @@ class Config:
     generation_share: float = described_field(
         0.15,
         "share of the epochs, the last ones, in which only what makes new clips learns, from an encoder that no longer "
-        "changes: the priors, from whole crops, and the magnitude decoder, against a discriminator",
+        "changes: the priors, from whole crops, and the magnitude decoder",
         minimum=0,
         below=1,
     )
@@ -99,8 +99,7 @@ class Config:
     )
     spectral_envelope_weight: float = described_field(
         0.1,
-        "weight of the coefficients' likelihood under the spectral envelope alone, which keeps the envelope at "
-        "their scale",
+        "weight of the coefficients' likelihood under the spectral envelope alone, which keeps it at their scale",
         minimum=0,
     )
     magnitude_weight: float = described_field(
@@ -109,9 +108,10 @@ class Config:
         minimum=0,
     )
     adversarial_weight: float = described_field(
-        1.0,
-        "weight of the adversarial losses in the last epochs, beside 0.3 of the magnitudes' likelihood",
+        0.0,
+        "weight of a discriminator of magnitudes in the last epochs, beside 0.3 of their likelihood; 0: none",
         minimum=0,
+        shapes_weights=True,
     )
     level_weight: float = described_field(
         0.0,

@@ -22,7 +22,7 @@ import tensorflow as tf
 from turns import Bench, on_devices, print_heading, wall_secs
 
 from trainer.data.input_pipeline import Batch
-from trainer.dsp import phase_retrieval
+from trainer.dsp import stft
 from trainer.models.base import Stage
 from trainer.models.hierarchical.model import HierarchicalVAE
 from trainer.presets import PRESETS
@@ -73,10 +73,10 @@ def parts_of_step(train_state: TrainState, batch: Batch) -> dict[str, Part]:
 
     def features() -> list[tf.Tensor]:
         coefficients = model._analyse(batch.audio)
-        blocks = phase_retrieval.blocks_of(batch.audio, shape.bins, shape.frames)
-        blocks = blocks[:, : frames + phase_retrieval.OVERLAP - 1]
+        blocks = stft.blocks_of(batch.audio, shape.bins, shape.frames)
+        blocks = blocks[:, : frames + stft.OVERLAP - 1]
         beat = model.beat_phase.from_audio(batch.condition, coefficients)
-        return [beat, phase_retrieval.log_magnitudes_of_blocks(blocks)]
+        return [beat, stft.log_magnitudes_of_blocks(blocks)]
 
     decoder = model.decoder
     losses = {

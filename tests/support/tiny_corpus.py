@@ -21,6 +21,7 @@ WAVE = {
     "channels": 8,
     "hop_samples": 16,
     "generation_share": 0.0,  # a second stage takes the time of compiling another step
+    "adversarial_weight": 1.0,
     "level_weight": 1.0,
     "crop_samples": 256,
     "decoded_samples": 128,

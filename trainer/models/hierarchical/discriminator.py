@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow.keras import layers
 
 from trainer.dsp.frequency_groups import LINEAR_BINS, count_groups, frequency_groups, pool
-from trainer.dsp.phase_retrieval import MIN_LOG_MAGNITUDE
+from trainer.dsp.stft import MIN_LOG_MAGNITUDE
 from trainer.models.hierarchical.magnitude_decoder import INITIAL_LOG_MAGNITUDE, UNIT
 from trainer.models.layers import policy
 

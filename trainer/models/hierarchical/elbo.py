@@ -7,7 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer.config import Config
-from trainer.dsp.phase_retrieval import OVERLAP, log_magnitudes_of_blocks
+from trainer.dsp.stft import OVERLAP, log_magnitudes_of_blocks
 from trainer.models.gaussian import DiagonalGaussian, kl_divergence
 from trainer.models.hierarchical.coefficient_model import likelihood_correction
 from trainer.models.hierarchical.noise import DecodeNoise, LatentShape
@@ -110,8 +110,8 @@ def generation_objective(
     noise: DecodeNoise,
     decoder: WaveformDecoder,
 ) -> tf.Tensor:
-    """Weigh the KL terms and what the magnitude decoder and its discriminator minimize, `[batch]`."""
-    objective = decoder.adversarial_objective(part.log_magnitudes, part.latents, part.embedding, noise)
+    """Weigh the KL terms and what the magnitude decoder minimizes, `[batch]`."""
+    objective = decoder.magnitude_objective(part.log_magnitudes, part.latents, part.embedding, noise)
     return beta * _with_free_bits(config, shape, kl) / samples + objective
 
 

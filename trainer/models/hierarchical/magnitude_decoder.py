@@ -23,8 +23,8 @@ import tensorflow as tf
 from tensorflow.keras import layers
 
 from trainer.dsp.frequency_groups import LINEAR_BINS, Section, count_groups, frequency_groups, pool
-from trainer.dsp.phase_retrieval import count_bins
 from trainer.dsp.sizes import Size, sizes
+from trainer.dsp.stft import count_bins
 from trainer.models.layers import DilatedBlock, policy
 
 GROUP_BINS = 4  # adjacent bins that share a vector of features, as far as bins are told apart

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from trainer.conditioning import Condition, Guidance, Scale, as_column
 from trainer.config import MODES, Config
-from trainer.dsp import mdct, phase_retrieval
+from trainer.dsp import mdct, stft
 from trainer.dsp.sizes import Size, sizes
 from trainer.models.base import Capabilities, ElboTerms, Stage, WaveformVAE
 from trainer.models.condition_encoder import CONDITION_DIM, ConditionEncoder
@@ -60,7 +60,7 @@ class HierarchicalVAE(WaveformVAE):
     def variables_of(self, stage: Stage) -> list[tf.Variable]:
         """All but the discriminator, then only the priors, the magnitude decoder and the discriminator."""
         priors = self.global_prior.trainable_variables + self.sequence_prior.trainable_variables
-        discriminator = self.decoder.discriminator.trainable_variables
+        discriminator = self.decoder.discriminator.trainable_variables if self.decoder.discriminator else []
         if stage is Stage.EVALUATION:
             return []
         if stage is Stage.GENERATION:
@@ -257,7 +257,7 @@ class HierarchicalVAE(WaveformVAE):
         _, frames, bins = sizes(coefficients)
         return PosteriorSample(
             coefficients,
-            phase_retrieval.blocks_of(audio, bins, frames),
+            stft.blocks_of(audio, bins, frames),
             embedding,
             self.beat_phase.from_audio(condition, coefficients),
             global_posterior,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer.config import Config
-from trainer.dsp import mdct, phase_retrieval
+from trainer.dsp import mdct, stft
 from trainer.dsp.sizes import Size
 
 
@@ -56,7 +56,7 @@ class LatentShape(NamedTuple):
     @property
     def decode_noise_size(self) -> Size:
         """Values that a waveform takes: one per coefficient, or phase, and one per magnitude."""
-        return self.coefficients + self.frames * phase_retrieval.count_bins(self.bins)
+        return self.coefficients + self.frames * stft.count_bins(self.bins)
 
     def elbo_noise_size(self, window_steps: int) -> Size:
         """Values that an estimate of the ELBO takes, whose decoders see `window_steps` steps.
@@ -94,7 +94,7 @@ def split_decode_noise(noise: tf.Tensor, frames: Size, bins: int) -> DecodeNoise
     of_coefficients, of_magnitudes = noise[:, : frames * bins], noise[:, frames * bins :]
     return DecodeNoise(
         tf.reshape(of_coefficients, [-1, frames, bins]),
-        tf.reshape(of_magnitudes, [-1, frames, phase_retrieval.count_bins(bins)]),
+        tf.reshape(of_magnitudes, [-1, frames, stft.count_bins(bins)]),
     )
 
 

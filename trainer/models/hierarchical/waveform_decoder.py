@@ -15,7 +15,7 @@ import tensorflow as tf
 from tensorflow.keras import layers
 
 from trainer.config import Config
-from trainer.dsp import mdct, phase_retrieval
+from trainer.dsp import mdct, phase_retrieval, stft
 from trainer.dsp.band_levels import level_distance
 from trainer.dsp.frequency_groups import mdct_groups, pool
 from trainer.dsp.sizes import Size, one_graph, sizes
@@ -54,7 +54,9 @@ class WaveformDecoder(layers.Layer):
         shape = (config.channels, config.frames_per_step, config.hop_samples, config.precision)
         self.envelope = EnvelopeDecoder(*shape)
         self.magnitudes = MagnitudeDecoder(*shape)
-        self.discriminator = Discriminator(self.magnitudes.bins, config.precision)
+        self.discriminator = None
+        if config.adversarial_weight:
+            self.discriminator = Discriminator(self.magnitudes.bins, config.precision)
         self.coefficient_model = TransformCoefficientModel(
             config.hop_samples, config.coefficient_model_units, config.precision
         )
@@ -68,7 +70,7 @@ class WaveformDecoder(layers.Layer):
             self.coefficient_model.sample, *[coefficients] * 2, limit, coefficients, tf.TensorSpec([])
         )
         waveform, is_known = tf.TensorSpec([None, None]), tf.TensorSpec([None, None], tf.bool)
-        magnitudes = tf.TensorSpec([None, None, phase_retrieval.count_bins(bins)])
+        magnitudes = tf.TensorSpec([None, None, stft.count_bins(bins)])
         self._retrieve = one_graph(phase_retrieval.retrieve, magnitudes, waveform, waveform, is_known)
 
     def log_likelihoods(
@@ -101,14 +103,14 @@ class WaveformDecoder(layers.Layer):
             magnitude_decoder.GROUP_BINS * _sum(magnitudes),
         )
 
-    def adversarial_objective(
+    def magnitude_objective(
         self,
         log_magnitudes: tf.Tensor,
         latents: tuple[tf.Tensor, tf.Tensor],
         embedding: tf.Tensor,
         noise: DecodeNoise,
     ) -> tf.Tensor:
-        """Compute what the discriminator minimizes, and the magnitude decoder against it, `[batch]`.
+        """Compute what the magnitude decoder minimizes in the last epochs, and its discriminator against it, `[batch]`.
 
         Args:
             log_magnitudes: `[batch, frames, STFT bins]`.
@@ -118,11 +120,11 @@ class WaveformDecoder(layers.Layer):
         """
         location, log_scale = self.magnitudes(*latents, embedding, noise.coefficients)
         sampled = magnitude_decoder.sample(location, log_scale, noise.magnitudes, self._magnitude_noise_scale)
-        losses = adversarial_losses(self.discriminator, log_magnitudes, sampled)
         log_density = magnitude_decoder.log_density_of_groups(log_magnitudes, location, log_scale)
-        likelihood = tf.reduce_mean(log_density, axis=[1, 2])
-        objective = self._adversarial_weight * (losses.discriminator + losses.decoder)
-        objective -= LIKELIHOOD_WEIGHT * likelihood
+        objective = -LIKELIHOOD_WEIGHT * tf.reduce_mean(log_density, axis=[1, 2])
+        if self.discriminator is not None:
+            losses = adversarial_losses(self.discriminator, log_magnitudes, sampled)
+            objective += self._adversarial_weight * (losses.discriminator + losses.decoder)
         if self._level_weight:
             objective += self._level_weight * level_distance(
                 log_magnitudes, sampled, self.magnitudes.sections
