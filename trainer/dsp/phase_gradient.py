@@ -27,6 +27,10 @@ SMOOTHING = (0.5, 0.25)
 SLOPE_RATIO = 1.31
 # An edge weighs as much as its weaker point. Among equals, a point joins its stronger neighbour, as with the heap.
 STRONGER_WEIGHT = 0.01
+SECTION_FRAMES = (
+    1_024  # longer than a clip of 30 s: only the memory of much longer ones is limited, 180 bytes per point
+)
+CONTEXT_FRAMES = 8  # of a section's neighbours
 TIME, FREQUENCY = 1, 2  # axes
 
 
@@ -42,8 +46,35 @@ def integrate(log_magnitude: tf.Tensor, given: Phases) -> tf.Tensor:
     """Find phases for `[batch, frames, bins]` log-magnitudes, which go on from those that are known.
 
     Log-magnitudes are between MIN_LOG_MAGNITUDE and MAX_LOG_MAGNITUDE. Phases have their shape, and are in radians from
-    the beginning of each frame.
+    the beginning of each frame. One section of frames is computed after the other.
     """
+    batch, frames, bins = sizes(log_magnitude)
+    given = given._replace(noise=tf.broadcast_to(given.noise, tf.shape(log_magnitude)))
+
+    def go_on(first: tf.Tensor, phase: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        start = tf.maximum(first - CONTEXT_FRAMES, 0)
+        end = tf.minimum(first + SECTION_FRAMES, frames)
+        beyond = tf.minimum(end + CONTEXT_FRAMES, frames)  # whose slopes the last frames need
+        noise, known, is_known = (values[:, start:beyond] for values in given)
+        before = first - start  # frames whose phases were found in the section before
+        known = tf.concat([phase[:, start:], known[:, before:]], axis=TIME)
+        is_known = tf.concat([tf.ones([batch, before], tf.bool), is_known[:, before:]], axis=TIME)
+        found = _integrate_section(log_magnitude[:, start:beyond], Phases(noise, known, is_known))
+        return end, tf.concat([phase, found[:, before : end - start]], axis=TIME)
+
+    some = tf.TensorShape([log_magnitude.shape[0], None, bins])
+    _, phase = tf.while_loop(
+        lambda first, _: first < frames,
+        go_on,
+        (tf.constant(0), tf.zeros([batch, 0, bins])),
+        shape_invariants=(tf.TensorShape([]), some),
+        parallel_iterations=1,
+    )
+    return tf.ensure_shape(phase, log_magnitude.shape)
+
+
+def _integrate_section(log_magnitude: tf.Tensor, given: Phases) -> tf.Tensor:
+    """`integrate` all frames at once."""
     shape = batch, frames, bins = sizes(log_magnitude)
     points = batch * frames * bins
     is_known = tf.broadcast_to(given.is_known[..., tf.newaxis], shape)
@@ -60,7 +91,7 @@ def integrate(log_magnitude: tf.Tensor, given: Phases) -> tf.Tensor:
         ),
         _edges(_smooth(log_magnitude), number),
     )
-    noise = tf.reshape(tf.broadcast_to(given.noise, shape), [-1])
+    noise = tf.reshape(given.noise, [-1])
     first_point = tf.math.unsorted_segment_min(tf.range(points), forest.tree[:points], forest.count)
     angle_of_tree = tf.gather(noise, tf.minimum(first_point, points - 1))  # some known trees have no point
     angle_of_tree = tf.tensor_scatter_nd_update(

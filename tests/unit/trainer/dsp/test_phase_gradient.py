@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.dsp import mdct
+from trainer.dsp import mdct, phase_gradient
 from trainer.dsp.phase_gradient import Phases, integrate
 from trainer.dsp.spanning_tree import wrap
 from trainer.dsp.stft import (
@@ -98,3 +98,13 @@ def test_silence_has_the_phases_of_the_noise():
 def test_equal_magnitudes_have_phases(level):
     phase = integrate(tf.fill([1, FRAMES, BINS], level), nothing_known(1))
     assert np.isfinite(phase).all()
+
+
+def test_long_clips_are_computed_in_sections_that_go_on(monkeypatch):
+    spectrum = spectrum_of(sweep(130.0, 0.0))
+    levels = log_magnitudes_of(spectrum, HOP)
+    monkeypatch.setattr(phase_gradient, "SECTION_FRAMES", 20)
+    errors = turned(integrate(levels, nothing_known(1)), spectrum)
+    loudest = np.abs(spectrum[0, FRAMES // 2]).argmax()
+    assert np.abs(change(errors, axis=0)[6:-8, loudest]).max() < 0.02
+    assert errors.shape == (FRAMES, BINS)
