@@ -41,7 +41,7 @@ def parse_metrics(content: bytes) -> list[Row]:
 def best_epoch(rows: Sequence[Row]) -> Row | None:
     """Return the row of the best weights, or None if no row has a finite ELBO.
 
-    It is the last one of the second stage, if there is one: discriminators train what the ELBO does not measure. In the
+    It is the last one of the second stage, if there is one: that trains for what the ELBO does not measure. In the
     first stage, it has the highest ELBO on the validation split, or on the test split, where rows have no other.
     """
     rows = [row for row in rows if row.get(STAGE) == 2][-1:] or rows

@@ -7,7 +7,7 @@ import math
 from trainer.config import Config
 from trainer.models.base import Stage
 
-GENERATION_RATE = 0.25  # of the learning rate, where a trained decoder learns against a discriminator
+GENERATION_RATE = 0.25  # of the learning rate, where trained priors and decoders learn on
 
 
 def generation_epochs(config: Config) -> int:
@@ -34,7 +34,7 @@ def learning_rate_at(config: Config, epoch: float, step: int) -> float:
     first, last, scale = 0, config.epochs - generation_epochs(config), 1.0
     if stage_at(config, epoch) is Stage.GENERATION:
         first, last, scale = last, config.epochs, GENERATION_RATE
-        step = round(step * (epoch - first) / epoch)  # Adam has no moments of the discriminator yet
+        step = round(step * (epoch - first) / epoch)  # Adam has no moments of a discriminator yet
     progress = min((epoch - first) / max(1, last - first), 1.0)
     cosine = 0.5 * (1 + math.cos(math.pi * progress))
     final = config.final_learning_rate

@@ -11,7 +11,7 @@ The groups are those of `magnitude_groups`.
 The spectral envelope says how large coefficients are on average; sampled signs and sizes of coefficients around it
 sound of noise. This decoder says how large every magnitude is. It is trained by the likelihood of a Laplace
 distribution, whose location is the median: a partial of uncertain level keeps its width, which a mean would smear.
-In the second stage of training it learns against a discriminator, too, and is given noise, from which it can make what
+In the second stage of training it may learn against a discriminator, and is given noise, from which it can make what
 the latents do not say.
 """
 
@@ -69,7 +69,7 @@ class MagnitudeDecoder(layers.Layer):
         self.sections = magnitude_groups(self.bins)
         self.groups = count_groups(self.sections)
         self.groups_layer = layers.Dense(frames_per_step * self.groups * FEATURES, dtype=dtype)
-        # Zeros: only the second stage of training gives noise a meaning.
+        # Zeros: only a discriminator gives noise a meaning.
         self.noise_layer = layers.Dense(FEATURES, use_bias=False, kernel_initializer="zeros", dtype=dtype)
         self.spectral_blocks = [SpectralBlock(dilation, dtype) for dilation in DILATIONS]
         self.constant_hidden = layers.Dense(128, activation=tf.nn.leaky_relu)
