@@ -5,6 +5,7 @@ All inputs have a row per clip, as TensorFlow Serving's row format requires. An 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -90,7 +91,7 @@ class _Builder:
 
     def __init__(self, generator: Generator) -> None:
         self.model = generator.model
-        self.metadata = generator.metadata
+        self.graphs = generator.graphs
         self.fields = Fields(generator.model, generator.metadata)
         self.source = {AUDIO: self.fields.clip("a clip")}
         self.result = {AUDIO: self.fields.clip("the clip")}
@@ -102,7 +103,7 @@ class _Builder:
 
         def compute(inputs: Tensors) -> Tensors:
             condition = fields.condition_of(inputs, _count(inputs[SEED]))
-            return {AUDIO: synthesis.sample(self.model, self.metadata, condition, self._sampling(inputs))}
+            return {AUDIO: self.graphs.sample(condition, self._sampling(inputs))}
 
         return Signature("New clips from the prior.", inputs, self.result, compute)
 
@@ -190,19 +191,15 @@ class _Builder:
             audio, sampling = self._audio(inputs), self._sampling(inputs)
             message = "samples must be more than those of the clip that is continued"
             tf.debugging.assert_less(tf.shape(audio)[1], sampling.samples, message=message)
-            return {AUDIO: synthesis.extend(self.model, audio, self._condition(inputs), sampling)}
+            return {AUDIO: self.graphs.extend(audio, self._condition(inputs), sampling)}
 
         inputs = {**self.source, **fields.sampling(), **fields.condition(), **fields.samples()}
         return Signature("Clips, continued to a length.", inputs, self.result, compute)
 
     def _sampling(self, inputs: Tensors) -> Sampling:
-        return Sampling(
-            self.fields.samples_of(inputs),
-            inputs[SEED],
-            inputs[INDEX],
-            inputs[TEMPERATURE],
-            inputs.get(GUIDANCE),
-        )
+        guidance = inputs[GUIDANCE] if GUIDANCE in inputs else tf.fill([_count(inputs[SEED])], math.nan)
+        samples = tf.convert_to_tensor(self.fields.samples_of(inputs))
+        return Sampling(samples, inputs[SEED], inputs[INDEX], inputs[TEMPERATURE], guidance)
 
     def _audio(self, inputs: Tensors, name: str = AUDIO) -> tf.Tensor:
         self.fields.check_audio(inputs[name])

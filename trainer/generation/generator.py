@@ -28,7 +28,7 @@ from trainer.config import GUIDANCE
 from trainer.generation import synthesis
 from trainer.generation.batches import in_batches, rows
 from trainer.generation.options import INTERPOLATION_STEPS, MAX_SECS, NOISE_SCALE, TEMPERATURE
-from trainer.generation.synthesis import Sampling
+from trainer.generation.sampling_graphs import SamplingGraphs, sampling_of
 from trainer.models.base import Latents, WaveformVAE
 from trainer.run_config import DatasetMetadata
 
@@ -64,6 +64,7 @@ class Generator:
         self.sample_rate_hz = metadata.sample_rate_hz
         self.clip_samples = metadata.clip_samples
         self.genres = metadata.genres
+        self.graphs = SamplingGraphs(model, metadata)
 
     def sample(
         self,
@@ -87,8 +88,7 @@ class Generator:
         samples = self._samples(secs)
 
         def generate(condition: Condition, indices: range) -> tf.Tensor:
-            sampling = Sampling(samples, seed, indices, temperature, guidance)
-            return synthesis.sample(self.model, self.metadata, condition, sampling)
+            return self.graphs.sample(condition, sampling_of(samples, seed, indices, temperature, guidance))
 
         return in_batches(generate, self.condition(count, genre, attributes, key))
 
@@ -241,8 +241,8 @@ class Generator:
             raise UsageError("a continuation must be longer than the clip that it continues")
 
         def generate(condition: Condition, indices: range) -> tf.Tensor:
-            sampling = Sampling(samples, seed, indices, temperature, guidance)
-            return synthesis.extend(self.model, rows(clips, indices), condition, sampling)
+            sampling = sampling_of(samples, seed, indices, temperature, guidance)
+            return self.graphs.extend(rows(clips, indices), condition, sampling)
 
         return in_batches(generate, condition)
 

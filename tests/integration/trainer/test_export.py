@@ -78,7 +78,7 @@ def in_rows(**columns):
 
 def assert_equal(response, expected):
     (values,) = response.values()
-    np.testing.assert_allclose(np.array(values, np.float32), expected, atol=2e-4, err_msg=str(response)[:500])
+    np.testing.assert_allclose(np.array(values, np.float32), expected, atol=1e-5, err_msg=str(response)[:500])
 
 
 def test_new_clips_are_those_of_the_api_whatever_is_specified(wave, respond):

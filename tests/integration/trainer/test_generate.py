@@ -10,6 +10,7 @@ from preprocessing.errors import BAD_DATA, USAGE, CommandError
 from preprocessing.features.attributes import measure
 from trainer.__main__ import main
 from trainer.config import MODES, UNCONDITIONAL_GUIDANCE
+from trainer.generation.generator import Generator
 from trainer.generation.load import load
 
 pytestmark = pytest.mark.long
@@ -28,7 +29,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_different_ones(wave,
         assert np.abs(generated).max() <= 1
         np.testing.assert_array_equal(again.sample(count=3, seed=5), generated)
         assert not np.array_equal(generator.sample(count=3, seed=6), generated)
-        np.testing.assert_allclose(generator.sample(count=11, seed=5)[:3], generated, atol=5e-5)
+        np.testing.assert_allclose(generator.sample(count=11, seed=5)[:3], generated, atol=1e-5)
     generator, again = load(wave), load(wave)
     for generate in (
         lambda generator: generator.vary(clips(), 0.5, seed=3),
@@ -45,7 +46,8 @@ def test_what_is_left_open_comes_from_training_clips_and_the_level_is_theirs(wav
     first_rows = generator.sample(2, seed=5)
     loudness_db = generator.metadata.attributes["loudness_db"].mean
     row = {"genre": "rock", "loudness_db": loudness_db, "centroid_hz": None, "tempo_bpm": 90.0, "key": None}
-    generator.metadata = dataclasses.replace(generator.metadata, empirical_conditions=[row])
+    metadata = dataclasses.replace(generator.metadata, empirical_conditions=[row])
+    generator = Generator(generator.model, metadata, generator.path, generator.checkpoint)
     generated = generator.sample(2, seed=5)
     assert np.abs(generated - first_rows).max() > 1e-3
     for clip in generated:
@@ -53,7 +55,7 @@ def test_what_is_left_open_comes_from_training_clips_and_the_level_is_theirs(wav
     guided = generator.sample(2, seed=5, genre="rock", guidance=UNCONDITIONAL_GUIDANCE)
     np.testing.assert_allclose(generated, guided, atol=5e-4)
     assert np.abs(generator.sample(2, seed=5, genre="rock") - guided).max() > 1e-3
-    np.testing.assert_allclose(generator.sample(3, seed=5)[:2], generated, atol=5e-5)
+    np.testing.assert_allclose(generator.sample(3, seed=5)[:2], generated, atol=1e-5)
 
 
 def test_the_noise_scale_determines_the_distance_of_variations_from_the_reconstruction(wave):

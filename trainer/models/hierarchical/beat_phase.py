@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,9 @@ class _Phase(NamedTuple):
     """Strength and phase of one multiple of the beat."""
 
     strength: tf.Tensor  # [batch, frames]
-    radians: tf.Tensor  # [batch, frames]
+    # [batch, frames] float64: in float32, last bits of sines depend on the size of the batch, because TensorFlow
+    # computes the last elements of a tensor in another way. The prior and the phases of a clip magnify them.
+    radians: tf.Tensor
 
 
 class BeatPhase:
@@ -58,7 +61,7 @@ class BeatPhase:
         phase = self._phase_at_tempo(condition, steps * self.frames_per_step)
         clarity = attribute_of(self.metadata, condition, BEAT_CLARITY)[:, tf.newaxis]  # [batch, 1]
         strength = tf.where(tf.math.is_nan(clarity), CLEAR_BEAT, self.emphasis * clarity)
-        strength *= tf.ones_like(phase)
+        strength *= tf.ones(tf.shape(phase))
         return self._features(condition, [_Phase(strength, multiple * phase) for multiple in BEAT_MULTIPLES])
 
     def from_audio(
@@ -76,13 +79,13 @@ class BeatPhase:
         phases = []
         for multiple in BEAT_MULTIPLES:
             expected = multiple * phase[:, :known_frames]
-            real = self._smooth(onsets * tf.cos(expected))
-            imaginary = self._smooth(-onsets * tf.sin(expected))
+            real = self._smooth(onsets * _in_float32(tf.cos, expected))
+            imaginary = self._smooth(-onsets * _in_float32(tf.sin, expected))
             # In [0, 1] by the Cauchy-Schwarz inequality.
             coherence = tf.sqrt((tf.square(real) + tf.square(imaginary)) / (power + 1e-9))
             strength, offset = (
                 tf.concat([values, tf.repeat(values[:, -1:], frames - known_frames, axis=1)], axis=1)
-                for values in (coherence / CLEAR_COHERENCE, tf.math.atan2(imaginary, real + 1e-9))
+                for values in (coherence / CLEAR_COHERENCE, _angle(imaginary, real))
             )
             phases.append(_Phase(strength, multiple * phase + offset))
         return self._features(condition, phases)
@@ -97,13 +100,13 @@ class BeatPhase:
         return tf.nn.conv1d(values[..., tf.newaxis], self._window, stride=1, padding="SAME")[..., 0]
 
     def _phase_at_tempo(self, condition: Condition, frames: Size) -> tf.Tensor:
-        """`[batch, frames]` radians from the clip's start; any value where the tempo is dropped."""
+        """`[batch, frames]` radians from the clip's start, float64; any value where the tempo is dropped."""
         if self.tempo_column is None:
-            return tf.zeros([tf.shape(condition.genre)[0], frames])
+            return tf.zeros([tf.shape(condition.genre)[0], frames], tf.float64)
         tempo = condition.attributes[:, self.tempo_column]
         bpm = self.tempo.mean + self.tempo.std * tf.where(tf.math.is_nan(tempo), 0.0, tempo)
-        secs = self.frame_secs * tf.range(frames, dtype=tf.float32)
-        return 2 * math.pi * bpm[:, tf.newaxis] / 60 * secs
+        secs = self.frame_secs * tf.range(frames, dtype=tf.float64)
+        return 2 * math.pi / 60 * tf.cast(bpm, tf.float64)[:, tf.newaxis] * secs
 
     def _features(self, condition: Condition, phases: list[_Phase]) -> tf.Tensor:
         """One phase per multiple of the beat -> `[batch, steps, BEAT_DIM]`, from each step's first frame."""
@@ -112,11 +115,22 @@ class BeatPhase:
         if self.tempo_column is None:
             return tf.zeros([*sizes(first), BEAT_DIM])
         parts = [
-            phase.strength * function(phase.radians) for phase in phases for function in (tf.cos, tf.sin)
+            phase.strength * _in_float32(function, phase.radians)
+            for phase in phases
+            for function in (tf.cos, tf.sin)
         ]
         has_tempo = tf.logical_not(tf.math.is_nan(condition.attributes[:, self.tempo_column]))
         features = tf.stack([*parts, tf.ones_like(first)], axis=-1)
         return tf.where(has_tempo[:, tf.newaxis, tf.newaxis], features, 0.0)
+
+
+def _in_float32(function: Callable[[tf.Tensor], tf.Tensor], radians: tf.Tensor) -> tf.Tensor:
+    return tf.cast(function(radians), tf.float32)
+
+
+def _angle(imaginary: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+    """Radians of float32 parts, in float64."""
+    return tf.math.atan2(tf.cast(imaginary, tf.float64), tf.cast(real, tf.float64) + 1e-9)
 
 
 def _onset_strength(coefficients: tf.Tensor) -> tf.Tensor:

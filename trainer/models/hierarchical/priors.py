@@ -12,6 +12,7 @@ from trainer.models.hierarchical.gru import GRU
 
 GLOBAL_LOG_VARIANCE_RANGE = (-6.0, 3.0)
 LOG_SCALE_RANGE = (-4.0, 2.0)  # of mixture components: neither collapsed nor flat
+ROWS = 8  # clips that are sampled at once
 
 
 class GlobalPrior(layers.Layer):
@@ -75,6 +76,9 @@ class SequencePrior(layers.Layer):
     ) -> tf.Tensor:
         """Continue the known steps, one step at a time.
 
+        Clips are sampled `ROWS` at a time, if need be beside rows of zeros: matrix products of other sizes round
+        differently, and a clip would depend on how many others are sampled with it.
+
         Args:
             known: `[batch, known steps, sequence_latent_dim]`: the first steps; there may be none.
             context: `[batch, n]`.
@@ -86,11 +90,32 @@ class SequencePrior(layers.Layer):
         Returns:
             `[batch, steps, sequence_latent_dim]`, beginning with `known`.
         """
-        batch, steps, known_steps = tf.shape(beat)[0], tf.shape(beat)[1], tf.shape(known)[1]
+        batch, steps = tf.shape(beat)[0], tf.shape(beat)[1]
+        temperature = tf.broadcast_to(temperature, [batch, 1])
+
+        def in_rows(values: tf.Tensor) -> tf.Tensor:
+            """`[batch, ...]` -> `[n, ROWS, ...]`."""
+            others = values.shape.rank - 1
+            padded = tf.pad(values, [[0, -batch % ROWS], *[[0, 0]] * others])
+            return tf.reshape(padded, tf.concat([[-1, ROWS], tf.shape(values)[1:]], axis=0))
+
+        latents = tf.map_fn(
+            lambda inputs: self._sample_rows(*inputs),
+            tuple(map(in_rows, (known, context, beat, noise, temperature))),
+            parallel_iterations=1,
+            fn_output_signature=tf.TensorSpec([ROWS, None, self.sequence_latent_dim]),
+        )
+        return tf.reshape(latents, [-1, steps, self.sequence_latent_dim])[:batch]
+
+    def _sample_rows(
+        self, known: tf.Tensor, context: tf.Tensor, beat: tf.Tensor, noise: tf.Tensor, temperature: tf.Tensor
+    ) -> tf.Tensor:
+        """`sample` for `ROWS` clips."""
+        steps, known_steps = tf.shape(beat)[1], tf.shape(known)[1]
         known = tf.pad(known, [[0, 0], [0, steps - known_steps], [0, 0]])
-        sampled = tf.TensorArray(tf.float32, steps, element_shape=[None, self.sequence_latent_dim])
-        latent = tf.zeros([batch, self.sequence_latent_dim])
-        first = second = tf.zeros([batch, self.units])
+        sampled = tf.TensorArray(tf.float32, steps, element_shape=[ROWS, self.sequence_latent_dim])
+        latent = tf.zeros([ROWS, self.sequence_latent_dim])
+        first = second = tf.zeros([ROWS, self.units])
         for step in tf.range(steps):
             x = self.input_layer(tf.concat([latent, beat[:, step], context], axis=-1))
             x, first = _advance(self.first.cell, x, first)

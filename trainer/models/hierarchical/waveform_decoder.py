@@ -15,10 +15,11 @@ import tensorflow as tf
 from tensorflow.keras import layers
 
 from trainer.config import Config
-from trainer.dsp import mdct, phase_retrieval, stft
+from trainer.dsp import mdct, phase_retrieval
 from trainer.dsp.band_levels import level_distance
 from trainer.dsp.frequency_groups import mdct_groups, pool
 from trainer.dsp.sizes import Size, one_graph, sizes
+from trainer.models.condition_encoder import CONDITION_DIM
 from trainer.models.gaussian import elementwise_log_density
 from trainer.models.hierarchical import magnitude_decoder, sparse_coefficients
 from trainer.models.hierarchical.coefficient_model import TransformCoefficientModel
@@ -50,7 +51,7 @@ class WaveformDecoder(layers.Layer):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.frames_per_step = config.frames_per_step
+        self.frames_per_step, self.hop_samples = config.frames_per_step, config.hop_samples
         shape = (config.channels, config.frames_per_step, config.hop_samples, config.precision)
         self.envelope = EnvelopeDecoder(*shape)
         self.magnitudes = MagnitudeDecoder(*shape)
@@ -69,9 +70,12 @@ class WaveformDecoder(layers.Layer):
         self._sample_coefficients = one_graph(
             self.coefficient_model.sample, *[coefficients] * 2, limit, coefficients, tf.TensorSpec([])
         )
-        waveform, is_known = tf.TensorSpec([None, None]), tf.TensorSpec([None, None], tf.bool)
-        magnitudes = tf.TensorSpec([None, None, stft.count_bins(bins)])
-        self._retrieve = one_graph(phase_retrieval.retrieve, magnitudes, waveform, waveform, is_known)
+        steps, row = tf.TensorSpec([1, None, config.sequence_latent_dim]), tf.TensorSpec([1, None])
+        self._synthesize_clip = one_graph(
+            self._synthesize_new_clip,
+            *(tf.TensorSpec([1, config.latent_dim]), steps, tf.TensorSpec([1, CONDITION_DIM])),
+            *(row, row, tf.TensorSpec([1, None], tf.bool)),
+        )
 
     def log_likelihoods(
         self,
@@ -176,23 +180,15 @@ class WaveformDecoder(layers.Layer):
         is_kept: tf.Tensor,
     ) -> tf.Tensor:
         """Synthesize `[batch, samples]` from magnitudes; as `known`, `[batch, samples]`, in frames that are kept."""
-        _, frames, bins = sizes(latents.sparse_coefficients)
-        details, of_magnitudes = split_decode_noise(noise, frames, bins)
-        is_known = mdct.whole_samples(is_kept, bins, sizes(known)[1])
+        is_known = mdct.whole_samples(is_kept, self.hop_samples, sizes(known)[1])
+        inputs = latents.global_latent, latents.sequence_latents, embedding, noise, known, is_known
 
         def synthesize_clip(index: tf.Tensor) -> tf.Tensor:
-            def row_of(values: tf.Tensor) -> tf.Tensor:
-                row = tf.minimum(index, tf.shape(values)[0] - 1)  # noise may have one row for all clips
-                return values[row : row + 1]
-
-            clip = map(row_of, (latents.global_latent, latents.sequence_latents, embedding))
-            clip_details = row_of(details)
-            location, log_scale = self.magnitudes(*clip, clip_details)
-            log_magnitudes = magnitude_decoder.sample(
-                location, log_scale, row_of(of_magnitudes), self._magnitude_noise_scale
-            )
-            phases = tf.reshape(clip_details, [1, frames * bins])
-            return self._retrieve(log_magnitudes, phases, row_of(known), row_of(is_known))[0]
+            # Noise may have one row for all clips.
+            rows = [tf.minimum(index, tf.shape(values)[0] - 1) for values in inputs]
+            return self._synthesize_clip(
+                *(values[row][tf.newaxis] for values, row in zip(inputs, rows, strict=True))
+            )[0]
 
         # One at a time: at high rates, the activations of a batch would take more memory than a training step.
         return tf.map_fn(
@@ -201,6 +197,25 @@ class WaveformDecoder(layers.Layer):
             parallel_iterations=1,
             fn_output_signature=tf.TensorSpec([known.shape[1]]),
         )
+
+    def _synthesize_new_clip(
+        self,
+        global_latent: tf.Tensor,
+        sequence_latents: tf.Tensor,
+        embedding: tf.Tensor,
+        noise: tf.Tensor,
+        known: tf.Tensor,
+        is_known: tf.Tensor,
+    ) -> tf.Tensor:
+        """`_synthesize_new` for one clip; all arguments have one row."""
+        frames = sizes(sequence_latents)[1] * self.frames_per_step
+        details, of_magnitudes = split_decode_noise(noise, frames, self.hop_samples)
+        location, log_scale = self.magnitudes(global_latent, sequence_latents, embedding, details)
+        log_magnitudes = magnitude_decoder.sample(
+            location, log_scale, of_magnitudes, self._magnitude_noise_scale
+        )
+        phases = tf.reshape(details, [1, frames * self.hop_samples])
+        return phase_retrieval.retrieve(log_magnitudes, phases, known, is_known)
 
 
 def _sum(log_density: tf.Tensor) -> tf.Tensor:

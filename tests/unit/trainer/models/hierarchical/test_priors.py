@@ -8,6 +8,7 @@ from trainer.models.hierarchical.priors import SequencePrior
 
 CONTEXT, BEAT = normal([400, 3]), tf.zeros([400, 5, 5])
 NO_STEPS = tf.zeros([400, 0, 2])
+ONE = tf.ones([1, 1])  # temperature
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def prior():
 
 
 def test_samples_are_more_likely_than_shifted_ones(prior):
-    sampled = prior.sample(NO_STEPS, CONTEXT, BEAT, normal([400, 5, 3], key=11), tf.constant(1.0))
+    sampled = prior.sample_in_one_graph(NO_STEPS, CONTEXT, BEAT, normal([400, 5, 3], key=11), ONE)
     at_samples = prior.log_density(sampled, CONTEXT, BEAT)
     at_shifted = prior.log_density(sampled + 2.0, CONTEXT, BEAT)
     assert float(tf.reduce_mean(at_samples)) > float(tf.reduce_mean(at_shifted)) + 1.0
@@ -30,7 +31,7 @@ def test_samples_have_the_density_of_the_prior(prior):
     """The mean over samples of q / p is 1 for any density q."""
     context, beat = tf.zeros([20_000, 3]), tf.zeros([20_000, 1, 5])
     noise = normal([20_000, 1, 3], 13)
-    samples = prior.sample(tf.zeros([20_000, 0, 2]), context, beat, noise, tf.constant(1.0))
+    samples = prior.sample_in_one_graph(tf.zeros([20_000, 0, 2]), context, beat, noise, ONE)
     first = samples[:, 0]
     spread = 0.5 * tf.math.reduce_std(first, 0)
     q = DiagonalGaussian(tf.math.reduce_mean(first, 0), 2 * tf.math.log(spread))
@@ -40,13 +41,23 @@ def test_samples_have_the_density_of_the_prior(prior):
 
 def test_known_steps_are_returned_unchanged(prior):
     known = normal([400, 3, 2], key=12)
-    sampled = prior.sample(known, CONTEXT, BEAT, normal([400, 5, 3]), tf.constant(1.0))
+    sampled = prior.sample_in_one_graph(known, CONTEXT, BEAT, normal([400, 5, 3]), ONE)
     np.testing.assert_array_equal(sampled[:, :3], known)
 
 
 def test_sampling_is_deterministic_given_the_noise(prior):
-    cold = [prior.sample(NO_STEPS, CONTEXT, BEAT, normal([400, 5, 3]), tf.constant(0.0)) for _ in range(2)]
+    cold = [
+        prior.sample_in_one_graph(NO_STEPS, CONTEXT, BEAT, normal([400, 5, 3]), 0.0 * ONE) for _ in range(2)
+    ]
     np.testing.assert_array_equal(*cold)
+
+
+def test_a_clip_is_the_same_beside_any_number_of_others(prior):
+    noise = normal([400, 5, 3])
+    sampled = prior.sample_in_one_graph(NO_STEPS, CONTEXT, BEAT, noise, ONE)
+    for count in (1, 7, 9):
+        inputs = (values[:count] for values in (NO_STEPS, CONTEXT, BEAT, noise))
+        np.testing.assert_array_equal(prior.sample_in_one_graph(*inputs, ONE), sampled[:count])
 
 
 def test_a_step_that_is_not_seen_does_not_influence_later_ones(prior):
