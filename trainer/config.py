@@ -142,11 +142,11 @@ class Config:
         "11 sequence latent values, make 8.2 samples per value",
         minimum=1,
     )
+    global_noise_scale: float = described_field(
+        1.3, "noise scale of new clips' global latents: at 1, they differ less than music does", minimum=0
+    )
     magnitude_noise_scale: float = described_field(
-        0.7,
-        "scale of the noise in the magnitudes of new clips, relative to the learned one: 0 gives their medians, in "
-        "which the strongest partials are too weak",
-        minimum=0,
+        0.8, "noise scale of new clips' magnitudes: at 0, the strongest partials are too weak", minimum=0
     )
     past_dropout: float = described_field(
         0.0,

@@ -115,6 +115,7 @@ register_preset(
         generation_share=0.4,
         adversarial_weight=0.3,
         level_weight=1.0,
+        magnitude_noise_scale=0.7,
         past_dropout=0.3,
         phrase_beats=16,
         beat_emphasis=3.0,

@@ -87,9 +87,8 @@ class HierarchicalVAE(WaveformVAE):
         embedding = self.condition_encoder(condition, guidance)  # [batch, CONDITION_DIM]
         level_noise = shape.split_prior_noise(noise)
         prior = self.global_prior(embedding)
-        global_latent = prior.mean + as_column(temperature) * level_noise.global_latent * tf.exp(
-            0.5 * prior.log_variance
-        )  # [batch, latent_dim]
+        scale = self.config.global_noise_scale * as_column(temperature)
+        global_latent = prior.sample(scale * level_noise.global_latent)  # [batch, latent_dim]
         beat = self.beat_phase.from_tempo(condition, shape.steps)  # [batch, steps, BEAT_DIM]
         no_steps = tf.zeros([tf.shape(global_latent)[0], 0, shape.sequence_latent_dim])
         step_noise = self._repeat_phrases(level_noise.sequence_latents, condition)

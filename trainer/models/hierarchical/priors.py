@@ -13,6 +13,7 @@ from trainer.models.hierarchical.gru import GRU
 GLOBAL_LOG_VARIANCE_RANGE = (-6.0, 3.0)
 LOG_SCALE_RANGE = (-4.0, 2.0)  # of mixture components: neither collapsed nor flat
 ROWS = 8  # clips that are sampled at once
+MEMORY_STEPS = 60  # after which the steps of music are no longer correlated
 
 
 class GlobalPrior(layers.Layer):
@@ -74,7 +75,7 @@ class SequencePrior(layers.Layer):
     def sample(
         self, known: tf.Tensor, context: tf.Tensor, beat: tf.Tensor, noise: tf.Tensor, temperature: tf.Tensor
     ) -> tf.Tensor:
-        """Continue the known steps, one step at a time.
+        """Continue the known steps, one step at a time, then center the new ones (see `_without_drift`).
 
         Clips are sampled `ROWS` at a time, if need be beside rows of zeros: matrix products of other sizes round
         differently, and a clip would depend on how many others are sampled with it.
@@ -129,7 +130,7 @@ class SequencePrior(layers.Layer):
             new = mean + temperature * tf.exp(log_scale) * noise[:, step, :-1]
             latent = tf.where(step < known_steps, known[:, step], new)
             sampled = sampled.write(step, latent)
-        return tf.transpose(sampled.stack(), [1, 0, 2])
+        return _without_drift(tf.transpose(sampled.stack(), [1, 0, 2]), known_steps)
 
     def _mixture(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Log-weights `[..., mixtures]`, means and log-scales `[..., mixtures, sequence_latent_dim]`."""
@@ -141,6 +142,18 @@ class SequencePrior(layers.Layer):
             means,
             tf.clip_by_value(log_scales, *LOG_SCALE_RANGE),
         )
+
+
+def _without_drift(latents: tf.Tensor, known_steps: tf.Tensor) -> tf.Tensor:
+    """Remove the mean over time of the new steps, `[ROWS, steps, sequence_latent_dim]` -> the same shape.
+
+    The encoder normalizes each clip, so that its sequence latents have no mean. Samples drift away from 0, each step
+    from the one before, and the decoder has never seen a clip like that. A few steps may well have a mean.
+    """
+    steps = tf.shape(latents)[1]
+    is_new = tf.cast(tf.range(steps) >= known_steps, tf.float32)[tf.newaxis, :, tf.newaxis]
+    count = tf.cast(tf.maximum(steps - known_steps, MEMORY_STEPS), tf.float32)
+    return latents - is_new * tf.reduce_sum(is_new * latents, axis=1, keepdims=True) / count
 
 
 def _advance(cell: layers.GRUCell, x: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

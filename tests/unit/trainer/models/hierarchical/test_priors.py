@@ -4,7 +4,7 @@ import tensorflow as tf
 from support.tiny_models import normal, perturb
 
 from trainer.models.gaussian import DiagonalGaussian
-from trainer.models.hierarchical.priors import SequencePrior
+from trainer.models.hierarchical.priors import MEMORY_STEPS, SequencePrior
 
 CONTEXT, BEAT = normal([400, 3]), tf.zeros([400, 5, 5])
 NO_STEPS = tf.zeros([400, 0, 2])
@@ -58,6 +58,20 @@ def test_a_clip_is_the_same_beside_any_number_of_others(prior):
     for count in (1, 7, 9):
         inputs = (values[:count] for values in (NO_STEPS, CONTEXT, BEAT, noise))
         np.testing.assert_array_equal(prior.sample_in_one_graph(*inputs, ONE), sampled[:count])
+
+
+def test_long_samples_have_no_mean_and_short_ones_keep_most_of_theirs(prior):
+    steps, known = 2 * MEMORY_STEPS, normal([8, 3, 2], key=12)
+    beat, noise = tf.zeros([8, steps, 5]), normal([8, steps, 3])
+    short, long = (
+        prior.sample_in_one_graph(known, CONTEXT[:8], beat[:, :end], noise[:, :end], ONE)[:, 3:]
+        for end in (9, steps)
+    )
+    np.testing.assert_allclose(tf.reduce_mean(long, axis=1), 0.0, atol=1e-6)
+    # Before they are centered, both begin with the same steps.
+    difference = long[:, :6] - short
+    np.testing.assert_allclose(difference, tf.repeat(difference[:, :1], 6, axis=1), atol=1e-6)
+    assert np.abs(tf.reduce_mean(short, axis=1)).mean() > 0.1
 
 
 def test_a_step_that_is_not_seen_does_not_influence_later_ones(prior):
