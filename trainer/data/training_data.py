@@ -118,15 +118,15 @@ class TrainingData:
         self.source.start()
         return Reader(self.source, self._datasets(epochs, step, skipped), while_waiting)
 
-    def test_clips(self, while_waiting: Callable[[], None]) -> Clips:
+    def load_test_clips(self, while_waiting: Callable[[], None]) -> Clips:
         """Return the test split, decoded if it is stored; `while_waiting` is called while it is stored."""
         return self._evaluation_clips("test", while_waiting)
 
-    def validation_clips(self, while_waiting: Callable[[], None]) -> Clips | None:
-        """Return the validation split as `test_clips`; None if it is empty."""
+    def load_validation_clips(self, while_waiting: Callable[[], None]) -> Clips | None:
+        """Return the validation split as `load_test_clips`; None if it is empty."""
         return self._evaluation_clips("validation", while_waiting) if "validation" in self._files else None
 
-    def test_clips_at(self, indices: Sequence[int]) -> ClipStore:
+    def load_test_clips_at(self, indices: Sequence[int]) -> ClipStore:
         """Read single test clips, and only their files, into a store of their own.
 
         Args:

@@ -47,10 +47,10 @@ def evaluation_metrics(
         assert totals is not None
         return totals
 
-    totals = totals_of(clips.test_clips(while_waiting))
+    totals = totals_of(clips.load_test_clips(while_waiting))
     clip_samples = clips.manifest.clip_samples
     metrics = {f"test_{name}": value for name, value in totals.nats_per_clip(clip_samples).items()}
     metrics |= {"test_snr_db": float(totals.snr_db / totals.examples)}
-    if (validation_clips := clips.validation_clips(while_waiting)) is not None:
+    if (validation_clips := clips.load_validation_clips(while_waiting)) is not None:
         metrics[VALIDATION_ELBO] = totals_of(validation_clips).nats_per_clip(clip_samples)["elbo"]
     return metrics

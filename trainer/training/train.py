@@ -186,7 +186,7 @@ def _epoch_recorder(
     @functools.cache
     def fixed_samples() -> samples.FixedSamples:
         # After the first epoch, so that training does not wait for test clips.
-        return samples.choose_samples(path, clips.test_clips_at, loop.config, manifest)
+        return samples.choose_samples(path, clips.load_test_clips_at, loop.config, manifest)
 
     with History(path, loop.position.epoch, tracker) as history:
 

@@ -65,10 +65,12 @@ def read_all(data, cache, given, numbers=(0,), position=(0, 0)):
         clips.begin(*position, lambda: None) as reader,
     ):
         batches = [tf.nest.map_structure(lambda part: part.numpy().tobytes(), next(reader))]
-        tests = clips.test_clips_at([0, 1]).take([0, 1])
+        tests = clips.load_test_clips_at([0, 1]).take([0, 1])
         batches += [tf.nest.map_structure(lambda part: part.numpy().tobytes(), batch) for batch in reader]
-        whole = list(evaluation_batches(clips.test_clips(lambda: None), 2))  # stored, if there is room
-        tf.nest.map_structure(np.testing.assert_array_equal, clips.test_clips_at([0, 1]).take([0, 1]), tests)
+        whole = list(evaluation_batches(clips.load_test_clips(lambda: None), 2))  # stored, if there is room
+        tf.nest.map_structure(
+            np.testing.assert_array_equal, clips.load_test_clips_at([0, 1]).take([0, 1]), tests
+        )
         np.testing.assert_array_equal(whole[0].audio, tests.audio)
     assert not scratch_files(cache)
     return batches, tests

@@ -12,7 +12,7 @@ from trainer.models.hierarchical.gru import GRU
 
 GLOBAL_LOG_VARIANCE_RANGE = (-6.0, 3.0)
 LOG_SCALE_RANGE = (-4.0, 2.0)  # of mixture components: neither collapsed nor flat
-ROWS = 8  # clips that are sampled at once
+ROWS = 8  # clips that are sampled at once, as many as the API asks for
 MEMORY_STEPS = 60  # after which the steps of music are no longer correlated
 
 
@@ -147,8 +147,8 @@ class SequencePrior(layers.Layer):
 def _without_drift(latents: tf.Tensor, known_steps: tf.Tensor) -> tf.Tensor:
     """Remove the mean over time of the new steps, `[ROWS, steps, sequence_latent_dim]` -> the same shape.
 
-    The encoder normalizes each clip, so that its sequence latents have no mean. Samples drift away from 0, each step
-    from the one before, and the decoder has never seen a clip like that. A few steps may well have a mean.
+    The encoder normalizes each clip, so that its sequence latents have next to no mean. Samples drift away from 0, each
+    step from the one before, and the decoder has never seen a clip like that. A few steps may well have a mean.
     """
     steps = tf.shape(latents)[1]
     is_new = tf.cast(tf.range(steps) >= known_steps, tf.float32)[tf.newaxis, :, tf.newaxis]
