@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import storage_emulator
-from support.draft_dataset import DraftDataset
-from support.faulty_proxy import FaultyProxy
+from support.inputs.draft_dataset import DraftDataset
+from support.services.faulty_proxy import FaultyProxy
 from support.tiny_corpus import GENRES, TINY, write_clip
 
 import trainer  # noqa: F401, it selects TensorFlow's Keras, before TensorFlow is imported

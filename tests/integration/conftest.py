@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-from support.retraining import FLAGS, MORE_COEFFICIENTS, interrupt, run_retrain
+from support.runs.retraining import FLAGS, MORE_COEFFICIENTS, interrupt, run_retrain
 from support.tiny_corpus import GENRES, TINY, WAVE, without_figures_and_music, write_clip
 
 from preprocessing.__main__ import main as preprocess

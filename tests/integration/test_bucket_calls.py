@@ -8,7 +8,14 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import requests
-from support.bucket_permissions import DATASETS, MODELS, MUSIC, PREPROCESSING_CALLS, RUNS, TRAINER_CALLS
+from support.cluster.bucket_permissions import (
+    DATASETS,
+    MODELS,
+    MUSIC,
+    PREPROCESSING_CALLS,
+    RUNS,
+    TRAINER_CALLS,
+)
 from support.tiny_corpus import TINY
 
 from preprocessing.__main__ import main as preprocess

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from support.saved_runs import one_signature
+from support.runs.saved_runs import one_signature
 from support.tiny_corpus import TINY, WAVE_FLAGS, without_figures_and_music
 
 from preprocessing.__main__ import main as preprocess

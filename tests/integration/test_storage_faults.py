@@ -11,7 +11,7 @@ import time
 
 import pytest
 import tensorflow as tf
-from support.faulty_proxy import FAULTS, outage
+from support.services.faulty_proxy import FAULTS, outage
 from support.tiny_corpus import WAVE_FLAGS
 
 from preprocessing.errors import STORAGE_FAILED, USAGE, CommandError

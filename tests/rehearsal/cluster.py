@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from support.manifests import K8S, Rendered, Workload, render
+from support.cluster.manifests import K8S, Rendered, Workload, render
 
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.dataset.run_files import CHAMPION_NAME

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from support.manifests import Document, Rendered, Workload
+from support.cluster.manifests import Document, Rendered, Workload
 
 from rehearsal.node import TIMEOUT_SECS, Node, Pod, failed, last_line
 

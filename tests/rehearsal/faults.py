@@ -6,7 +6,7 @@ import json
 import socket
 import time
 
-from support.metadata_server import MetadataServer
+from support.services.metadata_server import MetadataServer
 
 from preprocessing.errors import BAD_DATA, STOPPED, USAGE
 from rehearsal.cluster import Cluster, decision_of, require, require_complete, require_immediate_failure

@@ -12,8 +12,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-from support import dockerfile
-from support.manifests import K8S, Document, Rendered, Workload
+from support.cluster import dockerfile
+from support.cluster.manifests import K8S, Document, Rendered, Workload
 
 from preprocessing.errors import CommandError
 

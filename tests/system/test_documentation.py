@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from support.manifests import K8S
+from support.cluster.manifests import K8S
 
 ROOT = K8S.parent
 PAGES = [

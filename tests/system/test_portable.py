@@ -19,7 +19,7 @@ from preprocessing.pipeline.beam_flags import complete_beam_flags
 
 ROOT = Path(__file__).parents[2]
 WORKER = [sys.executable, "-m", "apache_beam.runners.worker.sdk_worker_main"]
-DYING_WORKER = [sys.executable, "-m", "support.dying_worker"]
+DYING_WORKER = [sys.executable, "-m", "support.services.dying_worker"]
 STARTUP_SECS = 60
 
 

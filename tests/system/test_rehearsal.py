@@ -7,7 +7,7 @@ import pytest
 from rehearsal.cluster import decision_of, render_both, require_complete, require_immediate_failure
 from rehearsal.controller import action_on, run_job
 from rehearsal.node import Node
-from support.manifests import Rendered, Workload, overlay
+from support.cluster.manifests import Rendered, Workload, overlay
 
 from preprocessing.errors import CommandError
 

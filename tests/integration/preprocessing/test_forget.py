@@ -2,7 +2,7 @@ import json
 import shutil
 
 import pytest
-from support.retraining import run_retrain
+from support.runs.retraining import run_retrain
 from support.tiny_corpus import TINY, write_clip
 
 from preprocessing.__main__ import main

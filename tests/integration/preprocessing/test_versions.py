@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.faulty_proxy import outage
+from support.services.faulty_proxy import outage
 from support.tiny_corpus import TINY, write_clip
 
 from preprocessing.__main__ import main

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from support import serving
-from support.saved_runs import one_signature, save_run
-from support.tiny_models import ATTRIBUTES, SAMPLES, make_batch
+from support.runs.saved_runs import one_signature, save_run
+from support.runs.tiny_models import ATTRIBUTES, SAMPLES, make_batch
+from support.services import serving
 
 from preprocessing.errors import BAD_DATA, DONE, STOPPED
 from trainer.__main__ import main

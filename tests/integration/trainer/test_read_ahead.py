@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.faulty_proxy import outage
+from support.services.faulty_proxy import outage
 from support.tiny_corpus import without_figures_and_music
 
 from preprocessing.errors import BAD_DATA, STOPPED, STORAGE_FAILED, USAGE, StorageError

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.retraining import FLAGS, MORE_COEFFICIENTS, run_retrain
+from support.runs.retraining import FLAGS, MORE_COEFFICIENTS, run_retrain
 from support.tiny_corpus import CLIP_SAMPLES
 
 from preprocessing.dataset.forgotten import Forgotten

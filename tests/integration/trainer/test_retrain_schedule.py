@@ -11,7 +11,7 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from support.retraining import FLAGS, MORE_COEFFICIENTS, run_retrain
+from support.runs.retraining import FLAGS, MORE_COEFFICIENTS, run_retrain
 from urllib3 import Retry
 
 from preprocessing import progress_file

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from support.manifests import K8S
+from support.cluster.manifests import K8S
 
 ROOT = K8S.parent
 GKE = K8S / "gke/alerts"
@@ -25,7 +25,7 @@ RULES = {
     for group in groups
     for rule in group["rules"]
 }
-SCHEMAS = Path(__file__).parents[2] / "support/schemas"
+SCHEMAS = Path(__file__).parents[2] / "support/cluster/schemas"
 # https://cloud.google.com/monitoring/api/ref_v3/rest/v3/projects.alertPolicies#Condition
 CONDITIONS = {
     "conditionMatchedLog": {"filter", "labelExtractors"},

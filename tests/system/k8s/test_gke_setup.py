@@ -9,9 +9,9 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
-from support import gcloud_stub
-from support.bucket_permissions import PREPROCESSING_CALLS, TRAINER_CALLS
-from support.manifests import K8S
+from support.cluster import gcloud_stub
+from support.cluster.bucket_permissions import PREPROCESSING_CALLS, TRAINER_CALLS
+from support.cluster.manifests import K8S
 
 PODS = (
     f"principal://iam.googleapis.com/projects/{gcloud_stub.NUMBER}/locations/global/workloadIdentityPools/"

@@ -11,8 +11,8 @@ from pathlib import Path
 import images
 import overlay_settings
 import pytest
-from support.dockerfile import STAGES, TEXT, entry_point
-from support.manifests import K8S, OVERLAYS, overlay, render
+from support.cluster.dockerfile import STAGES, TEXT, entry_point
+from support.cluster.manifests import K8S, OVERLAYS, overlay, render
 
 ROOT = K8S.parent
 TARGETS = ["preprocessing", "trainer", "storage-emulator"]

@@ -9,8 +9,8 @@ import kubernetes_validate
 import kubernetes_validate.utils as schemas
 import pytest
 import yaml
-from support.container_flags import flags_of
-from support.manifests import CUSTOM, OVERLAYS, overlay, with_components
+from support.cluster.container_flags import flags_of
+from support.cluster.manifests import CUSTOM, OVERLAYS, overlay, with_components
 
 NEWEST = int(kubernetes_validate.latest_version().split(".")[1])
 TRAIN_JOBS = {"local": "train", "gke-gpu": "train", "gke-multiworker": "train-multiworker"}

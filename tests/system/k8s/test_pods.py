@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from support.container_flags import flags_of
-from support.manifests import OVERLAYS, every_workload, overlay
+from support.cluster.container_flags import flags_of
+from support.cluster.manifests import OVERLAYS, every_workload, overlay
 
 from preprocessing.progress_file import PHASE_SECS
 

@@ -10,8 +10,8 @@ import dataflow
 import overlay_settings
 import pytest
 import yaml
-from support.container_flags import flags_of, preprocessing_flags
-from support.manifests import K8S, OVERLAYS, overlay, render
+from support.cluster.container_flags import flags_of, preprocessing_flags
+from support.cluster.manifests import K8S, OVERLAYS, overlay, render
 
 from trainer.presets import PRESETS
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import gcloud_stub
-from support.manifests import K8S, Rendered
+from support.cluster import gcloud_stub
+from support.cluster.manifests import K8S, Rendered
 
 ROOT = K8S.parent
 DOCKER = """#!{python} -S

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from support.manifests import K8S
+from support.cluster.manifests import K8S
 
 # Each call for the Job begins the next scene; the last one stays.
 KUBECTL = """#!{python} -S

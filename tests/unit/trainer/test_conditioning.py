@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from support.tiny_models import METADATA
+from support.runs.tiny_models import METADATA
 
 from preprocessing.dataset.keys import KEYS
 from preprocessing.errors import USAGE, CommandError

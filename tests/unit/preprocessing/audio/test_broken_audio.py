@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import soundfile
-from support.audio_bytes import (
+from support.inputs.audio_bytes import (
     ONE_SECOND,
     OVERLAPPING,
     decode,

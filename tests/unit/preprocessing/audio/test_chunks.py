@@ -2,7 +2,7 @@ import struct
 
 import numpy as np
 import pytest
-from support.audio_bytes import decode, encode, noise, patch_number
+from support.inputs.audio_bytes import decode, encode, noise, patch_number
 
 from preprocessing.audio.headers.chunks import make_chunk
 

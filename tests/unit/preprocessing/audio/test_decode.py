@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.audio_bytes import ONE_SECOND, OVERLAPPING, decode, encode, noise, rejection_reason, tone
+from support.inputs.audio_bytes import ONE_SECOND, OVERLAPPING, decode, encode, noise, rejection_reason, tone
 
 from preprocessing.audio.decode import decode_clips
 from preprocessing.options import AudioFormat, default_clip_samples

@@ -2,8 +2,8 @@ import io
 
 import numpy as np
 import pytest
-from support.audio_bytes import ONE_SECOND, decode, encode, noise, rejection_reason, tone
-from support.ffmpeg_files import decode_with_ffmpeg, encode_with_ffmpeg, silent_video
+from support.inputs.audio_bytes import ONE_SECOND, decode, encode, noise, rejection_reason, tone
+from support.inputs.ffmpeg_files import decode_with_ffmpeg, encode_with_ffmpeg, silent_video
 
 from preprocessing.audio.decode import decode_clips
 from preprocessing.options import AudioFormat

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from support.ffmpeg_files import encode_with_ffmpeg
-from support.mutations import mutate
+from support.inputs.ffmpeg_files import encode_with_ffmpeg
+from support.inputs.mutations import mutate
 
 from preprocessing.audio.decode import decode_clips
 from preprocessing.audio.errors import BadAudioError

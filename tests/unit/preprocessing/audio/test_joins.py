@@ -3,7 +3,7 @@ import struct
 
 import numpy as np
 import pytest
-from support.audio_bytes import encode, noise, tone
+from support.inputs.audio_bytes import encode, noise, tone
 
 from preprocessing.audio.decode import decode_clips
 from preprocessing.options import AudioFormat

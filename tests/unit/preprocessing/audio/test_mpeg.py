@@ -2,7 +2,7 @@ import struct
 
 import numpy as np
 import pytest
-from support.audio_bytes import decode, encode, noise, tone
+from support.inputs.audio_bytes import decode, encode, noise, tone
 
 from preprocessing.options import AudioFormat
 

@@ -2,7 +2,7 @@ import struct
 
 import numpy as np
 import pytest
-from support.audio_bytes import decode, tone
+from support.inputs.audio_bytes import decode, tone
 
 from preprocessing.audio.headers.chunks import make_chunk
 

@@ -6,7 +6,7 @@ import tarfile
 import zipfile
 
 import pytest
-from support.archive_files import COMPRESSIONS, KINDS, pack_folder, pack_members
+from support.inputs.archive_files import COMPRESSIONS, KINDS, pack_folder, pack_members
 
 from preprocessing.errors import BAD_DATA, CommandError
 from preprocessing.sources import archives

@@ -10,8 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from support.archive_files import KINDS, pack_members
-from support.mutations import mutate
+from support.inputs.archive_files import KINDS, pack_members
+from support.inputs.mutations import mutate
 
 from preprocessing.dataset.quarantine import REASONS
 from preprocessing.errors import CommandError

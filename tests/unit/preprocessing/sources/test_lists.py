@@ -62,7 +62,7 @@ def test_a_line_may_be_a_path_or_uri_in_any_spelling(tmp_path):
 
 
 def test_a_list_may_name_folders_and_archives_and_each_file_once(tmp_path):
-    from support.archive_files import pack_members
+    from support.inputs.archive_files import pack_members
 
     write_clip(tmp_path / "x/rock/a.wav", 1)
     write_clip(tmp_path / "x/jazz/b.wav", 2)

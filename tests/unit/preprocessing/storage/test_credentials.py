@@ -7,7 +7,7 @@ from google.api_core.exceptions import Forbidden
 from google.auth.compute_engine import _metadata
 from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
 from google.cloud import storage
-from support.metadata_server import MetadataServer
+from support.services.metadata_server import MetadataServer
 
 from preprocessing.commands import libraries
 from preprocessing.errors import STORAGE_FAILED, CommandError

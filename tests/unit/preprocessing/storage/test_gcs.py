@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.faulty_proxy import FaultyProxy
+from support.services.faulty_proxy import FaultyProxy
 
 from preprocessing.errors import USAGE, CommandError
 from preprocessing.storage.gcs import GcsObject, GenerationMismatchError, retry_settings

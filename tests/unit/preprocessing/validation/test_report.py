@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from markupsafe import escape
-from support.draft_dataset import GENRES, RATE_HZ, TRAIN_0, VALID_SAMPLES
+from support.inputs.draft_dataset import GENRES, RATE_HZ, TRAIN_0, VALID_SAMPLES
 
 from preprocessing.dataset import quarantine
 from preprocessing.dataset.quarantine import Rejected

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.draft_dataset import CLIP_SAMPLES, TEST_0, TRAIN, TRAIN_0, TRAIN_1, make_record
+from support.inputs.draft_dataset import CLIP_SAMPLES, TEST_0, TRAIN, TRAIN_0, TRAIN_1, make_record
 
 from preprocessing.dataset import records, tfrecord
 from preprocessing.dataset.manifest import MANIFEST_NAME

@@ -3,7 +3,7 @@ import shutil
 import time
 
 import pytest
-from support.faulty_proxy import outage
+from support.services.faulty_proxy import outage
 
 from preprocessing.errors import BAD_DATA, STORAGE_FAILED, CommandError
 from trainer.data import integrity

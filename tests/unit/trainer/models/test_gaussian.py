@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.tiny_models import normal
+from support.runs.tiny_models import normal
 
 from trainer.models.gaussian import DiagonalGaussian, elementwise_log_density, kl_divergence
 

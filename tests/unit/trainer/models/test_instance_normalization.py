@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.tiny_models import METADATA, MODELS, SAMPLES, make_batch, normal, perturb
+from support.runs.tiny_models import METADATA, MODELS, SAMPLES, make_batch, normal, perturb
 
 from trainer.models import layers, make_model
 from trainer.models.hierarchical import encoder_decoder

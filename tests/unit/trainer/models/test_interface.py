@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.tiny_models import METADATA, MODELS, SAMPLES, make_batch, normal
+from support.runs.tiny_models import METADATA, MODELS, SAMPLES, make_batch, normal
 
 from trainer.conditioning import NO_GUIDANCE, Guidance
 from trainer.config import MODES

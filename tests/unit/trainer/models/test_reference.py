@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import tensorflow as tf
-from support.tiny_models import METADATA, make_batch
+from support.runs.tiny_models import METADATA, make_batch
 
 from trainer.models import make_model
 from trainer.models.layers import Resnet1DBlock

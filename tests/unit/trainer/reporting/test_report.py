@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
-from support.run_files import NAMES, Page, epoch, write_generated, write_metrics, write_run
+from support.runs.run_files import NAMES, Page, epoch, write_generated, write_metrics, write_run
 
 from trainer.config import MODES
 from trainer.reporting.report import MODE_TEXTS, write_report

@@ -2,7 +2,7 @@ import json
 import shutil
 
 import pytest
-from support.run_files import Page, epoch, write_generated, write_metrics, write_run
+from support.runs.run_files import Page, epoch, write_generated, write_metrics, write_run
 
 from preprocessing.errors import BAD_DATA, DONE, USAGE
 from preprocessing.html.numbers import MINUS

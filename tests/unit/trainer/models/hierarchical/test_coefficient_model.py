@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.tiny_models import make_perturbed_model, normal
+from support.runs.tiny_models import make_perturbed_model, normal
 
 from trainer.models.hierarchical.coefficient_model import TransformCoefficientModel
 

@@ -1,6 +1,6 @@
 import numpy as np
 import tensorflow as tf
-from support.tiny_models import normal
+from support.runs.tiny_models import normal
 
 from trainer.models.hierarchical.discriminator import Discriminator, adversarial_losses
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.tiny_models import normal, perturb
+from support.runs.tiny_models import normal, perturb
 
 from trainer.models.hierarchical.magnitude_decoder import (
     MagnitudeDecoder,

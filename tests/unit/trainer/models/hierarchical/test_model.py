@@ -4,8 +4,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.tiny_corpus import WAVE
-from support.tiny_models import (
+from support.runs.tiny_models import (
     METADATA,
     SAMPLES,
     TINY_WAVE,
@@ -14,6 +13,7 @@ from support.tiny_models import (
     make_perturbed_model,
     normal,
 )
+from support.tiny_corpus import WAVE
 
 from trainer.conditioning import DROPPED_GENRE, NO_GUIDANCE, Guidance
 from trainer.dsp import mdct

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import tensorflow as tf
-from support.tiny_models import METADATA, TINY_WAVE, make_batch, normal, perturb
+from support.runs.tiny_models import METADATA, TINY_WAVE, make_batch, normal, perturb
 
 from preprocessing.dataset.manifest import Statistics
 from trainer.conditioning import NO_GUIDANCE

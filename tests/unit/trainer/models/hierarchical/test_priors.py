@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.tiny_models import normal, perturb
+from support.runs.tiny_models import normal, perturb
 
 from trainer.models.gaussian import DiagonalGaussian
 from trainer.models.hierarchical.priors import MEMORY_STEPS, SequencePrior

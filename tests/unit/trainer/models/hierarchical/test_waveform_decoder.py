@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.tiny_models import (
+from support.runs.tiny_models import (
     METADATA,
     SAMPLES,
     TINY_WAVE,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from support.tiny_models import METADATA, MODELS, perturb
+from support.runs.tiny_models import METADATA, MODELS, perturb
 from trainer import run_config
 from trainer.export import export
 from trainer.export.signatures import make_signatures

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 # Continued lines are joined.
-TEXT = re.sub(r"\\\n\s*", "", Path(__file__).parents[2].joinpath("Dockerfile").read_text())
+TEXT = re.sub(r"\\\n\s*", "", Path(__file__).parents[3].joinpath("Dockerfile").read_text())
 STAGES = {
     re.search(r" AS (\S+)$", part, re.M)[1]: part for part in re.split(r"^(?=FROM )", TEXT, flags=re.M)[1:]
 }

@@ -9,7 +9,7 @@ import storage_emulator
 import trainer.cli.parser
 from preprocessing.commands import job
 from preprocessing.pipeline.beam_flags import complete_beam_flags
-from support.manifests import Rendered
+from support.cluster.manifests import Rendered
 
 
 def preprocessing_flags(args: list[str]) -> argparse.Namespace:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-K8S = Path(__file__).parents[2] / "k8s"
+K8S = Path(__file__).parents[3] / "k8s"
 OVERLAYS = sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml"))
 JOB_NAME = "metadata.labels['batch.kubernetes.io/job-name']"
 

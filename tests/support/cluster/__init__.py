@@ -1,0 +1,1 @@
+"""The manifests, the image and the permissions of the cluster, read or stood in for."""

@@ -1,0 +1,1 @@
+"""Audio files, archives, lists and datasets for tests to read."""

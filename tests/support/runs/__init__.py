@@ -1,0 +1,1 @@
+"""Small models, and runs that hold them."""
