@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import io
 import math
+import os
+import select
 import signal
 import sys
 import traceback
@@ -96,14 +98,27 @@ def run_command(program: str, command: Callable[[], None], verbose: bool) -> int
             stream.reconfigure(errors="backslashreplace")  # a file name may not be valid text
     try:
         command()
+        sys.stdout.flush()
         return DONE
     except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, BrokenPipeError) and _is_stdout_closed():
+            return STOPPED  # as after `| head`, whose reader has seen enough
         if verbose:
             traceback.print_exception(error)
         message, exit_code = _describe(error)
     line = f"{program}: error: {' '.join(message.split())}"
     event_log.log_event("error", line, event_log.ERROR, exit_code=exit_code)
     return exit_code
+
+
+def _is_stdout_closed() -> bool:
+    """Return whether nobody reads stdout any more; then discard what is still written to it."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    if not any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _describe(error: BaseException) -> tuple[str, int]:

@@ -35,12 +35,15 @@ def log_event(event: str, message: str, level: int = INFO, /, **fields: Any) -> 
     _logger.log(level, message, extra={"event": event, "fields": fields})
 
 
-def configure(log_format: str = LOG_FORMATS[0], *, third_party_warnings: bool = True) -> None:
+def configure(
+    log_format: str = LOG_FORMATS[0], *, third_party_warnings: bool = True, to_stderr: bool = False
+) -> None:
     """Set the format of all later events of this process, one of `LOG_FORMATS`.
 
-    Without `third_party_warnings`, other libraries' loggers report errors only.
+    Without `third_party_warnings`, other libraries' loggers report errors only. With `to_stderr`, no JSON line goes to
+    stdout, errors at the end of the program included.
     """
-    _logger.handlers = [_JsonHandler() if log_format == "json" else _TextHandler()]
+    _logger.handlers = [_JsonHandler(to_stderr) if log_format == "json" else _TextHandler()]
     _logger.setLevel(INFO)
     _logger.propagate = False
     if not third_party_warnings:
@@ -71,7 +74,11 @@ class _TextHandler(logging.Handler):
 
 
 class _JsonHandler(logging.Handler):
-    """Prints JSON lines to stdout, errors included."""
+    """Prints JSON lines, errors included, to stdout or stderr."""
+
+    def __init__(self, to_stderr: bool) -> None:
+        super().__init__()
+        self._to_stderr = to_stderr
 
     def emit(self, record: logging.LogRecord) -> None:
         entry = {
@@ -81,7 +88,8 @@ class _JsonHandler(logging.Handler):
             "message": record.getMessage(),
             **without_nan(vars(record)["fields"]),
         }
-        print(json.dumps(entry, allow_nan=False, default=str), flush=True)
+        stream = sys.stderr if self._to_stderr else sys.stdout
+        print(json.dumps(entry, allow_nan=False, default=str), flush=True, file=stream)
 
 
 def without_nan(value: Any) -> Any:

@@ -28,7 +28,9 @@ def _configure_logging(flags: argparse.Namespace) -> None:
     else:
         warnings.simplefilter("ignore")
     log_format = getattr(flags, "log_format", event_log.LOG_FORMATS[0])
-    event_log.configure(log_format, third_party_warnings=flags.verbose)
+    event_log.configure(
+        log_format, third_party_warnings=flags.verbose, to_stderr=getattr(flags, "reserves_stdout", False)
+    )
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Config:
     # Training.
     epochs: int = described_field(
         15,
-        "passes over the training split; 15 take half an hour for 400 clips on two cores",
+        "passes over the training split; 15 take 45 minutes for 400 clips on two cores",
         minimum=1,
         extendable=True,
     )

@@ -14,6 +14,7 @@ from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.dataset.versions import files_of_version
 from preprocessing.errors import DataError
 from preprocessing.storage import beam_files, lease
+from preprocessing.storage.local_folders import delete_empty_folders
 
 # The files and folders of a run: what may hold audio of its test clips, and what depends on its training clips alone.
 WITH_TEST_CLIPS = ("samples/", "generated/", "evaluation/", "events/", "report.html", "comparison.html")
@@ -165,7 +166,7 @@ def _delete_of_run(folder: str, names: tuple[str, ...]) -> None:
     with lease.acquire(folder):
         paths = [file.path for file in beam_files.find(folder)]
         beam_files.delete([path for path in paths if path.removeprefix(f"{folder}/").startswith(names)])
-    beam_files.delete_empty_folders(folder)
+    delete_empty_folders(folder)
 
 
 def _delete_versions(root: str, versions: list[Version]) -> None:
@@ -179,7 +180,7 @@ def _delete_versions(root: str, versions: list[Version]) -> None:
         beam_files.delete(files_of_version(version.folder))
         beam_files.delete([beam_files.join(version.folder, RECORDS_NAME)])
         if version.folder != root.rstrip("/"):
-            beam_files.delete_empty_folders(version.folder)
+            delete_empty_folders(version.folder)
 
 
 def _describe(findings: Findings, delete: bool) -> list[str]:

@@ -5,10 +5,7 @@ They raise `BeamIOError`, a subclass of `OSError`, when storage fails.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-from pathlib import Path
 from typing import BinaryIO
 
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata
@@ -82,15 +79,6 @@ def delete_folder(uri: str) -> None:
     """Delete a folder with everything below it, if it exists."""
     delete([file.path for file in FileSystems.match([join(literal(uri), "**")])[0].metadata_list])
     delete([uri])
-
-
-def delete_empty_folders(uri: str) -> None:
-    """Delete a local folder and those below it, as far as they are empty; object storage has no folders."""
-    if "://" in uri:
-        return
-    for folder, _, _ in os.walk(uri, topdown=False):
-        with contextlib.suppress(OSError):  # it has files
-            Path(folder).rmdir()
 
 
 def delete(uris: list[str]) -> None:

@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from google.api_core.exceptions import PreconditionFailed, RetryError
 
@@ -93,10 +93,11 @@ def holder(uri: str) -> str | None:
         with storage_errors(uri):
             current = _GcsLease(uri).read()
             return current["owner"] if current and current["expires"] > time.time() else None
-    path = Path(uri) / LEASE_NAME
-    if not path.exists():
+    try:
+        file = (Path(uri) / LEASE_NAME).open()
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    with path.open() as file:
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -106,17 +107,16 @@ def holder(uri: str) -> str | None:
 
 @contextlib.contextmanager
 def _file_lock(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / LEASE_NAME
     while True:
-        with path.open("a+") as file:
+        with _open_in_folder(path) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
                 raise _held_error(str(folder), file.read()) from None
             # Its last holder deletes the file before it unlocks it, and this may be the deleted one.
-            if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+            if not _is_file(path, file):
                 continue
             try:
                 file.truncate(0)
@@ -124,8 +124,24 @@ def _file_lock(folder: Path) -> Iterator[None]:
                 file.flush()
                 yield
             finally:
-                path.unlink()
+                path.unlink(missing_ok=True)
             return
+
+
+def _open_in_folder(path: Path) -> TextIO:
+    """Open a file for appending, and make its folder, which another process may delete as long as it is empty."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("a+")
+
+
+def _is_file(path: Path, file: TextIO) -> bool:
+    """Return whether an open file is the one that has this path now."""
+    try:
+        return path.stat().st_ino == os.fstat(file.fileno()).st_ino
+    except FileNotFoundError:
+        return False
 
 
 class _GcsLease(Lease):

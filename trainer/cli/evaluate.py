@@ -6,7 +6,7 @@ import argparse
 
 from preprocessing.cli import SentenceParser, bounded_float, bounded_int
 from trainer.cli.arguments import SubParsers, add_checkpoint_argument, add_common_arguments, cache_dir
-from trainer.config import GUIDANCE, MAX_SEED, UNCONDITIONAL_GUIDANCE
+from trainer.config import GUIDANCE, MAX_GUIDANCE, MAX_SEED, MAX_TEMPERATURE, UNCONDITIONAL_GUIDANCE
 from trainer.evaluation.options import Options
 
 
@@ -64,14 +64,14 @@ def add_parser(commands: SubParsers) -> SentenceParser:
     )
     parser.add_argument(
         "--temperature",
-        type=bounded_float(0),
+        type=bounded_float(0, MAX_TEMPERATURE),
         default=Options.temperature,
         metavar="X",
         help="scale of the prior's noise (default: %(default)s)",
     )
     parser.add_argument(
         "--guidance",
-        type=bounded_float(0),
+        type=bounded_float(0, MAX_GUIDANCE),
         metavar="X",
         help=f"guidance scale (default: {GUIDANCE:g} with a condition, {UNCONDITIONAL_GUIDANCE:g} without)",
     )

@@ -60,7 +60,8 @@ def add_parser(commands: SubParsers) -> SentenceParser:
         "--like",
         type=Path,
         metavar="TAKE",
-        help="make a take again, bit for bit, from its folder or its recipe.json; other flags vary it",
+        help="make a take again, bit for bit, from its folder, its recipe.json or one of its WAV files; other flags "
+        "vary it",
     )
     parser.add_argument(
         "--mode",
@@ -170,7 +171,7 @@ def _key(text: str) -> str:
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--secs",
-        type=bounded_float(0),
+        type=bounded_float(0, low_is_open=True),
         metavar="SECS",
         help="length of new and continued clips in seconds (default: as in training)",
     )

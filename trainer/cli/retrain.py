@@ -79,6 +79,7 @@ def add_parser(commands: SubParsers) -> SentenceParser:
     )
     add_training_arguments(parser)
     add_common_arguments(parser)
+    parser.set_defaults(reserves_stdout=True)
     return parser
 
 

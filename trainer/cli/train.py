@@ -87,7 +87,7 @@ def _dry_run(flags: argparse.Namespace, settings: dict[str, Any], is_alone: bool
         raise UsageError(
             "`dry_run` estimates the training of one process: unset TF_CONFIG and run it on one machine"
         )
-    from trainer.training.dry_run import dry_run
+    from trainer.training.planning.dry_run import dry_run
 
     plan = dry_run(flags.data, flags.run, settings, flags.replicas)
     event_log.log_event("dry_run", plan.describe(), **plan.to_json())

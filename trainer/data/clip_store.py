@@ -19,7 +19,7 @@ import tensorflow as tf
 from preprocessing.dataset.manifest import Manifest
 from trainer.conditioning import Condition
 from trainer.data.dataset import Clip
-from trainer.data.stores import disk_errors
+from trainer.data.shards import disk_errors
 
 LIMIT = "clip_cache_gb"  # the setting by which fewer clips are stored
 SAMPLE_BYTES = np.dtype(np.float32).itemsize

@@ -121,7 +121,7 @@ class DiskCache:
             return
         self._files, self._foreign_bytes = {}, 0
         for folder in self._root.iterdir():
-            for path in folder.iterdir() if folder.is_dir() else ():
+            for path in _files_in(folder):
                 with contextlib.suppress(OSError):  # deleted meanwhile
                     stat = path.stat()
                     if not folder.name.startswith(FETCHING):
@@ -164,6 +164,14 @@ class PinnedFile:
     def close(self) -> None:
         """Unpin the file."""
         os.close(self._descriptor)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """List a folder; nothing if it is none, or deleted meanwhile."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from preprocessing.dataset.manifest import LATEST_NAME, MANIFEST_NAME, Manifest, parse_latest
 from preprocessing.errors import DataError
 from trainer.data.read_ahead import ReadAhead
-from trainer.data.stores import LocalShards, RemoteShards
+from trainer.data.shards import LocalShards, RemoteShards
 from trainer.runs.storage import StorageFolder, is_remote
 
 READ_ONCE_BYTES = 2_000_000_000  # of shards on disk; who reads once gains nothing from keeping more

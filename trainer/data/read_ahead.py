@@ -12,7 +12,7 @@ from pathlib import Path
 from preprocessing.dataset.manifest import Shard
 from preprocessing.errors import CommandError, StorageError
 from trainer.data.schedule import Schedule, Stream
-from trainer.data.stores import Store
+from trainer.data.shards import Shards
 
 FIRST_FETCHES = 2  # at once, until a reader has its first shard: more would share the bandwidth and delay it
 
@@ -32,8 +32,8 @@ class ReadAhead:
         error: Why a shard that a reader needs cannot be made ready; then every reader fails. None: there is no error.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store, self._schedule = store, Schedule()
+    def __init__(self, shards: Shards) -> None:
+        self._shards, self._schedule = shards, Schedule()
         self._condition = threading.Condition()
         self._fetching: dict[str, Shard] = {}
         self._failed: dict[str, Exception] = {}
@@ -87,7 +87,7 @@ class ReadAhead:
             if self.error:  # TensorFlow's threads go on after an error
                 raise self.error
             if stream in self._pinned:
-                self._store.unpin(self._pinned.pop(stream))
+                self._shards.unpin(self._pinned.pop(stream))
             if index == len(stream.shards):
                 self._start_fetches()
                 return None
@@ -118,14 +118,14 @@ class ReadAhead:
             self._is_closed = True
             self._condition.notify_all()
             while self._pinned:
-                self._store.unpin(self._pinned.popitem()[1])
+                self._shards.unpin(self._pinned.popitem()[1])
 
     def _await(self, stream: Stream, shard: Shard) -> Path:
         try:
             while True:
                 if self._is_interrupted or self._is_closed:
                     raise InterruptedReaderError
-                if path := self._store.pin(shard):
+                if path := self._shards.pin(shard):
                     return path
                 if shard.name in self._failed:
                     self.error = self._failed.pop(shard.name)
@@ -147,7 +147,7 @@ class ReadAhead:
 
     def _start_fetches(self) -> None:
         """Start a thread for each shard that is to be fetched now, up to the limit."""
-        limit = self._store.threads if self._has_handed_out else max(FIRST_FETCHES, len(self._wanted))
+        limit = self._shards.threads if self._has_handed_out else max(FIRST_FETCHES, len(self._wanted))
         while len(self._fetching) < limit and (shard := self._reserve_next()):
             threading.Thread(target=self._fetch_from, args=(shard,), daemon=True).start()
 
@@ -156,11 +156,11 @@ class ReadAhead:
         while shard:
             error: Exception | None = None
             try:
-                self._store.fetch(shard)
+                self._shards.fetch(shard)
             except Exception as caught:
                 error = caught
             with self._condition:
-                self._store.settle(shard, is_ready=error is None)
+                self._shards.settle(shard, is_ready=error is None)
                 del self._fetching[shard.name]
                 if error is not None:
                     self._failed[shard.name] = error
@@ -188,11 +188,11 @@ class ReadAhead:
 
     def _can_fetch(self, shard: Shard) -> bool:
         busy = shard.name in self._fetching or shard.name in self._failed
-        return not busy and not self._store.is_ready(shard)
+        return not busy and not self._shards.is_ready(shard)
 
     def _reserve(self, shard: Shard, evicts: Callable[[str], float | None], ahead_bytes: int) -> bool:
         try:
-            is_reserved = self._store.reserve(shard, evicts, ahead_bytes)
+            is_reserved = self._shards.reserve(shard, evicts, ahead_bytes)
         except CommandError as error:
             self._failed[shard.name] = error
             return False

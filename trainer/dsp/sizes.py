@@ -16,9 +16,10 @@ def one_graph(function: Callable[..., tf.Tensor], *inputs: tf.TensorSpec) -> Cal
     """Compile a function into one graph for all sizes of unknown axes.
 
     Otherwise the first call would get a graph of its own sizes, whose last bits may differ from those of the graph that
-    later calls share: results would depend on what was computed before.
+    later calls share: results would depend on what was computed before. Loops over tensors must be `tf.while_loop`:
+    AutoGraph, which converts others, would double the time that it takes to build the graph.
     """
-    return tf.function(function, input_signature=inputs)
+    return tf.function(function, inputs, autograph=False)
 
 
 def sizes(tensor: tf.Tensor) -> list[Size]:

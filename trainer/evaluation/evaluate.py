@@ -73,7 +73,7 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
         train, held_out = (
             read_clip_set(generator, source, manifest, split) for split in ("train", options.split)
         )
-    baseline = load_reference(run, data, options, cache, generator.clip_samples)
+    baseline = load_reference(run, generator, data, options, cache)
     evaluator = Evaluator(train, held_out, embeddings, generator.sample_rate_hz, options.seed)
     results = _evaluate_all(evaluator, generator, baseline, options)
     tables: dict[str, Any] = {**results.tables}

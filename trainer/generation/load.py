@@ -32,6 +32,27 @@ def load(run: str | Path, checkpoint: str = BEST, cache: Path | None = None) -> 
     return Generator(model, described.dataset, path, name, _sha256(path, name))
 
 
+def load_baseline(run: str, generator: Generator, cache: Path) -> Generator:
+    """Load a run with which another one is compared.
+
+    Args:
+        run: The baseline, a run of any preset.
+        generator: The model that is compared with it.
+        cache: A local folder for copies of remote runs.
+
+    Raises:
+        CommandError: Its clips are of another rate or length (exit code 2), or there is no run (3).
+    """
+    try:
+        baseline = load(run, cache=cache)
+    except DataError as error:
+        raise DataError(f"`baseline_run` {run}: {error}") from error
+    same_length = baseline.model.capabilities.any_length or baseline.clip_samples == generator.clip_samples
+    if baseline.sample_rate_hz != generator.sample_rate_hz or not same_length:
+        raise UsageError(f"`baseline_run` {run} makes clips of another sample rate or length than `run`")
+    return baseline
+
+
 def _sha256(path: Path, checkpoint: str) -> str:
     """Return the SHA-256 of the files of a checkpoint that was just read: a training may delete them at any time."""
     files = sorted((path / CHECKPOINTS).glob(f"{checkpoint}.*"))

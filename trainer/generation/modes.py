@@ -38,6 +38,10 @@ def generate_all(
             source clip for the modes (3).
     """
     modes = options.modes or generator.model.capabilities.modes
+    if "interpolate" in options.modes:
+        _check_ends(options)
+    elif options.sources and len(options.sources) != 2:
+        modes = tuple(mode for mode in modes if mode != "interpolate")
     for mode in modes:
         generator.require_mode(mode)
     if not sources and set(modes) != {"prior"}:
@@ -102,8 +106,7 @@ def _reconstruct(generator: Generator, sources: Sequence[SourceClip], options: O
 
 
 def _interpolate(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
-    if len(options.sources) not in (0, 2):
-        raise UsageError(f"an interpolation needs two clips, and `from` names {len(options.sources)}")
+    _check_ends(options)
     start, end = sources[0], sources[-1]
     ends = _known_genres(generator, [start, end])
     samples = min(len(start.audio), len(end.audio))
@@ -112,6 +115,12 @@ def _interpolate(generator: Generator, sources: Sequence[SourceClip], options: O
     titles = [f"{100 * step // (options.steps - 1)}%" for step in between]
     genres = [ends[0], *[None for _ in between], ends[1]]
     return GeneratedClips("interpolate", list(audio), [start.name, *titles, end.name], genres, [])
+
+
+def _check_ends(options: Options) -> None:
+    """Raise if a user names recordings, but not the two that an interpolation is between (exit code 2)."""
+    if len(options.sources) not in (0, 2):
+        raise UsageError(f"an interpolation needs two clips, and `from` names {len(options.sources)}")
 
 
 def _transfer(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:

@@ -52,7 +52,7 @@ def sampling_of(
     count = len(indices)
     return Sampling(
         tf.constant(samples),
-        tf.fill([count], seed),
+        tf.fill([count], tf.cast(seed, tf.int32)),  # larger seeds wrap around
         tf.constant([*indices], tf.int32),
         tf.fill([count], float(temperature)),
         tf.fill([count], math.nan if guidance is None else float(guidance)),

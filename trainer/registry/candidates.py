@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import shutil
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,14 +13,16 @@ from preprocessing.dataset.manifest import Manifest
 from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import CommandError, UsageError
 from preprocessing.storage import lease
+from preprocessing.storage.local_folders import delete_empty_folders
 from trainer.config import Config
 from trainer.presets import architecture
 from trainer.registry import champion as champions
 from trainer.registry.champion import Champion
 from trainer.run_config import RunConfig, metadata_of, parse
 from trainer.runs.champion_pointer import CANDIDATE_NAME, CANDIDATES, candidate_uri, join
-from trainer.runs.directory import POINTER, PROMOTION, REPORT
-from trainer.runs.storage import StorageFolder, is_remote
+from trainer.runs.directory import POINTER, PROMOTION
+from trainer.runs.status import is_complete
+from trainer.runs.storage import StorageFolder
 
 _NEVER_MODIFIED = datetime.min.replace(tzinfo=UTC)
 
@@ -92,8 +93,7 @@ def is_in_use(models: str, name: str) -> bool:
 
 def delete_incomplete(models: str, name: str) -> bool:
     """Delete a candidate that is not completely trained and not in use; return whether it was deleted."""
-    is_complete = StorageFolder(candidate_uri(models, name)).updated(REPORT) is not None
-    return not is_complete and _delete(models, name)
+    return not is_complete(candidate_uri(models, name)) and _delete(models, name)
 
 
 def prune(models: str, max_candidates: int) -> list[str]:
@@ -142,6 +142,5 @@ def _delete(models: str, name: str) -> bool:
                     folder.delete(file)
     except UsageError:
         return False  # another process has acquired the lease
-    if not is_remote(uri):
-        shutil.rmtree(uri, ignore_errors=True)
+    delete_empty_folders(uri)  # whoever holds the lease by now has files in them
     return True

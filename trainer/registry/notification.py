@@ -32,8 +32,12 @@ def check_url(url: str) -> str:
     Raises:
         CommandError: It is not an http or https URL (exit code 2).
     """
-    parts = urlsplit(url)
-    if url and not (parts.scheme in ("http", "https") and parts.hostname):
+    try:
+        parts = urlsplit(url)
+        is_valid = not url or bool(parts.scheme in ("http", "https") and parts.hostname)
+    except ValueError:
+        is_valid = False
+    if not is_valid:
         raise UsageError("`notify` must be a URL that begins with http:// or https://")
     return url
 

@@ -105,8 +105,10 @@ def plan_overtaken(options: Options, state: State, newest: Plan, settled: set[st
 
 
 def drop(options: Options, name: str, problem: str) -> None:
-    """Delete a candidate whose training is incomplete and cannot be resumed, unless it is in use."""
-    if candidates.delete_incomplete(options.models, name):
+    """Delete a candidate whose training is incomplete and cannot be resumed; leave one that is complete or in use."""
+    if not candidates.delete_incomplete(options.models, name):
+        leave(options, name, problem)
+    else:
         event_log.log_event(
             "candidate_dropped",
             f"the incomplete candidate {name} is deleted: {problem}",
@@ -114,6 +116,17 @@ def drop(options: Options, name: str, problem: str) -> None:
             candidate=name,
             reason=problem,
         )
+
+
+def leave(options: Options, name: str, problem: str) -> None:
+    """Log that nothing is decided about a candidate; it stays until it is pruned."""
+    event_log.log_event(
+        "candidate_left",
+        f"candidate {name} stays without a decision: {problem}",
+        event_log.WARNING,
+        candidate=name,
+        reason=problem,
+    )
 
 
 def reason_to_skip(options: Options, state: State, plan: Plan) -> str:

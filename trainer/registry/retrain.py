@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from preprocessing import event_log, progress_file
@@ -24,6 +25,7 @@ from trainer.registry.plan import (
     check_format,
     criteria_of,
     drop,
+    leave,
     plan_newest,
     plan_overtaken,
     read_state,
@@ -31,7 +33,8 @@ from trainer.registry.plan import (
 )
 from trainer.registry.promotion import PROMOTED, REFUSED, STALE, UNCHANGED
 from trainer.runs.champion_pointer import MovedError, candidate_uri
-from trainer.runs.directory import COMPARISON, PROMOTION, REPORT, RunDirectory, fetch_run
+from trainer.runs.directory import COMPARISON, PROMOTION, RunDirectory, fetch_run
+from trainer.runs.status import is_complete
 from trainer.runs.storage import StorageFolder
 
 SECS_PER_DAY = 86_400
@@ -58,7 +61,7 @@ def retrain(options: Options) -> Decision | None:
         # Workers plan on their own, and could differ: what one takes the lease of, another finds in use.
         overtaken = None if options.cluster else plan_overtaken(options, state, newest, settled)
         if overtaken is None:
-            decision = _carry_out(options, state, newest)
+            decision = _carry_out(options, state, newest, train=_train)
             if decision is None:
                 return None
             if age and decision["decision"] == UNCHANGED:
@@ -73,21 +76,18 @@ def retrain(options: Options) -> Decision | None:
             dataset=overtaken.manifest.digest,
             newest=newest.manifest.digest,
         )
-        try:
-            if decision := _carry_out(options, state, overtaken):
-                _announce(options, decision)
-        except (DataError, UsageError) as error:
-            if not _concerns_candidate(error):
-                raise
-            if options.is_chief:
-                drop(options, overtaken.candidate, error.for_command_line())
+        _settle(options, state, overtaken)
 
 
-def _concerns_candidate(error: DataError | UsageError) -> bool:
-    """Return whether a candidate cannot succeed, but the next one may: its data is bad, or its training diverged."""
-    from trainer.training.divergence import DivergedError
-
-    return isinstance(error, DataError) or isinstance(error.__cause__, DivergedError)
+def _settle(options: Options, state: State, overtaken: Plan) -> None:
+    """Finish an overtaken candidate and decide about it; bad data must not keep the newest one from being trained."""
+    try:
+        decision = _carry_out(options, state, overtaken, train=_train_or_drop)
+    except DataError as error:
+        leave(options, overtaken.candidate, error.for_command_line())
+        return
+    if decision:
+        _announce(options, decision)
 
 
 def _describe_excessive_age(options: Options) -> str:
@@ -127,7 +127,9 @@ def _announce(options: Options, decision: Decision) -> None:
         notification.post(options.notify, notification.message_of(decision, options.models))
 
 
-def _carry_out(options: Options, state: State, plan: Plan) -> Decision | None:
+def _carry_out(
+    options: Options, state: State, plan: Plan, train: Callable[[Options, Plan], bool]
+) -> Decision | None:
     """Train, evaluate and decide, as far as that is needed; a worker that is not the chief only trains."""
     if reason := reason_to_skip(options, state, plan):
         decision = {"decision": UNCHANGED, "reason": reason, **plan.describe(state.champion)}
@@ -140,8 +142,7 @@ def _carry_out(options: Options, state: State, plan: Plan) -> Decision | None:
     _held_out_sets(options, plan, state)
     if state.champion:
         champions.describe_candidate(options.models, state.champion.candidate, RETRAINING)
-    _train(options, plan)
-    if not options.is_chief:
+    if not train(options, plan) or not options.is_chief:
         return None
     progress_file.start_phase()  # generates and compares clips
     decision = _evaluate_and_promote(options, plan)
@@ -154,11 +155,24 @@ def _held_out_sets(options: Options, plan: Plan, state: State) -> tuple[list[Hel
     return held_out_sets(plan.dataset_uri, dataset, options.datasets, options.cache)
 
 
-def _train(options: Options, plan: Plan) -> None:
-    """Train or resume the candidate, unless its report shows that it is complete."""
+def _train_or_drop(options: Options, plan: Plan) -> bool:
+    """Train the candidate; delete it and return False if its data is bad, or its training diverged."""
+    from trainer.training.divergence import DivergedError
+
+    try:
+        return _train(options, plan)
+    except (DataError, UsageError) as error:
+        if not isinstance(error, DataError) and not isinstance(error.__cause__, DivergedError):
+            raise
+        drop(options, plan.candidate, error.for_command_line())
+        return False
+
+
+def _train(options: Options, plan: Plan) -> bool:
+    """Train or resume the candidate, unless it is complete; return True."""
     run = candidate_uri(options.models, plan.candidate)
-    if StorageFolder(run).updated(REPORT):
-        return
+    if is_complete(run):
+        return True
     from trainer.training.train import train_and_evaluate
 
     init_from = None
@@ -175,6 +189,7 @@ def _train(options: Options, plan: Plan) -> None:
         init_from=init_from,
         track=options.track,
     )
+    return True
 
 
 def _evaluate_and_promote(options: Options, plan: Plan) -> Decision:

@@ -7,6 +7,7 @@ import hashlib
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ from trainer.runs.storage import GcsPrefix, StorageFolder, is_remote
 METRICS = "metrics.jsonl"  # one line per epoch
 TRACKING = "mlflow.json"  # id of the MLflow run that tracks the run, and the epochs that it has
 ROLLBACKS = "rollbacks.jsonl"  # one line per return to an earlier checkpoint
-REPORT = "report.html"  # written last, when all epochs are done
+REPORT = "report.html"  # written when all epochs are done, and again by each evaluation
 CHECKPOINTS = "checkpoints"
 POINTER = f"{CHECKPOINTS}/checkpoint"  # names the newest checkpoint: readers start here
 EVENTS = "events"  # of TensorBoard, also profiles
@@ -55,11 +56,12 @@ _RUN_FILES = (
 )
 
 READ_ATTEMPTS = 5  # to read a run that is being written
+COPY_SECS = 86_400  # age up to which a copy of a former checkpoint may be in use
 
 
 def working_copy(uri: str, cache: Path) -> Path:
     """Return the local directory of a run: the run itself, or a folder in the cache for a remote one."""
-    return cache / "runs" / hashlib.sha256(uri.encode()).hexdigest()[:16] if is_remote(uri) else Path(uri)
+    return cache / "runs" / _digits(uri.encode()) if is_remote(uri) else Path(uri)
 
 
 def fetch_run(uri: str, cache: Path) -> Path:
@@ -86,8 +88,9 @@ def fetch_run(uri: str, cache: Path) -> Path:
         pointer = prefix.read(POINTER)
         if pointer is None:
             raise DataError(f"`run` {uri} has no checkpoint yet: train at least one epoch there")
-        copy = cache / "read" / hashlib.sha256(uri.encode() + pointer).hexdigest()[:16]
+        copy = cache / "read" / _digits(uri.encode()) / _digits(pointer)
         if copy.exists() or _download_run(prefix, pointer, copy):
+            _delete_old_copies(copy)
             return copy
     raise StorageError(f"`run` {uri} changed {READ_ATTEMPTS} times while it was read: try again")
 
@@ -133,6 +136,18 @@ def best_checkpoint(names: Iterable[str]) -> str | None:
     epochs = [int(match[1]) for name in files if (match := re.fullmatch(rf"{BEST}-(\d+)\.index", name))]
     complete = [epoch for epoch in epochs if f"{BEST}-{epoch}.data-00000-of-00001" in files]
     return f"{BEST}-{max(complete)}" if complete else None
+
+
+def _digits(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _delete_old_copies(copy: Path) -> None:
+    """Delete the copies of a remote run's former checkpoints, unless another process may still read them."""
+    for other in copy.parent.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process deletes it
+            if other != copy and time.time() - other.stat().st_mtime > COPY_SECS:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def _download_run(prefix: GcsPrefix, pointer: bytes, copy: Path) -> bool:

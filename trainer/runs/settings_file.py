@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,7 +14,7 @@ from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import DataError, UsageError
 from trainer.config import Config
 from trainer.run_config import PROVENANCE_FIELDS
-from trainer.runs.storage import StorageFolder
+from trainer.runs.storage import StorageFolder, is_remote
 
 _KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
 
@@ -31,6 +32,10 @@ def read_settings(uri: str) -> dict[str, Any]:
         CommandError: The file is not readable, has an unknown field or a value of another type (exit code 2), does not
             exist (3), or storage failed (4).
     """
+    if not is_remote(uri) and Path(uri).is_dir():
+        raise UsageError(
+            f"`config` {uri} is a folder: name a file of settings, or the {CONFIG_NAME} of a run"
+        )
     folder, _, name = uri.rpartition("/")
     content = StorageFolder(folder or ("/" if uri.startswith("/") else ".")).read(name) if name else None
     if content is None:

@@ -78,6 +78,22 @@ class Status:
         return "\n".join(f"{name:<12}{text}" for name, text in lines)
 
 
+def all_epochs_trained(run: str) -> bool:
+    """Return whether a run, local or on `gs://`, has the metrics of all its epochs; False if there is no run.
+
+    Raises:
+        CommandError: The run's `config.json` is corrupt (exit code 3), or storage failed (4).
+    """
+    files = StorageFolder(run)
+    rows = read_metrics(run)
+    return bool(rows) and len(rows) >= _read_config(files, run)["epochs"]
+
+
+def is_complete(run: str) -> bool:
+    """Return whether a run is trained and has its report; raises as `all_epochs_trained`."""
+    return StorageFolder(run).updated(REPORT) is not None and all_epochs_trained(run)
+
+
 def read_status(found: FoundRun) -> Status:
     """Read the state of a run.
 

@@ -43,6 +43,8 @@ Result = TypeVar("Result")
 THREADS = 8
 VAR_TMP = Path("/var/tmp")
 SINGLE_REQUEST_BYTES = 8 << 20  # a larger file is uploaded in parts
+# Errors of a local path at which there is no file, which is not asked first: the file may be deleted meanwhile.
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 PART_BYTES = 16 << 20  # of such an upload, held in memory
 
 
@@ -80,15 +82,18 @@ class StorageFolder:
         """Return a file's content, or None if it does not exist."""
         if self._prefix is not None:
             return self._prefix.read(name)
-        path = self._path / name
-        return path.read_bytes() if path.is_file() else None
+        with contextlib.suppress(*ABSENT):
+            return (self._path / name).read_bytes()
+        return None
 
     def updated(self, name: str) -> datetime | None:
         """Return when a file was written, or None if it does not exist."""
         if self._prefix is not None:
             return self._prefix.updated(name)
         path = self._path / name
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.is_file() else None
+        with contextlib.suppress(*ABSENT):
+            return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.is_file() else None
+        return None
 
     def delete(self, name: str) -> None:
         """Delete a file, if it exists."""

@@ -8,13 +8,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.dataset.splits import SPLITS
 from preprocessing.errors import CommandError, DataError, UsageError
 from preprocessing.storage.atomic import write_atomically
 from trainer.generation import takes
 from trainer.generation.generate import write_take
-from trainer.generation.generator import Generator
-from trainer.generation.load import load
+from trainer.generation.load import load, load_baseline
 from trainer.generation.modes import generate_mode
 from trainer.generation.options import Options as GenerationOptions
 from trainer.generation.source_files import read_source_file
@@ -51,10 +51,11 @@ class Session:
         # Recipes name the copies of uploads, wherever a take is made again.
         self.options = dataclasses.replace(options, output=options.output.resolve())
         self.generator = load(options.run, cache=cache)
-        self.baseline = _load_baseline(options.baseline_run, self.generator, cache)
+        run = options.baseline_run
+        self.baseline = load_baseline(run, self.generator, cache) if run else None
         self.test_clips = read_test_clips(self.generator, options.data, cache)
         self._cache = cache
-        local_run = not is_remote(options.run) and (Path(options.run) / "config.json").exists()
+        local_run = not is_remote(options.run) and (Path(options.run) / CONFIG_NAME).exists()
         self.votes_path = (Path(options.run) if local_run else self.options.output) / LISTENING
         self.model_lock = threading.Lock()
 
@@ -149,24 +150,6 @@ class Session:
             return json.loads((self.options.output / take / name).read_bytes())
         except (OSError, ValueError) as error:
             raise DataError(f"the take {take} is gone, or no take of this program ({error})") from error
-
-
-def _load_baseline(run: str | None, generator: Generator, cache: Path) -> Generator | None:
-    """Load the run that the listening test compares with.
-
-    Raises:
-        CommandError: Its clips are of another rate or length (exit code 2), or there is no run (3).
-    """
-    if run is None:
-        return None
-    try:
-        baseline = load(run, cache=cache)
-    except DataError as error:
-        raise DataError(f"`baseline_run` {run}: {error}") from error
-    same_length = baseline.model.capabilities.any_length or baseline.clip_samples == generator.clip_samples
-    if baseline.sample_rate_hz != generator.sample_rate_hz or not same_length:
-        raise UsageError(f"`baseline_run` {run} makes clips of another sample rate or length than `run`")
-    return baseline
 
 
 def describe(error: CommandError) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import tensorflow as tf
 
@@ -19,11 +19,11 @@ from trainer.data.reader import Reader
 from trainer.data.training_data import TrainingData
 from trainer.models.base import Stage, WaveformVAE
 from trainer.run_config import DatasetMetadata
-from trainer.runs import checkpoints, rollbacks
-from trainer.runs.directory import CHECKPOINTS
+from trainer.runs import rollbacks
 from trainer.runs.metrics import STAGE
 from trainer.training.divergence import CHECK_STEPS, DivergedError, DivergenceDetector
 from trainer.training.evaluation import evaluation_metrics
+from trainer.training.position import Position, RunCheckpoints
 from trainer.training.profiling import Profile
 from trainer.training.progress import EpochProgress
 from trainer.training.schedule import beta_at, learning_rate_at, stage_at
@@ -31,15 +31,6 @@ from trainer.training.signals import StopRequest
 from trainer.training.totals import Totals
 from trainer.training.train_step import TrainState
 from trainer.training.workers.distribution import Distribution
-
-
-class Position(NamedTuple):
-    """Progress of a run: within an epoch, or after its last step but before its evaluation."""
-
-    epoch: int  # number of finished epochs
-    step: int  # number of finished steps of the current epoch
-    totals: Totals | None  # of these steps; None if there are none
-    secs: float  # duration of these steps
 
 
 class TrainingLoop:
@@ -87,25 +78,11 @@ class TrainingLoop:
         self.strategy = distribution.strategy
         self._distribution = distribution
         self.clip_samples = metadata.clip_samples
-        self._stop, self._on_saved, self._profile = stop, on_saved, profile
+        self._stop, self._profile = stop, profile
         self._learning_rate_scale = distribution.broadcast(rollbacks.learning_rate_scale(run))
         self._train_state = TrainState(config, metadata, distribution.strategy)
-        self._checkpoint = tf.train.Checkpoint(
-            **self._train_state.trackables,
-            epoch=tf.Variable(0, dtype=tf.int64),
-            step=tf.Variable(0, dtype=tf.int64),
-            totals=tf.Variable(tf.zeros([len(Totals._fields)], tf.float64)),
-            secs=tf.Variable(0.0, dtype=tf.float64),
-        )
-        self._writer = None
-        if distribution.is_chief:
-            self._writer = checkpoints.Writer(self._checkpoint, run / CHECKPOINTS, config.checkpoints_to_keep)
-            if not checkpoints.restore_newest(self._checkpoint, run / CHECKPOINTS) and init_from is not None:
-                self._train_state.init_from(init_from)
-        saved = self._checkpoint
-        distribution.broadcast_variables(checkpoints.variables_of(saved))
-        totals = Totals(*tf.unstack(saved.totals)) if int(saved.step) else None
-        self.position = Position(int(saved.epoch), int(saved.step), totals, float(saved.secs))
+        self._checkpoints = RunCheckpoints(self._train_state, distribution, run, init_from, on_saved)
+        self.position = self._checkpoints.restored
         self._divergence = DivergenceDetector()
         self._saved_at = time.monotonic()
         self._reader: Reader | None = None
@@ -121,8 +98,7 @@ class TrainingLoop:
             self._reader.close()
         if self._profile:
             self._profile.close()
-        if self._writer:
-            self._writer.close()
+        self._checkpoints.close()
 
     @property
     def is_chief(self) -> bool:
@@ -147,21 +123,11 @@ class TrainingLoop:
         """
         self._check_divergence()
         self._saved_at = time.monotonic()
-        if self._writer is None:
-            return
-        checkpoint, position = self._checkpoint, self.position
-        checkpoint.epoch.assign(position.epoch)
-        checkpoint.step.assign(position.step)
-        checkpoint.secs.assign(position.secs)
-        totals = tf.zeros_like(checkpoint.totals) if position.totals is None else tf.stack(position.totals)
-        checkpoint.totals.assign(totals)
-        self.finish_saving()
-        self._writer.write(self.steps)
+        self._checkpoints.write(self.position)
 
     def finish_saving(self) -> None:
-        """Wait for the checkpoint that is being written, if any, and report it as saved."""
-        if self._writer and self._writer.finish():
-            self._on_saved()
+        """Wait for the checkpoint that is being written, if any."""
+        self._checkpoints.finish()
 
     def finish_epoch(self) -> None:
         """Move to the next epoch and save."""
@@ -271,8 +237,7 @@ class TrainingLoop:
         is_stopped, is_due = self._distribution.any_worker(self._stop.requested, is_time)
         if is_stopped:
             self._save_and_stop()
-        if self._writer and self._writer.is_done():
-            self.finish_saving()
+        self._checkpoints.finish_if_done()
         if is_due:
             self.save()
 

@@ -54,7 +54,11 @@ def parse_target(track: str) -> str:
     uri = track.removeprefix(PREFIX)
     if not track.startswith(PREFIX) or not uri:
         raise UsageError(f"`track` must be mlflow:URI, such as mlflow:http://localhost:5000, not {track}")
-    if "@" in urlsplit(uri).netloc:
+    try:
+        location = urlsplit(uri).netloc
+    except ValueError as error:
+        raise UsageError(f"`track` {track} is no valid URI ({error})") from error
+    if "@" in location:
         raise UsageError(
             "`track` must not contain a password, which would be stored in the run: set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD"

@@ -225,8 +225,8 @@ def _roll_back(loop: TrainingLoop, error: DivergedError) -> None:
     if len(earlier) >= config.max_rollbacks:
         count = f"{len(earlier)} rollback{'' if len(earlier) == 1 else 's'}"
         raise UsageError(
-            f"training diverged ({error}) after {count}: the run stays at step {to_step}; start a new `run` with "
-            "a lower `learning_rate`",
+            f"training diverged ({error}) after {count}: the run stays at step {to_step}; train a new one with a "
+            "lower `learning_rate`",
         ) from error
     rollbacks.add(path, rollbacks.Rollback(loop.steps, to_step, str(error)))
     scale = rollbacks.learning_rate_scale(path)

@@ -60,7 +60,9 @@ class TrainState:
                 self.averaged = make_model(config, metadata)
                 self._reset_average()
         self._replica_gradients = (
-            tf.function(self._summed_gradients, jit_compile=True) if config.jit else self._summed_gradients
+            tf.function(self._summed_gradients, autograph=False, jit_compile=True)
+            if config.jit
+            else self._summed_gradients
         )
 
     @property

@@ -12,20 +12,21 @@ from trainer import run_config
 from trainer.__main__ import main
 from trainer.run_config import RunConfig, metadata_of, resolve
 from trainer.runs.storage import GcsPrefix
-from trainer.training import dry_run as dry_run_module
+from trainer.training.planning import dry_run as dry_run_module
+from trainer.training.planning.measure import Measured
 
-MEASURED = {
-    "parameters": 1_000,
-    "device": "CPU",
-    "step_secs": 0.1,
-    "evaluation_secs": 1.0,
-    "samples_secs": 2.0,
-    "samples_bytes": 3_000_000,
-    "checkpoint_bytes": 4_000_000,
-    "weights_bytes": 1_000_000,
-    "memory_bytes": 5_000_000_000,
-    "gpu_memory_bytes": None,
-}
+MEASURED = Measured(
+    parameters=1_000,
+    device="CPU",
+    step_secs=0.1,
+    evaluation_secs=1.0,
+    samples_secs=2.0,
+    samples_bytes=3_000_000,
+    checkpoint_bytes=4_000_000,
+    weights_bytes=1_000_000,
+    memory_bytes=5_000_000_000,
+    gpu_memory_bytes=None,
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,7 @@ def test_a_new_run_is_planned_and_nothing_is_written(dataset, tmp_path, capsys, 
         assert dry_run(dataset, tmp_path / "run", *flags) == DONE
     plan = json.loads(capsys.readouterr().out)
     assert plan["event"] == "dry_run"
+    assert "measured" not in plan  # its fields are those of the plan
     assert plan["config"]["epochs"] == 2
     assert (plan["steps_per_epoch"], plan["remaining_steps"], plan["remaining_epochs"]) == (10, 20, 2)
     assert (plan["done_steps"], plan["checkpoint"], plan["replicas"]) == (0, None, 1)
@@ -96,7 +98,7 @@ def test_a_new_run_is_planned_and_nothing_is_written(dataset, tmp_path, capsys, 
 def test_a_resumed_run_is_planned_from_its_checkpoint(
     dataset, metadata, tmp_path, storage_server, where, capsys, monkeypatch
 ):
-    monkeypatch.setattr(dry_run_module, "_measure", lambda *_: MEASURED)
+    monkeypatch.setattr(dry_run_module, "measure", lambda *_: MEASURED)
     config = started(tmp_path / "run", metadata, steps=24)
     before, run = files(tmp_path), str(tmp_path / "run")
     if where == "bucket":
@@ -131,9 +133,9 @@ def test_a_resumed_run_is_planned_from_its_checkpoint(
 def test_the_memory_counts_the_clips_that_are_not_stored(
     dataset, metadata, tmp_path, monkeypatch, capsys, flags, held_clips
 ):
-    monkeypatch.setattr(dry_run_module, "_measure", lambda *_: MEASURED)
+    monkeypatch.setattr(dry_run_module, "measure", lambda *_: MEASURED)
     assert dry_run(dataset, tmp_path / "run", "--log-format", "json", *WAVE_FLAGS, *flags) == DONE
-    held_bytes = json.loads(capsys.readouterr().out)["memory_bytes"] - MEASURED["memory_bytes"]
+    held_bytes = json.loads(capsys.readouterr().out)["memory_bytes"] - MEASURED.memory_bytes
     assert held_bytes == held_clips * metadata.clip_samples * 4
 
 

@@ -11,6 +11,9 @@ from preprocessing.errors import BAD_DATA, USAGE
 from trainer.__main__ import main
 from trainer.evaluation import reference_run
 from trainer.evaluation.evaluate import markdown, own_metrics
+from trainer.evaluation.options import Options
+from trainer.evaluation.reference_run import load_reference
+from trainer.generation.load import load
 from trainer.training.train import train_and_evaluate
 
 pytestmark = pytest.mark.long
@@ -126,6 +129,16 @@ def test_a_baseline_that_would_be_too_large_is_left_out(run, dataset, tmp_path, 
     assert tables["about"]["caveat"] == ""
 
 
+def test_a_baseline_whose_training_was_stopped_is_trained_to_its_end(run, dataset, tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(reference_run, "train_and_evaluate", lambda *given: begun.append(given[:3]))
+    shutil.copytree(run.with_name("wave-reference"), tmp_path / "other-reference")
+    (tmp_path / "other-reference/metrics.jsonl").unlink()
+    found = [tmp_path / "other", load(str(run)), str(dataset), Options(), tmp_path]
+    assert load_reference(str(found[0]), *found[1:]).path == tmp_path / "other-reference"
+    assert begun == [(str(dataset), str(tmp_path / "other-reference"), {})]  # with the settings of the run
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
@@ -133,11 +146,13 @@ def test_a_baseline_that_would_be_too_large_is_left_out(run, dataset, tmp_path, 
         (["--count", "1"], USAGE, "--count: must be"),
         (["--run", "{tmp}/nowhere"], BAD_DATA, "has no config.json"),
         (["--baseline-run", "{tmp}/nowhere"], BAD_DATA, "has no config.json"),
+        (["--baseline-run", "{run}"], USAGE, "is of --preset wave, not reference"),
+        (["--temperature", "3"], USAGE, "--temperature: must be at least 0 and at most 2"),
         (["--data", "{tmp}"], BAD_DATA, "no dataset.json"),
     ],
 )
 def test_an_error_is_one_sentence_with_an_exit_code(run, dataset, tmp_path, capsys, flags, code, message):
-    given = [flag.format(tmp=tmp_path) for flag in flags]
+    given = [flag.format(tmp=tmp_path, run=run) for flag in flags]
     assert main(["evaluate", "--run", str(run), "--data", str(dataset), *given]) == code
     assert message in capsys.readouterr().err.strip().splitlines()[-1]
 

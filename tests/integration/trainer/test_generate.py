@@ -246,6 +246,7 @@ def test_a_take_of_another_checkpoint_or_none_is_refused(wave, reference, tmp_pa
         (["--run", "{wave}", "--beat-clarity", "2"], USAGE, "--beat-clarity: must be"),
         (["--run", "{wave}", "--mode", "variation", "--tempo-bpm", "99"], USAGE, "--tempo-bpm has no effect"),
         (["--run", "{wave}", "--steps", "1"], USAGE, "--steps: must be"),
+        (["--run", "{wave}", "--secs", "0"], USAGE, "--secs: must be above 0"),
         (["--run", "{wave}", "--temperature", "-1"], USAGE, "--temperature: must be"),
         (["--run", "{wave}", "--temperature", "3"], USAGE, "must be at least 0 and at most 2, not 3"),
         (["--run", "{wave}", "--guidance", "11"], USAGE, "must be at least 0 and at most 10, not 11"),

@@ -20,7 +20,7 @@ from trainer.config import Config
 from trainer.data.disk_cache import FETCHING, ROOT_NAME
 from trainer.data.fetch import find_dataset
 from trainer.data.input_pipeline import evaluation_batches
-from trainer.data.stores import RemoteShards
+from trainer.data.shards import RemoteShards
 from trainer.data.training_data import TrainingData
 from trainer.runs.storage import GcsPrefix
 from trainer.training import signals

@@ -3,6 +3,7 @@
 No test trains: `better` is a candidate of the version `more` that is trained and undecided, `noise` is a newer version.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from preprocessing import progress_file
 from preprocessing.dataset.manifest import LATEST_NAME
 from preprocessing.errors import BAD_DATA, STOPPED, USAGE, DataError
 from preprocessing.storage import lease
-from trainer.registry import champion, notification, retrain
+from trainer.registry import candidates, champion, notification, retrain
 from trainer.training import train
 
 pytestmark = pytest.mark.long
@@ -66,10 +67,11 @@ def test_a_trained_candidate_that_new_music_overtook_is_decided_about_before_the
     assert output.out == ""  # the decision about the newest version is still open
 
 
+@pytest.mark.parametrize("missing", ["report.html", "metrics.jsonl"])  # an evaluation writes a report, too
 def test_an_incomplete_candidate_that_new_music_overtook_is_resumed(
-    models, better, versions, trainings, tmp_path
+    models, better, versions, trainings, tmp_path, missing
 ):
-    (better / "report.html").unlink()
+    (better / missing).unlink()
     assert run_retrain(versions["noise"], models, *MORE_COEFFICIENTS, cache=tmp_path) == STOPPED
     assert trainings[0] == [digest_of(versions["more"])]
     assert better.exists()
@@ -94,6 +96,36 @@ def test_an_incomplete_candidate_that_cannot_be_resumed_is_deleted(
     assert trainings[0] == begun
     assert not better.exists()
     assert f"warning: the incomplete candidate {better.name} is deleted" in capsys.readouterr().err
+
+
+def test_a_candidate_that_cannot_be_compared_stays_and_the_newest_is_trained(
+    models, better, versions, trainings, tmp_path, capsys, monkeypatch
+):
+    def fail(options, plan, state):
+        raise DataError("the champion cannot be loaded")
+
+    monkeypatch.setattr(retrain, "_evaluate", fail)
+    assert run_retrain(versions["noise"], models, *MORE_COEFFICIENTS, cache=tmp_path) == STOPPED
+    assert trainings[0] == [digest_of(versions["noise"])]
+    assert better.exists()
+    message = f"candidate {better.name} stays without a decision: the champion cannot be loaded"
+    assert message in capsys.readouterr().err
+
+
+def test_a_candidate_that_another_process_takes_while_it_is_pruned_keeps_its_new_files(
+    models, better, monkeypatch
+):
+    acquire = lease.acquire
+
+    @contextlib.contextmanager
+    def acquire_and_lose(uri):
+        with acquire(uri) as held:
+            yield held
+        better.joinpath("config.json").write_text("{}")  # of the process that takes the lease next
+
+    monkeypatch.setattr(lease, "acquire", acquire_and_lose)
+    assert candidates.prune(str(models), 1) == [better.name]
+    assert [path.name for path in better.rglob("*")] == ["config.json"]
 
 
 def test_candidates_in_use_and_those_with_other_settings_are_left_alone(
@@ -207,7 +239,14 @@ def test_a_webhook_that_fails_is_a_warning_that_tells_no_secret(
     assert "secret" not in error
 
 
-@pytest.mark.parametrize("url", ["ftp://host/x", "file:///etc/passwd", "host/x", "http://"])
+@pytest.mark.parametrize("url", ["ftp://host/x", "file:///etc/passwd", "host/x", "http://", "http://[x"])
 def test_a_webhook_is_on_http_or_https(models, versions, tmp_path, capsys, url):
     assert run_retrain(versions["first"], models, *FLAGS, "--notify", url, cache=tmp_path) == USAGE
     assert "--notify must be a URL that begins with http:// or https://" in capsys.readouterr().err
+
+
+def test_with_json_logs_an_error_leaves_stdout_to_the_decision(models, tmp_path, capsys):
+    assert run_retrain(tmp_path / "none", models, *FLAGS, "--log-format", "json", cache=tmp_path) == BAD_DATA
+    output = capsys.readouterr()
+    assert json.loads(output.err)["event"] == "error"
+    assert output.out == ""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import subprocess
 import sys
 
 import pytest
@@ -149,6 +150,23 @@ def test_with_json_logs_an_error_is_an_event_with_its_exit_code(capsys):
 def test_a_command_that_returns_is_done(capsys):
     assert run_command("program", lambda: print("done"), verbose=False) == DONE
     assert sys.stdout is not None and capsys.readouterr().out == "done\n"
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])  # written at the end, and while the command runs
+def test_a_reader_that_has_seen_enough_ends_the_program_quietly(lines):
+    code = f"""
+import sys
+from preprocessing.cli import run_command
+def command():
+    sys.stdin.readline()
+    for _ in range({lines}):
+        print("a line")
+sys.exit(run_command("program", command, verbose=False))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, stderr=-1, text=True)
+    process.stdout.close()
+    _, error = process.communicate("go\n", timeout=60)
+    assert (process.returncode, error) == (STOPPED, "")
 
 
 def test_a_flag_is_an_argument_with_hyphens():

@@ -103,9 +103,9 @@ class TransformCoefficientModel(layers.Layer):
             `[batch, frames, bins]` absolute coefficients, those of `known` where they are known.
         """
         batch, frames, bins = tf.shape(log_scale)[0], tf.shape(log_scale)[1], log_scale.shape[-1]
-        past = tf.zeros([batch, LAGS, bins])
         coefficients = tf.TensorArray(tf.float32, frames, element_shape=[None, bins])
-        for frame in tf.range(frames):
+
+        def sample_frame(frame: tf.Tensor, past: tf.Tensor, coefficients: tf.TensorArray) -> tuple:
             scale = tf.exp(log_scale[:, frame])
             mean, log_spread = self(past, log_scale[:, frame])
             spread = tf.minimum(scale * tf.exp(log_spread), residual_noise_scale * limit[:, frame])
@@ -115,7 +115,10 @@ class TransformCoefficientModel(layers.Layer):
             current = tf.where(tf.math.is_nan(known[:, frame]), sampled, known[:, frame])
             relative = tf.clip_by_value(current / scale, -MAX_RELATIVE, MAX_RELATIVE)
             past = tf.concat([relative[:, tf.newaxis], past[:, :-1]], axis=1)
-            coefficients = coefficients.write(frame, current)
+            return frame + 1, past, coefficients.write(frame, current)
+
+        start = 0, tf.zeros([batch, LAGS, bins]), coefficients
+        _, _, coefficients = tf.while_loop(lambda frame, *_: frame < frames, sample_frame, start)
         return tf.transpose(coefficients.stack(), [1, 0, 2])
 
 

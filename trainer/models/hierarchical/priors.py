@@ -115,9 +115,10 @@ class SequencePrior(layers.Layer):
         steps, known_steps = tf.shape(beat)[1], tf.shape(known)[1]
         known = tf.pad(known, [[0, 0], [0, steps - known_steps], [0, 0]])
         sampled = tf.TensorArray(tf.float32, steps, element_shape=[ROWS, self.sequence_latent_dim])
-        latent = tf.zeros([ROWS, self.sequence_latent_dim])
-        first = second = tf.zeros([ROWS, self.units])
-        for step in tf.range(steps):
+
+        def sample_step(
+            step: tf.Tensor, latent: tf.Tensor, first: tf.Tensor, second: tf.Tensor, sampled: tf.TensorArray
+        ) -> tuple:
             x = self.input_layer(tf.concat([latent, beat[:, step], context], axis=-1))
             x, first = _advance(self.first.cell, x, first)
             y, second = _advance(self.second.cell, x, second)
@@ -129,7 +130,11 @@ class SequencePrior(layers.Layer):
             mean, log_scale = (tf.gather(values, component, batch_dims=1) for values in (means, log_scales))
             new = mean + temperature * tf.exp(log_scale) * noise[:, step, :-1]
             latent = tf.where(step < known_steps, known[:, step], new)
-            sampled = sampled.write(step, latent)
+            return step + 1, latent, first, second, sampled.write(step, latent)
+
+        state = tf.zeros([ROWS, self.units])
+        start = 0, tf.zeros([ROWS, self.sequence_latent_dim]), state, state, sampled
+        *_, sampled = tf.while_loop(lambda step, *_: step < steps, sample_step, start)
         return _without_drift(tf.transpose(sampled.stack(), [1, 0, 2]), known_steps)
 
     def _mixture(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

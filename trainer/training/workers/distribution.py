@@ -107,7 +107,7 @@ class Distribution:
         """Sum the values of all workers."""
         return self.strategy.experimental_local_results(self._all_reduce(value))[0]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def _all_reduce(self, value: tf.Tensor) -> tf.Tensor:
         def reduce_replica() -> tf.Tensor:
             context = tf.distribute.get_replica_context()
@@ -146,8 +146,10 @@ def _make_strategy(cluster: Cluster | None, devices: list[str]) -> tf.distribute
         # TensorFlow holds Python's lock while it connects, so that only this timer can end the process if a worker ends
         # between the rendezvous and here.
         faulthandler.dump_traceback_later(CONNECT_SECS, exit=True)
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
-        faulthandler.cancel_dump_traceback_later()
+        try:
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         available = len(strategy.extended.worker_devices)
         if available != len(devices):
             raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -63,16 +64,23 @@ def shortage_error(count: int, visible: int, log: str, device_files: int) -> Com
     """
     reasons = discovery_messages(log)
     built = describe_build()
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if hidden is not None and visible < count:
-        reasons.append(f"CUDA_VISIBLE_DEVICES is {hidden!r}")
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hides = shown is not None and _count_shown(shown) < count
+    if hides:
+        reasons.append(f"CUDA_VISIBLE_DEVICES is {shown!r}")
     reason = "; ".join(reasons) or "it gives no reason"
     message = f"`require_gpus` {count}, but TensorFlow sees {visible}: {reason} ({built})"
     if device_files < count:
         return UsageError(f"{message}; the driver provides {device_files} to this container or machine")
-    if hidden is not None or PERMANENT.search(log) or not tf.sysconfig.get_build_info()["is_cuda_build"]:
+    if hides or PERMANENT.search(log) or not tf.sysconfig.get_build_info()["is_cuda_build"]:
         return UsageError(message)
     return StoppedError(f"{message}; the driver provides {device_files}: a device is lost or busy")
+
+
+def _count_shown(visible_devices: str) -> int:
+    """Count the GPUs in a value of CUDA_VISIBLE_DEVICES: CUDA ignores an invalid index and what follows it."""
+    names = [name.strip() for name in visible_devices.split(",")]
+    return len(list(itertools.takewhile(lambda name: name and not name.startswith("-"), names)))
 
 
 def discovery_messages(log: str) -> list[str]:

@@ -1,5 +1,7 @@
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,19 @@ def test_files_that_are_needed_last_make_room(files, tmp_path):
     assert present(tmp_path) == ["new/a", "new/b", "new/c"]
     assert cache.reserve(tmp_path / "new/f", 5, needed.get)
     assert present(tmp_path) == ["new/b", "new/c"]
+
+
+def test_a_folder_that_is_deleted_while_files_are_listed_is_left_out(files, tmp_path, monkeypatch):
+    listed = Path.iterdir
+
+    def list_and_delete(path):
+        paths = list(listed(path))
+        if path == tmp_path:
+            shutil.rmtree(tmp_path / "old")
+        return iter(paths)
+
+    monkeypatch.setattr(Path, "iterdir", list_and_delete)
+    assert DiskCache(tmp_path, 40).reserve(tmp_path / "new/d", 10, lambda path: None)
 
 
 def test_nothing_is_deleted_if_that_does_not_make_enough_room(files, tmp_path):

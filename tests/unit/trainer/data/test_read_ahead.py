@@ -11,7 +11,7 @@ from trainer.data.read_ahead import FIRST_FETCHES, InterruptedReaderError, ReadA
 SHARDS = [Shard(name, "train", 10, 100, "", "", "") for name in "abcdefgh"]
 
 
-class MemoryStore:
+class MemoryShards:
     """Has room for `room` shards; `fetch` waits for `go` and fails for the names in `failures`."""
 
     threads = 4
@@ -84,47 +84,47 @@ def in_thread(call):
 
 @pytest.mark.parametrize("room", [1, 2, 3, 5, 8])
 def test_every_file_is_handed_out_in_order_whatever_room_there_is(room):
-    store = MemoryStore(room)
-    source = ReadAhead(store)
+    shards = MemoryShards(room)
+    source = ReadAhead(shards)
     stream = train_stream(source)
     for _ in range(2):
         names = [str(source.open(stream, index)) for index in range(len(SHARDS))]
         assert names == [shard.name for shard in SHARDS]
         assert source.open(stream, len(SHARDS)) is None
-        assert store.pinned == []
+        assert shards.pinned == []
     # The second pass finds those that were kept: with room for one, none.
-    wait_until(lambda: not store.reserved)
-    assert len(store.begun) <= 16
-    assert room < 8 or len(store.begun) == 8
+    wait_until(lambda: not shards.reserved)
+    assert len(shards.begun) <= 16
+    assert room < 8 or len(shards.begun) == 8
 
 
 def test_shards_are_fetched_before_they_are_needed_and_only_two_before_the_first():
-    store = MemoryStore(room=6)
-    store.go.clear()
-    source = ReadAhead(store)
+    shards = MemoryShards(room=6)
+    shards.go.clear()
+    source = ReadAhead(shards)
     stream = train_stream(source)
     source.start()
-    wait_until(lambda: store.begun)
+    wait_until(lambda: shards.begun)
     time.sleep(0.05)
-    assert sorted(store.begun) == ["a", "b"]
-    assert len(store.begun) == FIRST_FETCHES
-    store.go.set()
+    assert sorted(shards.begun) == ["a", "b"]
+    assert len(shards.begun) == FIRST_FETCHES
+    shards.go.set()
     assert source.open(stream, 0) == Path("a")
-    wait_until(lambda: len(store.present) == 6)
-    assert store.present == set("abcdef")
+    wait_until(lambda: len(shards.present) == 6)
+    assert shards.present == set("abcdef")
     source.open(stream, 1)  # "a" is not needed before the next pass: it makes room
-    wait_until(lambda: "g" in store.present)
-    assert store.present == set("bcdefg")
+    wait_until(lambda: "g" in shards.present)
+    assert shards.present == set("bcdefg")
 
 
 def test_waiting_for_a_shard_is_measured():
-    store = MemoryStore(room=8)
-    store.go.clear()
-    source = ReadAhead(store)
+    shards = MemoryShards(room=8)
+    shards.go.clear()
+    source = ReadAhead(shards)
     stream = train_stream(source)
     result = in_thread(lambda: source.open(stream, 0))
     wait_until(lambda: source.blocked_secs > 0.05)
-    store.go.set()
+    shards.go.set()
     wait_until(lambda: result)
     blocked_secs = source.blocked_secs
     time.sleep(0.02)
@@ -133,20 +133,20 @@ def test_waiting_for_a_shard_is_measured():
 
 
 def test_a_shard_that_could_not_be_fetched_in_advance_is_tried_again_when_it_is_needed():
-    store = MemoryStore(room=8)
-    store.failures = {"b": [StorageError("unavailable")]}
-    source = ReadAhead(store)
+    shards = MemoryShards(room=8)
+    shards.failures = {"b": [StorageError("unavailable")]}
+    source = ReadAhead(shards)
     stream = train_stream(source)
     source.open(stream, 0)
-    wait_until(lambda: store.begun.count("b") == 1 and not store.reserved)
+    wait_until(lambda: shards.begun.count("b") == 1 and not shards.reserved)
     assert source.open(stream, 1) == Path("b")
-    assert store.begun.count("b") == 2
+    assert shards.begun.count("b") == 2
 
 
 def test_a_shard_that_is_corrupt_ends_the_reading_and_no_other_is_asked_for():
-    store = MemoryStore(room=8)
-    store.failures = {"b": [DataError("b is corrupt"), DataError("b is corrupt")]}
-    source = ReadAhead(store)
+    shards = MemoryShards(room=8)
+    shards.failures = {"b": [DataError("b is corrupt"), DataError("b is corrupt")]}
+    source = ReadAhead(shards)
     stream = train_stream(source)
     source.open(stream, 0)
     for index in (1, 2):  # TensorFlow's threads may ask for the next file
@@ -156,27 +156,27 @@ def test_a_shard_that_is_corrupt_ends_the_reading_and_no_other_is_asked_for():
 
 
 def test_readers_that_wait_can_be_interrupted_and_begin_again():
-    store = MemoryStore(room=8)
-    store.go.clear()
-    source = ReadAhead(store)
+    shards = MemoryShards(room=8)
+    shards.go.clear()
+    source = ReadAhead(shards)
     stream = train_stream(source)
     result = in_thread(lambda: source.open(stream, 0))
     wait_until(lambda: source.blocked_secs)
     with source.interrupted():
         wait_until(lambda: result)
     assert isinstance(result[0], InterruptedReaderError)
-    store.go.set()
+    shards.go.set()
     assert source.open(stream, 0) == Path("a")
     with source:
         pass
     with pytest.raises(InterruptedReaderError):
         source.open(stream, 1)
-    assert store.pinned == []
+    assert shards.pinned == []
 
 
 def test_no_room_because_all_other_shards_are_read_is_an_error():
-    store = MemoryStore(room=1)
-    source = ReadAhead(store)
+    shards = MemoryShards(room=1)
+    source = ReadAhead(shards)
     train, test = train_stream(source), source.add_stream(SHARDS[4:], passes=1)
     source.open(train, 0)
     with pytest.raises(StorageError, match="no room for e") as caught:
@@ -185,8 +185,8 @@ def test_no_room_because_all_other_shards_are_read_is_an_error():
 
 
 def test_several_readers_share_the_room():
-    store = MemoryStore(room=3)
-    source = ReadAhead(store)
+    shards = MemoryShards(room=3)
+    source = ReadAhead(shards)
     streams = [source.add_stream(SHARDS[number::2], [0.0, 0.3, 0.6, 0.9], passes=5) for number in range(2)]
 
     def read(number):

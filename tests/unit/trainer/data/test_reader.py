@@ -7,7 +7,7 @@ import tensorflow as tf
 from preprocessing.errors import DataError
 from trainer.data.read_ahead import ReadAhead
 from trainer.data.reader import Reader
-from trainer.data.stores import LocalShards
+from trainer.data.shards import LocalShards
 
 
 class Source(ReadAhead):

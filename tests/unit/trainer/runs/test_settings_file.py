@@ -97,11 +97,17 @@ def test_limits_and_presets_are_those_of_flags():
         assert caught.value.exit_code == USAGE
 
 
-@pytest.mark.parametrize("name", ["none.yaml", ""])
+@pytest.mark.parametrize("name", ["none.yaml", "none/"])
 def test_a_missing_file_is_an_error(tmp_path, name):
     with pytest.raises(CommandError, match="does not exist") as caught:
         read_settings(f"{tmp_path}/{name}")
     assert caught.value.exit_code == BAD_DATA
+
+
+def test_a_folder_is_no_file_of_settings(tmp_path):
+    with pytest.raises(CommandError, match="is a folder: name a file") as caught:
+        read_settings(str(tmp_path))
+    assert caught.value.exit_code == USAGE
 
 
 def test_a_file_of_invalid_bytes_is_refused(tmp_path):

@@ -154,7 +154,25 @@ def test_the_pointer_is_written_after_its_files_and_before_deletions(storage_ser
         "checkpoints/epoch-3.index",
         "checkpoints/epoch-3.data-00000-of-00001",
     }
-    assert fetch_run(run.uri, tmp_path / "reader").joinpath(POINTER).read_text().endswith('"epoch-3"')
+    copy = fetch_run(run.uri, tmp_path / "reader")
+    assert copy.joinpath(POINTER).read_text().endswith('"epoch-3"')
+
+
+def test_copies_of_former_checkpoints_are_deleted_after_a_day(storage_server, tmp_path):
+    prefix = GcsPrefix(f"{storage_server}/runs/read-often")
+
+    def read(number):
+        content = f'model_checkpoint_path: "step-{number}"'.encode()
+        prefix.write(f"checkpoints/step-{number}.index", b"")
+        prefix.write(POINTER, content)
+        copy = fetch_run(prefix.uri, tmp_path)
+        assert copy.joinpath(POINTER).read_bytes() == content
+        return copy
+
+    copies = [read(number) for number in range(2)]
+    os.utime(copies[0], (0, 0))
+    copies.append(read(2))
+    assert [copy.exists() for copy in copies] == [False, True, True]
 
 
 def test_a_slow_bucket_does_not_delay_training_and_receives_whole_checkpoints(storage_server, tmp_path):

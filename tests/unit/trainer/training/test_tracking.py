@@ -175,6 +175,7 @@ def test_without_mlflow_the_message_says_what_to_install(monkeypatch, capsys, tm
         ("http://localhost:5000", "must be mlflow:URI"),
         ("mlflow:", "must be mlflow:URI"),
         ("mlflow:http://me:secret@localhost:5000", "must not contain a password"),
+        ("mlflow:http://[x", "is no valid URI"),
         ("mlflow:ftp://localhost", "MLflow cannot use ftp://localhost"),
         ("mlflow:mlruns", "MLFLOW_ALLOW_FILE_STORE=true"),  # MLflow's own advice
     ],

@@ -35,6 +35,7 @@ NEW_LOST = (
     "E0000 00:00:1795915249.529218    7058 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error: Failed "
     "call to cuInit: UNKNOWN ERROR (303)"
 )
+CUDA_BUILD = {"is_cuda_build": True, "cuda_version": "12.2", "cudnn_version": "8"}
 NOISE = (
     f"{TIME}E external/local_xla/xla/stream_executor/cuda/cuda_dnn.cc:9261] Unable to register cuDNN factory: "
     "Attempting to register factory for plugin cuDNN when one has already been registered\n"
@@ -75,6 +76,16 @@ def test_hidden_gpus_are_not_lost(monkeypatch):
     error = gpus.shortage_error(1, 0, "", 8)
     assert error.exit_code == USAGE
     assert "CUDA_VISIBLE_DEVICES is ''" in str(error)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,-1,2")
+    assert gpus.shortage_error(2, 1, "", 8).exit_code == USAGE
+
+
+def test_a_lost_gpu_is_lost_also_if_others_are_hidden(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr(gpus.tf.sysconfig, "get_build_info", lambda: CUDA_BUILD)
+    error = gpus.shortage_error(2, 1, "", 8)
+    assert error.exit_code == STOPPED
+    assert "CUDA_VISIBLE_DEVICES" not in str(error)
 
 
 def test_this_machines_shortage_is_explained_by_a_discovery_whose_log_is_captured(capfd):

@@ -1,4 +1,4 @@
-"""Where verified shards come from: the local folder of a dataset, or a bucket through a cache on disk."""
+"""The verified shards of a dataset: in its local folder, or in a bucket and fetched into a cache on disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOCAL_WINDOW_BYTES = 1 << 30  # verified ahead of a reader: seconds of work, how
 WINDOW_FRACTION = 4  # of a full cache, a fourth holds what is read next, the rest what a later pass will need
 
 
-class Store(Protocol):
+class Shards(Protocol):
     """Makes shards ready to be read. All methods but `fetch` are called under one lock, and are fast."""
 
     threads: int  # that may call `fetch` at once
@@ -64,33 +64,33 @@ class LocalShards:
         self._ready: set[str] = set()
 
     def is_ready(self, shard: Shard) -> bool:
-        """See `Store`."""
+        """See `Shards`."""
         return shard.name in self._ready
 
     def reserve(self, shard: Shard, evicts: Callable[[str], float | None], ahead_bytes: int) -> bool:
-        """See `Store`; there is always room, but no shard is verified long before it is needed."""
+        """See `Shards`; there is always room, but no shard is verified long before it is needed."""
         return ahead_bytes < LOCAL_WINDOW_BYTES
 
     def fetch(self, shard: Shard) -> None:
-        """See `Store`."""
+        """See `Shards`."""
         with disk_errors(self._folder):
             if not self._verified.verify(shard):
                 raise _corrupt(f"{self._folder}/{shard.name}")
 
     def settle(self, shard: Shard, is_ready: bool) -> None:
-        """See `Store`."""
+        """See `Shards`."""
         if is_ready:
             self._ready.add(shard.name)
 
     def pin(self, shard: Shard) -> Path | None:
-        """See `Store`."""
+        """See `Shards`."""
         if shard.name in self._ready and self._verified.is_current(shard):
             return self._folder / shard.name
         self._ready.discard(shard.name)
         return None
 
     def unpin(self, shard: Shard) -> None:
-        """See `Store`."""
+        """See `Shards`."""
 
 
 class RemoteShards:
@@ -117,7 +117,7 @@ class RemoteShards:
         self._pins: dict[str, list[PinnedFile]] = {}
 
     def is_ready(self, shard: Shard) -> bool:
-        """See `Store`."""
+        """See `Shards`."""
         if shard.name in self._present:
             self._present.discard(shard.name)
             if self._verified.is_current(shard):
@@ -125,7 +125,7 @@ class RemoteShards:
         return shard.name in self._ready and self._cache.holds(self._folder / shard.name)
 
     def reserve(self, shard: Shard, evicts: Callable[[str], float | None], ahead_bytes: int) -> bool:
-        """See `Store`; shards make room only for those that are read soon, so that most are kept for a later pass."""
+        """See `Shards`; shards make room only for those that are read soon, so that most are kept for a later pass."""
         is_soon = ahead_bytes < self._cache.limit_bytes // WINDOW_FRACTION
 
         def evicts_path(path: Path) -> float | None:
@@ -137,7 +137,7 @@ class RemoteShards:
             return self._cache.reserve(self._folder / shard.name, shard.bytes, evicts_path)
 
     def fetch(self, shard: Shard) -> None:
-        """See `Store`."""
+        """See `Shards`."""
         uri = f"{self._uri}/{shard.name}"
         with disk_errors(self._folder):
             if self._verified.verify(shard):
@@ -156,13 +156,13 @@ class RemoteShards:
                 raise _corrupt(uri)
 
     def settle(self, shard: Shard, is_ready: bool) -> None:
-        """See `Store`."""
+        """See `Shards`."""
         self._cache.settle(self._folder / shard.name)
         if is_ready:
             self._ready.add(shard.name)
 
     def pin(self, shard: Shard) -> Path | None:
-        """See `Store`."""
+        """See `Shards`."""
         path = self._folder / shard.name
         if self.is_ready(shard):
             with contextlib.suppress(FileNotFoundError):
@@ -176,7 +176,7 @@ class RemoteShards:
         return None
 
     def unpin(self, shard: Shard) -> None:
-        """See `Store`."""
+        """See `Shards`."""
         self._pins[shard.name].pop().close()
 
 

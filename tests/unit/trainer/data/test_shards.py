@@ -9,7 +9,7 @@ from preprocessing.errors import BAD_DATA, STORAGE_FAILED, CommandError
 from trainer.data import integrity
 from trainer.data.disk_cache import ROOT_NAME
 from trainer.data.fetch import find_dataset, open_dataset, open_shards, verify_split
-from trainer.data.stores import RemoteShards
+from trainer.data.shards import RemoteShards
 from trainer.runs.storage import GcsPrefix
 
 
@@ -24,7 +24,7 @@ def hashed(monkeypatch):
 @pytest.fixture
 def bucket(dataset, storage_server, request):
     """Upload the dataset; return its URI."""
-    uri = f"{storage_server}/stores/{request.node.name}"
+    uri = f"{storage_server}/shards/{request.node.name}"
     GcsPrefix(uri).upload([path.name for path in dataset.iterdir() if path.is_file()], dataset)
     return uri
 

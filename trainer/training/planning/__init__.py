@@ -1,0 +1,1 @@
+"""What a training would do and take, before it starts."""
