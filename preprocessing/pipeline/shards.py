@@ -84,6 +84,8 @@ class WriteShard(beam.DoFn):
         except CORRUPT_ARCHIVE_ERRORS as error:
             raise BadAudioError("corrupt_archive", str(error) or type(error).__name__) from error
         except OSError as error:  # includes BeamIOError
+            if file.archive and type(error) is OSError and error.errno is None:  # bz2's, for wrong data
+                raise BadAudioError("corrupt_archive", str(error)) from error
             reason = "no_permission" if isinstance(error, PermissionError) else "unreadable"
             raise BadAudioError(reason, str(error)) from error
 

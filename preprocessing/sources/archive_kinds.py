@@ -62,8 +62,11 @@ def has_archive_name(name: str) -> bool:
     return name.lower().endswith((*SUPPORTED_ENDINGS, *OTHER_ENDINGS))
 
 
-def recognize_archive(stream: BinaryIO) -> ArchiveKind | None:
-    """Return the kind of archive that `stream`, a whole file, is by its content; its position is undefined."""
+def recognize_archive(stream: BinaryIO, is_named_archive: bool = False) -> ArchiveKind | None:
+    """Return the kind of archive that `stream`, a whole file, is by its content; its position is undefined.
+
+    A zip is recognized by its end, behind whatever there is, if it begins with a program or is named like an archive.
+    """
     stream.seek(0)
     head = stream.read(HEAD_BYTES)
     for magic, kind in MAGIC.items():
@@ -71,8 +74,9 @@ def recognize_archive(stream: BinaryIO) -> ArchiveKind | None:
             return kind
     if _is_tar(head):
         return ArchiveKind.TAR
-    # A zip may follow a program that unpacks it.
-    return ArchiveKind.ZIP if head.startswith(b"MZ") and zipfile.is_zipfile(stream) else None
+    if is_other_archive(head) or not (is_named_archive or head.startswith(b"MZ")):
+        return None
+    return ArchiveKind.ZIP if zipfile.is_zipfile(stream) else None
 
 
 def describe_content(head: bytes) -> str:

@@ -1,13 +1,12 @@
 """Archives: list their members and open them in place, without unpacking to disk.
 
-A zip has a directory that leads to each member. A tar is listed by one pass over it. For a gzip-compressed tar,
-that pass also builds an index of points from which decompression can resume (indexed_gzip), so that every worker
-can seek. Other compressed tars cannot be sought in: `decompress` gives the tar, which the job stages.
+A zip has a directory that leads to each member. A tar is listed by one pass over it. For a gzip-compressed tar, it also
+builds an index of points from which decompression can resume (indexed_gzip), so that every worker can seek. Other
+compressed tars, and those with a fault, cannot be sought in: `copy_decompressed` gives the tar, which the job stages.
 """
 
 from __future__ import annotations
 
-import bz2
 import io
 import lzma
 import struct
@@ -19,13 +18,19 @@ from typing import BinaryIO, NamedTuple, cast
 import indexed_gzip
 import zstandard
 
-from preprocessing.sources import tar_members, zip_members
+from preprocessing.sources import decompression, tar_members, zip_members
 from preprocessing.sources.archive_kinds import ArchiveKind
+from preprocessing.sources.decompression import DecompressedStream
 from preprocessing.sources.member_tree import Member, unpack
 
 INDEX_SPACING_BYTES = 4 << 20  # decompressed at most to reach a member
 COPY_BYTES = 1 << 20
-MAX_WINDOW_BYTES = 1 << 31  # of Zstandard, the largest that its program writes
+COMPRESSIONS = {
+    ArchiveKind.TAR_GZ: decompression.GZIP,
+    ArchiveKind.TAR_BZ2: decompression.BZIP2,
+    ArchiveKind.TAR_XZ: decompression.XZ,
+    ArchiveKind.TAR_ZST: decompression.ZSTANDARD,
+}
 MEMBER_SEPARATOR = "!/"  # between the URI of an archive and a member's name, as in Java's jar: URIs
 # What reading raises where the bytes of an archive are wrong. indexed_gzip's errors are also OSErrors.
 CORRUPT_ARCHIVE_ERRORS = (
@@ -39,7 +44,6 @@ CORRUPT_ARCHIVE_ERRORS = (
     indexed_gzip.NotCoveredError,
     struct.error,
 )
-_BROKEN_STREAM_ERRORS = (*CORRUPT_ARCHIVE_ERRORS, OSError)  # bz2 raises OSError
 
 
 class ArchiveListing(NamedTuple):
@@ -56,42 +60,40 @@ def list_members(stream: BinaryIO, kind: ArchiveKind) -> ArchiveListing:
     if kind is ArchiveKind.ZIP:
         entries, error = zip_members.list_zip(stream)
         return ArchiveListing(list(unpack(entries)), b"", error)
+    if kind is ArchiveKind.TAR_GZ and (listing := _list_flawless_gzip(stream)):
+        return listing
+    stream.seek(0, 2)  # indexed_gzip may have moved the file behind the stream's back
+    stream.seek(0)
+    decompressed = None if kind is ArchiveKind.TAR else DecompressedStream(stream, COMPRESSIONS[kind])
     try:
-        tar_stream = decompress(stream, kind)
-        entries, error = tar_members.list_tar(tar_stream)
+        entries, error = tar_members.list_tar(cast(BinaryIO, decompressed or stream))
     except tarfile.ReadError as error:
-        return ArchiveListing([], b"", str(error), is_archive=False)
-    except _BROKEN_STREAM_ERRORS as error:
-        return ArchiveListing([], b"", str(error) or type(error).__name__)
-    seek_index = io.BytesIO()
-    if isinstance(tar_stream, indexed_gzip.IndexedGzipFile):
+        fault = decompressed.error if decompressed else ""
+        return ArchiveListing([], b"", fault or str(error), is_archive=bool(fault))
+    fault = decompressed.error if decompressed else ""
+    return ArchiveListing(list(unpack(entries)), b"", fault or error)
+
+
+def _list_flawless_gzip(stream: BinaryIO) -> ArchiveListing | None:
+    """List a gzip-compressed tar and build its index; None if it has any fault."""
+    with _open_gzip(stream) as tar_stream:
+        try:
+            entries, error = tar_members.list_tar(cast(BinaryIO, tar_stream))
+            while not error and tar_stream.read(COPY_BYTES):  # up to the checksum
+                pass
+        except (*CORRUPT_ARCHIVE_ERRORS, OSError):
+            return None  # if reading the file fails, it fails again
+        seek_index = io.BytesIO()
         tar_stream.export_index(fileobj=seek_index)
-    return ArchiveListing(list(unpack(entries)), seek_index.getvalue(), error)
-
-
-def decompress(stream: BinaryIO, kind: ArchiveKind) -> BinaryIO:
-    """Return a stream over the tar in `stream`, to be read forward; only of gzip it can be sought in quickly."""
-    if kind is ArchiveKind.TAR_GZ:
-        return cast(BinaryIO, _open_gzip(stream))
-    if kind is ArchiveKind.TAR_BZ2:
-        return cast(BinaryIO, bz2.BZ2File(stream))
-    if kind is ArchiveKind.TAR_XZ:
-        return cast(BinaryIO, lzma.LZMAFile(stream))
-    if kind is ArchiveKind.TAR_ZST:
-        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
-        reader = decompressor.stream_reader(stream, read_across_frames=True, closefd=False)
-        return cast(BinaryIO, reader)
-    return stream
+    return None if error else ArchiveListing(list(unpack(entries)), seek_index.getvalue())
 
 
 def copy_decompressed(stream: BinaryIO, kind: ArchiveKind, target: BinaryIO) -> None:
-    """Write the tar in `stream` to `target`, as far as it can be decompressed."""
-    source = decompress(stream, kind)
-    try:
-        while block := source.read(COPY_BYTES):
-            target.write(block)
-    except CORRUPT_ARCHIVE_ERRORS:
-        return  # the listing says so
+    """Write the tar in `stream` to `target`, as far as it can be decompressed; the listing says if it is not whole."""
+    stream.seek(0)
+    source = DecompressedStream(stream, COMPRESSIONS[kind])
+    while block := source.read(COPY_BYTES):
+        target.write(block)
 
 
 class Archive:

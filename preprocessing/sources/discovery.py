@@ -21,7 +21,7 @@ from preprocessing.sources.archive_kinds import (
 )
 from preprocessing.sources.input_file import InputFile
 from preprocessing.sources.lists import MAX_LIST_BYTES, local_path, read_lines, unsupported_scheme
-from preprocessing.sources.locations import find_file, find_listed, is_file, list_location
+from preprocessing.sources.locations import find_file, find_listed, is_file, list_location, unreadable
 from preprocessing.sources.progress import show_progress
 from preprocessing.storage import beam_files
 
@@ -60,16 +60,19 @@ def find_inputs(location: str) -> Discovery:
         if isinstance(item, Rejected):
             discovery.rejected.append(item)
         elif has_archive_name(item.uri):
-            _add_archive(discovery, item)
+            try:
+                _add_archive(discovery, item)
+            except OSError as error:  # as of any other file, the next run tries again
+                discovery.rejected.append(unreadable(item.uri, error))
         else:
             discovery.files.append(item)
     discovery.files.sort(key=lambda file: file.uri)
     return discovery
 
 
-def _recognize(file: InputFile) -> ArchiveKind | None:
+def _recognize(file: InputFile, is_named_archive: bool = False) -> ArchiveKind | None:
     with beam_files.open_stream(file.uri) as stream:
-        return recognize_archive(stream)
+        return recognize_archive(stream, is_named_archive)
 
 
 def _read_list(list_file: InputFile) -> Iterator[InputFile | Rejected]:
@@ -96,7 +99,7 @@ def _add_archive(discovery: Discovery, file: InputFile) -> None:
     """Add the members of a file that is named like an archive, or the reason why it has none."""
     with beam_files.open_stream(file.uri) as stream:
         head = stream.read(HEAD_BYTES)
-    if kind := _recognize(file):
+    if kind := _recognize(file, is_named_archive=True):
         _add_members(discovery, file, kind, folder=file.relative_path.rpartition("/")[0])
     elif is_other_archive(head):
         detail = f"{describe_content(head)}: unpack it, or make it a {ARCHIVE_NAMES}"
@@ -114,7 +117,7 @@ def _add_members(discovery: Discovery, archive: InputFile, kind: ArchiveKind, fo
         detail = f"{kind.value.partition(' ')[0]} data, but not of an archive: decompress it"
         discovery.rejected.append(Rejected(archive.uri, "unsupported_archive", detail))
         return
-    if kind not in (ArchiveKind.ZIP, ArchiveKind.TAR):
+    if listing.members and kind not in (ArchiveKind.ZIP, ArchiveKind.TAR):
         discovery.compressed_archives[archive.uri] = listing.seek_index
     if listing.error:
         discovery.rejected.append(Rejected(archive.uri, "corrupt_archive", listing.error))

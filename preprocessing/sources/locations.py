@@ -36,6 +36,14 @@ def find_file(uri: str) -> InputFile | None:
     return next((_from_metadata(match, uri) for match in matches if match.path == uri), None)
 
 
+def unreadable(uri: str, error: OSError) -> Rejected:
+    """Return the line of the quarantine for a file or folder that is there, but cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return Rejected(uri, "missing", "it was deleted while the input was searched")
+    reason = "no_permission" if isinstance(error, PermissionError) else "unreadable"
+    return Rejected(uri, reason, error.strerror or str(error))
+
+
 def list_location(location: str) -> Iterator[InputFile | Rejected]:
     """Yield the files of a folder or pattern; archives are not opened."""
     if "://" not in location and Path(location).is_dir():
@@ -86,7 +94,11 @@ def _absolute(path: str, folder: str) -> str:
     if "://" in path:
         return path
     joined = path if path.startswith("/") else beam_files.join(folder, path)
-    return joined if "://" in joined else os.path.normpath(joined)
+    if "://" in joined:
+        return joined
+    normal = os.path.normpath(joined)
+    # The folder that a file is in is its class, also where the list is named without it.
+    return normal if "/" in normal else str(Path.cwd() / normal)
 
 
 def _from_metadata(metadata: FileMetadata, relative_path: str) -> InputFile:
@@ -139,8 +151,7 @@ def _walk(folder: Path, root: str) -> Iterator[InputFile | Rejected]:
             status = folder.stat()
             entries = list(os.scandir(folder))
         except OSError as error:
-            reason = "no_permission" if isinstance(error, PermissionError) else "unreadable"
-            yield Rejected(str(folder), reason, error.strerror or str(error))
+            yield unreadable(str(folder), error)
             continue
         ancestors = (*ancestors, (status.st_dev, status.st_ino))
         for entry in entries:
@@ -152,7 +163,10 @@ def _walk(folder: Path, root: str) -> Iterator[InputFile | Rejected]:
             elif path.is_dir():
                 stack.append((path, ancestors))
             else:
-                yield _to_input_file(path, str(path).removeprefix(root))
+                try:
+                    yield _to_input_file(path, str(path).removeprefix(root))
+                except OSError as error:  # deleted meanwhile
+                    yield unreadable(str(path), error)
 
 
 def _check_path(path: Path, ancestors: tuple[FolderId, ...] = ()) -> Rejected | None:

@@ -10,8 +10,6 @@ from preprocessing.sources.archives import Archive, copy_decompressed
 from preprocessing.sources.progress import show_progress
 from preprocessing.storage import beam_files
 
-SEEKABLE_KINDS = (ArchiveKind.ZIP, ArchiveKind.TAR, ArchiveKind.TAR_GZ)
-
 
 def stage_archives(compressed_archives: dict[str, bytes], folder: str) -> None:
     """Write what workers need to seek in compressed archives to a folder that they can read.
@@ -65,13 +63,18 @@ class Opener:
         self.close()
         stream = beam_files.open_stream(archive_uri)
         kind = recognize_archive(stream) or ArchiveKind.ZIP
-        staged_path = _staged_path(self._staging_folder, archive_uri)
-        if kind not in SEEKABLE_KINDS:
-            stream.close()
-            stream, kind = beam_files.open_stream(staged_path), ArchiveKind.TAR
+        seek_index = b""
+        if kind not in (ArchiveKind.ZIP, ArchiveKind.TAR):
+            staged = beam_files.open_stream(_staged_path(self._staging_folder, archive_uri))
+            if kind is ArchiveKind.TAR_GZ and recognize_archive(staged) is not ArchiveKind.TAR:
+                staged.seek(0)
+                seek_index = staged.read()
+                staged.close()
+            else:  # decompressed
+                stream.close()
+                stream, kind = staged, ArchiveKind.TAR
         stream.seek(0)
         self._archive_stream = stream
-        seek_index = beam_files.read(staged_path) if kind is ArchiveKind.TAR_GZ else b""
         self._archive = Archive(stream, kind, seek_index)
         self._archive_uri = archive_uri
         return self._archive

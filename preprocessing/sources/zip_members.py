@@ -15,6 +15,7 @@ UTF8_FLAG, ENCRYPTED_FLAG = 0x800, 0x1
 MADE_ON_UNIX = (3, 19)  # Unix and macOS
 UNICODE_PATH_FIELD = 0x7075  # of Info-ZIP
 READABLE_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+MEMBER_MAGIC = b"PK\x03\x04"
 MAX_LINK_BYTES = 4_096  # of a link's target
 # Of `zipfile`: RuntimeError, and NotImplementedError below it, for what a newer or an encrypting program wrote.
 BROKEN_ZIP_ERRORS = (
@@ -33,9 +34,18 @@ def list_zip(stream: BinaryIO) -> tuple[list[Entry], str]:
     """Return the entries of a zip archive, and why listing broke off, or ""."""
     try:
         with zipfile.ZipFile(stream) as archive:
-            return [_to_entry(archive, info) for info in archive.infolist()], ""
+            entries = [_to_entry(archive, info) for info in archive.infolist()]
+            return entries, _check_beginning(stream, entries)
     except BROKEN_ZIP_ERRORS as error:
         return [], str(error)
+
+
+def _check_beginning(stream: BinaryIO, entries: list[Entry]) -> str:
+    """Say whether another archive comes before the members, which the directory at the end does not list."""
+    stream.seek(0)
+    is_listed = any(entry.offset == 0 for entry in entries)
+    starts_with_member = stream.read(len(MEMBER_MAGIC)) == MEMBER_MAGIC
+    return "another zip archive precedes and is not read" if starts_with_member and not is_listed else ""
 
 
 def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
