@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -24,6 +25,7 @@ from preprocessing.audio.mono_reader import MonoReader, too_long_error
 from preprocessing.options import AudioFormat
 
 SILENT_PEAK = 0.5 / 32_768  # half a 16-bit step: a clip below it would be all zeros in a 16-bit file
+MAX_PEAK = 2.0  # more is no overshoot of a resampler or a codec
 FEW_SAMPLES = 1_000
 
 
@@ -71,6 +73,8 @@ def decode_clips(
             continue
         waveform, valid_samples = _resample(window, rate_hz, audio_format)
         peak = max(waveform.max(), -waveform.min())
+        if peak > MAX_PEAK:
+            report_loss(f"samples exceed full scale by {20 * math.log10(peak):.0f} dB and are clipped")
         if peak > 1.0:  # the band-limited resampler overshoots at clipped peaks
             np.clip(waveform, -1.0, 1.0, out=waveform)
         if peak >= SILENT_PEAK:
@@ -95,21 +99,39 @@ def _decode_windows(
     report_loss: Callable[[str], None],
 ) -> Iterator[tuple[float, np.ndarray, int]]:
     """Yield each clip's start in seconds, its `[frames]` at full scale 1, and the file's sample rate."""
-    for first_channel_only in (False, True):
+    first_channel_only, full_scale = False, 0.0
+    while True:
         with contextlib.closing(open_decoders(stream, recordings, report_loss)) as decoders:
             reader = MonoReader(decoders, audio_format, first_channel_only)
-            level = FloatLevel()
+            if not full_scale and reader.may_have_other_scale:
+                full_scale = _measure_full_scale(reader, audio_format)
+                continue  # from the beginning
+            has_sound = False
             for start_secs, window in _read_windows(reader, audio_format):
-                cancelled = reader.take_cancellation()
-                if cancelled and start_secs == 0:
-                    break  # nothing was yielded yet: begin again with the first channel
-                if cancelled:
-                    continue  # what is left is no likeness of the recording
-                if not reader.has_integer_samples:
-                    window = level.to_full_scale(window)
+                if reader.take_cancellation():
+                    if not has_sound:
+                        first_channel_only = True
+                        break  # begin again with the first channel
+                    report_loss(f"the clip at {start_secs:g} s is left out: its channels cancel each other")
+                    continue
+                has_sound = has_sound or not _is_constant(window)
+                if full_scale > 1.0:
+                    window = window * np.float32(1 / full_scale)
                 yield start_secs, window, reader.sample_rate_hz
             else:
                 return
+
+
+def _measure_full_scale(reader: MonoReader, audio_format: AudioFormat) -> float:
+    """Read the recording, or the part of it that becomes the only clip, and return the full scale of its samples."""
+    level = FloatLevel()
+    rate_hz = reader.sample_rate_hz
+    frames = int(audio_format.clip_secs * rate_hz) if audio_format.hop_secs is None else sys.maxsize
+    part = np.empty(rate_hz, np.float32)
+    while frames > 0 and (count := reader.read_into(part[: min(frames, rate_hz)])):
+        level.add(part[:count])
+        frames -= count
+    return level.full_scale()
 
 
 def _check_header(recording: Recording, audio_format: AudioFormat) -> None:

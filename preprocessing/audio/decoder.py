@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+MIN_DECODED_SHARE = 0.99  # of the declared length; less is a loss
+
 
 class Decoder(Protocol):
     """One recording of a file in one format, decoded forward.

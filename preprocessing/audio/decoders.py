@@ -39,6 +39,8 @@ def open_decoders(
                 yield decoder
                 if decoder.loss:
                     report_loss(decoder.loss)
+            if recording.header.loss:
+                report_loss(recording.header.loss)
         except BadAudioError as error:
             if number == 0:
                 raise
@@ -92,10 +94,12 @@ def _decode_rest_of_mp3(
 def _open_ffmpeg(stream: BinaryIO, recording: Recording, error: BadAudioError) -> Iterator[Decoder]:
     """Yield FFmpeg's decoders; if it has none, raise the more telling one of its error and `error`."""
     header = recording.header
+    # Without the tags before it, which hide from FFmpeg what follows.
+    body_start = recording.start if header.decoder_head else max(header.body_start, recording.start)
     whole = Header(
         header.container,
         holds_bitstream=header.holds_bitstream,
-        body_start=recording.start,
+        body_start=body_start,
         body_end=recording.end,
     )
     try:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Never
 
 import numpy as np
 
+from preprocessing.audio.decoder import MIN_DECODED_SHARE
 from preprocessing.audio.decoder_input import DecoderInput
 from preprocessing.audio.errors import BadAudioError
 
@@ -31,7 +32,7 @@ WITHOUT_MAGIC = frozenset(
 FLAWLESS_PACKETS = 8  # with which such a file has to begin
 PROBED_BYTES = 1 << 20  # to recognize the container and its streams
 MAX_BARREN_PACKETS = 100  # in a row that give no samples: damaged, or made to waste time
-MIN_DECODED_SHARE = 0.99  # of the declared length; less is a loss
+ATTACHED_PICTURE = 0x400  # of a stream's disposition
 MAX_PARTS = 1_000  # each in a format of its own
 INTEGER_BITS = {"u8": 8, "s16": 16, "s32": 32, "s64": 64}
 ENCRYPTED_TAGS = ("drms", "drmi", "enca")  # of a codec in MP4
@@ -215,7 +216,8 @@ class _Frames:
             return 0.0  # an estimate by FFmpeg
         if self._stream.duration is not None:
             return float(self._stream.duration * self._stream.time_base)
-        is_alone = len(self._container.streams) == 1 and self._container.duration is not None
+        others = [other for other in self._container.streams if other is not self._stream]
+        is_alone = self._container.duration is not None and all(map(_is_picture, others))
         return self._container.duration / 1e6 if is_alone else 0.0
 
     @property
@@ -271,6 +273,11 @@ def _audio_codecs() -> str:
 
 def _refuse(url: str, flags: int, options: dict[str, str]) -> Never:
     raise PermissionError(f"the file refers to another one: {url}")
+
+
+def _is_picture(stream: Any) -> bool:
+    """Return whether a stream is an attached file or a cover."""
+    return stream.type == "attachment" or bool(int(getattr(stream, "disposition", 0)) & ATTACHED_PICTURE)
 
 
 def _codec_tag(stream: Any) -> str:

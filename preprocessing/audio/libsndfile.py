@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from preprocessing.audio.decoder import MIN_DECODED_SHARE
 from preprocessing.audio.decoder_input import DecoderInput
 from preprocessing.audio.errors import BadAudioError
 
@@ -36,6 +37,7 @@ class LibsndfileDecoder:
         self.is_compressed = header.frame_bytes is None
         frames = self._file.frames if self._file.frames < UNDECLARED_FRAMES else 0
         self.declared_frames: int = frames or header.frames or 0
+        self._promised_frames = frames if self.is_compressed else max(frames, header.frames or 0)
         self.declares_more = header.is_truncated(decoder_input.file_bytes)
         self.loss = ""
         self._frames_read = 0
@@ -49,6 +51,11 @@ class LibsndfileDecoder:
         self._frames_read += count
         if self._file.is_corrupt and not self._has_all():
             self.loss = f"decoding fails after {self._frames_read / self.sample_rate_hz:.3f} s"
+        elif count < len(block) and self._frames_read < MIN_DECODED_SHARE * self._promised_frames:
+            read_secs, secs = (
+                frames / self.sample_rate_hz for frames in (self._frames_read, self._promised_frames)
+            )
+            self.loss = f"the file has {read_secs:.3f} of the {secs:.3f} s that it declares"
         return count
 
     def reached_end_of_file(self) -> bool:

@@ -47,6 +47,8 @@ class MonoReader:
         self.sample_rate_hz = self._decoder.sample_rate_hz
         self.has_integer_samples = True
         self._begin_part(self._decoder)
+        # Lossy codecs have the scale 1.
+        self.may_have_other_scale = not self.has_integer_samples and not self._decoder.is_compressed
 
     def read_into(self, target: np.ndarray) -> int:
         """Fill `target`, `[frames]` float32, as far as there are frames, and return their number."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from preprocessing.audio.headers.header import FileBytes
+from preprocessing.audio.headers.header import SEARCH_BLOCK_BYTES, FileBytes
 
 MAX_CHUNKS = 256  # a typical recording has about ten
 MAX_SEARCHED_BYTES = 1 << 20  # of a header whose sizes are wrong
@@ -58,18 +58,43 @@ def samples_continue(file: FileBytes, end: int, byte_order: str) -> bool:
 
     Sizes of 32 bits overflow, and a recorder that crashes leaves the size of its last update.
     """
-    if file.size - end < MIN_CONTINUATION_BYTES:
+    sound = _first_nonzero(file, end)
+    if file.size - sound < MIN_CONTINUATION_BYTES:
         return False
-    following = file.read(end, MIN_CONTINUATION_BYTES)
-    is_tag = following.startswith(TAGS) or following[1:].startswith(TAGS)
-    next_is_chunk = any(is_chunk(file, end + padding, byte_order) for padding in (0, 1))
-    names = (following[:4], following[1:5])
-    return any(following) and not is_tag and not next_is_chunk and KNOWN_NAMES.isdisjoint(names)
+    # What follows the samples may be padded, by a byte or up to a sector.
+    return not any(_is_tag_or_chunk(file, start, byte_order) for start in {end, end + 1, sound})
+
+
+def further_data(file: FileBytes, end: int, byte_order: str) -> int:
+    """Return the size of the next `data` chunk behind the samples, which end at `end`; 0 if there is none."""
+    offset = end + end % 2
+    for _ in range(MAX_CHUNKS):
+        name, size = file.unpack(f"{byte_order}4sI", offset) or (b"", 0)
+        if name == b"data":
+            return min(size, max(file.size - offset - 8, 0))
+        if name not in KNOWN_NAMES:
+            break
+        offset += 8 + size + size % 2
+    return 0
 
 
 def make_chunk(name: bytes, content: bytes, byte_order: str) -> bytes:
     """Return a chunk, padded to an even size."""
     return name + struct.pack(f"{byte_order}I", len(content)) + content + bytes(len(content) % 2)
+
+
+def _first_nonzero(file: FileBytes, start: int) -> int:
+    """Return the offset of the first byte from `start` on that is not 0, or the size of the file."""
+    for block_start in range(start, file.size, SEARCH_BLOCK_BYTES):
+        block = file.read(block_start, SEARCH_BLOCK_BYTES)
+        if rest := block.lstrip(b"\0"):
+            return block_start + len(block) - len(rest)
+    return file.size
+
+
+def _is_tag_or_chunk(file: FileBytes, offset: int, byte_order: str) -> bool:
+    head = file.read(offset, 16)
+    return head.startswith(TAGS) or head[:4] in KNOWN_NAMES or is_chunk(file, offset, byte_order)
 
 
 def _begins_without_padding(file: FileBytes, offset: int) -> bool:

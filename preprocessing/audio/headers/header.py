@@ -32,6 +32,7 @@ class Header(NamedTuple):
     frames: int | None = None
     frame_bytes: int | None = None  # None for compressed samples
     holds_bitstream: bool = False  # declared as PCM, but the bits of another codec
+    loss: str = ""  # what is known not to be read
     unused_upper_bits: int = 0  # of a sample, which is therefore too small by this power of two
     block_bytes: int = 1  # the unit in which compressed WAV is decoded
     file_bytes: int | None = None  # declared size of the whole container

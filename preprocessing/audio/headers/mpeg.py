@@ -23,11 +23,13 @@ MAX_RATE_RATIO = 2.0  # of the mean bit rate to that of one frame, up to which a
 MAX_FALSE_FRAMES = 0.02  # of a tag's frames
 MIN_RUN_FRAMES = 8  # a fifth of a second: less can be the last frames of a tag that counts differently
 
-# Bit rates of MPEG audio layer III by the four bits of a frame's header: MPEG-1, then MPEG-2 and 2.5.
-MP3_KBPS = (
-    (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-)
+# Bit rates of MPEG audio by the layer and the four bits of a frame's header: MPEG-1, then MPEG-2 and 2.5.
+_LOW_KBPS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+KBPS = {
+    1: (tuple(range(0, 480, 32)), (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256)),
+    2: ((0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384), _LOW_KBPS),
+    3: ((0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320), _LOW_KBPS),
+}
 MPEG1_SAMPLE_RATES_HZ = (44_100, 48_000, 32_000)  # halved in MPEG-2, and again in 2.5
 
 
@@ -48,6 +50,8 @@ def read_mpeg(file: FileBytes) -> Header | None:
     if len(head) >= 4 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0 and head[2] >> 2 & 15 < 13:
         return Header("AAC", decodable=False)
     has_sync = len(head) >= 4 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
+    if has_sync and any(_is_run_of_frames(file, 0, layer) for layer in (1, 2)):
+        return Header("MP2", decodable=False)  # libsndfile ends where the bit rate or the sample rate changes
     if not (has_sync and _mp3_frame_bytes(file.read(_mp3_frame_bytes(head), 4))):
         start = _first_run_of_frames(file, 0)
         if start is None:
@@ -150,10 +154,10 @@ def _any_of(values: list[int]) -> bytes:
     return b"[" + b"".join(rb"\x%02x" % value for value in values) + b"]"
 
 
-def _is_run_of_frames(file: FileBytes, offset: int) -> bool:
+def _is_run_of_frames(file: FileBytes, offset: int, layer: int = 3) -> bool:
     for _ in range(MIN_RUN_FRAMES):
         head = file.read(offset, 4)
-        frame_bytes = _mp3_frame_bytes(head)
+        frame_bytes = _frame_bytes(head, layer)
         if not frame_bytes:
             return False
         offset += frame_bytes
@@ -175,11 +179,20 @@ def _mp3_info_frame(head: bytes) -> bytes:
 
 
 def _mp3_frame_bytes(head: bytes) -> int:
-    """Return the size of the MP3 frame that begins with `head`; 0 if it is none, or has a free bit rate."""
+    return _frame_bytes(head, layer=3)
+
+
+def _frame_bytes(head: bytes, layer: int) -> int:
+    """Return the size of the frame of a layer that begins with `head`; 0 if it is none, or has a free bit rate."""
     if len(head) < 4:
         return 0
     version, rate, kbps, padding = head[1] >> 3 & 3, head[2] >> 2 & 3, head[2] >> 4, head[2] >> 1 & 1
-    if head[0] != 0xFF or head[1] & 0xE6 != 0xE2 or version == 1 or rate == 3 or kbps in (0, 15):
+    is_layer = head[0] == 0xFF and head[1] & 0xE6 == 0xE0 | (4 - layer) << 1
+    if not is_layer or version == 1 or rate == 3 or kbps in (0, 15):
         return 0
     sample_rate_hz = MPEG1_SAMPLE_RATES_HZ[rate] >> {3: 0, 2: 1, 0: 2}[version]
-    return (144_000 if version == 3 else 72_000) * MP3_KBPS[version != 3][kbps] // sample_rate_hz + padding
+    bits_per_sec = 1_000 * KBPS[layer][version != 3][kbps]
+    if layer == 1:  # counts in slots of four bytes
+        return (12 * bits_per_sec // sample_rate_hz + padding) * 4
+    samples = 576 if layer == 3 and version != 3 else 1_152
+    return samples // 8 * bits_per_sec // sample_rate_hz + padding

@@ -10,6 +10,7 @@ import itertools
 import struct
 from typing import BinaryIO, NamedTuple
 
+from preprocessing.audio.headers.chunks import samples_continue
 from preprocessing.audio.headers.header import UNKNOWN_SIZES, FileBytes, Header
 from preprocessing.audio.headers.joins import find_later_beginnings
 from preprocessing.audio.headers.mpeg import MAX_TAGS, id3v2_bytes, read_mpeg
@@ -19,6 +20,7 @@ from preprocessing.audio.headers.riff import W64_RIFF_SUFFIX, read_aiff, read_w6
 AU_CODECS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 23: None, 25: None, 26: None, 27: 1}
 FLAC_HEAD_BYTES = 42  # with the block STREAMINFO (RFC 9639, section 8.2)
 MAX_FLAC_FRAMES = 2**36 - 1
+MAX_OGG_PAGE_BYTES = 65_307
 MAX_CANDIDATES = 1_000  # places that look like the beginning of a recording
 OGG_CODECS = {b"\x01vorbis": "Vorbis", b"OpusHead": "Opus", b"\x7fFLAC": "FLAC"}
 
@@ -145,6 +147,7 @@ def _read_au(file: FileBytes, byte_order: str) -> Header:
     offset, size, encoding, sample_rate_hz, channels = fields
     sample_bytes = AU_CODECS.get(encoding)
     data_offset = file.start + offset
+    has_more = samples_continue(file, offset + size, byte_order)
     header = Header(
         "AU",
         codec=f"encoding {encoding}",
@@ -152,7 +155,7 @@ def _read_au(file: FileBytes, byte_order: str) -> Header:
         channels=channels,
         sample_rate_hz=sample_rate_hz,
         frame_bytes=channels * sample_bytes if sample_bytes else None,
-    ).with_data(data_offset, size, UNKNOWN_SIZES)
+    ).with_data(data_offset, size, UNKNOWN_SIZES | ({size} if has_more else set()))
     return header._replace(
         # libsndfile counts the bytes of samples in 31 bits; all ones tell it to read up to the end.
         decoder_head=file.read(0, 8) + b"\xff\xff\xff\xff",
@@ -188,4 +191,11 @@ def _read_ogg(file: FileBytes) -> Header:
         header = header._replace(channels=channels, sample_rate_hz=sample_rate_hz)
     elif codec == "Opus" and len(packet) == 16:
         header = header._replace(channels=packet[9])
-    return header
+    return header if _has_end_mark(file) else header._replace(loss="no end mark: the file may be cut off")
+
+
+def _has_end_mark(file: FileBytes) -> bool:
+    """Return whether the last Ogg page ends its stream (RFC 3533, section 6)."""
+    tail = file.read(max(file.size - MAX_OGG_PAGE_BYTES, 0), MAX_OGG_PAGE_BYTES)
+    flags = tail[tail.rfind(b"OggS") + 5 :][:1]
+    return bool(flags) and flags[0] & 4 != 0

@@ -10,7 +10,14 @@ from __future__ import annotations
 import struct
 
 from preprocessing.audio.headers.bitstream import holds_bitstream
-from preprocessing.audio.headers.chunks import MAX_CHUNKS, is_chunk, make_chunk, samples_continue, walk_chunks
+from preprocessing.audio.headers.chunks import (
+    MAX_CHUNKS,
+    further_data,
+    is_chunk,
+    make_chunk,
+    samples_continue,
+    walk_chunks,
+)
 from preprocessing.audio.headers.header import UNKNOWN_SIZES, UNKNOWN_SIZES_64, FileBytes, Header
 from preprocessing.audio.headers.sample_layout import unused_bits_above
 
@@ -20,8 +27,9 @@ MAX_FORMAT_BYTES = 256  # of a format chunk; 16 to 50 are typical
 MAX_WAV_BYTES = 2**32 - 4_096  # the size field has 32 bits
 
 # Codec that libsndfile decodes -> bytes per sample (0: as many as the header's bit depth needs; None:
-# compressed). NMS ADPCM is left out: libsndfile 1.2.2 writes past a buffer at its last block.
-WAV_CODECS = {1: 0, 2: None, 3: 0, 6: 1, 7: 1, 0x11: None, 0x31: None, 0x40: None, 0x55: None}
+# compressed). NMS ADPCM is left out: libsndfile 1.2.2 writes past a buffer at its last block. So is MP3: of a variable
+# bit rate, it would drop the rest.
+WAV_CODECS = {1: 0, 2: None, 3: 0, 6: 1, 7: 1, 0x11: None, 0x31: None, 0x40: None}
 WAV_PCM = 1
 WAV_EXTENSIBLE = 0xFFFE  # the format tag proper follows in the extension
 AIFF_CODECS = {
@@ -51,7 +59,10 @@ def read_wav(file: FileBytes, byte_order: str, variant: str = "") -> Header:
         elif name == b"ds64" and variant and (sizes := file.unpack("<QQ", offset)):
             container_bytes, data_bytes_64 = sizes
         elif name == b"data" and data_bytes_64 is not None and size == 0xFFFFFFFF:
-            header = header.with_data(file.start + offset, data_bytes_64, UNKNOWN_SIZES_64)
+            unknown_sizes = UNKNOWN_SIZES_64
+            if samples_continue(file, offset + data_bytes_64, byte_order):
+                unknown_sizes = unknown_sizes | {data_bytes_64}
+            header = header.with_data(file.start + offset, data_bytes_64, unknown_sizes)
         elif name == b"data" and header.data_offset is None:
             # Size 0 before another chunk means no samples; before anything else, it is a placeholder.
             is_empty = size == 0 and is_chunk(file, offset, byte_order)
@@ -59,6 +70,8 @@ def read_wav(file: FileBytes, byte_order: str, variant: str = "") -> Header:
             if samples_continue(file, offset + size, byte_order):
                 unknown_sizes = unknown_sizes | {size}
             header = header.with_data(file.start + offset, size, unknown_sizes)
+            if header.data_bytes and (unread := further_data(file, offset + size, byte_order)):
+                header = header._replace(loss=f"a second data chunk, of {unread} bytes, is not read")
         if format_chunk and header.data_offset is not None:
             break
     if container_bytes not in UNKNOWN_SIZES | UNKNOWN_SIZES_64:
@@ -83,6 +96,10 @@ def read_w64(file: FileBytes) -> Header:
             header = _with_wav_format(header, format_chunk, "<")
         elif name == b"data":
             unknown_sizes = {unknown - 24 for unknown in UNKNOWN_SIZES_64}
+            end = offset + size
+            next_name = file.read(end + -size % 8 + 4, 12)
+            if next_name != W64_CHUNK_SUFFIX and samples_continue(file, end, "<"):
+                unknown_sizes |= {size - 24}
             header = header.with_data(file.start + offset + 24, size - 24, unknown_sizes)
             break
         offset += max(size + -size % 8, 24)
@@ -103,7 +120,7 @@ def read_aiff(file: FileBytes, form_type: bytes) -> Header:
         elif name == b"SSND" and header.data_offset is None:
             (padding,) = file.unpack(">I", offset) or (0,)
             header = header._replace(data_offset=file.start + offset + 8 + padding)
-            if size not in UNKNOWN_SIZES:
+            if size not in UNKNOWN_SIZES and not samples_continue(file, offset + size, ">"):
                 header = header._replace(data_bytes=max(size - 8 - padding, 0))
         if header.channels is not None and header.data_offset is not None:
             break

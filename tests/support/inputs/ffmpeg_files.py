@@ -11,7 +11,7 @@ LAYOUTS = {1: "mono", 2: "stereo"}
 SAMPLE_FORMATS = {"tta": "s16", "wavpack": "s16p"}  # of which the encoders prefer 8 bits
 
 
-def encode_with_ffmpeg(waveform, rate_hz, codec, container, has_video=False):
+def encode_with_ffmpeg(waveform, rate_hz, codec, container, has_video=False, options=None):
     """Return `[frames, channels]` as the bytes of a file, on request with a stream of black pictures."""
     stream = io.BytesIO()
     layout = LAYOUTS[waveform.shape[1]]
@@ -19,7 +19,7 @@ def encode_with_ffmpeg(waveform, rate_hz, codec, container, has_video=False):
     with av.open(stream, "w", format=container) as output:
         if has_video:
             video = output.add_stream("mpeg4", rate=25, width=64, height=64, pix_fmt="yuv420p")
-        encoder = output.add_stream(codec, rate=rate_hz, layout=layout)
+        encoder = output.add_stream(codec, rate=rate_hz, layout=layout, options=options or {})
         if codec in SAMPLE_FORMATS:
             encoder.codec_context.format = SAMPLE_FORMATS[codec]
         converter = av.AudioResampler(format=encoder.codec_context.format, layout=layout, rate=rate_hz)

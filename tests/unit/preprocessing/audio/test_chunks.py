@@ -1,10 +1,13 @@
+import io
 import struct
 
 import numpy as np
 import pytest
 from support.inputs.audio_bytes import decode, encode, noise, patch_number
 
+from preprocessing.audio.decode import decode_clips
 from preprocessing.audio.headers.chunks import make_chunk
+from preprocessing.options import AudioFormat
 
 WAV = encode(noise(0.9))
 AIFF = encode(noise(0.9), kind="AIFF")
@@ -40,6 +43,42 @@ def test_a_false_size_does_not_hide_the_chunks_behind_it(false_size):
 
 def test_the_format_may_follow_the_samples():
     assert_decoded_completely(WAV[:12] + WAV[36:] + WAV[12:36])
+
+
+@pytest.mark.parametrize("kind", ["AU", "AIFF", "W64", "RF64"])
+def test_samples_are_read_beyond_a_size_that_is_too_small_in_every_container(kind):
+    samples = noise(4.0)[:, 0]
+    data = encode(samples, kind=kind)
+    short = struct.pack({"AU": ">I", "AIFF": ">I", "W64": "<Q", "RF64": "<Q"}[kind], 44_100)
+    if kind == "AU":
+        data = data[:8] + short + data[12:]
+    elif kind == "AIFF":
+        at = data.index(b"SSND") + 4
+        data = data[:at] + short + data[at + 4 :]
+    elif kind == "W64":
+        at = data.index(b"data" + bytes.fromhex("f3acd311")) + 16
+        data = data[:at] + short + data[at + 8 :]
+    else:
+        at = data.index(b"ds64") + 16
+        data = data[:at] + short + data[at + 8 :]
+    clips = decode(data, AudioFormat(3_000, 1.0, 3_000, hop_secs=1.0))
+    assert len(clips) == 4
+
+
+def test_samples_behind_digital_silence_are_read_beyond_a_stale_size():
+    samples = np.concatenate([noise(1.0)[:, 0], np.zeros(22_050), noise(1.0)[:, 0]])
+    data = patch_number(encode(samples), 40, "<I", 44_100)
+    assert [clip.start_secs for clip in decode(data, AudioFormat(3_000, 1.0, 3_000, hop_secs=1.0))] == [
+        0.0,
+        2.0,
+    ]
+
+
+def test_a_second_data_chunk_is_reported():
+    data, losses = encode(noise(1.0)), []
+    data += b"data" + struct.pack("<I", 8_000) + bytes(8_000)
+    assert list(decode_clips(io.BytesIO(data), AudioFormat(3_000, 1.0, 3_000, hop_secs=1.0), losses.append))
+    assert losses == ["a second data chunk, of 8000 bytes, is not read"]
 
 
 @pytest.mark.parametrize("declared", [1_000, 4_001, 20_000])

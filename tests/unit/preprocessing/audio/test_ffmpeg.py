@@ -139,3 +139,31 @@ def test_a_square_wave_at_full_scale_is_no_bitstream():
     square = np.where(np.arange(RATE_HZ) % 100 < 50, 32_766, -32_767).astype(np.int16)
     (clip,) = decode(encode(square, RATE_HZ), WHOLE)
     assert clip.valid_samples == RATE_HZ
+
+
+def secs_of(data):
+    clips = decode(data, AudioFormat(3_000, 1.0, 3_000, hop_secs=1.0, min_secs=0.5))
+    return len(clips)
+
+
+def test_mp2_files_of_other_rates_that_were_joined_are_read_to_their_end():
+    parts = [
+        encode_with_ffmpeg(noise(3.0, rate_hz, 2), rate_hz, "mp2", "mp2")
+        for rate_hz in (44_100, 48_000, 44_100)
+    ]
+    assert secs_of(b"".join(parts)) == 9
+
+
+def test_mp3_with_a_variable_bit_rate_in_a_wav_file_is_read_to_its_end():
+    quiet_then_loud = np.concatenate([0.001 * noise(3.0, 44_100, 2), noise(3.0, 44_100, 2)])
+    assert secs_of(encode_with_ffmpeg(quiet_then_loud, 44_100, "mp3", "wav", options={"q": "9"})) == 6
+
+
+@pytest.mark.parametrize(
+    ("codec", "container"),
+    [("aac", "ipod"), ("alac", "ipod"), ("aac", "matroska"), ("ac3", "ac3"), ("wavpack", "wv")],
+)
+def test_a_tag_before_another_format_does_not_hide_it(codec, container):
+    data = encode_with_ffmpeg(noise(3.0, 44_100, 2), 44_100, codec, container)
+    tag = b"ID3\x04\0\0\0\0\x02\x05" + bytes(261)
+    assert secs_of(tag + data) == secs_of(data) == 3
