@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from preprocessing.audio.headers.header import SEARCH_BLOCK_BYTES, FileBytes
+from preprocessing.audio.headers.header import FileBytes
 
 MAX_CHUNKS = 256  # a typical recording has about ten
 MAX_SEARCHED_BYTES = 1 << 20  # of a header whose sizes are wrong
@@ -58,7 +58,7 @@ def samples_continue(file: FileBytes, end: int, byte_order: str) -> bool:
 
     Sizes of 32 bits overflow, and a recorder that crashes leaves the size of its last update.
     """
-    sound = _first_nonzero(file, end)
+    sound = file.first_nonzero(end)
     if file.size - sound < MIN_CONTINUATION_BYTES:
         return False
     # What follows the samples may be padded, by a byte or up to a sector.
@@ -81,15 +81,6 @@ def further_data(file: FileBytes, end: int, byte_order: str) -> int:
 def make_chunk(name: bytes, content: bytes, byte_order: str) -> bytes:
     """Return a chunk, padded to an even size."""
     return name + struct.pack(f"{byte_order}I", len(content)) + content + bytes(len(content) % 2)
-
-
-def _first_nonzero(file: FileBytes, start: int) -> int:
-    """Return the offset of the first byte from `start` on that is not 0, or the size of the file."""
-    for block_start in range(start, file.size, SEARCH_BLOCK_BYTES):
-        block = file.read(block_start, SEARCH_BLOCK_BYTES)
-        if rest := block.lstrip(b"\0"):
-            return block_start + len(block) - len(rest)
-    return file.size
 
 
 def _is_tag_or_chunk(file: FileBytes, offset: int, byte_order: str) -> bool:

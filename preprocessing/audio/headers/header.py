@@ -97,6 +97,14 @@ class FileBytes:
         data = self.read(offset, struct.calcsize(layout))
         return struct.unpack(layout, data) if len(data) == struct.calcsize(layout) else None
 
+    def first_nonzero(self, start: int) -> int:
+        """Return the offset of the first byte from `start` on that is not 0, or the size."""
+        for block_start in range(start, self.size, SEARCH_BLOCK_BYTES):
+            block = self.read(block_start, SEARCH_BLOCK_BYTES)
+            if rest := block.lstrip(b"\0"):
+                return block_start + len(block) - len(rest)
+        return self.size
+
     def search(self, pattern: re.Pattern[bytes], match_bytes: int, start: int = 0) -> Iterator[int]:
         """Yield the offsets of the matches of `pattern`, which has `match_bytes`, from `start` to the end."""
         for block_start in range(start, self.size, SEARCH_BLOCK_BYTES):

@@ -121,7 +121,8 @@ def _frames_begin_at(file: FileBytes, end: int) -> bool:
 
 
 def _first_run_of_frames(file: FileBytes, start: int) -> int | None:
-    """Return the offset of the first MP3 frame soon after `start`, or None."""
+    """Return the offset of the first MP3 frame soon after `start`, or after the zeros there, or None."""
+    start = file.first_nonzero(start)
     searched = file.read(start, SEARCHED_BYTES)
     syncs = itertools.islice(SYNC.finditer(searched), MAX_STARTS)
     return next(

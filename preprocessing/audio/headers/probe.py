@@ -84,7 +84,7 @@ def read_recordings(stream: BinaryIO) -> list[Recording]:
     if first is None:
         return []
     later = itertools.islice(find_later_beginnings(file, first), MAX_CANDIDATES)
-    starts = [start for offset in later if _is_beginning(stream, start := file.start + offset)]
+    starts = [start for offset in later if _is_beginning(stream, start := file.start + offset, first)]
     if not starts:
         return [Recording(0, file.end, first)]
     recordings = []
@@ -109,9 +109,11 @@ def read_header(file: FileBytes) -> Header | None:
     return header if header.decoder_head else header._replace(body_start=file.start)
 
 
-def _is_beginning(stream: BinaryIO, start: int) -> bool:
+def _is_beginning(stream: BinaryIO, start: int, first: Header) -> bool:
     header = _read_after_tags(FileBytes(stream, start))
-    return header is not None and header.decodable and not header.missing_chunk and header.channels != 0
+    if header is None or header.missing_chunk or header.channels == 0:
+        return False
+    return header.decodable or header.container == first.container
 
 
 def _read_after_tags(file: FileBytes) -> Header | None:

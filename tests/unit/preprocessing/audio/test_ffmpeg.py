@@ -167,3 +167,9 @@ def test_a_tag_before_another_format_does_not_hide_it(codec, container):
     data = encode_with_ffmpeg(noise(3.0, 44_100, 2), 44_100, codec, container)
     tag = b"ID3\x04\0\0\0\0\x02\x05" + bytes(261)
     assert secs_of(tag + data) == secs_of(data) == 3
+
+
+@pytest.mark.parametrize(("codec", "container"), [("aac", "ipod"), ("alac", "ipod"), ("tta", "tta")])
+def test_files_that_were_joined_are_all_read(codec, container):
+    parts = [encode_with_ffmpeg(tone(3.0, 44_100, hz, 2), 44_100, codec, container) for hz in (300.0, 600.0)]
+    assert secs_of(b"".join(parts)) == 6

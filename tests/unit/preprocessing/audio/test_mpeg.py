@@ -23,7 +23,9 @@ ID3V2 = b"ID3\x04\0\0\0\0\x02\x05" + bytes(261)
 APE = b"APETAGEX" + struct.pack("<IIII", 2_000, 300, 1, 0) + bytes(308)
 
 
-@pytest.mark.parametrize("between", [b"", ID3V2, ID3V1, ID3V1 + ID3V2, APE, ID3V2 + bytes(500)])
+@pytest.mark.parametrize(
+    "between", [b"", ID3V2, ID3V1, ID3V1 + ID3V2, APE, ID3V2 + bytes(500), bytes(100_000)]
+)
 @pytest.mark.parametrize(("rate_hz", "channels"), [(22_050, 1), (44_100, 2)])
 def test_joined_files_are_read_to_their_end(between, rate_hz, channels):
     parts = [mp3(3.0, rate_hz, channels), mp3(2.0, rate_hz, channels), mp3(2.5, rate_hz, channels)]
