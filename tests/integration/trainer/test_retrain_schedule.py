@@ -124,7 +124,7 @@ def test_a_candidate_that_another_process_takes_while_it_is_pruned_keeps_its_new
         better.joinpath("config.json").write_text("{}")  # of the process that takes the lease next
 
     monkeypatch.setattr(lease, "acquire", acquire_and_lose)
-    assert candidates.prune(str(models), 1) == [better.name]
+    assert candidates.prune(str(models), 0) == [better.name]
     assert [path.name for path in better.rglob("*")] == ["config.json"]
 
 
