@@ -67,3 +67,8 @@ def test_a_folder_with_files_is_not_deleted(tmp_path):
     (tmp_path / "a/b/file").write_text("mine")
     delete_empty_folders(str(tmp_path / "a"))
     assert [path.name for path in sorted((tmp_path / "a").rglob("*"))] == ["b", "file"]
+
+
+def test_a_folder_that_cannot_be_made_is_an_error():
+    with pytest.raises(OSError), lease.acquire("/proc/none/run"):
+        raise AssertionError
