@@ -33,7 +33,7 @@ from preprocessing.storage.gcs import (
 
 LEASE_NAME = ".lease"
 RENEWALS = 4  # per lifetime of a lease
-MAX_ATTEMPTS = 1_000  # to open a lease file, in a few milliseconds
+MAX_ATTEMPTS = 100  # to open a lease file
 POLLS = 60  # per lifetime, by a process that waits for a lease to expire
 
 
@@ -132,10 +132,11 @@ def _file_lock(folder: Path) -> Iterator[None]:
 def _open_in_folder(path: Path) -> TextIO:
     """Open a file for appending, and make its folder, which another process may delete as long as it is empty."""
     for _ in range(MAX_ATTEMPTS):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
             path.parent.mkdir(parents=True, exist_ok=True)
             return path.open("a+")
-    return path.open("a+")  # some folders cannot be made
+    path.parent.mkdir(parents=True, exist_ok=True)  # some folders cannot be made
+    return path.open("a+")
 
 
 def _is_file(path: Path, file: TextIO) -> bool:
