@@ -14,6 +14,7 @@ from support.services.faulty_proxy import FaultyProxy
 from support.tiny_corpus import GENRES, TINY, write_clip
 
 import trainer  # noqa: F401, it selects TensorFlow's Keras, before TensorFlow is imported
+from preprocessing import event_log
 from preprocessing.__main__ import main as preprocess
 from preprocessing.commands.libraries import EMULATOR_CREDENTIALS
 
@@ -88,3 +89,9 @@ def proxy(storage_server: str, impatient: None, monkeypatch: pytest.MonkeyPatch)
     with FaultyProxy(os.environ["STORAGE_EMULATOR_HOST"], fault_rate=0.0) as proxy:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.address)
         yield proxy
+
+
+@pytest.fixture(autouse=True)
+def text_events() -> None:
+    """Log events as text, whichever format the test before has set."""
+    event_log.configure()

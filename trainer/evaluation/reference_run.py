@@ -6,7 +6,6 @@ from pathlib import Path
 
 from preprocessing.dataset.run_files import CONFIG_NAME
 from preprocessing.errors import UsageError
-from trainer import run_config
 from trainer.evaluation.options import Options
 from trainer.generation.generator import Generator
 from trainer.generation.load import load_baseline
@@ -36,14 +35,7 @@ def load_reference(
         CommandError: See `trainer.generation.load.load_baseline` and `train_and_evaluate`.
     """
     if options.baseline_run:
-        baseline = load_baseline(options.baseline_run, generator, cache)
-        described = run_config.load(baseline.path)
-        if described and described.config.preset != BASELINE_PRESET:
-            preset = described.config.preset
-            raise UsageError(
-                f"`baseline_run` {options.baseline_run} is of `preset` {preset}, not {BASELINE_PRESET}"
-            )
-        return baseline
+        return load_baseline(options.baseline_run, generator, cache)
     baseline_run = f"{run.rstrip('/')}-{BASELINE_PRESET}"
     if not all_epochs_trained(baseline_run):
         if generator.clip_samples > MAX_BASELINE_SAMPLES:

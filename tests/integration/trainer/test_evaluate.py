@@ -146,7 +146,6 @@ def test_a_baseline_whose_training_was_stopped_is_trained_to_its_end(run, datase
         (["--count", "1"], USAGE, "--count: must be"),
         (["--run", "{tmp}/nowhere"], BAD_DATA, "has no config.json"),
         (["--baseline-run", "{tmp}/nowhere"], BAD_DATA, "has no config.json"),
-        (["--baseline-run", "{run}"], USAGE, "is of --preset wave, not reference"),
         (["--temperature", "3"], USAGE, "--temperature: must be at least 0 and at most 2"),
         (["--data", "{tmp}"], BAD_DATA, "no dataset.json"),
     ],
