@@ -83,9 +83,13 @@ class _Headers(tarfile.TarFile):
             EOFError: The archive ends before the mark.
         """
         self.offset = offset
-        while any(self._read_block(self.offset)):
-            self._stream.seek(self.offset)
+        while any(self._read_block(offset)):
+            self._stream.seek(offset)
             info = tarfile.TarInfo.fromtarfile(self)  # moves the offset
+            if self.offset <= offset:
+                self.offset = offset
+                raise tarfile.HeaderError("negative size")
+            offset = self.offset
             self.is_at_start = False
             yield info
 

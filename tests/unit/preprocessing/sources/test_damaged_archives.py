@@ -169,3 +169,15 @@ def test_an_archive_that_cannot_be_read_is_a_line_and_the_others_are_read(folder
     contents, reasons = read(folder, ".tar", pack_members(".tar", {"jazz/a.wav": b"y"}))
     assert contents == {"jazz/a.wav": b"y"}
     assert reasons == [("", "no_permission", "Permission denied")]
+
+
+def test_a_member_of_negative_size_does_not_lead_back(folder):
+    tar = bytearray(pack_members(".tar", MEMBERS))
+    header = tar[MEMBER_BYTES : MEMBER_BYTES + 512]
+    header[124:136] = b"\xff" * 10 + (-2_048).to_bytes(2, "big", signed=True)  # in base 256
+    header[148:156] = b" " * 8
+    header[148:156] = f"{sum(header):06o}\0 ".encode()
+    tar[MEMBER_BYTES : MEMBER_BYTES + 512] = header
+    contents, reasons = read(folder, ".tar", bytes(tar))
+    assert contents == {name: data for name, data in MEMBERS.items() if name != "rock/1.wav"}
+    assert reasons == [("", "corrupt_archive", f"negative size at byte {MEMBER_BYTES}")]
