@@ -26,6 +26,7 @@ MAX_BARREN_PACKETS = 100  # in a row that give no samples: damaged, or made to w
 ATTACHED_PICTURE = 0x400  # of a stream's disposition
 MAX_PARTS = 1_000  # each in a format of its own
 INTEGER_BITS = {"u8": 8, "s16": 16, "s32": 32, "s64": 64}
+SAMPLE_TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 ENCRYPTED_TAGS = ("drms", "drmi", "enca")  # of a codec in MP4
 # ASF Specification 01.20.03, sections 3.14 and 3.15, and the later DRM header: their identifiers in a file's header.
 ASF_ENCRYPTION = tuple(
@@ -235,12 +236,17 @@ def _format_of(frame: Any) -> _Format:
 
 def _samples_of(frame: Any) -> np.ndarray:
     """The samples of a frame, `[frames, channels]`: int16 if they have 16 bits, otherwise float32 at full scale 1."""
-    samples = frame.to_ndarray()
-    samples = samples.T if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels)
-    if samples.dtype == np.int16:
+    kind, channels = frame.format.name.removesuffix("p"), frame.layout.nb_channels
+    is_planar = frame.format.is_planar
+    # Not frame.to_ndarray: it reads planes up to a null pointer, which does not follow the eighth one.
+    planes = frame.planes[: channels if is_planar else 1]
+    count = frame.samples * (1 if is_planar else channels)
+    values = [np.frombuffer(plane, SAMPLE_TYPES[kind], count) for plane in planes]
+    samples = np.stack(values, axis=1) if is_planar else values[0].reshape(-1, channels)
+    if kind == "s16":
         return samples
-    if samples.dtype == np.uint8:
+    if kind == "u8":
         return (samples.astype(np.float32) - 128) / 128
-    if samples.dtype.kind == "i":
-        return (samples / 2.0 ** (INTEGER_BITS[frame.format.name.removesuffix("p")] - 1)).astype(np.float32)
+    if kind in INTEGER_BITS:
+        return (samples / 2.0 ** (INTEGER_BITS[kind] - 1)).astype(np.float32)
     return samples.astype(np.float32, copy=False)

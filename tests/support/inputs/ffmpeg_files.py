@@ -7,7 +7,7 @@ import io
 import av
 import numpy as np
 
-LAYOUTS = {1: "mono", 2: "stereo"}
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1", 16: "hexadecagonal"}
 SAMPLE_FORMATS = {"tta": "s16", "wavpack": "s16p"}  # of which the encoders prefer 8 bits
 
 
@@ -59,6 +59,7 @@ def decode_with_ffmpeg(data):
     """Return the mean of the channels, `[frames]` float32, as FFmpeg decodes and converts them."""
     with av.open(io.BytesIO(data)) as file:
         stream = file.streams.audio[0]
-        converter = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
+        converter = av.AudioResampler(format="flt", layout=stream.layout, rate=stream.rate)
         frames = [part for frame in file.decode(stream) for part in converter.resample(frame)]
-        return np.concatenate([frame.to_ndarray() for frame in frames], axis=1).mean(axis=0)
+        values = np.concatenate([frame.to_ndarray()[0] for frame in frames])
+        return values.reshape(-1, stream.layout.nb_channels).mean(axis=1)

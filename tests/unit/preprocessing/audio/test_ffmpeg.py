@@ -63,6 +63,23 @@ def test_a_lossless_format_gives_the_samples_that_were_written(codec, container)
     np.testing.assert_allclose(waveform, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("codec", "container", "channels"),
+    [
+        ("aac", "ipod", 6),
+        ("aac", "ipod", 8),
+        ("wavpack", "wv", 8),
+        ("wavpack", "wv", 16),
+        ("pcm_s24le", "matroska", 8),
+        ("pcm_f64le", "matroska", 16),
+    ],
+)
+def test_all_channels_of_surround_sound_are_read(codec, container, channels):
+    music = np.stack([tone(0.5, RATE_HZ, hz=200.0 * (1 + channel)) for channel in range(channels)], axis=1)
+    data = encode_with_ffmpeg(music, RATE_HZ, codec, container)
+    np.testing.assert_allclose(waveform_of(data), decode_with_ffmpeg(data), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("fraction", [0.4, 0.75])
 @pytest.mark.parametrize(("codec", "container"), [("aac", "adts"), ("ac3", "ac3"), ("mp2", "mpeg")])
 def test_of_a_file_that_is_cut_off_the_rest_is_read(codec, container, fraction):

@@ -4,7 +4,6 @@ Other cases: `make fuzz`.
 """
 
 import random
-import re
 import signal
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from preprocessing.dataset.quarantine import REASONS
 from preprocessing.errors import CommandError
 from preprocessing.sources.archives import CORRUPT_ARCHIVE_ERRORS
 from preprocessing.sources.discovery import find_inputs
+from preprocessing.sources.lists import read_lines
 from preprocessing.sources.opener import Opener, stage_archives
 
 SEED, CASES = 2_024, 300
@@ -61,8 +61,7 @@ def check(path, staging):
 
 def names_the_disk(data):
     """Return whether a line of a list is but dots and slashes: it names the root of the disk, which has many files."""
-    lines = re.split(rb"[\r\n]", data.replace(b"\0", b""))
-    return any(line.strip() and set(line) <= set(b"./\\ \"'") for line in lines)
+    return any(line.strip() and set(line) <= set("./\\ \"'") for line in read_lines(data) or ())
 
 
 def run_case(seed, number, folder):
