@@ -152,7 +152,9 @@ push:
 
 deploy:
 	python3 k8s/overlay_settings.py "$(OVERLAY)"
-	kubectl apply -k k8s/overlays/$(OVERLAY)
+	@mkdir -p build && kubectl kustomize k8s/overlays/$(OVERLAY) >build/$(OVERLAY).yaml
+	@! grep -n set-by- build/$(OVERLAY).yaml || { echo "this kubectl has left settings out: use 1.31 or newer" >&2; exit 2; }
+	kubectl apply -f build/$(OVERLAY).yaml
 
 watch:
 	@python3 k8s/watch.py "$(JOB)"

@@ -36,8 +36,9 @@ CONDITIONS = {
         "disableMetricValidation",
     },
 }
-# Reasons of the events of Kubernetes' Job and CronJob controllers.
+# Reasons of the events of Kubernetes' Job, CronJob and JobSet controllers.
 REASONS = {"Completed", "BackoffLimitExceeded", "DeadlineExceeded", "PodFailurePolicy", "FailedIndexes"}
+REASONS |= {"ReachedMaxRestarts", "FailJobSetFailurePolicyAction"}
 REASONS |= {"MissSchedule", "TooManyMissedTimes", "JobAlreadyActive", "FailedCreate"}
 
 
@@ -163,6 +164,6 @@ def test_the_prometheus_rule_is_valid():
         assert rule["annotations"]["summary"]
 
 
-def test_the_alert_of_a_missing_run_waits_longer_than_a_week():
-    assert "[8d]" in POLICIES["RunMissing"]["conditions"][0]["conditionPrometheusQueryLanguage"]["query"]
-    assert "8 * 86400" in RULES["RunMissing"]["expr"]
+def test_the_alert_of_a_missing_run_waits_longer_than_a_week_and_a_training():
+    assert "[10d]" in POLICIES["RunMissing"]["conditions"][0]["conditionPrometheusQueryLanguage"]["query"]
+    assert "10 * 86400" in RULES["RunMissing"]["expr"]

@@ -1,5 +1,6 @@
 """The manifests, rendered, validated and parsed with the programs' own argument parsers."""
 
+import re
 from datetime import timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
@@ -10,7 +11,7 @@ import kubernetes_validate.utils as schemas
 import pytest
 import yaml
 from support.cluster.container_flags import flags_of
-from support.cluster.manifests import CUSTOM, OVERLAYS, overlay, with_components
+from support.cluster.manifests import CUSTOM, K8S, OVERLAYS, overlay, with_components
 
 NEWEST = int(kubernetes_validate.latest_version().split(".")[1])
 TRAIN_JOBS = {"local": "train", "gke-gpu": "train", "gke-multiworker": "train-multiworker"}
@@ -36,6 +37,14 @@ def test_every_object_is_valid_in_every_supported_kubernetes_version(minor, monk
     assert CUSTOM.keys() == CUSTOM.keys() & {document["kind"] for document in documents}
     for document in {yaml.safe_dump(document): document for document in documents}.values():
         validate(document, minor)
+
+
+def test_replacements_name_their_targets():
+    """Patterns in their place are taken literally by versions of kubectl that the documentation allows."""
+    for path in K8S.rglob("kustomization.yaml"):
+        for replacement in yaml.safe_load(path.read_text()).get("replacements", []):
+            for target in replacement["targets"]:
+                assert re.fullmatch(r"[a-z0-9-]+", target["select"].get("name", "any")), path
 
 
 @pytest.mark.parametrize("name", ["base", *OVERLAYS])
@@ -146,7 +155,10 @@ def test_the_job_set_runs_the_jobs_workers_and_replaces_the_job():
     assert spec["podFailurePolicy"]["rules"] == job["podFailurePolicy"]["rules"][:1]
     assert job_set["failurePolicy"]["restartStrategy"] == "BlockingRecreate"
     (rule,) = job_set["failurePolicy"]["rules"]
-    assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
+    assert (rule["action"], rule["onJobFailureReasons"]) == (
+        "FailJobSet",
+        ["PodFailurePolicy", "DeadlineExceeded"],
+    )
 
 
 def test_the_objects_of_components_are_in_the_namespace_and_read_the_deployed_settings():
