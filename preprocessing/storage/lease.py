@@ -38,7 +38,7 @@ POLLS = 60  # per lifetime, by a process that waits for a lease to expire
 
 
 class Lease:
-    """Exclusive access to a folder, as long as it is not `lost` to another process."""
+    """Exclusive access to a folder, as long as it is not `lost`."""
 
     lost = False
 
@@ -47,7 +47,7 @@ class Lease:
 
         Raises:
             TransientError: The lease has expired, but it may not have been taken over: storage cannot be reached.
-            CommandError: Another process took it over (exit code 4).
+            CommandError: The lease is lost (exit code 4).
         """
 
 
@@ -64,7 +64,7 @@ def acquire(uri: str, survives_outage: bool = False) -> Iterator[Lease]:
             other process takes it over. Only for a holder that calls `Lease.check` before each write.
 
     Raises:
-        CommandError: Another process holds the lease (2), or took it over while it could not be renewed (4).
+        CommandError: Another process holds the lease (2), or it was taken over or could not be renewed in time (4).
     """
     if not uri.startswith("gs://"):
         with _file_lock(Path(uri)):
@@ -76,7 +76,7 @@ def acquire(uri: str, survives_outage: bool = False) -> Iterator[Lease]:
         yield lease
     except BaseException as error:
         if lease.lost:
-            raise _lost_error(uri) from error
+            raise lease.lost_error() from error
         raise
     finally:
         try:
@@ -85,7 +85,7 @@ def acquire(uri: str, survives_outage: bool = False) -> Iterator[Lease]:
             if not lease.lost:
                 raise
     if lease.lost:
-        raise _lost_error(uri)
+        raise lease.lost_error()
 
 
 def holder(uri: str) -> str | None:
@@ -159,6 +159,7 @@ class _GcsLease(Lease):
         self._object = GcsObject(f"{uri.rstrip('/')}/{LEASE_NAME}")
         self._generation = 0
         self._expires = 0.0  # on this machine's monotonic clock
+        self._is_taken_over = True  # if it is lost
         self._released = threading.Event()
         self._heartbeat = threading.Thread(target=self._renew_until_released, daemon=True)
 
@@ -180,9 +181,18 @@ class _GcsLease(Lease):
     def check(self) -> None:
         """See `Lease.check`."""
         if self.lost:
-            raise _lost_error(self._uri)
+            raise self.lost_error()
         if time.monotonic() > self._expires:
             raise TransientError(f"the lease of {self._uri} could not be renewed")
+
+    def lost_error(self) -> CommandError:
+        """Return the error that says why the lease is lost."""
+        if self._is_taken_over:
+            return StorageError(f"{self._uri} was taken over by another process: run this command again")
+        return StorageError(
+            f"{self._uri} could not be reached for {self._lease_secs:g} s, and another process may have taken it over: "
+            "run this command again"
+        )
 
     def release(self) -> None:
         """Stop the heartbeat and delete the lease, unless another process has taken it over."""
@@ -228,7 +238,7 @@ class _GcsLease(Lease):
                 taken_over = isinstance(error.__cause__, PreconditionFailed)
                 expired = time.monotonic() > self._expires
                 if taken_over or (expired and not self._survives_outage):
-                    self.lost = True
+                    self.lost, self._is_taken_over = True, taken_over
                     os.kill(os.getpid(), signal.SIGINT)  # interrupts whatever the main thread waits for
                     return
 
@@ -242,7 +252,3 @@ def _held_error(uri: str, owner: str) -> CommandError:
     return UsageError(
         f"another process{description} is at work on {uri}: wait for it or stop it, or use another folder",
     )
-
-
-def _lost_error(uri: str) -> CommandError:
-    return StorageError(f"{uri} was taken over by another process: run this command again")
