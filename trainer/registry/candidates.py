@@ -18,6 +18,7 @@ from trainer.config import Config
 from trainer.presets import architecture
 from trainer.registry import champion as champions
 from trainer.registry.champion import Champion
+from trainer.registry.promotion import PROMOTED
 from trainer.run_config import RunConfig, metadata_of, parse
 from trainer.runs.champion_pointer import CANDIDATE_NAME, CANDIDATES, candidate_uri, join
 from trainer.runs.directory import POINTER, PROMOTION
@@ -66,20 +67,31 @@ def have_same_weights_shape(first: RunConfig, second: RunConfig) -> bool:
     return _weights_shape(first) == _weights_shape(second)
 
 
-def list_unfinished(models: str, config: Config) -> list[tuple[str, str]]:
-    """Return the candidates with these settings about which nothing has been decided, with their datasets' digests."""
+def list_unfinished(models: str, config: Config, champion: str | None) -> list[tuple[str, str]]:
+    """Return the candidates with these settings about which nothing has been decided, with their datasets' digests.
+
+    One that was to follow `champion`, the name of the present one, is among them: the job ended before it did.
+    """
     folder = StorageFolder(join(models, CANDIDATES))
     files = set(folder.list_names())
     unfinished = []
     for name in sorted({file.partition("/")[0] for file in files}):
         content = folder.read(f"{name}/{CONFIG_NAME}") if CANDIDATE_NAME.fullmatch(name) else None
-        if content is None or f"{name}/{PROMOTION}" in files:
+        if content is None or _is_decided(folder.read(f"{name}/{PROMOTION}"), champion):
             continue
         with contextlib.suppress(CommandError):  # of another version of this program
             saved = parse(content, join(candidate_uri(models, name), CONFIG_NAME))
             if result_settings(saved.config) == result_settings(config):
                 unfinished.append((name, saved.dataset.digest))
     return unfinished
+
+
+def _is_decided(promotion: bytes | None, champion: str | None) -> bool:
+    """Return whether a decision was made, and carried out; `promotion` is the content of `PROMOTION`."""
+    if promotion is None:
+        return False
+    decision = json.loads(promotion)
+    return decision["decision"] != PROMOTED or decision["champion"] != champion
 
 
 def is_in_use(models: str, name: str) -> bool:

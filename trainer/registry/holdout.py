@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from preprocessing.dataset.manifest import Manifest
 from preprocessing.dataset.records import RECORDS_NAME, RecordEntry
-from preprocessing.errors import DataError
+from preprocessing.errors import DataError, UsageError
 from trainer.data.fetch import find_dataset, open_dataset, verify_split
 from trainer.data.read_ahead import ReadAhead
 from trainer.runs.champion_pointer import join
@@ -84,7 +84,9 @@ def _open_if_complete(uri: str, cache: Path) -> HeldOutSet | None:
 
 def _find_champion_dataset(champion: dict[str, Any], datasets: str) -> str | None:
     for uri in (champion["uri"], join(datasets, champion["digest"])):
-        with contextlib.suppress(DataError):
+        with contextlib.suppress(
+            DataError, UsageError
+        ):  # gone, or written by another version of this program
             version_uri, manifest = find_dataset(uri)
             if manifest.digest == champion["digest"]:
                 return version_uri

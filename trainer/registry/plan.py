@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any, NamedTuple
 
 from preprocessing import event_log
 from preprocessing.dataset.forgotten import FORGOTTEN_NAME, Forgotten
-from preprocessing.dataset.manifest import MANIFEST_NAME, Manifest
-from preprocessing.errors import UsageError
+from preprocessing.dataset.manifest import Manifest
+from preprocessing.errors import DataError, UsageError
 from trainer.data.fetch import find_dataset
 from trainer.registry import candidates
 from trainer.registry import champion as champions
@@ -83,14 +84,14 @@ def plan_overtaken(options: Options, state: State, newest: Plan, settled: set[st
         settled: Names of candidates to leave alone; those that are in use or deleted here are added.
     """
     ignored = {newest.candidate, *state.rejected, *state.protected}
-    for name, digest in candidates.list_unfinished(options.models, options.config):
+    incumbent = state.champion.candidate if state.champion else None
+    for name, digest in candidates.list_unfinished(options.models, options.config, incumbent):
         if name in ignored or name in settled:
             continue
         uri = join(options.datasets, digest)
-        content = StorageFolder(uri).read(MANIFEST_NAME)
-        manifest = Manifest.from_json(content, join(uri, MANIFEST_NAME)) if content else None
+        manifest = _read_manifest(uri)
         if manifest is None:
-            problem = f"its dataset version {digest[:12]} is gone"
+            problem = f"its dataset version {digest[:12]} is gone, or of another version of this program"
         elif _format(manifest) != _format(newest.manifest):
             problem = "the newest dataset version has another format"
         else:
@@ -172,6 +173,12 @@ def _plan(options: Options, champion: Champion | None, dataset_uri: str, manifes
             init_from = champion.candidate
     name = candidates.candidate_name(config, manifest.digest, init_from)
     return Plan(name, dataset_uri, manifest, init_from)
+
+
+def _read_manifest(uri: str) -> Manifest | None:
+    with contextlib.suppress(DataError, UsageError):
+        return find_dataset(uri)[1]
+    return None
 
 
 def _format(manifest: Manifest) -> tuple[int, int]:

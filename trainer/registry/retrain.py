@@ -180,7 +180,8 @@ def _train(options: Options, plan: Plan) -> bool:
         init_from = fetch_run(candidate_uri(options.models, plan.init_from), options.cache)
     settings = dataclasses.asdict(options.config)
     train_and_evaluate(
-        plan.dataset_uri,
+        # The chief names the version. Other workers look for it, since a newer one may have come between their starts.
+        plan.dataset_uri if options.is_chief else options.datasets,
         run,
         settings,
         options.replicas,

@@ -15,10 +15,9 @@ import tensorflow as tf
 from preprocessing import event_log
 from preprocessing.errors import DataError
 from trainer.config import BEST, Config
-from trainer.runs.directory import CHECKPOINTS, best_checkpoint
+from trainer.runs.directory import CHECKPOINTS, POINTER, STEP_PREFIX, best_checkpoint, is_left_over
 
 AVERAGED = "averaged"  # name of the averaged weights in a checkpoint, beside `model`
-PREFIX = "step"  # of the files, for example step-850.index after 850 training steps
 # Raised for a corrupt checkpoint. TensorFlow's bindings turn a file that is too short into an IndexError.
 CORRUPTION_ERRORS = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError, IndexError)
 
@@ -35,7 +34,7 @@ def restore_newest(checkpoint: tf.train.Checkpoint, folder: Path) -> str | None:
     Raises:
         CommandError: All checkpoints are missing or corrupt, or one is of another model (exit code 3).
     """
-    pointer, written = folder / "checkpoint", len(list(folder.glob(f"{PREFIX}-*.index")))
+    pointer, written = folder / "checkpoint", len(list(folder.glob(f"{STEP_PREFIX}-*.index")))
     # A kill between the first checkpoint and its pointer leaves one checkpoint without a pointer, but never two.
     if not pointer.exists() and written <= 1:
         return None
@@ -69,6 +68,15 @@ def _restore(restore: Callable[[str], Any], path: str) -> str:
             return reason
         raise DataError(f"{path} is of another model ({reason}): use another `run`") from error
     return ""
+
+
+def delete_left_overs(run: Path) -> None:
+    """Delete what a kill has left of a local run's checkpoints: files that `POINTER` does not name."""
+    pointer = run / POINTER
+    content = pointer.read_bytes() if pointer.exists() else b""
+    for path in (run / CHECKPOINTS).glob(f"{STEP_PREFIX}-*"):
+        if is_left_over(path.relative_to(run).as_posix(), content):
+            path.unlink()
 
 
 def restore_for_inference(
@@ -153,7 +161,7 @@ class Writer:
         """Write checkpoints of `checkpoint` into `folder` and keep the newest `keep`."""
         self._pairs: list[tuple[tf.Variable, tf.Variable]] = []
         self._manager = tf.train.CheckpointManager(
-            self._copy(checkpoint, {}), str(folder), max_to_keep=keep, checkpoint_name=PREFIX
+            self._copy(checkpoint, {}), str(folder), max_to_keep=keep, checkpoint_name=STEP_PREFIX
         )
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future | None = None

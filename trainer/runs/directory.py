@@ -26,6 +26,7 @@ TRACKING = "mlflow.json"  # id of the MLflow run that tracks the run, and the ep
 ROLLBACKS = "rollbacks.jsonl"  # one line per return to an earlier checkpoint
 REPORT = "report.html"  # written when all epochs are done, and again by each evaluation
 CHECKPOINTS = "checkpoints"
+STEP_PREFIX = "step"  # of checkpoints, for example step-850.index after 850 training steps
 POINTER = f"{CHECKPOINTS}/checkpoint"  # names the newest checkpoint: readers start here
 EVENTS = "events"  # of TensorBoard, also profiles
 SAMPLES = "samples"  # audio and images of each epoch
@@ -127,6 +128,23 @@ def newest_checkpoint(pointer: bytes) -> str | None:
     return match[1].decode() if match else None
 
 
+def steps_of(checkpoint: str) -> int:
+    """Return the number of training steps after which a checkpoint was written."""
+    return int(checkpoint.rpartition("-")[2])
+
+
+def is_left_over(name: str, pointer: bytes) -> bool:
+    """Return whether a file of a run belongs to a checkpoint that is not complete, or no longer needed.
+
+    `pointer` is the content of `POINTER`, which is written after the files of a checkpoint.
+    """
+    folder, _, file = name.rpartition("/")
+    if folder != CHECKPOINTS or not file.startswith(f"{STEP_PREFIX}-"):
+        return False
+    named = re.findall(rb'"([^"]+)"', pointer)
+    return file.partition(".")[0].encode() not in named
+
+
 def best_checkpoint(names: Iterable[str]) -> str | None:
     """Return the name of the best epoch's checkpoint among the files of `CHECKPOINTS`, or None if it has none.
 
@@ -218,7 +236,11 @@ class RunDirectory:
         self._uploader: Uploader | None = None
         if is_remote(uri):
             self._uploader = Uploader(
-                self.path, GcsPrefix(uri), POINTER, upload_only=(EVENTS, lease.LEASE_NAME)
+                self.path,
+                GcsPrefix(uri),
+                POINTER,
+                upload_only=(EVENTS, lease.LEASE_NAME),
+                is_left_over=is_left_over,
             )
 
     def __enter__(self) -> RunDirectory:

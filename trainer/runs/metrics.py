@@ -13,6 +13,7 @@ Row = dict[str, float]  # of one epoch; "epoch" counts from 1
 
 VALIDATION_ELBO = "validation_elbo"  # nats per clip; missing where the validation split is empty
 TEST_ELBO = "test_elbo"
+STEPS = "steps"  # of training since the run began, at the end of the epoch
 STAGE = "stage"  # of training: 1 or 2, in which only what makes new clips learns
 
 

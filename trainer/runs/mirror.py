@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +39,14 @@ class Uploader:
         prefix: Where it is uploaded to.
     """
 
-    def __init__(self, path: Path, prefix: GcsPrefix, pointer: str, upload_only: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        prefix: GcsPrefix,
+        pointer: str,
+        upload_only: tuple[str, ...],
+        is_left_over: Callable[[str, bytes], bool],
+    ) -> None:
         """Prepare the upload of `path` to `prefix`; `start` begins it.
 
         Args:
@@ -46,10 +54,12 @@ class Uploader:
             prefix: Where to upload it to.
             pointer: Name of the file that is uploaded after all others.
             upload_only: Prefixes of names that are never downloaded or deleted: each machine writes its own files.
+            is_left_over: Tells by a name and the content of the bucket's pointer whether an interrupted upload has left
+                the file. It is not downloaded, and deleted after the next upload.
         """
         self.path = path
         self.prefix = prefix
-        self._pointer_name, self._upload_only = pointer, upload_only
+        self._pointer_name, self._upload_only, self._is_left_over = pointer, upload_only, is_left_over
         self._queue_folder = path.with_name(f"{path.name}.upload-queue")
         # Exists while the bucket lags; holds the bucket's pointer as this machine knew it last.
         self._lag_marker = path.with_name(f"{path.name}.unsynced")
@@ -77,10 +87,13 @@ class Uploader:
         self._remote_names = self._list_remote()
         self._known_names |= self._remote_names
         if not (self._lag_marker.exists() and self._lag_marker.read_bytes() == self._remote_pointer):
+            wanted = {
+                name for name in self._remote_names if not self._is_left_over(name, self._remote_pointer)
+            }
             for name in self._file_states():
-                if name not in self._remote_names:
+                if name not in wanted:
                     (self.path / name).unlink()
-            self.prefix.download(sorted(self._remote_names), self.path)
+            self.prefix.download(sorted(wanted), self.path)
             self._uploaded = self._file_states()
         self._thread.start()
 

@@ -12,9 +12,9 @@ from preprocessing.errors import DataError
 from preprocessing.storage import lease
 from trainer.run_config import UNKNOWN_PROGRAM
 from trainer.runs import rollbacks
-from trainer.runs.directory import POINTER, REPORT, ROLLBACKS, newest_checkpoint
+from trainer.runs.directory import POINTER, REPORT, ROLLBACKS, newest_checkpoint, steps_of
 from trainer.runs.discovery import FoundRun
-from trainer.runs.metrics import Row, best_epoch, read_metrics
+from trainer.runs.metrics import STEPS, Row, best_epoch, read_metrics
 from trainer.runs.rollbacks import Rollback
 from trainer.runs.storage import StorageFolder
 
@@ -79,14 +79,14 @@ class Status:
 
 
 def all_epochs_trained(run: str) -> bool:
-    """Return whether a run, local or on `gs://`, has the metrics of all its epochs; False if there is no run.
+    """Return whether a run, local or on `gs://`, has the weights and metrics of all its epochs; False if there is none.
 
     Raises:
         CommandError: The run's `config.json` is corrupt (exit code 3), or storage failed (4).
     """
     files = StorageFolder(run)
     rows = read_metrics(run)
-    return bool(rows) and len(rows) >= _read_config(files, run)["epochs"]
+    return bool(rows) and _has_all_epochs(files, rows, _read_config(files, run)["epochs"])
 
 
 def is_complete(run: str) -> bool:
@@ -106,7 +106,7 @@ def read_status(found: FoundRun) -> Status:
     rows = read_metrics(run)
     best = best_epoch(rows)
     checkpoint, used_by = newest_checkpoint(files.read(POINTER) or b""), lease.holder(run)
-    is_done = len(rows) >= config["epochs"] and files.updated(REPORT) is not None
+    is_done = files.updated(REPORT) is not None and _has_all_epochs(files, rows, config["epochs"])
     return Status(
         run=run,
         is_champion=found.is_champion,
@@ -122,6 +122,17 @@ def read_status(found: FoundRun) -> Status:
         rollbacks=rollbacks.parse(files.read(ROLLBACKS) or b""),
         used_by=used_by,
     )
+
+
+def _has_all_epochs(files: StorageFolder, rows: list[Row], epochs: int) -> bool:
+    """Return whether there are rows of all epochs and the weights that the last one describes.
+
+    Metrics are uploaded before the checkpoint, so those of a run whose upload was interrupted can be ahead of it.
+    """
+    if not rows or len(rows) < epochs:
+        return False
+    checkpoint = newest_checkpoint(files.read(POINTER) or b"")
+    return checkpoint is not None and steps_of(checkpoint) >= rows[-1].get(STEPS, 0)
 
 
 def status_table(statuses: list[Status]) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import google_crc32c
-from google.api_core.exceptions import BadRequest, NotFound
+from google.api_core.exceptions import GoogleAPICallError, NotFound
 from google.api_core.retry import Retry
 from google.cloud import storage
 from google.resumable_media.common import InvalidResponse
@@ -46,6 +46,7 @@ SINGLE_REQUEST_BYTES = 8 << 20  # a larger file is uploaded in parts
 # Errors of a local path at which there is no file, which is not asked first: the file may be deleted meanwhile.
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 PART_BYTES = 16 << 20  # of such an upload, held in memory
+UPLOAD_IS_USELESS = (400, 404, 410)  # HTTP status: it is corrupt, or has expired
 
 
 def is_remote(uri: str) -> bool:
@@ -56,8 +57,7 @@ def is_remote(uri: str) -> bool:
 def default_cache() -> Path:
     """Return the default folder for fetched shards, decoded clips and the working copies of remote runs.
 
-    It is in the temporary folder that the environment names, or else in /var/tmp, which is on disk where /tmp may be in
-    memory.
+    It is in the temporary folder that the environment names, or else in /var/tmp: /tmp may be in memory.
     """
     is_named = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
     on_disk = not is_named and os.access(VAR_TMP, os.W_OK)
@@ -215,7 +215,9 @@ class GcsPrefix:
                 return blob.generation
             try:  # the client retries single parts
                 blob.upload_from_file(file, **{**args, "retry": self._policy()})
-            except (BadRequest, NotFound, InvalidResponse) as error:  # the upload is corrupt or has expired
+            except (GoogleAPICallError, InvalidResponse) as error:
+                if isinstance(error, GoogleAPICallError) and error.code not in UPLOAD_IS_USELESS:
+                    raise
                 raise TransientError(str(error)) from error
             return blob.generation
 

@@ -20,7 +20,7 @@ from trainer.data.training_data import TrainingData
 from trainer.models.base import Stage, WaveformVAE
 from trainer.run_config import DatasetMetadata
 from trainer.runs import rollbacks
-from trainer.runs.metrics import STAGE
+from trainer.runs.metrics import STAGE, STEPS
 from trainer.training.divergence import CHECK_STEPS, DivergedError, DivergenceDetector
 from trainer.training.evaluation import evaluation_metrics
 from trainer.training.position import Position, RunCheckpoints
@@ -171,6 +171,7 @@ class TrainingLoop:
         elbo_terms = self.position.totals.nats_per_clip(self.clip_samples).items()
         return {
             "epoch": epoch,
+            STEPS: self.steps,
             **{f"train_{name}": value for name, value in elbo_terms},
             STAGE: 2 if stage_at(config, epoch - 1) is Stage.GENERATION else 1,
             "beta": beta_at(config, epoch - 1 / steps),

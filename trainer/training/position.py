@@ -60,6 +60,7 @@ class RunCheckpoints:
             self._writer = checkpoints.Writer(saved, folder, state.config.checkpoints_to_keep)
             if not checkpoints.restore_newest(saved, folder) and init_from is not None:
                 state.init_from(init_from)
+            checkpoints.delete_left_overs(run)
         distribution.broadcast_variables(checkpoints.variables_of(saved))
         totals = Totals(*tf.unstack(saved.totals)) if int(saved.step) else None
         self.restored = Position(int(saved.epoch), int(saved.step), totals, float(saved.secs))

@@ -27,7 +27,7 @@ from trainer.generation.sources import fixed_test_clips
 from trainer.reporting import report
 from trainer.run_config import DatasetMetadata, RunConfig
 from trainer.runs import checkpoints, rollbacks
-from trainer.runs.directory import CHECKPOINTS, EVENTS, GENERATED, POINTER, REPORT, RunDirectory
+from trainer.runs.directory import CHECKPOINTS, EVENTS, GENERATED, POINTER, REPORT, RunDirectory, steps_of
 from trainer.training import samples
 from trainer.training.configuration import agree_on_config, agree_on_dataset, ancestor_datasets
 from trainer.training.divergence import DivergedError
@@ -81,6 +81,7 @@ def train_and_evaluate(
     log_devices(distribution.strategy.num_replicas_in_sync)
     with (
         distribution.peer_failure_guard(),
+        _end_with_peers(distribution),
         _run_directory(run, cache, distribution) as directory,
         stop_requests() as stop,
         tracked(tracking_uri if distribution.is_chief else None, directory.path, run) as tracker,
@@ -109,8 +110,6 @@ def train_and_evaluate(
                 loop, trained = _train_with_rollbacks(make_loop, start, clips, metadata, tracker)
         if distribution.is_chief:
             _generate_and_report(loop, metadata, trained)
-        # The other workers wait for the chief: one that ends earlier would look like one that died.
-        distribution.any_worker(True)
     return f"{run.rstrip('/')}/{REPORT}"
 
 
@@ -122,6 +121,17 @@ def _save_config(loop: TrainingLoop, metadata: DatasetMetadata, init_from: Path 
     if saved and loop.position.epoch >= config.epochs:
         run = dataclasses.replace(run, program=saved.program)
     run_config.save(run, path)
+
+
+@contextlib.contextmanager
+def _end_with_peers(distribution: Distribution) -> Iterator[None]:
+    """After the block, wait until all workers have ended theirs.
+
+    One that ends earlier would look like one that died, and a chief that is killed in its last upload would wait for
+    it in vain when it starts again.
+    """
+    yield
+    distribution.any_worker(True)
 
 
 @contextlib.contextmanager
@@ -221,7 +231,7 @@ def _roll_back(loop: TrainingLoop, error: DivergedError) -> None:
     config, path = loop.config, loop.path
     earlier = rollbacks.read(path)
     newest = tf.train.latest_checkpoint(str(path / CHECKPOINTS))
-    to_step = int(newest.rsplit("-", 1)[1]) if newest else 0
+    to_step = steps_of(newest) if newest else 0
     if len(earlier) >= config.max_rollbacks:
         count = f"{len(earlier)} rollback{'' if len(earlier) == 1 else 's'}"
         raise UsageError(

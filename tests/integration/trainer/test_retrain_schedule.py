@@ -10,16 +10,18 @@ import shutil
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 import pytest
 from support.runs.retraining import FLAGS, MORE_COEFFICIENTS, run_retrain
 from urllib3 import Retry
 
 from preprocessing import progress_file
-from preprocessing.dataset.manifest import LATEST_NAME
+from preprocessing.dataset.manifest import LATEST_NAME, MANIFEST_NAME
 from preprocessing.errors import BAD_DATA, STOPPED, USAGE, DataError
 from preprocessing.storage import lease
-from trainer.registry import candidates, champion, notification, retrain
+from trainer.config import Config
+from trainer.registry import candidates, champion, notification, plan, retrain
 from trainer.training import train
 
 pytestmark = pytest.mark.long
@@ -77,7 +79,12 @@ def test_an_incomplete_candidate_that_new_music_overtook_is_resumed(
     assert better.exists()
 
 
-@pytest.mark.parametrize("change", ["champion", "version", "data"])
+def write_other_schema(version):
+    path = version / MANIFEST_NAME
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 1}))
+
+
+@pytest.mark.parametrize("change", ["champion", "version", "schema", "data"])
 def test_an_incomplete_candidate_that_cannot_be_resumed_is_deleted(
     models, better, versions, trainings, tmp_path, capsys, change
 ):
@@ -89,6 +96,9 @@ def test_an_incomplete_candidate_that_cannot_be_resumed_is_deleted(
         flags = [*flags, "--init-from", "scratch"]
     elif change == "version":
         shutil.rmtree(datasets / digest_of(versions["more"]))
+    elif change == "schema":
+        for name in ("more", "first"):  # of the candidate, and of the champion
+            write_other_schema(datasets / digest_of(versions[name]))
     else:
         trainings[1].append(DataError("a shard is corrupt"))
         begun = [digest_of(versions["more"]), *begun]
@@ -96,6 +106,38 @@ def test_an_incomplete_candidate_that_cannot_be_resumed_is_deleted(
     assert trainings[0] == begun
     assert not better.exists()
     assert f"warning: the incomplete candidate {better.name} is deleted" in capsys.readouterr().err
+
+
+def test_a_promotion_that_a_kill_has_interrupted_is_made_again(
+    models, better, versions, trainings, tmp_path, monkeypatch
+):
+    def promote(options, plan, state):
+        decision = {"decision": "promoted", "reason": "better", "sets": [{"candidate": {}}]}
+        decision |= plan.describe(state.champion)
+        (better / "promotion.json").write_text(json.dumps(decision))
+        if not is_killed:
+            is_killed.append(True)
+            raise KeyboardInterrupt
+        return decision
+
+    is_killed = []
+    monkeypatch.setattr(retrain, "_evaluate", promote)
+    for _ in range(2):
+        assert run_retrain(versions["noise"], models, *MORE_COEFFICIENTS, cache=tmp_path) == STOPPED
+    assert champion.read(str(models)).champion.candidate == better.name
+    assert trainings[0] == [digest_of(versions["noise"])]
+
+
+def test_workers_find_the_version_that_the_first_one_names(models, trainings, tmp_path):
+    options = SimpleNamespace(
+        datasets=str(tmp_path / "datasets"), models=str(models), replicas=1, cache=tmp_path, cluster=None, track=None,
+        config=Config(),
+    )  # fmt: skip
+    newest = plan.Plan("0" * 12 + "-" + "0" * 12, str(tmp_path / "datasets/abc"), None, None)
+    for options.is_chief in (True, False):
+        with pytest.raises(KeyboardInterrupt):
+            retrain._train(options, newest)
+    assert trainings[0] == ["abc", "datasets"]
 
 
 def test_a_candidate_that_cannot_be_compared_stays_and_the_newest_is_trained(

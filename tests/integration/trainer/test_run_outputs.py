@@ -28,9 +28,10 @@ def test_a_run_writes_all_documented_files(dataset, tmp_path, capsys):
     train(dataset, run, {**WAVE, "checkpoints_to_keep": 1}, 3)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert set(rows[-1]) == {
-        "epoch", "stage", "beta", "learning_rate", "epoch_secs", "clips_per_sec", "test_snr_db", "validation_elbo",
-        *(f"{split}_{figure}" for split in ("train", "test") for figure in FIGURES),
+        "epoch", "steps", "stage", "beta", "learning_rate", "epoch_secs", "clips_per_sec", "test_snr_db",
+        "validation_elbo", *(f"{split}_{figure}" for split in ("train", "test") for figure in FIGURES),
     }  # fmt: skip
+    assert [row["steps"] for row in rows] == [10, 20, 30]
     for row in rows:
         assert row["test_elbo"] == pytest.approx(row["test_log_likelihood"] - row["test_kl"])
     assert rows[-1]["train_elbo"] > rows[0]["train_elbo"]

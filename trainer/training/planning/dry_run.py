@@ -10,7 +10,7 @@ from trainer.config import Config
 from trainer.data import input_pipeline
 from trainer.data.clip_store import SAMPLE_BYTES, decoded_bytes
 from trainer.data.training_data import SPLITS, fits_on_disk
-from trainer.runs.directory import POINTER, check_is_run, newest_checkpoint
+from trainer.runs.directory import POINTER, check_is_run, newest_checkpoint, steps_of
 from trainer.runs.storage import StorageFolder, is_remote
 from trainer.training.configuration import check_replicas, find_dataset_of_run, resolve_config
 from trainer.training.planning.measure import measure
@@ -39,7 +39,7 @@ def dry_run(data: str, run: str, given: dict[str, Any], replicas: int | None) ->
     check_replicas(config, distribution)
     checkpoint = newest_checkpoint(StorageFolder(run).read(POINTER) or b"")
     steps_per_epoch = input_pipeline.count_steps(manifest, config)
-    done_steps = int(checkpoint.rpartition("-")[2]) if checkpoint else 0
+    done_steps = steps_of(checkpoint) if checkpoint else 0
     return Plan(
         run=run,
         data=data,

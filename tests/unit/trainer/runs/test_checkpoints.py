@@ -77,6 +77,15 @@ def test_a_corrupt_newest_checkpoint_is_reported_and_the_previous_one_used(tmp_p
     assert "step-2 is corrupt: restoring the previous one" in caplog.text
 
 
+def test_what_a_kill_has_left_of_checkpoints_is_deleted(run):
+    folder = run / CHECKPOINTS
+    whole = {path.name for path in folder.iterdir()}
+    for name in ("step-29.index", "step-31.data-00000-of-00001"):
+        (folder / name).write_bytes(b"")
+    checkpoints.delete_left_overs(run)
+    assert {path.name for path in folder.iterdir()} == whole
+
+
 def test_the_latest_complete_best_checkpoint_is_chosen():
     complete = [f"best-{epoch}.{part}" for epoch in (9, 10) for part in ("index", "data-00000-of-00001")]
     assert best_checkpoint([*complete, "step-400.index", "checkpoint"]) == "best-10"

@@ -8,7 +8,7 @@ from trainer.__main__ import main
 from trainer.runs import rollbacks
 from trainer.runs.directory import METRICS, POINTER, REPORT, ROLLBACKS
 from trainer.runs.discovery import find_runs
-from trainer.runs.status import read_status
+from trainer.runs.status import is_complete, read_status
 from trainer.runs.storage import GcsPrefix
 
 ROWS = [
@@ -80,6 +80,14 @@ def test_status_prints_a_line_for_each_of_several_runs_and_marks_the_champion(fo
     assert lines[0][1:4] == ["done", "tiny", "3/3"]
     assert lines[1][1:4] == ["stopped", "wave", "3/15"]
     assert [line[1] == "*" for line in lines] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(("steps", "is_trained"), [(30, True), (31, False)])
+def test_a_run_whose_metrics_are_ahead_of_its_checkpoint_is_not_complete(folders, steps, is_trained):
+    run = folders / "runs/deeper/done"
+    (run / METRICS).write_text("".join(f"{json.dumps({**row, 'steps': steps})}\n" for row in ROWS))
+    assert is_complete(str(run)) == is_trained
+    assert read_status(find_runs([str(run)])[0]).state == ("done" if is_trained else "stopped")
 
 
 def test_a_bucket_is_searched_for_runs_as_a_folder_is(storage_server):
