@@ -71,9 +71,11 @@ def _restore(restore: Callable[[str], Any], path: str) -> str:
 
 
 def delete_left_overs(run: Path) -> None:
-    """Delete what a kill has left of a local run's checkpoints: files that `POINTER` does not name."""
+    """Delete what a kill has left of a local run's checkpoints: files that `POINTER` does not name, if there is one."""
     pointer = run / POINTER
-    content = pointer.read_bytes() if pointer.exists() else b""
+    if not pointer.exists():
+        return
+    content = pointer.read_bytes()
     for path in (run / CHECKPOINTS).glob(f"{STEP_PREFIX}-*"):
         if is_left_over(path.relative_to(run).as_posix(), content):
             path.unlink()

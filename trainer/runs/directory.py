@@ -141,7 +141,7 @@ def is_left_over(name: str, pointer: bytes) -> bool:
     folder, _, file = name.rpartition("/")
     if folder != CHECKPOINTS or not file.startswith(f"{STEP_PREFIX}-"):
         return False
-    named = re.findall(rb'"([^"]+)"', pointer)
+    named = {path.rpartition(b"/")[2] for path in re.findall(rb'"([^"]+)"', pointer)}
     return file.partition(".")[0].encode() not in named
 
 
@@ -240,7 +240,7 @@ class RunDirectory:
                 GcsPrefix(uri),
                 POINTER,
                 upload_only=(EVENTS, lease.LEASE_NAME),
-                is_left_over=is_left_over,
+                find_left_overs=self._find_left_overs,
             )
 
     def __enter__(self) -> RunDirectory:
@@ -268,6 +268,15 @@ class RunDirectory:
                     # A stop request must not hide a failed upload; an unexpected error takes precedence.
                     if kind is None or issubclass(kind, CommandError):
                         raise
+
+    def _find_left_overs(self, names: set[str], pointer: bytes) -> set[str]:
+        """Return the files of checkpoints that an interrupted upload has left in the bucket.
+
+        Without a pointer, those are all, unless there are metrics of epochs whose checkpoint must have had one.
+        """
+        if not pointer and (GcsPrefix(self.uri).read(METRICS) or b"").count(b"\n") > 1:
+            return set()
+        return {name for name in names if is_left_over(name, pointer)}
 
     def commit(self) -> None:
         """Request an upload of the directory as it is now; return at once.

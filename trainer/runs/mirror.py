@@ -45,7 +45,7 @@ class Uploader:
         prefix: GcsPrefix,
         pointer: str,
         upload_only: tuple[str, ...],
-        is_left_over: Callable[[str, bytes], bool],
+        find_left_overs: Callable[[set[str], bytes], set[str]],
     ) -> None:
         """Prepare the upload of `path` to `prefix`; `start` begins it.
 
@@ -54,12 +54,12 @@ class Uploader:
             prefix: Where to upload it to.
             pointer: Name of the file that is uploaded after all others.
             upload_only: Prefixes of names that are never downloaded or deleted: each machine writes its own files.
-            is_left_over: Tells by a name and the content of the bucket's pointer whether an interrupted upload has left
-                the file. It is not downloaded, and deleted after the next upload.
+            find_left_overs: Returns those of the names in the bucket that an interrupted upload has left, given the
+                content of its pointer. They are not downloaded, and deleted after the next upload.
         """
         self.path = path
         self.prefix = prefix
-        self._pointer_name, self._upload_only, self._is_left_over = pointer, upload_only, is_left_over
+        self._pointer_name, self._upload_only, self._find_left_overs = pointer, upload_only, find_left_overs
         self._queue_folder = path.with_name(f"{path.name}.upload-queue")
         # Exists while the bucket lags; holds the bucket's pointer as this machine knew it last.
         self._lag_marker = path.with_name(f"{path.name}.unsynced")
@@ -87,9 +87,7 @@ class Uploader:
         self._remote_names = self._list_remote()
         self._known_names |= self._remote_names
         if not (self._lag_marker.exists() and self._lag_marker.read_bytes() == self._remote_pointer):
-            wanted = {
-                name for name in self._remote_names if not self._is_left_over(name, self._remote_pointer)
-            }
+            wanted = self._remote_names - self._find_left_overs(self._remote_names, self._remote_pointer)
             for name in self._file_states():
                 if name not in wanted:
                     (self.path / name).unlink()

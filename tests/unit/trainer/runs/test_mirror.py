@@ -8,7 +8,7 @@ from google.api_core.exceptions import from_http_status
 from google.cloud import storage
 
 from preprocessing.errors import CommandError, StorageError
-from trainer.runs.directory import CHECKPOINTS, POINTER, RunDirectory
+from trainer.runs.directory import CHECKPOINTS, METRICS, POINTER, RunDirectory
 from trainer.runs.storage import SINGLE_REQUEST_BYTES, GcsPrefix
 
 
@@ -55,6 +55,17 @@ def test_checkpoints_whose_upload_was_interrupted_are_not_used_and_deleted(stora
     with RunDirectory(uri, tmp_path) as run:
         assert sorted(path.name for path in (run.path / CHECKPOINTS).glob("*.index")) == kept
     assert sorted(name.rpartition("/")[2] for name in prefix.list_names() if name.endswith(".index")) == kept
+
+
+def test_a_lost_pointer_does_not_delete_checkpoints(storage_server, tmp_path):
+    prefix = GcsPrefix(f"{storage_server}/lost-pointer")
+    names = ["config.json", f"{CHECKPOINTS}/step-10.index", f"{CHECKPOINTS}/step-20.index"]
+    for name in names:
+        prefix.write(name, b'{"preset": "wave"}')
+    prefix.write(METRICS, b'{"epoch": 1}\n{"epoch": 2}\n')
+    with RunDirectory(prefix.uri, tmp_path) as run:
+        assert all((run.path / name).exists() for name in names)
+    assert set(names) <= set(prefix.list_names())
 
 
 def test_an_upload_that_has_expired_is_begun_again(storage_server, monkeypatch, tmp_path):
