@@ -26,6 +26,13 @@ class SentenceParser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
+def non_empty(text: str) -> str:
+    """Accept any text but an empty one, as an argparse `type`: an unset variable of a shell is no folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
 def bounded_int(low: int, high: int | None = None) -> Callable[[str], int]:
     """Return an argparse `type` that accepts integers from `low` to `high`, both included."""
     allowed = f"at least {low}" if high is None else f"from {low} to {high}"

@@ -104,6 +104,8 @@ def train(
     for name, place in (("data", data), ("run", run)):
         if isinstance(place, Path) and place.parts[:1] == ("gs:",):
             raise UsageError(f"`{name}` {place} is a path: give a place on gs:// as a string")
+    if replicas is not None and replicas < 1:
+        raise UsageError(f"`replicas` must be at least 1, not {replicas}")
     given = ({"preset": preset} if preset else {}) | settings
     train_and_evaluate(str(data), str(run), given, replicas, cache or default_cache(), track=track)
     return read_metrics(str(run))

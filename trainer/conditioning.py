@@ -18,6 +18,7 @@ from trainer.run_config import DatasetMetadata
 
 # Training clips that what is left open of a condition is drawn from: the nearest in the specified attributes.
 NEAREST_FRACTION, MIN_NEAREST = 0.25, 3
+RANGE_STEPS = 10_000  # per unit, in messages
 FAR_STD = 10.0  # in place of the distance from an attribute that could not be measured
 
 TEMPO, LOUDNESS, BRIGHTNESS, BEAT_CLARITY = "tempo_bpm", "loudness_db", "centroid_hz", "beat_clarity"
@@ -172,6 +173,12 @@ def attribute_of(metadata: DatasetMetadata, condition: Condition, name: str) -> 
     return column * statistics.std + statistics.mean
 
 
+def range_of(statistics: Statistics) -> str:
+    """Return the range of an attribute for a message, rounded inwards: both ends are accepted."""
+    low, high = math.ceil(statistics.low * RANGE_STEPS), math.floor(statistics.high * RANGE_STEPS)
+    return f"{low / RANGE_STEPS:.12g} to {high / RANGE_STEPS:.12g}"
+
+
 def check_supported(metadata: DatasetMetadata, attributes: Attributes, key: Key) -> None:
     """Raise if attributes or keys to generate with are outside of what the run was trained on (exit code 2)."""
     for name, value in (attributes or {}).items():
@@ -181,8 +188,7 @@ def check_supported(metadata: DatasetMetadata, attributes: Attributes, key: Key)
         for number in np.atleast_1d(value):
             if not statistics.low <= number <= statistics.high:
                 raise UsageError(
-                    f"{name} {number:g} is outside of what this run was trained on, {statistics.low:.4g} to "
-                    f"{statistics.high:.4g}",
+                    f"`{name}` {number:g} is outside of what this run was trained on, {range_of(statistics)}",
                 )
     for asked in [key] if key is None or isinstance(key, str) else key:
         if asked is not None and parse_key(asked) not in metadata.keys:

@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from preprocessing.errors import UsageError
-from trainer.setting import Setting, described_field
+from trainer.setting import Setting, convert_fields, described_field
 
 MAX_SEED = 2**31 - 1  # the largest 32-bit integer
 MAX_TEMPERATURE, MAX_GUIDANCE = 2.0, 10.0  # of generation: beyond them, there is only noise
@@ -256,9 +256,7 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            if error := self.setting(name).error(value):
-                raise UsageError(f"`{name}` {error}, not {value}")
+        convert_fields(self)
         if self.batch_size % self.input_shards:
             raise UsageError(
                 f"`batch_size` {self.batch_size} cannot be divided among `input_shards` {self.input_shards}",

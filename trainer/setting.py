@@ -1,12 +1,18 @@
-"""Descriptions, limits and roles of the fields of a configuration. Standard library only."""
+"""Descriptions, limits and roles of the fields of a configuration. No dependencies."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import operator
 from dataclasses import dataclass
 from typing import Any
+
+from preprocessing.errors import UsageError
+
+KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
+_ACCEPTED = {bool: bool, int: numbers.Integral, float: numbers.Real, str: str}
 
 
 @dataclass(frozen=True)
@@ -44,3 +50,19 @@ class Setting:
 def described_field(default: Any, description: str, **limits_and_role: Any) -> Any:
     """Return a dataclass field with a `Setting`, whose other fields are keyword arguments."""
     return dataclasses.field(default=default, metadata={"setting": Setting(description, **limits_and_role)})
+
+
+def convert_fields(config: Any) -> None:
+    """Give the fields of a new configuration the types of their defaults: a caller may use NumPy's numbers.
+
+    Raises:
+        UsageError: A value has another type, or violates its limits.
+    """
+    for field in dataclasses.fields(config):
+        value: Any = getattr(config, field.name)
+        kind: Any = type(field.default)
+        if not isinstance(value, _ACCEPTED[kind]) or (isinstance(value, bool) and kind is not bool):
+            raise UsageError(f"`{field.name}` must be {KINDS[kind]}, not {value!r}")
+        if error := field.metadata["setting"].error(value):
+            raise UsageError(f"`{field.name}` {error}, not {value}")
+        object.__setattr__(config, field.name, kind(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from preprocessing.cli import SentenceParser, bounded_float, bounded_int
+from preprocessing.cli import SentenceParser, bounded_float, bounded_int, non_empty
 from trainer.cli.arguments import SubParsers, add_checkpoint_argument, add_common_arguments, cache_dir
 from trainer.config import GUIDANCE, MAX_GUIDANCE, MAX_SEED, MAX_TEMPERATURE, UNCONDITIONAL_GUIDANCE
 from trainer.evaluation.options import Options
@@ -26,7 +26,10 @@ def add_parser(commands: SubParsers) -> SentenceParser:
     )
     add_checkpoint_argument(parser, Options.checkpoint)
     parser.add_argument(
-        "--output", metavar="DIR", help="folder for the results (default: evaluation in the run)"
+        "--output",
+        type=non_empty,
+        metavar="DIR",
+        help="folder for the results (default: evaluation in the run)",
     )
     parser.add_argument(
         "--split",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from preprocessing.cli import SentenceParser
+from preprocessing.cli import SentenceParser, non_empty
 from trainer.cli.arguments import SubParsers, add_checkpoint_argument, add_common_arguments, cache_dir
 from trainer.config import BEST
 
@@ -23,6 +23,7 @@ def add_parser(commands: SubParsers) -> SentenceParser:
     )
     parser.add_argument(
         "--output",
+        type=non_empty,
         required=True,
         metavar="DIR",
         help="folder for the model, local or gs://; an earlier export in it is replaced",

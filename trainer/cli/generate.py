@@ -7,12 +7,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from preprocessing.cli import SentenceParser, bounded_float, bounded_int
+from preprocessing.cli import SentenceParser, bounded_float, bounded_int, non_empty
 from preprocessing.dataset.keys import parse_key
 from preprocessing.errors import UsageError
 from trainer.cli.arguments import SubParsers, add_checkpoint_argument, add_common_arguments, cache_dir
 from trainer.config import MAX_ATTRIBUTE_GUIDANCE, MAX_GUIDANCE, MAX_SEED, MAX_TEMPERATURE, MODES
-from trainer.generation.options import Options
+from trainer.generation.options import MAX_NOISE_SCALE, OUTPUT_RATES_HZ, Options
 
 if TYPE_CHECKING:
     from trainer.generation.takes import Recipe
@@ -52,6 +52,7 @@ def add_parser(commands: SubParsers) -> SentenceParser:
     add_checkpoint_argument(parser, None)
     parser.add_argument(
         "--output",
+        type=non_empty,
         required=True,
         metavar="DIR",
         help="folder of takes, local or gs://: each call adds a folder with WAV files and pictures",
@@ -99,7 +100,7 @@ def add_parser(commands: SubParsers) -> SentenceParser:
     _add_sampling(parser)
     parser.add_argument(
         "--output-rate-hz",
-        type=bounded_int(1_000, 192_000),
+        type=bounded_int(*OUTPUT_RATES_HZ),
         metavar="HZ",
         help="sample rate of the WAV files in Hz, for players that do not support the model's "
         "(default: the model's)",
@@ -184,7 +185,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--noise-scale",
-        type=_FINITE,
+        type=bounded_float(0, MAX_NOISE_SCALE),
         metavar="X",
         help=f"noise added by the mode variation, in standard deviations of the prior (default: {Options.noise_scale})",
     )
@@ -230,7 +231,7 @@ def _given(flags: argparse.Namespace, recipe: Recipe | None) -> dict[str, Any]:
     """Return the fields of `Options` that the user sets; attributes are added to those of a recipe."""
     attributes = {name: getattr(flags, name) for name in ATTRIBUTES if getattr(flags, name) is not None}
     given = {
-        "modes": tuple(flags.mode) or None,
+        "modes": tuple(dict.fromkeys(flags.mode)) or None,
         "sources": tuple(flags.sources or ()) or None,
         "attributes": {**(recipe.options["attributes"] if recipe else {}), **attributes} or None,
         **{name: getattr(flags, name) for name in PLAIN_OPTIONS},

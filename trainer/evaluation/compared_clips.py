@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -43,7 +44,7 @@ def oracle_clips(generator: Generator, held_out: ClipSet, seed: int) -> dict[str
     """
     model, samples = generator.model, held_out.audio.shape[1]
 
-    def decode(condition: Condition, indices: range) -> tf.Tensor:
+    def decode(condition: Condition, indices: Sequence[int]) -> tf.Tensor:
         latents = model.as_sampled(model.encode(rows(held_out.audio, indices), condition))
         noise = normal_noise(seed, COEFFICIENT_NOISE, indices, model.decode_noise_size(samples))
         return model.decode(latents, condition, samples, noise)

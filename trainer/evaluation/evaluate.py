@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -38,6 +38,7 @@ from trainer.runs.directory import (
     EVALUATION_MARKDOWN,
     EVENTS,
     METRICS,
+    SAMPLE_CLIPS,
 )
 from trainer.runs.storage import GcsPrefix, StorageFolder, is_remote
 from trainer.training import tracking
@@ -98,11 +99,12 @@ def evaluate(run: str, data: str, output: str | None, cache: Path, options: Opti
             GcsPrefix(output).upload(sorted(path.name for path in target.iterdir()), target)
         files = {target / name: EVALUATION for name in OUTPUT_FILES if (target / name).exists()}
         tracking.add_results(resolve(run), files, own_metrics(tables))
+    print(markdown(tables))
     if not is_remote(run) and (generator.path / METRICS).exists():
         _write_to_tensorboard(generator.path, Path(output), tables["about"]["epoch"])
-        parameters = generator.model.parameter_count()
-        report.write_report(generator.path, note=generator.model.caveat, parameters=parameters)
-    print(markdown(tables))
+        if (generator.path / SAMPLE_CLIPS).exists():  # without it, there is nothing to hear
+            parameters = generator.model.parameter_count()
+            report.write_report(generator.path, note=generator.model.caveat, parameters=parameters)
     return f"{output}/{EVALUATION_MARKDOWN}"
 
 
@@ -221,7 +223,7 @@ def _draw(folder: Path, generator: Generator, held_out: ClipSet, results: Result
     """Draw latents by genre, generated clips below real ones, and the distributions of musical statistics."""
     model = generator.model
 
-    def encode(condition: Condition, indices: range) -> Any:
+    def encode(condition: Condition, indices: Sequence[int]) -> Any:
         return model.encode(batches.rows(held_out.audio, indices), condition)
 
     latents = batches.in_batches(encode, held_out.condition)

@@ -51,6 +51,8 @@ class Signature(NamedTuple):
                 name: tf.broadcast_to(values, tf.concat([[count], tf.shape(values)[1:]], axis=0))
                 for name, values in inputs.items()
             }
+            for name, field in self.inputs.items():
+                field.check(name, rows[name])
             return self.compute(rows)
 
         specs = {name: field.spec(name) for name, field in self.inputs.items()}

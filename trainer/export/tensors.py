@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from preprocessing.dataset.keys import KEYS
-from trainer import config
+from trainer import conditioning, config
 from trainer.conditioning import DROPPED_GENRE, DROPPED_KEY, Condition
 from trainer.generation import options
 from trainer.models.base import WaveformVAE
@@ -35,10 +35,21 @@ class Field(NamedTuple):
     description: str  # with the range
     unit: str | None = None
     default: Any = None  # what the API assumes; None: it requires a value
+    limits: tuple[float, float] | None = None  # of the values; a NaN is accepted if it is the default
 
     def spec(self, name: str) -> tf.TensorSpec:
         """Return the specification of the tensor."""
         return tf.TensorSpec(self.shape, self.dtype, name)
+
+    def check(self, name: str, values: tf.Tensor) -> None:
+        """Make the graph fail for values beyond the limits."""
+        if self.limits is None:
+            return
+        low, high = self.limits
+        accepts_nan = self.default is not None and math.isnan(self.default)
+        inside = (values >= low) & (values <= high) | (tf.math.is_nan(values) & accepts_nan)
+        message = f"{name} must be {'NaN or ' if accepts_nan else ''}from {low:g} to {high:g}"
+        tf.debugging.assert_equal(inside, True, message=message)
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the field in JSON, which has no NaN: the string "NaN" stands for it."""
@@ -78,7 +89,7 @@ class Fields:
         attributes = {
             name: _scalar(
                 tf.float32,
-                f"from {statistics.low:.6g} to {statistics.high:.6g}; NaN: not specified",
+                f"from {conditioning.range_of(statistics)}; NaN: not specified",
                 next((unit for suffix, unit in UNITS.items() if name.endswith(suffix)), None),
                 math.nan,
             )
@@ -114,24 +125,30 @@ class Fields:
             f"key by {config.MAX_ATTRIBUTE_GUIDANCE:g} at most); NaN: {config.GUIDANCE:g}, and "
             f"{config.UNCONDITIONAL_GUIDANCE:g} for a genre that is not specified"
         )
-        fields = {**self.noise(), TEMPERATURE: _scalar(tf.float32, temperature, default=options.TEMPERATURE)}
+        limits = (0.0, config.MAX_TEMPERATURE)
+        scale = _scalar(tf.float32, temperature, default=options.TEMPERATURE)._replace(limits=limits)
+        fields = {**self.noise(), TEMPERATURE: scale}
         if self._conditional:
-            fields[GUIDANCE] = _scalar(tf.float32, guidance, default=math.nan)
+            scale = _scalar(tf.float32, guidance, default=math.nan)
+            fields[GUIDANCE] = scale._replace(limits=(0.0, config.MAX_GUIDANCE))
         return fields
 
     def genre_guidance(self) -> dict[str, Field]:
         """The scale of a transfer."""
         description = "scale of the genre: above 1 exaggerates the difference"
-        return {GUIDANCE: _scalar(tf.float32, description, default=config.GUIDANCE)}
+        scale = _scalar(tf.float32, description, default=config.GUIDANCE)
+        return {GUIDANCE: scale._replace(limits=(0.0, config.MAX_GUIDANCE))}
 
     def noise_scale(self) -> dict[str, Field]:
         """The scale of a variation."""
         unit = "standard deviations of the prior"
-        return {NOISE_SCALE: _scalar(tf.float32, "noise added to the latents", unit, options.NOISE_SCALE)}
+        scale = _scalar(tf.float32, "noise added to the latents", unit, options.NOISE_SCALE)
+        return {NOISE_SCALE: scale._replace(limits=(0.0, options.MAX_NOISE_SCALE))}
 
     def position(self) -> dict[str, Field]:
         """The position between two clips."""
-        return {POSITION: _scalar(tf.float32, "from 0, the clip `start`, to 1, the clip `end`")}
+        position = _scalar(tf.float32, "from 0, the clip `start`, to 1, the clip `end`")
+        return {POSITION: position._replace(limits=(0.0, 1.0))}
 
     def condition_of(self, inputs: Tensors, count: tf.Tensor, genre: str = GENRE) -> Condition:
         """Make the condition of `count` clips from the inputs that there are; the rest is dropped."""
@@ -175,7 +192,7 @@ class Fields:
         """Values in the attribute's unit -> standard deviations from the mean; NaN stays NaN."""
         statistics = self._metadata.attributes[name]
         inside = (values >= statistics.low) & (values <= statistics.high)
-        message = f"{name} must be NaN or from {statistics.low:.6g} to {statistics.high:.6g}"
+        message = f"{name} must be NaN or from {conditioning.range_of(statistics)}"
         tf.debugging.assert_equal(inside | tf.math.is_nan(values), True, message=message)
         return (values - statistics.mean) / statistics.std
 

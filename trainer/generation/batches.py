@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,24 +18,30 @@ PURPOSES = LATENT_NOISE, COEFFICIENT_NOISE, CONDITION_NOISE = range(3)
 GOLDEN_RATIO = 0.6180339887498949  # its multiples, modulo 1, cover the unit interval evenly (Weyl 1916)
 
 
-def in_batches(generate: Callable[[Condition, range], Any], condition: Condition) -> Any:
+def in_batches(
+    generate: Callable[[Condition, Sequence[int]], Any], condition: Condition, min_clips: int = 1
+) -> Any:
     """Call `generate` with each batch of conditions and the indices of its clips; concatenate the results.
 
     These are tensors whose first axis is the clip, or the same nest of tensors from each call; NumPy arrays return.
+    A batch of fewer than `min_clips` repeats its last one: matrix products with a single row round differently.
     """
     count = len(condition.genre)
     batches = []
     for first in range(0, count, CLIPS_PER_BATCH):
-        indices = range(first, min(first + CLIPS_PER_BATCH, count))
-        batch = Condition(*(tf.constant(rows(values, indices)) for values in condition))
-        batches.append(tf.nest.map_structure(np.asarray, generate(batch, indices)))
+        indices = [*range(first, min(first + CLIPS_PER_BATCH, count))]
+        repeated = indices + indices[-1:] * (min_clips - len(indices))
+        batch = Condition(*(tf.constant(rows(values, repeated)) for values in condition))
+        kept = slice(len(indices))
+        generated = generate(batch, repeated)
+        batches.append(tf.nest.map_structure(lambda values, kept=kept: np.asarray(values)[kept], generated))
         progress_file.touch()
     return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)
 
 
-def rows(values: np.ndarray, indices: range) -> np.ndarray:
+def rows(values: np.ndarray, indices: Sequence[int]) -> np.ndarray:
     """Select the rows of one batch."""
-    return values[indices.start : indices.stop]
+    return np.asarray(values)[[*indices]]
 
 
 def normal_noise(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,8 +49,19 @@ def generate(
     recipe = takes.make_recipe(run, generator, sources, options)
     if like is not None:
         takes.check_inputs(like, recipe, same_checkpoint)
+    if not is_remote(output):
+        _check_writable(Path(output))  # before minutes of work
     generated = list(generate_all(generator, sources, options))
     return write_take(output, generated, recipe, generator.sample_rate_hz)
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise `OSError` if a folder cannot be made or written to."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(existing))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(existing))
 
 
 def write_take(

@@ -16,6 +16,7 @@ Example:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,13 @@ from trainer.conditioning import Attributes, Condition, Genre, Key
 from trainer.config import GUIDANCE
 from trainer.generation import synthesis
 from trainer.generation.batches import in_batches, rows
-from trainer.generation.options import INTERPOLATION_STEPS, MAX_SECS, NOISE_SCALE, TEMPERATURE
+from trainer.generation.options import (
+    INTERPOLATION_STEPS,
+    MAX_ABS_SAMPLE,
+    NOISE_SCALE,
+    TEMPERATURE,
+    check_numbers,
+)
 from trainer.generation.sampling_graphs import SamplingGraphs, sampling_of
 from trainer.models.base import Latents, WaveformVAE
 from trainer.run_config import DatasetMetadata
@@ -84,10 +91,11 @@ class Generator:
         condition, and no sample beyond full scale.
         """
         self.require_mode("prior")
+        check_numbers(count=count, temperature=temperature, guidance=guidance)
         conditioning.check_supported(self.metadata, attributes, key)
         samples = self._samples(secs)
 
-        def generate(condition: Condition, indices: range) -> tf.Tensor:
+        def generate(condition: Condition, indices: Sequence[int]) -> tf.Tensor:
             return self.graphs.sample(condition, sampling_of(samples, seed, indices, temperature, guidance))
 
         return in_batches(generate, self.condition(count, genre, attributes, key))
@@ -105,7 +113,7 @@ class Generator:
         """
         clips = self._validate(clips)
 
-        def encode(condition: Condition, indices: range) -> Latents:
+        def encode(condition: Condition, indices: Sequence[int]) -> Latents:
             return self.model.encode(rows(clips, indices), condition)
 
         return in_batches(encode, self.condition(len(clips), genre, attributes, key))
@@ -122,11 +130,14 @@ class Generator:
         samples = self._samples(secs)
         count = len(tf.nest.flatten(latents)[0])
 
-        def decode(condition: Condition, indices: range) -> tf.Tensor:
+        def decode(condition: Condition, indices: Sequence[int]) -> tf.Tensor:
             batch = tf.nest.map_structure(lambda values: tf.constant(rows(values, indices)), latents)
             return synthesis.decode(self.model, batch, condition, samples)
 
-        return in_batches(decode, self.condition(count, genre, attributes, key))
+        try:
+            return in_batches(decode, self.condition(count, genre, attributes, key))
+        except tf.errors.InvalidArgumentError as error:
+            raise UsageError("the latents are of clips of another length: give its `secs`") from error
 
     def vary(
         self,
@@ -143,9 +154,10 @@ class Generator:
         are those of `clips`.
         """
         self.require_mode("variation")
+        check_numbers(noise_scale=noise_scale)
         clips = self._validate(clips)
 
-        def generate(condition: Condition, indices: range) -> tf.Tensor:
+        def generate(condition: Condition, indices: Sequence[int]) -> tf.Tensor:
             return synthesis.vary(self.model, rows(clips, indices), condition, noise_scale, seed, indices)
 
         return in_batches(generate, self.condition(len(clips), genre, attributes, key))
@@ -157,7 +169,7 @@ class Generator:
         self.require_mode("reconstruct")
         clips = self._validate(clips)
 
-        def generate(condition: Condition, indices: range) -> tf.Tensor:
+        def generate(condition: Condition, indices: Sequence[int]) -> tf.Tensor:
             return self.model.reconstruct(rows(clips, indices), condition)
 
         return in_batches(generate, self.condition(len(clips), genre, attributes, key))
@@ -210,11 +222,12 @@ class Generator:
         `guidance` above 1 exaggerates the difference; None: `GUIDANCE`.
         """
         self.require_mode("transfer")
+        check_numbers(guidance=guidance)
         scale = GUIDANCE if guidance is None else guidance
         clips = self._validate(clips)
         source, target = (self.condition(len(clips), name) for name in (source_genre, genre))
 
-        def generate(target: Condition, indices: range) -> tf.Tensor:
+        def generate(target: Condition, indices: Sequence[int]) -> tf.Tensor:
             origin = Condition(*(rows(values, indices) for values in source))
             return synthesis.transfer(self.model, rows(clips, indices), origin, target, scale)
 
@@ -233,6 +246,7 @@ class Generator:
     ) -> np.ndarray:
         """Continue clips to a total length of `secs`; the result begins with `clips` unchanged."""
         self.require_mode("continue")
+        check_numbers(temperature=temperature, guidance=guidance)
         clips = self._validate(clips)
         conditioning.check_supported(self.metadata, attributes, key)
         condition = self.condition(len(clips), genre, attributes, key)
@@ -240,11 +254,11 @@ class Generator:
         if samples <= clips.shape[-1]:
             raise UsageError("a continuation must be longer than the clip that it continues")
 
-        def generate(condition: Condition, indices: range) -> tf.Tensor:
+        def generate(condition: Condition, indices: Sequence[int]) -> tf.Tensor:
             sampling = sampling_of(samples, seed, indices, temperature, guidance)
             return self.graphs.extend(rows(clips, indices), condition, sampling)
 
-        return in_batches(generate, condition)
+        return in_batches(generate, condition, min_clips=2)
 
     def condition(
         self, count: int, genre: Genre = None, attributes: Attributes = None, key: Key = None
@@ -260,8 +274,7 @@ class Generator:
             raise UsageError(f"this run's model has no mode {mode}: its modes are {', '.join(modes)}")
 
     def _samples(self, secs: float | None) -> int:
-        if secs is not None and not 0 < secs <= MAX_SECS:
-            raise UsageError(f"`secs` must be above 0 and at most {MAX_SECS:g}, not {secs:g}")
+        check_numbers(secs=secs)
         samples = self.clip_samples if secs is None else round(secs * self.sample_rate_hz)
         self._validate_length(samples)
         return samples
@@ -276,10 +289,12 @@ class Generator:
 
     def _validate(self, clips: np.ndarray) -> np.ndarray:
         """Return clips as float32 `[clips, samples]`."""
-        clips = np.asarray(clips, np.float32)
+        clips = np.asarray(clips)
+        if clips.dtype.kind not in "f":
+            raise UsageError(f"clips must be floating-point numbers in [-1, 1], not {clips.dtype}")
         if clips.ndim != 2 or not len(clips):
             raise UsageError(f"clips must have the shape [clips, samples], not {list(clips.shape)}")
-        if not np.isfinite(clips).all():
-            raise UsageError("clips must be finite: some of their samples are NaN or infinite")
+        if not np.abs(clips).max(initial=0.0) <= MAX_ABS_SAMPLE:  # also where it is NaN
+            raise UsageError("clips must be finite and in [-1, 1], and some of their samples are not")
         self._validate_length(clips.shape[1])
-        return clips
+        return clips.astype(np.float32, copy=False)

@@ -38,12 +38,10 @@ def generate_all(
             source clip for the modes (3).
     """
     modes = options.modes or generator.model.capabilities.modes
-    if "interpolate" in options.modes:
-        _check_ends(options)
-    elif options.sources and len(options.sources) != 2:
-        modes = tuple(mode for mode in modes if mode != "interpolate")
     for mode in modes:
         generator.require_mode(mode)
+    if "transfer" in modes and options.to_genre is not None:
+        generator.condition(1, options.to_genre)  # refuses an unknown genre
     if not sources and set(modes) != {"prior"}:
         reason = f"no source clip has the genre {options.genre}"
         modes = tuple(mode for mode in modes if mode == "prior")
@@ -53,6 +51,8 @@ def generate_all(
             f"{reason}: generating in the mode prior only; to use other source clips, name a dataset with --data or "
             "files with --from"
         )
+    elif sources:
+        modes = _possible_modes(generator, modes, sources, options)
     with Progress("generating", len(modes), "modes") as progress:
         for mode in modes:
             yield generate_mode(generator, mode, sources, options)
@@ -63,7 +63,25 @@ def generate_mode(
     generator: Generator, mode: str, sources: Sequence[SourceClip], options: Options
 ) -> GeneratedClips:
     """Generate the clips of one mode; raises as `generate_all`."""
+    if mode != "interpolate" and not options.sources:
+        sources = sources[: options.count]  # which has two at least, for an interpolation
     return _GENERATE[mode](generator, sources, options)
+
+
+def _possible_modes(
+    generator: Generator, modes: Sequence[str], sources: Sequence[SourceClip], options: Options
+) -> tuple[str, ...]:
+    """Leave out modes that these source clips are not for, with a line; raise if the user has chosen them."""
+    problems = {
+        "interpolate": _why_no_interpolation(sources, options),
+        "continue": _why_no_continuation(generator, sources, options),
+    }
+    for mode, problem in problems.items():
+        if problem and mode in options.modes:
+            raise UsageError(problem)
+        if problem and mode in modes and not options.sources:
+            print(f"the mode {mode} is left out: {problem}")
+    return tuple(mode for mode in modes if not problems.get(mode))
 
 
 def _sample(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
@@ -106,8 +124,9 @@ def _reconstruct(generator: Generator, sources: Sequence[SourceClip], options: O
 
 
 def _interpolate(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
-    _check_ends(options)
-    start, end = sources[0], sources[-1]
+    start = sources[0]
+    others = (source for source in reversed(sources) if source.name != start.name)
+    end = sources[1] if options.sources else next(others)
     ends = _known_genres(generator, [start, end])
     samples = min(len(start.audio), len(end.audio))
     audio = generator.interpolate(start.audio[:samples], end.audio[:samples], options.steps, ends)
@@ -117,10 +136,28 @@ def _interpolate(generator: Generator, sources: Sequence[SourceClip], options: O
     return GeneratedClips("interpolate", list(audio), [start.name, *titles, end.name], genres, [])
 
 
-def _check_ends(options: Options) -> None:
-    """Raise if a user names recordings, but not the two that an interpolation is between (exit code 2)."""
-    if len(options.sources) not in (0, 2):
-        raise UsageError(f"an interpolation needs two clips, and `from` names {len(options.sources)}")
+def _why_no_interpolation(sources: Sequence[SourceClip], options: Options) -> str:
+    if options.sources:
+        count = len(options.sources)
+        return "" if count == 2 else f"an interpolation needs two clips, and `from` names {count}"
+    if len({source.name for source in sources}) > 1:
+        return ""
+    return f"an interpolation needs two clips, and {sources[0].name} is the only one: name another dataset with `data`"
+
+
+def _why_no_continuation(generator: Generator, sources: Sequence[SourceClip], options: Options) -> str:
+    known_secs = max(map(_continued_samples, sources)) / generator.sample_rate_hz
+    if options.secs is None or round(options.secs * generator.sample_rate_hz) > max(
+        map(_continued_samples, sources)
+    ):
+        return ""
+    return f"`secs` {options.secs:g} is not longer than what is continued, {known_secs:.4g} s"
+
+
+def _continued_samples(source: SourceClip) -> int:
+    """Return how many samples of a source clip its continuation begins with."""
+    samples = len(source.audio)
+    return samples if source.file_sha256 is not None else int(samples * CONTINUED_FRACTION)
 
 
 def _transfer(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
@@ -139,10 +176,8 @@ def _transfer(generator: Generator, sources: Sequence[SourceClip], options: Opti
 def _extend(generator: Generator, sources: Sequence[SourceClip], options: Options) -> GeneratedClips:
     known, total_secs = [], []
     for source in sources:
-        samples, is_file = len(source.audio), source.file_sha256 is not None
-        kept = samples if is_file else int(samples * CONTINUED_FRACTION)
-        known.append(source._replace(audio=source.audio[:kept]))
-        total = samples + (generator.clip_samples if is_file else 0)
+        known.append(source._replace(audio=source.audio[: _continued_samples(source)]))
+        total = len(source.audio) + (generator.clip_samples if source.file_sha256 is not None else 0)
         total_secs.append(options.secs or total / generator.sample_rate_hz)
     genres = _known_genres(generator, sources)
 

@@ -8,6 +8,7 @@ So what samples new music is one graph per mode: whoever runs it, for any number
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -46,7 +47,7 @@ class SamplingGraphs:
 
 
 def sampling_of(
-    samples: int, seed: int, indices: range, temperature: float, guidance: float | None
+    samples: int, seed: int, indices: Sequence[int], temperature: float, guidance: float | None
 ) -> Sampling:
     """Return how to sample the clips of these indices, as tensors; see `Sampling`."""
     count = len(indices)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import soundfile
 
 from preprocessing.errors import DataError, UsageError
 from trainer.data import dataset
@@ -43,9 +44,9 @@ def choose_sources(
 ) -> list[SourceClip]:
     """Choose the source clips; none for the mode `prior` alone.
 
-    They are those that `options.sources` names, files or test clips; otherwise `options.count` test clips, repeated if
-    there are fewer. Test clips are those of the dataset `options.data`, or else the run's fixed ones. Their list
-    `known` saves reading them again.
+    They are those that `options.sources` names, files or test clips; otherwise `options.count` test clips, or two for
+    an interpolation, repeated if there are fewer. Test clips are those of the dataset `options.data`, or else the run's
+    fixed ones. Their list `known` saves reading them again.
 
     Raises:
         CommandError: The dataset has another sample rate, the genre is unknown or a file is too short (exit code 2), a
@@ -66,7 +67,8 @@ def choose_sources(
     clips = known or read_test_clips(generator, options.data, cache)
     if options.genre is not None:
         clips = [clip for clip in clips if clip.genre == options.genre]
-    return [clips[index % len(clips)] for index in range(options.count)] if clips else []
+    count = max(options.count, 2) if {*options.modes} in ({*()}, {"interpolate"}) else options.count
+    return [clips[index % len(clips)] for index in range(count)] if clips else []
 
 
 def read_test_clips(generator: Generator, data: str | None, cache: Path) -> list[SourceClip]:
@@ -80,15 +82,20 @@ def fixed_test_clips(run: Path) -> list[SourceClip]:
     """Read the test clips that training rendered after each epoch, from the run's directory.
 
     Raises:
-        CommandError: The run has none (exit code 3).
+        CommandError: The run has none, or they are corrupt (exit code 3).
     """
     path = run / SAMPLE_CLIPS
     if not path.exists():
         raise DataError(f"`run` has no {SAMPLE_CLIPS}: name a dataset with `data`")
-    return [
-        SourceClip(wav.read_wav(run / ORIGINALS / f"{clip['name']}.wav"), clip["track_id"], clip["genre"])
-        for clip in json.loads(path.read_text())
-    ]
+    try:
+        return [
+            SourceClip(wav.read_wav(run / ORIGINALS / f"{clip['name']}.wav"), clip["track_id"], clip["genre"])
+            for clip in json.loads(path.read_text())
+        ]
+    except (ValueError, KeyError, TypeError, soundfile.LibsndfileError) as error:
+        raise DataError(
+            f"a test clip of the run {run} is missing or corrupt ({error}): restore it"
+        ) from error
 
 
 def fit_length(generator: Generator, audio: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from PIL import Image
 
@@ -119,7 +120,8 @@ def draw_latents(path: Path, latents: np.ndarray, genres: list[str]) -> None:
     axes.set_xlabel(f"first principal component, {share[0]:.0%} of the variance")
     if len(share) > 1:
         axes.set_ylabel(f"second principal component, {share[1]:.0%}")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend = axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    show_names_as_they_are(legend)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title("Latents of held-out clips")
     path.write_bytes(render_png(figure))
@@ -174,7 +176,7 @@ def _grid(
     bold: dict[str, Any] = {"fontweight": "bold", "va": "center"}
     figure.text(_LABEL_PX / PICTURE_WIDTH_PX, 1 - 26 / height_px, heading, fontsize=15, **bold)
     for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=11)
+        axes.set_title(title, fontsize=11, parse_math=False)  # names may have dollar signs
     for label, axes_row in zip(rows, grid, strict=True):
         box = axes_row[0].get_position()
         x, y = _LABEL_PX / PICTURE_WIDTH_PX, (box.y0 + box.y1) / 2
@@ -237,6 +239,12 @@ def _draw_colour_bar(figure: Figure, mesh: QuadMesh, beside: np.ndarray) -> None
 def _loudest_db(spectrograms: np.ndarray) -> float:
     finite = spectrograms[np.isfinite(spectrograms)]
     return float(finite.max()) if finite.size else 0.0
+
+
+def show_names_as_they_are(legend: Legend) -> None:
+    """Let dollar signs in the names of a legend be no formulas."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def render_png(figure: Figure) -> bytes:

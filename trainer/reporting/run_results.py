@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import numpy as np
 import soundfile
 
 from preprocessing.dataset.run_files import CONFIG_NAME
+from preprocessing.errors import DataError
 from preprocessing.html.media import AudioClip
 from trainer.reporting.wav import read_wav
 from trainer.runs.directory import GENERATED, METRICS, MUSIC, ORIGINALS, SAMPLE_CLIPS, SAMPLES
 from trainer.runs.metrics import Row, parse_metrics
 
+CORRUPTION_ERRORS = (ValueError, KeyError, TypeError, AttributeError, soundfile.LibsndfileError)
 _TRAIN_FIRST = "train at least one epoch into this folder, or use another run's"
 
 
@@ -57,7 +60,15 @@ def read_results(run: Path) -> RunResults:
 
     Raises:
         FileNotFoundError: The directory lacks metrics or samples.
+        CommandError: A file is corrupt (exit code 3).
     """
+    try:
+        return _read_results(run)
+    except CORRUPTION_ERRORS as error:
+        raise DataError(f"a file of the run {run} is corrupt ({error}): restore it") from error
+
+
+def _read_results(run: Path) -> RunResults:
     epochs = _read_epochs(run)
     clips = json.loads(_existing(run / SAMPLE_CLIPS).read_text("utf-8"))
     last = _last_epoch_folder(run / SAMPLES, epochs[-1]["epoch"])
@@ -88,7 +99,8 @@ def _read_epochs(run: Path) -> list[Row]:
 
 def _last_epoch_folder(samples: Path, last_epoch: float) -> Path | None:
     """Return the samples of the last epoch that has metrics: those of the next one may be incomplete."""
-    folders = {int(folder.name[len("epoch-") :]): folder for folder in samples.glob("epoch-*")}
+    names = ((re.fullmatch(r"epoch-(\d+)", folder.name), folder) for folder in samples.iterdir())
+    folders = {int(match[1]): folder for match, folder in names if match}
     return folders.get(max((epoch for epoch in folders if epoch <= last_epoch), default=-1))
 
 

@@ -125,7 +125,7 @@ def fetch_results(uri: str, folder: Path) -> Path:
 def newest_checkpoint(pointer: bytes) -> str | None:
     """Return the name of the checkpoint in the content of `POINTER`, or None if it names none."""
     match = re.search(rb'"([^"]+)"', pointer)
-    return match[1].decode() if match else None
+    return match[1].decode("utf-8", "replace") if match else None
 
 
 def steps_of(checkpoint: str) -> int:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 
+from preprocessing.errors import DataError
 from trainer.runs.directory import METRICS
 from trainer.runs.storage import StorageFolder
 
@@ -21,7 +22,7 @@ def read_metrics(run: str) -> list[Row]:
     """Read the rows of a run, local or on `gs://`, as `parse_metrics` does; none if it has no metrics yet.
 
     Raises:
-        CommandError: Storage failed (exit code 4).
+        CommandError: They are corrupt (exit code 3), or storage failed (4).
     """
     return parse_metrics(StorageFolder(run).read(METRICS) or b"")
 
@@ -30,12 +31,20 @@ def parse_metrics(content: bytes) -> list[Row]:
     """Parse the content of `metrics.jsonl`, in the order of the epochs; null becomes NaN.
 
     A line that was cut off by a kill is left out. Of an epoch that a resumed run repeated, the last line counts.
+
+    Raises:
+        CommandError: Another line is corrupt (exit code 3).
     """
     rows: dict[float, Row] = {}
-    for line in content.splitlines():
+    for number, line in enumerate(content.splitlines(), 1):
         if line.endswith(b"}"):
-            row = {name: math.nan if value is None else value for name, value in json.loads(line).items()}
-            rows[row["epoch"]] = row
+            try:
+                row = {name: math.nan if value is None else value for name, value in json.loads(line).items()}
+                rows[int(row["epoch"])] = row
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"line {number} of the run's {METRICS} is corrupt: restore the file"
+                ) from error
     return [rows[epoch] for epoch in sorted(rows)]
 
 

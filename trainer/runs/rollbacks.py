@@ -34,10 +34,10 @@ def read(run: Path) -> list[Rollback]:
 
 
 def parse(content: bytes) -> list[Rollback]:
-    """Parse the content of `rollbacks.jsonl`; an incomplete line, which a killed process leaves, is skipped."""
+    """Parse the content of `rollbacks.jsonl`; a corrupt line, as a killed process leaves, is skipped."""
     rollbacks = []
     for line in content.splitlines():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, TypeError):  # TypeError: other fields
             rollbacks.append(Rollback(**json.loads(line)))
     return rollbacks
 

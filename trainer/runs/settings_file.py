@@ -15,8 +15,7 @@ from preprocessing.errors import DataError, UsageError
 from trainer.config import Config
 from trainer.run_config import PROVENANCE_FIELDS
 from trainer.runs.storage import StorageFolder, is_remote
-
-_KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
+from trainer.setting import KINDS
 
 
 def read_settings(uri: str) -> dict[str, Any]:
@@ -77,6 +76,6 @@ def _checked(name: str, value: Any, uri: str) -> Any:
             pass
     if type(value) is not kind:
         raise UsageError(
-            f"`config` {uri}: {name} must be {_KINDS[kind]}, not {json.dumps(value, default=str)}"
+            f"`config` {uri}: {name} must be {KINDS[kind]}, not {json.dumps(value, default=str)}"
         )
     return value

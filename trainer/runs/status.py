@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -32,7 +33,7 @@ class Epoch:
     @classmethod
     def of(cls, row: Row) -> Epoch:
         """Return the epoch of a row of `metrics.jsonl`."""
-        return cls(int(row["epoch"]), row["test_elbo"], row["test_snr_db"])
+        return cls(int(row["epoch"]), *(row.get(name, math.nan) for name in ("test_elbo", "test_snr_db")))
 
     def __str__(self) -> str:
         """Describe the epoch in a line."""

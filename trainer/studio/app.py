@@ -30,7 +30,8 @@ def serve(options: Options, cache: Path) -> None:
     """
     import gradio as gr
 
-    port = options.port or _free_port(options.host)
+    free_port = _free_port(options.host)  # refuses a host that this machine is not
+    port = options.port or free_port
     session = Session(options, cache)
     threading.Thread(target=session.warm_up, daemon=True).start()
     page = build(session)
@@ -51,7 +52,7 @@ def serve(options: Options, cache: Path) -> None:
             ssr_mode=False,
         )
     except (OSError, ValueError) as error:
-        raise UsageError(f"`port` {port} cannot be used ({error}): choose another one, or 0") from error
+        raise UsageError(f"`port` {port} is in use: choose another one, or 0") from error
     print(f"the studio is at {url}; Ctrl-C ends it", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
+from preprocessing.errors import DataError
 from preprocessing.html.media import AudioClip, ClipFigure, SpectrogramScale, clip_figure, data_uri
 from preprocessing.html.page import render
 from trainer.reporting.wav import read_wav
@@ -30,15 +32,12 @@ def take_html(session: Session, take: str) -> str:
     Clips are part of the page: the server gives out no files of the folder, which may have others.
 
     Raises:
-        CommandError: The take is gone (exit code 3).
+        CommandError: The take or one of its clips is gone (exit code 3).
     """
     folder = (session.options.output / take).resolve()
     entries = session.entries(take)
     rate_hz = session.generator.sample_rate_hz
-    clips = [
-        AudioClip(_caption(entry), read_wav(folder / entry["file"]), _rate_hz(session, take))
-        for entry in entries
-    ]
+    clips = [_read_clip(folder / entry["file"], _caption(entry)) for entry in entries]
     scale = SpectrogramScale.of(clips, min(rate_hz, clips[0].sample_rate_hz) / 2)
     shown = [
         ShownClip(
@@ -67,5 +66,8 @@ def _caption(entry: dict[str, Any]) -> str:
     return " \N{MIDDLE DOT} ".join(part for part in parts if part)
 
 
-def _rate_hz(session: Session, take: str) -> int:
-    return session.recipe(take)["options"]["output_rate_hz"] or session.generator.sample_rate_hz
+def _read_clip(path: Path, caption: str) -> AudioClip:
+    try:
+        return AudioClip(caption, read_wav(path), soundfile.info(path).samplerate)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise DataError(f"{path} is missing or corrupt ({error})") from error

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from trainer.generation.sources import SourceClip
+from trainer.reporting.figures import show_names_as_they_are
 from trainer.studio.session import Session
 
 _SIZE_INCHES, _DPI = (9.0, 6.0), 100
@@ -83,7 +84,7 @@ class LatentMap:
         axes.set_ylim(self._low[1], self._high[1])
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        show_names_as_they_are(axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5)))
         file = io.BytesIO()
         figure.savefig(file, format="png")
         return Image.open(file).convert("RGB")

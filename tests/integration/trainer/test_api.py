@@ -5,6 +5,7 @@ import pytest
 from support.tiny_corpus import CLIP_SAMPLES, WAVE, without_figures_and_music
 
 import trainer
+from trainer.generation.options import Options
 from trainer.models import architectures
 from trainer.models.hierarchical.model import HierarchicalVAE
 
@@ -53,11 +54,23 @@ def test_latents_are_arrays_to_calculate_with(generator, clips):
     assert np.abs(decoded - generator.decode(latents, "rock")).max() > 0
 
 
-def test_errors_speak_of_arguments(dataset, trained, generator, tmp_path):
+def test_errors_speak_of_arguments(dataset, trained, generator, clips, tmp_path):
     for call, error, message in (
         (lambda: trainer.load(tmp_path), trainer.DataError, "`run` .* has no config.json"),
         (lambda: trainer.load(trained[0], "last"), trainer.UsageError, "`checkpoint` must be best or newest"),
         (lambda: generator.sample(genre="ska"), trainer.UsageError, "unknown genre ska"),
+        (lambda: generator.sample(temperature=float("nan")), trainer.UsageError, "`temperature` must be"),
+        (lambda: generator.sample(guidance=-5), trainer.UsageError, "`guidance` must be a number from 0"),
+        (lambda: generator.sample(count=1.5), trainer.UsageError, "`count` must be an integer"),
+        (lambda: generator.vary(clips, 1e30), trainer.UsageError, "`noise_scale` must be a number from 0"),
+        (lambda: generator.transfer(clips, "rock", guidance=11), trainer.UsageError, "`guidance` must be"),
+        (lambda: generator.reconstruct(clips.astype(np.int16)), trainer.UsageError, "not int16"),
+        (lambda: generator.reconstruct(clips + 1e30), trainer.UsageError, "clips must be finite and in"),
+        (lambda: generator.decode(generator.encode(clips[:, :400])), trainer.UsageError, "give its `secs`"),
+        (lambda: trainer.train(dataset, tmp_path / "x", replicas=0), trainer.UsageError, "`replicas` must"),
+        (lambda: Options(count="x"), trainer.UsageError, "`count` must be an integer at least 1, not 'x'"),
+        (lambda: Options(attributes=None), trainer.UsageError, "`attributes` must be names"),
+        (lambda: Options(key=4), trainer.UsageError, "`key` must be text"),
         (
             lambda: trainer.train(dataset, trained[0], latent_dim=9),
             trainer.UsageError,

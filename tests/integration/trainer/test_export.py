@@ -182,6 +182,8 @@ def test_the_metadata_describes_the_model_and_its_signatures(wave):
         ("sample", {"genre": "polka"}, "genre must be one of blues, jazz, rock, or empty"),
         ("sample", {"key": "B major"}, "key must be one of C major, G major, A minor, or empty"),
         ("sample", {"tempo_bpm": 200.0}, "tempo_bpm must be NaN or from 60 to 180"),
+        ("sample", {"temperature": NAN}, "temperature must be from 0 to 2"),
+        ("sample", {"guidance": -1.0}, "guidance must be NaN or from 0 to 10"),
         ("sample", {"samples": 3}, "clips need at least 32 samples"),
         ("sample", {"seed": 0.5}, "is not of expected type: int32"),
         ("reconstruct", {"audio": [NAN] * SAMPLES}, "clips must be finite"),

@@ -6,7 +6,7 @@ import pytest
 import soundfile
 from support.tiny_corpus import CLIP_SAMPLES, GENRES, RATE_HZ
 
-from preprocessing.errors import BAD_DATA, USAGE, CommandError
+from preprocessing.errors import BAD_DATA, STORAGE_FAILED, USAGE, CommandError
 from preprocessing.features.attributes import measure
 from trainer.__main__ import main
 from trainer.config import MODES, UNCONDITIONAL_GUIDANCE
@@ -119,11 +119,11 @@ def test_new_clips_have_any_length_and_follow_the_condition(wave, reference):
         ),
         (
             lambda: generator.sample(2, attributes={"loudness_db": [statistics.mean, 3.0]}),
-            "loudness_db 3 is outside of what this run was trained on",
+            "`loudness_db` 3 is outside of what this run was trained on",
         ),
         (
             lambda: generator.extend(clips()[:, :400], attributes={"centroid_hz": 1e4}),
-            "centroid_hz 10000 is outside",
+            "`centroid_hz` 10000 is outside",
         ),
         (lambda: generator.sample(0), "number of clips must be at least 1"),
         (lambda: generator.vary(np.full((1, 500), np.nan)), "clips must be finite"),
@@ -236,7 +236,7 @@ def test_a_take_of_another_checkpoint_or_none_is_refused(wave, reference, tmp_pa
         (["--run", "{wave}", "--data", "{tmp}"], BAD_DATA, "no dataset.json"),
         (["--run", "{wave}", "--noise-scale", "nan"], USAGE, "--noise-scale: must be"),
         (["--run", "{wave}", "--seed", "-1"], USAGE, "--seed: must be"),
-        (["--run", "{wave}", "--loudness-db", "20"], USAGE, "loudness_db 20 is outside"),
+        (["--run", "{wave}", "--loudness-db", "20"], USAGE, "--loudness-db 20 is outside"),
         (
             ["--run", "{wave}", "--key", "H minor"],
             USAGE,
@@ -246,6 +246,11 @@ def test_a_take_of_another_checkpoint_or_none_is_refused(wave, reference, tmp_pa
         (["--run", "{wave}", "--beat-clarity", "2"], USAGE, "--beat-clarity: must be"),
         (["--run", "{wave}", "--mode", "variation", "--tempo-bpm", "99"], USAGE, "--tempo-bpm has no effect"),
         (["--run", "{wave}", "--steps", "1"], USAGE, "--steps: must be"),
+        (["--run", "{wave}", "--noise-scale", "1e30"], USAGE, "--noise-scale: must be"),
+        (["--run", "{wave}", "--to-genre", "polka"], USAGE, "unknown genre polka"),
+        (["--run", "{wave}", "--mode", "continue", "--secs", "0.1"], USAGE, "--secs 0.1 is not longer than"),
+        (["--run", "{wave}", "--output", ""], USAGE, "--output: must not be empty"),
+        (["--run", "{wave}", "--output", "{wave}/config.json"], STORAGE_FAILED, "config.json"),
         (["--run", "{wave}", "--secs", "0"], USAGE, "--secs: must be above 0"),
         (["--run", "{wave}", "--temperature", "-1"], USAGE, "--temperature: must be"),
         (["--run", "{wave}", "--temperature", "3"], USAGE, "must be at least 0 and at most 2, not 3"),
@@ -260,6 +265,28 @@ def test_an_error_is_one_sentence_with_an_exit_code(wave, reference, tmp_path, c
     assert error.startswith("python -m trainer")
     assert message in error
     assert not (tmp_path / "music").exists()
+
+
+def test_modes_that_the_options_do_not_fit_are_left_out(wave, tmp_path, capsys):
+    flags = ["--run", str(wave), "--count", "1", "--secs", "0.1", "--mode", "interpolate"]
+    assert main(["generate", "--output", str(tmp_path / "one"), *flags[:4], *flags[6:], "--steps", "2"]) == 0
+    (music,) = (tmp_path / "one").glob("*/music.json")
+    first, last = json.loads(music.read_text())
+    assert first["title"] != last["title"]
+    assert main(["generate", "--output", str(tmp_path / "all"), *flags[:-2]]) == 0
+    assert "the mode continue is left out" in capsys.readouterr().out
+    (music,) = (tmp_path / "all").glob("*/music.json")
+    modes = [entry["mode"] for entry in json.loads(music.read_text())]
+    assert {mode: modes.count(mode) for mode in modes if mode != "interpolate"} == dict.fromkeys(
+        ("prior", "variation", "reconstruct", "transfer"), 1
+    )
+
+
+def test_a_continuation_does_not_depend_on_others(wave):
+    generator, known = load(wave), clips(9)[:, :400]
+    together = generator.extend(known, seed=2)
+    np.testing.assert_array_equal(generator.extend(known[:1], seed=2), together[:1])
+    np.testing.assert_array_equal(generator.extend(known[:3], seed=2), together[:3])
 
 
 def test_a_level_beyond_full_scale_is_turned_down_and_not_clipped(wave, monkeypatch):

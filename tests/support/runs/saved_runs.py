@@ -16,8 +16,7 @@ from trainer.export import export
 from trainer.export.signatures import make_signatures
 from trainer.models import make_model
 from trainer.run_config import RunConfig
-from trainer.runs.checkpoints import PREFIX
-from trainer.runs.directory import CHECKPOINTS
+from trainer.runs.directory import CHECKPOINTS, STEP_PREFIX
 
 CONDITIONS = [
     {
@@ -48,7 +47,7 @@ def save_run(folder: Path, name: str) -> Path:
     perturb(model, stddev=0.03)  # more would make the coefficient model chaotic, which trained ones are not
     run_config.save(RunConfig(config, CONDITIONAL_METADATA), folder)
     checkpoint = tf.train.Checkpoint(model=model)
-    tf.train.CheckpointManager(checkpoint, str(folder / CHECKPOINTS), 1, checkpoint_name=PREFIX).save(7)
+    tf.train.CheckpointManager(checkpoint, str(folder / CHECKPOINTS), 1, checkpoint_name=STEP_PREFIX).save(7)
     return folder
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 
 from preprocessing.errors import USAGE, CommandError
@@ -23,9 +24,22 @@ def test_each_preset_has_the_name_of_its_key():
     assert PRESETS[Config().preset] == Config()
 
 
+def test_numbers_of_numpy_become_those_of_python():
+    config = Config(epochs=np.int64(3), learning_rate=np.float32(0.5), beta=1)
+    assert [type(value) for value in (config.epochs, config.learning_rate, config.beta)] == [
+        int,
+        float,
+        float,
+    ]
+
+
 @pytest.mark.parametrize(
     ("invalid", "message"),
     [
+        ({"epochs": 1.5}, "`epochs` must be an integer, not 1.5"),
+        ({"epochs": True}, "`epochs` must be an integer, not True"),
+        ({"jit": "false"}, "`jit` must be true or false, not 'false'"),
+        ({"learning_rate": "1e-3"}, "`learning_rate` must be a number, not '1e-3'"),
         ({"epochs": 0}, "`epochs` must be at least 1, not 0"),
         ({"learning_rate": 0.0}, "`learning_rate` must be above 0, not 0.0"),
         ({"learning_rate": float("nan")}, "`learning_rate` must be a finite number, not nan"),

@@ -62,6 +62,14 @@ def test_pictures_of_a_diverged_model_are_drawn(tmp_path):
     assert np.ptp(draw_spectrograms(tmp_path / "b.png", spectrograms, spectrograms))
 
 
+def test_dollar_signs_in_names_are_no_formulas(tmp_path):
+    name = "Joey Bada$$ - 95 Til Infinity"
+    figures.draw_waveforms(
+        tmp_path / "a.png", {"original": np.stack([tone(100)])}, RATE_HZ, [name], "epoch 1"
+    )
+    figures.draw_latents(tmp_path / "b.png", np.eye(4, 3), ["Ca$$h", "A$AP Mone$y", "x", "x"])
+
+
 def test_a_missing_title_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="zip"):
         draw_waveforms(tmp_path / "a.png", np.zeros((3, 100), np.float32))

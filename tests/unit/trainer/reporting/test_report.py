@@ -12,6 +12,7 @@ import soundfile
 from PIL import Image
 from support.runs.run_files import NAMES, Page, epoch, write_generated, write_metrics, write_run
 
+from preprocessing.errors import DataError
 from trainer.config import MODES
 from trainer.reporting.report import MODE_TEXTS, write_report
 
@@ -35,6 +36,16 @@ def test_a_report_plays_every_clip_of_the_last_epoch(run):
         decoded.append(soundfile.read(io.BytesIO(base64.b64decode(content)))[0])
     assert [len(audio) for audio in decoded] == [8_000] * 6
     assert np.std(decoded[1]) == pytest.approx(0.9 * np.std(decoded[0]), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["samples/clips.json", "samples/originals/00.wav", "generated/music.json"])
+def test_a_damaged_file_is_named(run, name):
+    write_generated(run, ("prior", "jazz", "jazz"))
+    (run / "samples/epoch-0002 (copy)").mkdir()
+    write_report(run)
+    (run / name).write_bytes((run / name).read_bytes()[:30])
+    with pytest.raises(DataError, match=r"a file of the run .* is corrupt"):
+        write_report(run)
 
 
 def test_a_report_shows_a_picture_of_every_clip_and_of_the_training(run):

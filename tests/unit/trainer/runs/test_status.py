@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from preprocessing.errors import BAD_DATA, DONE
+from preprocessing.errors import BAD_DATA, DONE, USAGE
 from preprocessing.storage import lease
 from trainer.__main__ import main
 from trainer.runs import rollbacks
@@ -121,3 +121,17 @@ def test_status_of_a_new_run_of_none_and_of_a_corrupt_one(tmp_path, capsys):
     write(tmp_path, {"config.json": '{"preset": "wave"'})
     assert main(["status", str(tmp_path)]) == BAD_DATA
     assert "config.json is corrupt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["{garbage}", '{"test_elbo": 1}', '{"epoch": "x"}', "[1]}"])
+def test_a_corrupt_run_does_not_hide_the_others(folders, capsys, line):
+    (folders / "runs/stopped" / METRICS).write_text(f"{line}\n")
+    (folders / "runs/stopped" / ROLLBACKS).write_text('{"other": 1}\n')
+    assert main(["status", str(folders / "runs")]) == BAD_DATA
+    output = capsys.readouterr()
+    assert "runs/deeper/done" in output.out
+    assert "line 1 of the run's metrics.jsonl is corrupt" in output.err
+
+
+def test_no_folder_is_not_the_current_one():
+    assert main(["status", ""]) == USAGE
