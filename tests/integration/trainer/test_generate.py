@@ -125,7 +125,7 @@ def test_new_clips_have_any_length_and_follow_the_condition(wave, reference):
             lambda: generator.extend(clips()[:, :400], attributes={"centroid_hz": 1e4}),
             "`centroid_hz` 10000 is outside",
         ),
-        (lambda: generator.sample(0), "number of clips must be at least 1"),
+        (lambda: generator.sample(0), "`count` must be an integer at least 1"),
         (lambda: generator.vary(np.full((1, 500), np.nan)), "clips must be finite"),
         (lambda: generator.sample(1, secs=0.001), "at least 32 samples"),
         (lambda: load(reference).sample(1, genre="rock"), "not trained on genres"),
