@@ -34,6 +34,7 @@ ROW_COLOURS = ("#4a5568", "#2b6cb0", "#c05621")
 
 _DPI = 100
 _TOP_PX, _ROW_PX, _BOTTOM_PX = 76, 200, 36
+_TITLE_CHARACTER_PX = 9.5  # an average one
 _LABEL_PX, _LEFT_PX, _RIGHT_PX, _COLOUR_BAR_PX = 14, 106, 20, 90
 _WAVEFORM_POINTS = 400  # about one per pixel of a column
 _SPECTROGRAM_COLUMNS = 320
@@ -175,8 +176,10 @@ def _grid(
     )
     bold: dict[str, Any] = {"fontweight": "bold", "va": "center"}
     figure.text(_LABEL_PX / PICTURE_WIDTH_PX, 1 - 26 / height_px, heading, fontsize=15, **bold)
+    characters = int((PICTURE_WIDTH_PX - _LEFT_PX - right_px) / len(titles) / _TITLE_CHARACTER_PX)
     for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=11, parse_math=False)  # names may have dollar signs
+        shown = title if len(title) <= characters else f"\N{HORIZONTAL ELLIPSIS}{title[1 - characters :]}"
+        axes.set_title(shown, fontsize=11, parse_math=False)  # names may have dollar signs
     for label, axes_row in zip(rows, grid, strict=True):
         box = axes_row[0].get_position()
         x, y = _LABEL_PX / PICTURE_WIDTH_PX, (box.y0 + box.y1) / 2
