@@ -113,7 +113,7 @@ def parse(content: bytes, uri: str) -> RunConfig:
             name: Statistics(**statistics) for name, statistics in dataset["attributes"].items()
         }
         return RunConfig(Config(**fields), DatasetMetadata(**dataset), tuple(ancestors), str(program))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (UsageError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{uri} cannot be read ({error}): use a new `run`") from error
 
 

@@ -20,9 +20,11 @@ command, *args = sys.argv[1:]
 if command == "image":
     print(json.dumps([{{"RepoDigests": [args[-1].rpartition(":")[0] + "@sha256:" + 64 * "a"]}}]))
 """
-# The cluster takes what is applied; rendering is kubectl's own.
+# The cluster takes what is applied; rendering is kubectl's own, or that of an old version, which leaves a setting out.
 KUBECTL = """#!/bin/sh
-test "$1 $2" = "apply -k" && exec {kubectl} kustomize "$3"
+test "$1 $2" = "apply -f" && exec cat "$3"
+test -z "$OLD_KUBECTL" || exec echo "schedule: set-by-wiring"
+test "$1" = "kustomize" && exec {kubectl} kustomize "$2"
 """
 
 
@@ -57,10 +59,11 @@ def run(repository, tmp_path):
     }
     environment |= {"UV_DEFAULT_INDEX": "unused", "SETUP_RETRY_SECS": "0"}
 
-    def run(*command):
-        process = subprocess.run(command, cwd=repository, capture_output=True, text=True, env=environment)
-        assert process.returncode == 0, process.stdout + process.stderr
-        return process.stdout
+    def run(*command, code=0, **variables):
+        variables |= environment
+        process = subprocess.run(command, cwd=repository, capture_output=True, text=True, env=variables)
+        assert process.returncode == code, process.stdout + process.stderr
+        return process.stdout + process.stderr * (code != 0)
 
     return run
 
@@ -70,6 +73,8 @@ def test_an_edited_overlay_is_set_up_pushed_and_deployed(run, repository, tmp_pa
     resources = json.loads((tmp_path / "state.json").read_text())["resources"]
     run("make", "push", "OVERLAY=gke-gpu")
     deployed = run("make", "deploy", "OVERLAY=gke-gpu")
+    refused = run("make", "deploy", "OVERLAY=gke-gpu", code=2, OLD_KUBECTL="1")
+    assert "this kubectl has left settings out: use 1.31 or newer" in refused
     rendered = Rendered([d for d in yaml.safe_load_all(deployed[deployed.index("apiVersion") :]) if d])
 
     # What is deployed is what was set up.
