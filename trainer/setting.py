@@ -1,4 +1,4 @@
-"""Descriptions, limits and roles of the fields of a configuration. No dependencies."""
+"""Descriptions, limits and roles of the fields of a configuration. It imports no TensorFlow."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def _possible_modes(
     for mode, problem in problems.items():
         if problem and mode in options.modes:
             raise UsageError(problem)
-        if problem and mode in modes and not options.sources:
+        if problem and mode in modes:
             print(f"the mode {mode} is left out: {problem}")
     return tuple(mode for mode in modes if not problems.get(mode))
 
@@ -146,11 +146,10 @@ def _why_no_interpolation(sources: Sequence[SourceClip], options: Options) -> st
 
 
 def _why_no_continuation(generator: Generator, sources: Sequence[SourceClip], options: Options) -> str:
-    known_secs = max(map(_continued_samples, sources)) / generator.sample_rate_hz
-    if options.secs is None or round(options.secs * generator.sample_rate_hz) > max(
-        map(_continued_samples, sources)
-    ):
+    known = max(map(_continued_samples, sources))
+    if options.secs is None or round(options.secs * generator.sample_rate_hz) > known:
         return ""
+    known_secs = known / generator.sample_rate_hz
     return f"`secs` {options.secs:g} is not longer than what is continued, {known_secs:.4g} s"
 
 

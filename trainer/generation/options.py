@@ -1,4 +1,4 @@
-"""The options of `generate` and their defaults. Standard library only, so that the CLI can read them."""
+"""The options of `generate` and their defaults. It imports no TensorFlow, so that the CLI can read them."""
 
 from __future__ import annotations
 

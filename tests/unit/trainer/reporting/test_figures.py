@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 
 from trainer.reporting import figures
@@ -63,11 +64,21 @@ def test_pictures_of_a_diverged_model_are_drawn(tmp_path):
 
 
 def test_dollar_signs_in_names_are_no_formulas(tmp_path):
-    name = "Joey Bada$$ - 95 Til Infinity"
-    figures.draw_waveforms(
-        tmp_path / "a.png", {"original": np.stack([tone(100)])}, RATE_HZ, [name], "epoch 1"
-    )
+    def ink(title):
+        path = tmp_path / "a.png"
+        figures.draw_waveforms(path, {"original": np.stack([tone(100)])}, RATE_HZ, [title], "epoch 1")
+        return np.count_nonzero(pixels(path).min(axis=2) < 128)
+
+    letter, name = ink("a") - ink(" "), ink("$a$ a$") - ink(" ")  # as a formula, one letter and " a$"
+    assert name > 4 * letter
+    assert ink("Joey Bada$$ - 95 Til Infinity") > ink(" ")
+    axes = Figure().add_subplot()
+    axes.plot([0, 1], label="A$AP Mone$y")
+    legend = axes.legend()
+    figures.show_names_as_they_are(legend)
+    assert not any(text.get_parse_math() for text in legend.get_texts())
     figures.draw_latents(tmp_path / "b.png", np.eye(4, 3), ["Ca$$h", "A$AP Mone$y", "x", "x"])
+    assert np.ptp(pixels(tmp_path / "b.png")) > 200
 
 
 def test_a_missing_title_is_an_error(tmp_path):
